@@ -1,0 +1,143 @@
+//! The table of codes. A code is never renumbered and never reused; its page lies beside it in `pages/`.
+
+use core::fmt;
+use core::str::FromStr;
+
+use super::{Error, Fault};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $fault:ident, $title:literal;)*) => {
+        /// A stable error code such as `OW0101`, with a page compiled in.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = concat!("`", $code, "`: ", $title, ".")] $(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as written: `OW0101`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// What the code means, in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// Who has to act.
+            pub const fn fault(self) -> Fault {
+                match self { $(Self::$name => Fault::$fault,)* }
+            }
+
+            /// The page of the code, in Markdown: what happened, whose fault, what to do, an example.
+            pub const fn page(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("pages/", $code, ".md")),)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // 00xx: reaching and opening a store.
+    StoreUnavailable = "OW0001", Operator, "the store can't be reached";
+    StoreBusy = "OW0002", Operator, "the store is too busy to answer in time";
+    CommitUnknown = "OW0003", Operator, "a write was sent and no answer came";
+    StoreUrlInvalid = "OW0004", Caller, "the store URL is not one of ours";
+    StoreFailed = "OW0005", Operator, "the store refused a statement";
+    SchemaBehind = "OW0006", Operator, "the schema is older than this program needs";
+    SchemaAhead = "OW0007", Operator, "the schema is newer than this program understands";
+    MigrationChanged = "OW0008", Operator, "an applied migration differs from the one in this program";
+    RowUnreadable = "OW0009", Onceward, "a row can't be read back";
+    StoreClosed = "OW0010", Caller, "the client has been shut down";
+    DriverMissing = "OW0011", Caller, "this program was built without that database";
+    LaneFull = "OW0012", Caller, "too many callers are waiting at once";
+    TlsFailed = "OW0013", Operator, "no trusted TLS connection to the store";
+
+    // 01xx: input refused at the edge.
+    KeyInvalid = "OW0101", Caller, "the key is empty, too long, or holds a control character";
+    NamespaceInvalid = "OW0102", Caller, "the namespace is empty, too long, or holds a control character";
+    TtlInvalid = "OW0103", Caller, "the ttl is out of range";
+    HardTtlInvalid = "OW0104", Caller, "the hard ttl is out of range";
+    DurationInvalid = "OW0105", Caller, "the text is not a duration";
+    SchemaNameInvalid = "OW0106", Caller, "the schema name is not allowed";
+    OwnerInvalid = "OW0107", Caller, "the owner name is empty, too long, or holds a control character";
+    MetadataInvalid = "OW0108", Caller, "the metadata is too long";
+    RetainInvalid = "OW0109", Caller, "the retention is out of range";
+    TokenInvalid = "OW0110", Caller, "the text is not a fencing token";
+    CapacityInvalid = "OW0111", Caller, "the number of holders is out of range";
+    LockDelayInvalid = "OW0112", Caller, "the lock delay is out of range";
+    KeysInvalid = "OW0113", Caller, "the list of keys is empty, too long, or names one twice";
+    PageInvalid = "OW0114", Caller, "the page size is out of range";
+    ReasonMissing = "OW0115", Caller, "this action wants a reason";
+    WaitInvalid = "OW0116", Caller, "the waiting time is out of range";
+
+    // 02xx: leases.
+    LeaseHeld = "OW0201", Race, "another holder has the lease";
+    LeaseLost = "OW0202", Race, "the lease was lost";
+    TokenStale = "OW0203", Race, "the fencing token is no longer the current one";
+    FenceHeaderInvalid = "OW0205", Caller, "the fence header is missing or unreadable";
+
+    // 03xx: once.
+    FingerprintMismatch = "OW0301", Caller, "the key was used before with a different request";
+    OnceRunning = "OW0302", Race, "another worker is running this key";
+    OnceUncertain = "OW0303", Operator, "nobody knows whether the work of this key was done";
+    SettleStale = "OW0304", Race, "the outcome came too late to be recorded";
+    NotUncertain = "OW0305", Caller, "only an uncertain key can be resolved";
+    ResultUnreadable = "OW0306", Caller, "the recorded result is not of the type asked for";
+    ResultUnwritable = "OW0307", Caller, "the result can't be written as JSON";
+    KeyLocked = "OW0308", Race, "an open transaction holds the key";
+    KeyAbsent = "OW0309", Caller, "there is no such key";
+
+    // 04xx: the self-check at start.
+    FsyncOff = "OW0401", Operator, "PostgreSQL runs with fsync or full_page_writes off";
+    EncodingWrong = "OW0402", Operator, "the database is not UTF-8";
+    SqliteTooOld = "OW0403", Operator, "this SQLite can corrupt a shared file";
+    FilesystemUnsafe = "OW0404", Operator, "the file lies on a network file system";
+    RightsMissing = "OW0405", Operator, "the database user lacks a right";
+    StoreReadOnly = "OW0406", Operator, "the database is a standby or read-only";
+    FileReplaced = "OW0407", Operator, "the database file was replaced while open";
+    ClockInconsistent = "OW0408", Operator, "the processes of one file don't share a clock";
+    CommitNotDurable = "OW0409", Operator, "commits would not be durable";
+    PostgresTooOld = "OW0410", Operator, "this PostgreSQL is too old";
+    TimelineBehind = "OW0411", Operator, "this server is not the one that was promoted";
+    ClockBehind = "OW0412", Operator, "the database clock is behind the last grant";
+    FileUnsafe = "OW0413", Operator, "others may read or replace the database file";
+    SchemaObjectForeign = "OW0414", Operator, "something else lives where our tables should be";
+
+    // 05xx: the HTTP layer.
+    IdempotencyKeyMissing = "OW0501", Caller, "the request needs an Idempotency-Key";
+    IdempotencyKeyInvalid = "OW0502", Caller, "the Idempotency-Key is malformed";
+    RequestTooLarge = "OW0503", Caller, "the request body is too large to fingerprint";
+
+    // 06xx: the command line.
+    UsageInvalid = "OW0601", Caller, "the command line can't be understood";
+    CommandNotStarted = "OW0602", Caller, "the command could not be started";
+    CodeUnknown = "OW0603", Caller, "there is no such error code";
+    AuditFailed = "OW0604", Onceward, "the demo's audit does not hold";
+    StatusFileFailed = "OW0605", Caller, "the status file can't be written";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Code {
+    type Err = Error;
+
+    /// Reads a code in any of the spellings people type: `OW0101`, `ow101`, `101`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = text.trim().trim_start_matches(['o', 'O']).trim_start_matches(['w', 'W']);
+        let number: Option<u32> = digits.parse().ok();
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.as_str().trim_start_matches("OW").parse().ok() == number)
+            .ok_or_else(|| Error::new(Self::CodeUnknown, format!("there is no error code {:?}", text.trim())))
+    }
+}

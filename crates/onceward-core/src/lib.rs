@@ -1,0 +1,24 @@
+//! The rules of Onceward, without I/O.
+//!
+//! Nothing in this crate reads a clock, draws a random number, or talks to a database: whatever a rule needs is an
+//! argument. Every decision has the shape `(state, input, now) -> (state, answer)`, so it can be tested in
+//! microseconds and the stores can be held against it.
+//!
+//! Start with [`lease`] and [`once`]; both move a row through the same four verbs:
+//! *enqueue* (the row exists), *claim* (an owner, a [`Token`], an expiry), *renew*, *settle*.
+
+pub mod backoff;
+pub mod duration;
+pub mod error;
+pub mod history;
+pub mod lease;
+pub mod limits;
+mod name;
+pub mod once;
+mod time;
+mod token;
+
+pub use error::{Code, Error, Fault, Result};
+pub use name::{Key, Namespace, Owner, SessionId};
+pub use time::Timestamp;
+pub use token::Token;

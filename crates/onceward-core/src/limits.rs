@@ -1,0 +1,58 @@
+//! Every bound of the system in one place. A value outside is refused at the edge, never adjusted in silence.
+
+use core::time::Duration;
+
+/// The longest key, in bytes. The same bound the large payment APIs use.
+pub const KEY_BYTES_MAX: usize = 255;
+/// The longest namespace, in bytes.
+pub const NAMESPACE_BYTES_MAX: usize = 128;
+/// The longest owner name, in bytes.
+pub const OWNER_BYTES_MAX: usize = 255;
+/// The longest metadata text of a lease, in bytes.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// The longest reason or evidence text kept with a row or an event, in bytes. Longer ones are cut on a character.
+pub const REASON_BYTES_MAX: usize = 4 * 1024;
+/// The longest content type of a recorded result, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+
+/// The shortest time to live of a claim outside tests.
+pub const TTL_MIN: Duration = Duration::from_secs(1);
+/// The shortest time to live of a claim where short ones were allowed for tests.
+pub const TTL_MIN_IN_TESTS: Duration = Duration::from_millis(100);
+/// The longest time to live of a claim.
+pub const TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The time to live used when the caller names none.
+pub const TTL_DEFAULT: Duration = Duration::from_secs(10);
+/// The longest hard limit of one execution or holding.
+pub const HARD_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The hard limit of one `once` execution when the caller names none. Leases have none by default.
+pub const ONCE_HARD_TTL_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// The longest pause between a lost lease and the next grant.
+pub const LOCK_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a finished `once` result is kept when the caller does not say.
+pub const RETAIN_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The shortest retention of a finished result.
+pub const RETAIN_MIN: Duration = Duration::from_secs(1);
+/// The longest retention of a finished result: ten years.
+pub const RETAIN_MAX: Duration = Duration::from_secs(3660 * 24 * 60 * 60);
+
+/// The largest recorded result, in bytes. A larger one is recorded as done without its body.
+pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
+/// The most holders of one counted lease.
+pub const CAPACITY_MAX: u32 = 10_000;
+/// The most keys of one several-keys acquire.
+pub const KEYS_AT_ONCE_MAX: usize = 100;
+
+/// The most rows in one batch that goes to a store as one statement.
+pub const BATCH_ROWS_MAX: usize = 512;
+/// The most payload bytes in one batch, counted over results and metadata.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most claims renewed by one statement.
+pub const RENEW_ROWS_MAX: usize = 10_000;
+/// The most callers that may wait in one lane before new ones are told that the store is busy.
+pub const LANE_WAITING_MAX: usize = 65_536;
+/// The most rows one page of a listing holds.
+pub const PAGE_ROWS_MAX: usize = 500;
+
+/// The number below which every token stays until the year 2255: exact in a JSON number.
+pub const TOKEN_MAX: i64 = (1 << 53) - 1;

@@ -1,0 +1,1 @@
+//! Joining the caller's own transaction.

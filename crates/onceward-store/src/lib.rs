@@ -1,0 +1,36 @@
+//! Where Onceward keeps its state.
+//!
+//! [`Store`] is the one seam: a dozen verbs at the altitude of *claim, renew, settle*, each taking a batch. Three
+//! stores stand behind it: [`memory`] (the reference model, built on the rules of `onceward-core`), SQLite and
+//! PostgreSQL. One suite, [`conformance`], holds all three to the same answers.
+//!
+//! The way of a call, to be read in this order: [`lane`] (natural batching) → [`Store`] → `sqlite/` or `postgres/` →
+//! `sql/<database>/<area>/<verb>.sql`. The caller's own transaction takes the short way: [`enlist`].
+//!
+//! The traits here are sealed by intent: they are not meant to be implemented outside this crate.
+
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod enlist;
+#[cfg(feature = "conformance")]
+pub mod faulty;
+pub mod lane;
+pub mod memory;
+pub mod migrate;
+mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod sql;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod store;
+pub mod url;
+
+pub use clock::Clock;
+pub use open::{OpenOptions, open};
+pub use store::{
+    Acquired, BreakLease, Broken, Capabilities, ClaimRef, Claimed, CommitOutcome, Finding, HistoryOf, KeyRef,
+    LeaveLease, ListLeases, ListOnce, Prune, Pruned, ReleaseLease, Renew, ResolveOnce, SettleOnce, Severity,
+    Snapshot, Store, StoreKind, WaitLease, Wake,
+};
