@@ -1,0 +1,57 @@
+//! The chores of this repository: `cargo xtask <command>`.
+//!
+//! Each command is one module. Nothing here is published or linked into what users run.
+
+mod install;
+mod process;
+mod servers;
+mod steps;
+mod suite;
+mod supply;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+usage: cargo xtask <command>
+
+  test                 install what is missing, then fmt, tidy, clippy, tests on real servers, doctests, docs
+  test -- <filter>...  only the tests that match, on the same servers (arguments of `cargo nextest run`)
+  prove                the long proofs: every test named proof_*, in release mode, without time limits
+  tidy                 the house rules that no compiler checks
+  servers              start the servers of the tests, print their addresses, stop them on Ctrl-C
+  deny                 licences, banned crates, advisories (wants cargo-deny)
+  audit                advisories alone (wants cargo-audit)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    process::watch_signals()?;
+    match words.as_slice() {
+        ["test"] => suite::test(),
+        ["test", "--", filters @ ..] if !filters.is_empty() => suite::test_only(filters),
+        ["prove"] => suite::prove(),
+        ["tidy"] => tidy::tidy(),
+        ["servers"] => suite::servers(),
+        ["deny"] => supply::deny(),
+        ["audit"] => supply::audit(),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("that is not a command\n\n{HELP}"),
+    }
+}

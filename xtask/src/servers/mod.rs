@@ -1,0 +1,162 @@
+//! The servers of the tests: a PostgreSQL of our own, and pgbouncer in transaction mode in front of it.
+//!
+//! Nothing that runs on the machine already is used or touched. Everything started here is stopped by its
+//! process id when [`Servers`] is dropped, and dies with us if we are killed.
+
+mod account;
+mod daemon;
+mod postgres;
+mod wire;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub(crate) use account::is_root;
+pub(crate) use postgres::folder as postgres_folder;
+
+use crate::install::faketime_library;
+use crate::process;
+use account::Account;
+use daemon::{Daemon, Start};
+
+/// It holds no state, so there is nothing to wait for.
+const STOP_PGBOUNCER: &[(&str, Duration)] = &[("TERM", Duration::from_secs(2))];
+
+/// PostgreSQL and pgbouncer, running.
+pub(crate) struct Servers {
+    // Dropped in this order: first who needs the other, then the files.
+    pgbouncer: Daemon,
+    postgres: Daemon,
+    environment: Vec<(&'static str, String)>,
+    _scratch: Scratch,
+}
+
+impl Servers {
+    /// Starts both on free loopback ports and waits until they answer.
+    pub(crate) fn start() -> Result<Self> {
+        let account = Account::choose()?;
+        let scratch = Scratch::new(&account)?;
+        let programs = postgres_folder().context("PostgreSQL is not installed")?;
+        postgres::create_cluster(&programs, &account, &scratch.0)?;
+        let postgres = postgres::start(&programs, &account, &scratch.0)?;
+        let pgbouncer = start_pgbouncer(&account, &scratch.0, postgres.port())?;
+        let mut environment = vec![
+            ("ONCEWARD_TEST_POSTGRES", url(postgres.port())),
+            ("ONCEWARD_TEST_PGBOUNCER", url(pgbouncer.port())),
+            ("ONCEWARD_TEST_PG_BIN", programs.display().to_string()),
+            ("ONCEWARD_TEST_PG_USER", account.name().to_owned()),
+        ];
+        let faketime = faketime_library().map(|file| ("ONCEWARD_TEST_FAKETIME", file.display().to_string()));
+        environment.extend(faketime);
+        Ok(Self { pgbouncer, postgres, environment, _scratch: scratch })
+    }
+
+    /// What the tests have to know, as environment variables.
+    pub(crate) fn environment(&self) -> &[(&'static str, String)] {
+        &self.environment
+    }
+
+    /// Waits until we are interrupted.
+    ///
+    /// # Errors
+    /// When one of the servers ends by itself.
+    pub(crate) fn serve(mut self) -> Result<()> {
+        while !process::interrupted() {
+            self.postgres.check()?;
+            self.pgbouncer.check()?;
+            sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("postgres://postgres@127.0.0.1:{port}/postgres")
+}
+
+fn start_pgbouncer(account: &Account, scratch: &Path, upstream: u16) -> Result<Daemon> {
+    let program = process::find("pgbouncer").context("pgbouncer is not installed")?;
+    let file = scratch.join("pgbouncer.ini");
+    Daemon::start(account, scratch, "pgbouncer", |port| {
+        fs::write(&file, pgbouncer_settings(port, upstream)).context("failed to write pgbouncer.ini")?;
+        Ok(Start {
+            program: program.clone(),
+            arguments: vec![file.display().to_string()],
+            stop: STOP_PGBOUNCER,
+            on_our_death: "KILL",
+        })
+    })
+}
+
+/// A small pool with short lives: a test that leans on session state fails here, and soon.
+fn pgbouncer_settings(port: u16, upstream: u16) -> String {
+    format!(
+        "[databases]\n\
+         * = host=127.0.0.1 port={upstream} user=postgres\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         auth_type = any\n\
+         pool_mode = transaction\n\
+         default_pool_size = 4\n\
+         max_client_conn = 500\n\
+         server_idle_timeout = 5\n\
+         server_lifetime = 30\n\
+         log_connections = 0\n\
+         log_disconnections = 0\n"
+    )
+}
+
+/// A folder of our own for one run, removed with all its content.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(account: &Account) -> Result<Self> {
+        // A run that was killed may have left its folder, and process ids come round again.
+        let name = |number| format!("onceward-servers-{}-{number}", std::process::id());
+        let mut folders = (0..100).map(|number| std::env::temp_dir().join(name(number)));
+        let folder =
+            folders.find(|folder| !folder.exists()).context("the folder of temporary files is littered")?;
+        fs::create_dir(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        let scratch = Self(folder);
+        account.give(&scratch.0)?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("xtask: failed to remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pgbouncer_pools_by_transaction_in_front_of_our_postgres() {
+        let settings = pgbouncer_settings(6000, 5000);
+        for line in
+            ["* = host=127.0.0.1 port=5000 user=postgres", "listen_port = 6000", "pool_mode = transaction"]
+        {
+            assert!(settings.lines().any(|it| it == line), "{line} is not in\n{settings}");
+        }
+    }
+
+    #[test]
+    fn a_scratch_folder_goes_when_it_is_dropped() {
+        let scratch = Scratch::new(&Account::myself("me")).unwrap();
+        let folder = scratch.0.clone();
+        fs::write(folder.join("file"), "text").unwrap();
+        drop(scratch);
+        assert!(!folder.exists());
+    }
+}

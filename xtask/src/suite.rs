@@ -1,0 +1,118 @@
+//! The tests: `test`, `test -- <filter>`, `prove`, and `servers` for whoever runs them by hand.
+//!
+//! Every cargo command uses the same packages and features, so that what one has built serves the next:
+//! clippy and the documentation share one set of artefacts, tests and doctests the other.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::install;
+use crate::process;
+use crate::servers::Servers;
+use crate::steps::Steps;
+use crate::tidy;
+
+const WHOLE: &[&str] = &["--workspace", "--all-features", "--locked"];
+
+/// Everything that a change has to pass.
+pub(crate) fn test() -> Result<()> {
+    let mut steps = Steps::of("test");
+    let outcome = whole_suite(&mut steps);
+    steps.finish(outcome)
+}
+
+/// The tests that match, on the servers, and nothing else.
+pub(crate) fn test_only(filters: &[&str]) -> Result<()> {
+    let mut steps = Steps::of("test");
+    let outcome = installed_on_servers(&mut steps, |steps, servers| {
+        steps.step("test", || process::run(&mut tests(servers, "default", &[], filters)))
+    });
+    steps.finish(outcome)
+}
+
+/// The long versions of the proofs. In `test` the same functions run for some seconds each.
+pub(crate) fn prove() -> Result<()> {
+    let mut steps = Steps::of("prove");
+    let outcome = installed_on_servers(&mut steps, |steps, servers| {
+        let mut proofs = tests(servers, "prove", &["--release"], &["proof_"]);
+        steps.step("prove", || process::run(proofs.env("ONCEWARD_PROVE", "long")))
+    });
+    steps.finish(outcome)
+}
+
+/// The servers alone, until Ctrl-C.
+pub(crate) fn servers() -> Result<()> {
+    install::everything()?;
+    let servers = Servers::start()?;
+    for (name, value) in servers.environment() {
+        println!("export {name}={value}");
+    }
+    eprintln!("running; Ctrl-C stops them");
+    servers.serve()
+}
+
+fn whole_suite(steps: &mut Steps) -> Result<()> {
+    steps.step("install", install::everything)?;
+    steps.step("fmt", || process::run(&mut process::cargo(&["fmt", "--all", "--check"])))?;
+    steps.step("tidy", tidy::tidy)?;
+    steps.step("clippy", || process::run(&mut clippy()))?;
+    on_servers(steps, |steps, servers| {
+        steps.step("test", || process::run(&mut tests(servers, "ci", &[], &[])))?;
+        steps.step("doctest", || process::run(&mut doctests(servers)))
+    })?;
+    steps.step("doc", || process::run(&mut documentation()))
+}
+
+fn installed_on_servers(
+    steps: &mut Steps,
+    work: impl FnOnce(&mut Steps, &Servers) -> Result<()>,
+) -> Result<()> {
+    steps.step("install", install::everything)?;
+    on_servers(steps, work)
+}
+
+/// Does `work` while the servers run.
+fn on_servers(steps: &mut Steps, work: impl FnOnce(&mut Steps, &Servers) -> Result<()>) -> Result<()> {
+    let servers = steps.step("servers", Servers::start)?;
+    work(steps, &servers)?;
+    steps.step("stop", || {
+        drop(servers);
+        Ok(())
+    })
+}
+
+fn clippy() -> Command {
+    let mut command = process::cargo(&["clippy", "--all-targets"]);
+    command.args(WHOLE).args(["--", "-D", "warnings"]);
+    command
+}
+
+/// `cargo nextest`, or `cargo test` where that is all there is.
+fn tests(servers: &Servers, profile: &str, options: &[&str], filters: &[&str]) -> Command {
+    let nextest = process::succeeds(&mut process::cargo(&["nextest", "--version"]));
+    let mut command = if nextest {
+        let mut command = process::cargo(&["nextest", "run", "--profile", profile]);
+        command.args(WHOLE).args(options).args(filters);
+        command
+    } else {
+        eprintln!("    cargo-nextest is not installed: no time limits, and tests share a process");
+        let mut command = process::cargo(&["test", "--lib", "--bins", "--tests"]);
+        command.args(WHOLE).args(options).arg("--").args(filters);
+        command
+    };
+    command.envs(servers.environment().iter().cloned());
+    command
+}
+
+fn doctests(servers: &Servers) -> Command {
+    let mut command = process::cargo(&["test", "--doc"]);
+    command.args(WHOLE).envs(servers.environment().iter().cloned());
+    command
+}
+
+fn documentation() -> Command {
+    let mut command = process::cargo(&["doc", "--no-deps"]);
+    command.args(WHOLE).env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
