@@ -32,8 +32,8 @@ pub(crate) fn everything() -> Result<()> {
         return Ok(());
     }
     refuse_unless_able(&missing)?;
-    leave_clusters_alone()?;
-    let _guard = ServicesStayDown::new()?;
+    leave_clusters_alone(Path::new("/etc/postgresql-common/createcluster.conf"))?;
+    let _guard = ServicesStayDown::by(Path::new("/usr/sbin/policy-rc.d"))?;
     apt(&["update", "-q"])?;
     let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
     install.extend(&missing);
@@ -46,13 +46,9 @@ pub(crate) fn everything() -> Result<()> {
 
 /// The library that gives a process a clock of its own.
 pub(crate) fn faketime_library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    let known = [PathBuf::from("/usr/lib"), PathBuf::from("/usr/local/lib")];
-    known
-        .into_iter()
-        .chain(folders)
-        .map(|folder| folder.join("faketime/libfaketime.so.1"))
-        .find(|it| it.is_file())
+    let multiarch = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    let folders = [PathBuf::from("/usr/lib"), PathBuf::from("/usr/local/lib")].into_iter().chain(multiarch);
+    folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|library| library.is_file())
 }
 
 fn missing() -> Vec<&'static str> {
@@ -84,31 +80,29 @@ fn apt(arguments: &[&str]) -> Result<()> {
 }
 
 /// Debian's package creates a cluster on port 5432 unless told not to.
-fn leave_clusters_alone() -> Result<()> {
-    let file = Path::new("/etc/postgresql-common/createcluster.conf");
-    if file.exists() {
+fn leave_clusters_alone(settings: &Path) -> Result<()> {
+    if settings.exists() {
         return Ok(());
     }
-    fs::create_dir_all("/etc/postgresql-common").context("failed to create /etc/postgresql-common")?;
-    fs::write(file, "create_main_cluster = false\n")
-        .with_context(|| format!("failed to write {}", file.display()))
+    let folder = settings.parent().unwrap_or(settings);
+    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    fs::write(settings, "create_main_cluster = false\n")
+        .with_context(|| format!("failed to write {}", settings.display()))
 }
 
 /// While this lives, packages may not start services. A policy that is already there is respected.
 struct ServicesStayDown {
-    ours: bool,
+    ours: Option<PathBuf>,
 }
 
 impl ServicesStayDown {
-    const POLICY: &str = "/usr/sbin/policy-rc.d";
-
-    fn new() -> Result<Self> {
-        if Path::new(Self::POLICY).exists() {
-            return Ok(Self { ours: false });
+    fn by(policy: &Path) -> Result<Self> {
+        if policy.exists() {
+            return Ok(Self { ours: None });
         }
-        let guard = Self { ours: true };
-        fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n").context("failed to write the service policy")?;
-        fs::set_permissions(Self::POLICY, fs::Permissions::from_mode(0o755))
+        let guard = Self { ours: Some(policy.to_owned()) };
+        fs::write(policy, "#!/bin/sh\nexit 101\n").context("failed to write the service policy")?;
+        fs::set_permissions(policy, fs::Permissions::from_mode(0o755))
             .context("failed to make the service policy executable")?;
         Ok(guard)
     }
@@ -116,10 +110,47 @@ impl ServicesStayDown {
 
 impl Drop for ServicesStayDown {
     fn drop(&mut self) {
-        if self.ours
-            && let Err(error) = fs::remove_file(Self::POLICY)
+        if let Some(policy) = &self.ours
+            && let Err(error) = fs::remove_file(policy)
         {
-            eprintln!("xtask: failed to remove {}: {error}", Self::POLICY);
+            eprintln!("xtask: failed to remove {}: {error}", policy.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this test's own.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("onceward-install-{name}-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn services_stay_down_only_while_we_install() {
+        let folder = folder("policy");
+        let policy = folder.join("policy-rc.d");
+        let guard = ServicesStayDown::by(&policy).unwrap();
+        assert_eq!(Command::new(&policy).status().unwrap().code(), Some(101));
+        drop(ServicesStayDown::by(&policy).unwrap());
+        assert!(policy.exists(), "a policy that was there is not ours to remove");
+        drop(guard);
+        assert!(!policy.exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn no_cluster_is_created_unless_somebody_has_decided_otherwise() {
+        let folder = folder("cluster");
+        let settings = folder.join("etc/createcluster.conf");
+        leave_clusters_alone(&settings).unwrap();
+        assert_eq!(fs::read_to_string(&settings).unwrap(), "create_main_cluster = false\n");
+        fs::write(&settings, "# mine\n").unwrap();
+        leave_clusters_alone(&settings).unwrap();
+        assert_eq!(fs::read_to_string(&settings).unwrap(), "# mine\n");
+        fs::remove_dir_all(folder).unwrap();
     }
 }
