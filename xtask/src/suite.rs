@@ -111,8 +111,9 @@ fn doctests(servers: &Servers) -> Command {
     command
 }
 
+/// Libraries only: the binary `onceward` and the library `onceward` would be written to the same folder.
 fn documentation() -> Command {
-    let mut command = process::cargo(&["doc", "--no-deps"]);
+    let mut command = process::cargo(&["doc", "--no-deps", "--lib"]);
     command.args(WHOLE).env("RUSTDOCFLAGS", "-D warnings");
     command
 }
