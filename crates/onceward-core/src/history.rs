@@ -13,7 +13,6 @@ macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-        #[non_exhaustive]
         pub enum $type { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)* }
 
         impl $type {
@@ -42,6 +41,7 @@ pub(crate) use words;
 
 words! {
     /// The kind of row an event is about.
+    #[non_exhaustive]
     Subject {
         /// A lease.
         Lease = "lease",
@@ -52,6 +52,7 @@ words! {
 
 words! {
     /// One transition.
+    #[non_exhaustive]
     Event {
         /// A lease was granted, or the right to run a once function.
         Claimed = "claimed",

@@ -1,1 +1,41 @@
-//! Placeholder while the workspace is laid out.
+//! Work that runs once and only moves forward.
+//!
+//! [`Onceward`] gives a backend two primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
+//!
+//! - a [`lease`](Onceward::lease): ownership of a key for a while, with a fencing token that only ever grows;
+//! - [`once`](Onceward::once): a function that starts at most once under a key, its outcome replayed to everybody else,
+//!   and an honest [`Uncertain`](Outcome::Uncertain) where nobody can know.
+//!
+//! ```
+//! use onceward::{Onceward, Outcome};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+//! let ow = Onceward::connect("memory:").await?;
+//! for call in 0..2 {
+//!     let outcome = ow.once("payment-order-789").run(async |_| Ok("charge ch_1".to_owned())).await?;
+//!     assert_eq!(outcome, Outcome::Done { value: "charge ch_1".to_owned(), replayed: call > 0 });
+//! }
+//! # Ok::<(), onceward::Error>(()) })?;
+//! # Ok(()) }
+//! ```
+//!
+//! What is promised, where the promise ends, and how it is proved stands in `docs/concepts/promises.md`.
+
+mod admin;
+mod client;
+mod hold;
+pub mod lease;
+pub mod once;
+mod renewer;
+mod switchboard;
+
+pub use onceward_core::{Code, Error, Fault, Key, Namespace, Owner, Result, Timestamp, Token};
+pub use onceward_core::{duration, history, limits};
+pub use onceward_store as store;
+
+pub use admin::{Admin, Bulk};
+pub use client::{ConnectOptions, Onceward};
+pub use hold::Lost;
+pub use lease::Lease;
+pub use once::{Attempt, Classify, NotDone, Outcome, Verdict};

@@ -91,6 +91,7 @@ codes! {
     ResultUnwritable = "OW0307", Caller, "the result can't be written as JSON";
     KeyLocked = "OW0308", Race, "an open transaction holds the key";
     KeyAbsent = "OW0309", Caller, "there is no such key";
+    OnceFailed = "OW0310", Caller, "the work failed or was not started";
 
     // 04xx: the self-check at start.
     FsyncOff = "OW0401", Operator, "PostgreSQL runs with fsync or full_page_writes off";

@@ -1,0 +1,403 @@
+//! One lane: a queue, a few batches in flight, and what to do when one of them goes wrong.
+
+use core::time::Duration;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onceward_core::{Code, Error, Result, backoff, limits};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::verbs::Verb;
+use crate::Store;
+
+/// How many rows may be out one by one at the same time. Each holds a connection for up to a lock timeout.
+const SOLO_IN_FLIGHT_MAX: usize = 2;
+/// How long a key that was found locked travels apart from the others.
+const QUARANTINE: Duration = Duration::from_secs(2);
+/// How long an ask whose effect is unknown is looked after when its caller has been told so.
+const DOUBT_MAX: Duration = Duration::from_secs(60);
+
+pub(super) struct Lane<V: Verb> {
+    shared: Arc<Shared<V>>,
+}
+
+impl<V: Verb> Clone for Lane<V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+struct Shared<V: Verb> {
+    store: Arc<dyn Store>,
+    batches_max: usize,
+    hasher: RandomState,
+    state: Mutex<State<V>>,
+}
+
+struct State<V: Verb> {
+    waiting: VecDeque<Entry<V>>,
+    /// Rows that go out one by one: of batches that failed, and of keys in quarantine.
+    solo: VecDeque<Entry<V>>,
+    batches: usize,
+    solos: usize,
+    /// Keys that are out now. Another row of the same key waits its turn.
+    out: HashSet<u64>,
+    quarantine: HashMap<u64, Instant>,
+}
+
+struct Entry<V: Verb> {
+    item: V::Item,
+    key: u64,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Delivery<V>>>,
+}
+
+impl<V: Verb> Lane<V> {
+    pub(super) fn new(store: &Arc<dyn Store>) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            solo: VecDeque::new(),
+            batches: 0,
+            solos: 0,
+            out: HashSet::new(),
+            quarantine: HashMap::new(),
+        };
+        let shared = Shared {
+            batches_max: store.capabilities().batches_in_flight.clamp(1, 4),
+            store: Arc::clone(store),
+            hasher: RandomState::new(),
+            state: Mutex::new(state),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Sends one row and waits for its answer.
+    pub(super) async fn call(&self, item: V::Item, within: Duration) -> Result<V::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let key = self.shared.hasher.hash_one(V::name(&item));
+        let deadline = Instant::now() + within;
+        self.shared.enqueue(Entry { item, key, deadline, reply })?;
+        self.shared.pump();
+        // A batch tells its callers of their deadline itself; the grace is for a store that does not answer at all.
+        match timeout_at(deadline + Duration::from_millis(250), answer).await {
+            Ok(Ok(delivery)) => delivery.map(Delivery::take),
+            Ok(Err(_)) => {
+                Err(Error::new(Code::StoreClosed, "the client was shut down during the call").uncertain())
+            }
+            Err(_) => Err(Error::new(Code::StoreUnavailable, "the store did not answer in time").uncertain()),
+        }
+    }
+}
+
+impl<V: Verb> Shared<V> {
+    fn lock(&self) -> MutexGuard<'_, State<V>> {
+        // Nothing panics while it holds the lock; if it did, the queue would still be a queue.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, entry: Entry<V>) -> Result<()> {
+        let mut state = self.lock();
+        if state.waiting.len() + state.solo.len() >= limits::LANE_WAITING_MAX {
+            let max = limits::LANE_WAITING_MAX;
+            return Err(Error::new(Code::LaneFull, format!("{max} calls are waiting for the store already")));
+        }
+        let now = Instant::now();
+        if state.quarantine.get(&entry.key).is_some_and(|until| *until > now) {
+            state.solo.push_back(entry);
+        } else {
+            state.waiting.push_back(entry);
+        }
+        Ok(())
+    }
+
+    /// Starts as many senders as there is work and room for.
+    fn pump(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if !state.waiting.is_empty() && state.batches < self.batches_max {
+            state.batches += 1;
+            tokio::spawn(Arc::clone(self).send_batches(Place { shared: Arc::clone(self), solo: false }));
+        }
+        let wanted = state.solo.len().min(SOLO_IN_FLIGHT_MAX);
+        while state.solos < wanted {
+            state.solos += 1;
+            tokio::spawn(Arc::clone(self).send_solos(Place { shared: Arc::clone(self), solo: true }));
+        }
+    }
+
+    /// Sends batch after batch until nothing waits.
+    async fn send_batches(self: Arc<Self>, place: Place<V>) {
+        loop {
+            // Whoever is ready to call gets to do so first: that is what fills the batch, without a timer.
+            tokio::task::yield_now().await;
+            let batch = self.lock().take_batch();
+            if batch.is_empty() {
+                drop(place);
+                return;
+            }
+            // There may be room for a second batch beside this one.
+            self.pump();
+            self.send(Batch::new(&self, batch)).await;
+        }
+    }
+
+    /// Sends rows one by one until none is left.
+    async fn send_solos(self: Arc<Self>, place: Place<V>) {
+        loop {
+            let Some(entry) = self.lock().take_solo() else {
+                drop(place);
+                return;
+            };
+            self.send(Batch::new(&self, vec![entry])).await;
+        }
+    }
+
+    /// Sends one batch until it is answered, split, or out of time.
+    async fn send(self: &Arc<Self>, mut batch: Batch<V>) {
+        for attempt in 0_u32.. {
+            let error = match V::run(&*self.store, &batch.items).await {
+                Ok(answers) => return batch.deliver(answers),
+                Err(error) => error,
+            };
+            let alone = batch.items.len() == 1;
+            let locked = error.code() == Code::KeyLocked;
+            if locked && alone {
+                batch.quarantine();
+            }
+            let again = error.is_retryable() && (!locked || (alone && V::INSISTS));
+            if !again {
+                return if alone { batch.refuse(&error) } else { batch.split() };
+            }
+            batch.drop_overdue(&error);
+            if batch.items.is_empty() {
+                return;
+            }
+            let seed = self.hasher.hash_one(attempt);
+            sleep(backoff::delay(attempt, Duration::from_millis(5), Duration::from_millis(500), seed)).await;
+        }
+    }
+}
+
+impl<V: Verb> State<V> {
+    fn take_batch(&mut self) -> Vec<Entry<V>> {
+        let mut batch = Vec::new();
+        let (mut bytes, mut stay) = (0, VecDeque::new());
+        while let Some(entry) = self.waiting.pop_front() {
+            if entry.reply.is_closed() {
+                continue; // its caller left before anything was sent
+            }
+            let weight = V::weight(&entry.item);
+            if !batch.is_empty() && bytes + weight > limits::BATCH_BYTES_MAX {
+                stay.push_back(entry);
+                break;
+            }
+            if !self.out.insert(entry.key) {
+                stay.push_back(entry);
+                // A key everybody wants is not looked for behind a thousand others of its kind at every turn.
+                if stay.len() >= limits::BATCH_ROWS_MAX * 2 {
+                    break;
+                }
+                continue;
+            }
+            bytes += weight;
+            batch.push(entry);
+            if batch.len() >= limits::BATCH_ROWS_MAX {
+                break;
+            }
+        }
+        while let Some(entry) = stay.pop_back() {
+            self.waiting.push_front(entry);
+        }
+        batch
+    }
+
+    fn take_solo(&mut self) -> Option<Entry<V>> {
+        self.solo.retain(|entry| !entry.reply.is_closed());
+        let at = self.solo.iter().position(|entry| !self.out.contains(&entry.key))?;
+        let entry = self.solo.remove(at)?;
+        self.out.insert(entry.key);
+        Some(entry)
+    }
+}
+
+/// A sender's place, given up when it ends, however it ends.
+struct Place<V: Verb> {
+    shared: Arc<Shared<V>>,
+    solo: bool,
+}
+
+impl<V: Verb> Drop for Place<V> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if self.solo {
+            state.solos -= 1;
+        } else {
+            state.batches -= 1;
+        }
+        let more = if self.solo { !state.solo.is_empty() } else { !state.waiting.is_empty() };
+        drop(state);
+        // Somebody may have come between the last look into the queue and now.
+        if more && Handle::try_current().is_ok() {
+            self.shared.pump();
+        }
+    }
+}
+
+/// Rows that are out, and those who wait for them. Dropping it, finished or not, lets their keys go.
+struct Batch<V: Verb> {
+    shared: Arc<Shared<V>>,
+    items: Vec<V::Item>,
+    callers: Vec<Caller<V>>,
+}
+
+struct Caller<V: Verb> {
+    key: u64,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Delivery<V>>>,
+}
+
+impl<V: Verb> Batch<V> {
+    fn new(shared: &Arc<Shared<V>>, entries: Vec<Entry<V>>) -> Self {
+        let split = |Entry { item, key, deadline, reply }| (item, Caller { key, deadline, reply });
+        let (items, callers) = entries.into_iter().map(split).unzip();
+        Self { shared: Arc::clone(shared), items, callers }
+    }
+
+    fn free_keys(&mut self) -> Vec<Caller<V>> {
+        let callers = core::mem::take(&mut self.callers);
+        let mut state = self.shared.lock();
+        for caller in &callers {
+            state.out.remove(&caller.key);
+        }
+        callers
+    }
+
+    fn deliver(mut self, answers: Vec<V::Answer>) {
+        debug_assert_eq!(answers.len(), self.items.len(), "a store answers every row");
+        for (caller, answer) in self.free_keys().into_iter().zip(answers) {
+            let delivery = Delivery { store: Arc::clone(&self.shared.store), answer: Some(answer) };
+            // A caller that is gone drops the delivery, and that undoes it.
+            let _ = caller.reply.send(Ok(delivery));
+        }
+    }
+
+    fn refuse(mut self, error: &Error) {
+        for (caller, item) in self.free_keys().into_iter().zip(core::mem::take(&mut self.items)) {
+            self.shared.tell(caller, item, error);
+        }
+    }
+
+    /// Sends the rows out one by one.
+    fn split(mut self) {
+        let callers = self.free_keys();
+        let items = core::mem::take(&mut self.items);
+        let mut state = self.shared.lock();
+        for (Caller { key, deadline, reply }, item) in callers.into_iter().zip(items) {
+            state.solo.push_back(Entry { item, key, deadline, reply });
+        }
+        drop(state);
+        self.shared.pump();
+    }
+
+    fn quarantine(&self) {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        state.quarantine.retain(|_, until| *until > now);
+        for caller in &self.callers {
+            state.quarantine.insert(caller.key, now + QUARANTINE);
+        }
+    }
+
+    /// Takes out the rows whose time is over, and those nobody waits for.
+    fn drop_overdue(&mut self, error: &Error) {
+        let now = Instant::now();
+        let rows = core::mem::take(&mut self.items).into_iter().zip(core::mem::take(&mut self.callers));
+        for (item, caller) in rows {
+            if caller.deadline > now && !caller.reply.is_closed() {
+                self.items.push(item);
+                self.callers.push(caller);
+            } else {
+                self.shared.lock().out.remove(&caller.key);
+                self.shared.tell(caller, item, error);
+            }
+        }
+    }
+}
+
+impl<V: Verb> Drop for Batch<V> {
+    fn drop(&mut self) {
+        drop(self.free_keys());
+    }
+}
+
+impl<V: Verb> Shared<V> {
+    /// Tells one caller of an error; looks after what its row may have left behind.
+    fn tell(self: &Arc<Self>, caller: Caller<V>, item: V::Item, error: &Error) {
+        // Nobody listening is fine: the row is looked after all the same.
+        let _ = caller.reply.send(Err(error.clone()));
+        if V::GRANTS && error.is_uncertain() {
+            tokio::spawn(Arc::clone(&self.store).resolve_doubt::<V>(item));
+        }
+    }
+}
+
+trait ResolveDoubt {
+    async fn resolve_doubt<V: Verb>(self, item: V::Item);
+}
+
+impl ResolveDoubt for Arc<dyn Store> {
+    /// Asks again, with the same session, until the store answers, and gives back what it had granted (L7).
+    async fn resolve_doubt<V: Verb>(self, item: V::Item) {
+        let give_up = Instant::now() + DOUBT_MAX;
+        for attempt in 0_u32.. {
+            sleep(backoff::delay(
+                attempt,
+                Duration::from_millis(50),
+                Duration::from_secs(2),
+                u64::from(attempt),
+            ))
+            .await;
+            match V::run(&*self, core::slice::from_ref(&item)).await {
+                Ok(answers) => {
+                    for answer in answers {
+                        drop(Delivery::<V> { store: Arc::clone(&self), answer: Some(answer) });
+                    }
+                    return;
+                }
+                Err(error) if error.is_retryable() && Instant::now() < give_up => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// An answer on its way. Whoever takes it keeps it; if nobody does, what it granted is undone.
+struct Delivery<V: Verb> {
+    store: Arc<dyn Store>,
+    answer: Option<V::Answer>,
+}
+
+impl<V: Verb> Delivery<V> {
+    fn take(mut self) -> V::Answer {
+        // invariant: `answer` is `Some` until `take` or `drop`, and both end the delivery.
+        self.answer.take().expect("an answer is taken once")
+    }
+}
+
+impl<V: Verb> Drop for Delivery<V> {
+    fn drop(&mut self) {
+        let Some(answer) = self.answer.take().filter(V::undoable) else { return };
+        // Without a runtime the grant runs out by itself.
+        if let Ok(runtime) = Handle::try_current() {
+            let store = Arc::clone(&self.store);
+            runtime.spawn(async move {
+                if let Err(error) = V::undo(&*store, answer).await {
+                    tracing::debug!(%error, "an abandoned grant could not be given back and will run out");
+                }
+            });
+        }
+    }
+}

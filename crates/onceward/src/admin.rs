@@ -1,0 +1,320 @@
+//! Looking and intervening: the one place through which the command line and every later console change anything.
+//! Interventions want a reason and are written into the history of the key.
+
+use onceward_core::history::{self, Entry, Event, Subject};
+use onceward_core::lease::{self, Standing};
+use onceward_core::once::{self, Resolution, Resolve, State, check_reason};
+use onceward_core::{Code, Error, Key, Owner, Result, Timestamp, Token, limits};
+use onceward_store::{
+    BreakLease, Broken, Finding, HistoryOf, KeyRef, ListLeases, ListOnce, Prune, Pruned, ResolveOnce,
+    Snapshot,
+};
+use serde::Serialize;
+
+use crate::client::Onceward;
+use crate::once::Verdict;
+
+/// Looking at keys and settling what can't settle itself.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Onceward,
+    actor: Owner,
+}
+
+/// What a bulk action did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bulk {
+    /// Keys that were (or would be) changed.
+    pub changed: Vec<Key>,
+    /// Keys that had changed by themselves in the meantime, and were left alone.
+    pub moved: Vec<Key>,
+    /// Keys the probe could not find anything out about.
+    pub unknown: Vec<Key>,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Onceward) -> Self {
+        let actor = client.owner.clone();
+        Self { client, actor }
+    }
+
+    /// Who acts, for the history; the client's owner if nothing else is said.
+    ///
+    /// # Errors
+    /// [`OwnerInvalid`](Code::OwnerInvalid).
+    pub fn acting_as(mut self, actor: impl AsRef<str>) -> Result<Self> {
+        self.actor = Owner::new(actor)?;
+        Ok(self)
+    }
+
+    fn key(&self, key: &Key) -> KeyRef {
+        KeyRef { namespace: self.client.namespace.clone(), key: key.clone() }
+    }
+
+    /// Every place of a lease; empty if the key was never held.
+    ///
+    /// # Errors
+    /// [`KeyInvalid`](Code::KeyInvalid), and those of an unreachable store.
+    pub async fn lease(&self, key: &str) -> Result<Snapshot<lease::Record>> {
+        self.client.store().lease_lookup(&self.key(&Key::new(key)?)).await
+    }
+
+    /// A page of leases of this namespace.
+    ///
+    /// # Errors
+    /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
+    pub async fn leases(
+        &self,
+        standing: Option<Standing>,
+        prefix: Option<String>,
+        after: Option<(Key, u32)>,
+        limit: usize,
+    ) -> Result<Snapshot<lease::Record>> {
+        let namespace = self.client.namespace.clone();
+        let after = after.map(|(key, slot)| (namespace.clone(), key, slot));
+        let limit = check_page(limit)?;
+        let ask = ListLeases { namespace: Some(namespace), prefix, standing, after, limit };
+        self.client.store().lease_list(&ask).await
+    }
+
+    /// Takes a lease away from its holder. The holder learns of it at its next renewal; its token is refused at once
+    /// only where a guard or a receiver checks it **after** the next grant.
+    ///
+    /// # Errors
+    /// [`ReasonMissing`](Code::ReasonMissing), [`LeaseHeld`](Code::LeaseHeld) if it is held under another token than
+    /// `token`, [`KeyAbsent`](Code::KeyAbsent) if nobody holds it.
+    pub async fn break_lease(
+        &self,
+        key: &str,
+        token: Option<Token>,
+        reason: &str,
+    ) -> Result<Vec<lease::Record>> {
+        check_reason(reason)?;
+        let KeyRef { namespace, key } = self.key(&Key::new(key)?);
+        let ask = BreakLease { namespace, key, token, actor: self.actor.clone(), reason: reason.to_owned() };
+        match self.client.store().lease_break(&ask).await? {
+            Broken::Applied(rows) => Ok(rows),
+            Broken::NotHeld => Err(Error::new(Code::KeyAbsent, "nobody holds the lease")),
+            Broken::Moved(token) => {
+                Err(Error::new(Code::LeaseHeld, format!("it is held under token {token} now")))
+            }
+        }
+    }
+
+    /// One once key, with its body.
+    ///
+    /// # Errors
+    /// [`KeyInvalid`](Code::KeyInvalid), and those of an unreachable store.
+    pub async fn once(&self, key: &str) -> Result<Option<(once::Record, Timestamp)>> {
+        let seen = self.client.store().once_lookup(&[self.key(&Key::new(key)?)]).await?;
+        let now = seen.now;
+        Ok(seen.rows.into_iter().next().flatten().map(|row| (row, now)))
+    }
+
+    /// Many once keys, in the order asked for, in one read.
+    ///
+    /// # Errors
+    /// [`KeyInvalid`](Code::KeyInvalid), [`KeysInvalid`](Code::KeysInvalid) beyond a page, and those of an
+    /// unreachable store.
+    pub async fn once_many<K: AsRef<str>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Snapshot<Option<once::Record>>> {
+        let keys: Vec<KeyRef> =
+            keys.into_iter().map(|key| Key::new(key).map(|key| self.key(&key))).collect::<Result<_>>()?;
+        if keys.len() > limits::PAGE_ROWS_MAX {
+            return Err(Error::new(
+                Code::KeysInvalid,
+                format!("at most {} keys at a time", limits::PAGE_ROWS_MAX),
+            ));
+        }
+        self.client.store().once_lookup(&keys).await
+    }
+
+    /// A page of once keys of this namespace, without their bodies.
+    ///
+    /// # Errors
+    /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
+    pub async fn once_keys(
+        &self,
+        state: Option<State>,
+        prefix: Option<String>,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Snapshot<once::Record>> {
+        let namespace = self.client.namespace.clone();
+        let after = after.map(|key| (namespace.clone(), key));
+        let ask = ListOnce { namespace: Some(namespace), prefix, state, after, limit: check_page(limit)? };
+        self.client.store().once_list(&ask).await
+    }
+
+    /// Settles an uncertain key. With `token`, only if it is still the one that was looked at.
+    ///
+    /// # Errors
+    /// [`ReasonMissing`](Code::ReasonMissing), [`KeyAbsent`](Code::KeyAbsent), [`NotUncertain`](Code::NotUncertain),
+    /// [`TokenStale`](Code::TokenStale).
+    pub async fn resolve(
+        &self,
+        key: &str,
+        token: Option<Token>,
+        resolution: Resolution,
+        reason: &str,
+        dry_run: bool,
+    ) -> Result<Token> {
+        check_reason(reason)?;
+        let KeyRef { namespace, key } = self.key(&Key::new(key)?);
+        let (actor, reason) = (self.actor.clone(), reason.to_owned());
+        let ask = ResolveOnce { namespace, key, token, resolution, actor, reason, dry_run };
+        let resolved = self.client.store().once_resolve(&ask).await?;
+        let name = (ask.namespace, ask.key);
+        self.client.inner.cache.forget(&name);
+        self.client.inner.switchboard.ring(&name.0, &name.1);
+        match resolved {
+            Resolve::Applied { token } => Ok(token),
+            Resolve::Absent => {
+                Err(Error::new(Code::KeyAbsent, format!("there is no once key {:?}", name.1.as_str())))
+            }
+            Resolve::NotUncertain(state) => {
+                Err(Error::new(Code::NotUncertain, format!("the key is {state}")))
+            }
+            Resolve::Moved(token) => {
+                Err(Error::new(Code::TokenStale, format!("the key is uncertain under token {token} by now")))
+            }
+        }
+    }
+
+    /// Settles every uncertain key that starts with `prefix` the same way.
+    ///
+    /// # Errors
+    /// [`ReasonMissing`](Code::ReasonMissing), and those of an unreachable store; what was settled before stays so.
+    pub async fn resolve_all(
+        &self,
+        prefix: Option<&str>,
+        resolution: &Resolution,
+        reason: &str,
+        dry_run: bool,
+    ) -> Result<Bulk> {
+        self.probe_all(prefix, reason, dry_run, async |_| Ok(Some(resolution.clone()))).await
+    }
+
+    /// Asks `probe` about every uncertain key that starts with `prefix`, and settles each by the answer.
+    ///
+    /// # Errors
+    /// As [`resolve_all`](Self::resolve_all), and [`ResultUnwritable`](Code::ResultUnwritable).
+    pub async fn reconcile<T: Serialize>(
+        &self,
+        prefix: Option<&str>,
+        reason: &str,
+        probe: impl AsyncFn(&once::Record) -> Verdict<T>,
+    ) -> Result<Bulk> {
+        self.probe_all(prefix, reason, false, async |row| crate::once::resolution(probe(row).await)).await
+    }
+
+    async fn probe_all(
+        &self,
+        prefix: Option<&str>,
+        reason: &str,
+        dry_run: bool,
+        decide: impl AsyncFn(&once::Record) -> Result<Option<Resolution>>,
+    ) -> Result<Bulk> {
+        check_reason(reason)?;
+        let (mut bulk, mut after) = (Bulk::default(), None);
+        loop {
+            let prefix = prefix.map(str::to_owned);
+            let page =
+                self.once_keys(Some(State::Uncertain), prefix, after.take(), limits::PAGE_ROWS_MAX).await?;
+            let Some(last) = page.rows.last() else { return Ok(bulk) };
+            after = Some(last.key.clone());
+            for row in &page.rows {
+                let Some(resolution) = decide(row).await? else {
+                    bulk.unknown.push(row.key.clone());
+                    continue;
+                };
+                // Each by the token that was seen: what moved meanwhile is left alone.
+                match self.resolve(row.key.as_str(), Some(row.token), resolution, reason, dry_run).await {
+                    Ok(_) => bulk.changed.push(row.key.clone()),
+                    Err(error)
+                        if matches!(
+                            error.code(),
+                            Code::TokenStale | Code::NotUncertain | Code::KeyAbsent
+                        ) =>
+                    {
+                        bulk.moved.push(row.key.clone());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// What happened to a key, newest first, the open claim included.
+    ///
+    /// # Errors
+    /// [`KeyInvalid`](Code::KeyInvalid), [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
+    pub async fn history(&self, subject: Subject, key: &str, limit: usize) -> Result<Vec<Entry>> {
+        let KeyRef { namespace, key } = self.key(&Key::new(key)?);
+        let ask = HistoryOf { subject, namespace, key, limit: check_page(limit)? };
+        let rows = self.client.store().history(&ask).await?;
+        let mut entries = history::unfold(rows);
+        for claim in self.open_claims(subject, &ask).await? {
+            if !entries.iter().any(|entry| entry.event == Event::Claimed && entry.token == claim.token) {
+                entries.push(claim);
+            }
+        }
+        entries.sort_by_key(|entry| core::cmp::Reverse((entry.at, entry.token)));
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// Claims that have begun and not ended: they are told by the live rows.
+    async fn open_claims(&self, subject: Subject, ask: &HistoryOf) -> Result<Vec<Entry>> {
+        let claimed = |token, actor: &Owner, at| Entry {
+            subject,
+            namespace: ask.namespace.clone(),
+            key: ask.key.clone(),
+            event: Event::Claimed,
+            token,
+            actor: actor.as_str().to_owned(),
+            at,
+            reason: None,
+        };
+        let key = KeyRef { namespace: ask.namespace.clone(), key: ask.key.clone() };
+        Ok(match subject {
+            Subject::Lease => {
+                let seen = self.client.store().lease_lookup(&key).await?;
+                let open = seen.rows.iter().filter(|row| row.released_at.is_none());
+                open.map(|row| claimed(row.token, &row.owner, row.granted_at)).collect()
+            }
+            Subject::Once => {
+                let seen = self.client.store().once_lookup(&[key]).await?;
+                let open = seen.rows.iter().flatten().filter(|row| row.state == State::Running);
+                open.map(|row| claimed(row.token, &row.owner, row.claimed_at)).collect()
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    /// Forgets what may be forgotten: one round, at most `limit` rows of each kind.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn prune(&self, ask: &Prune) -> Result<Pruned> {
+        self.client.store().prune(ask).await
+    }
+
+    /// Looks at the database and its settings, as at start.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn check(&self) -> Result<Vec<Finding>> {
+        self.client.store().check().await
+    }
+}
+
+fn check_page(limit: usize) -> Result<usize> {
+    let max = limits::PAGE_ROWS_MAX;
+    if (1..=max).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Error::new(Code::PageInvalid, format!("a page has 1 to {max} rows, not {limit}")))
+}

@@ -1,0 +1,272 @@
+//! The client: one per process and database, cheap to clone.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use onceward_core::{Error, Key, Namespace, Owner, Result, SessionId, limits};
+use onceward_store::lane::Lanes;
+use onceward_store::{Clock, OpenOptions, Store};
+
+use crate::admin::Admin;
+use crate::lease::{LeaseBuilder, LeasesBuilder, PoisonWatch};
+use crate::once::{Cache, OnceBuilder, OnceManyBuilder};
+use crate::renewer::Renewer;
+use crate::switchboard::Switchboard;
+
+/// The way in: leases, once, and their administration, on one store.
+///
+/// Clones share the connections, the renewing thread and the cache of finished results.
+///
+/// ```
+/// # tokio_test_block(async {
+/// use onceward::Onceward;
+///
+/// let ow = Onceward::connect("memory:").await?;
+/// if let Some(lease) = ow.lease("report:daily").acquire().await? {
+///     println!("we are the one, with fencing token {}", lease.token());
+/// }
+/// # Ok::<(), onceward::Error>(()) }).unwrap();
+/// # fn tokio_test_block<F: Future>(f: F) -> F::Output {
+/// #     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(f)
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Onceward {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) namespace: Namespace,
+    pub(crate) owner: Owner,
+}
+
+pub(crate) struct Inner {
+    pub(crate) lanes: Lanes,
+    pub(crate) renewer: Renewer,
+    pub(crate) switchboard: Switchboard,
+    pub(crate) cache: Cache,
+    pub(crate) poison: PoisonWatch,
+    pub(crate) ttl_min: Duration,
+    closed: Mutex<bool>,
+}
+
+impl fmt::Debug for Onceward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Onceward")
+            .field("store", &self.store().url())
+            .field("namespace", &self.namespace)
+            .field("owner", &self.owner)
+            .finish()
+    }
+}
+
+/// How to connect, where the defaults are not enough.
+#[derive(Clone)]
+pub struct ConnectOptions {
+    namespace: Result<Namespace>,
+    owner: Result<Owner>,
+    cache_bytes: u64,
+    open: OpenOptions,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            namespace: Ok(Namespace::default()),
+            owner: Ok(Owner::from_row(default_owner())),
+            cache_bytes: 32 * 1024 * 1024,
+            open: OpenOptions::default(),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The namespace all keys of this client live in; `default` if none is named.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl AsRef<str>) -> Self {
+        self.namespace = Namespace::new(namespace);
+        self
+    }
+
+    /// What others see as the holder; `host:pid` if nothing else is said.
+    #[must_use]
+    pub fn owner(mut self, owner: impl AsRef<str>) -> Self {
+        self.owner = Owner::new(owner);
+        self
+    }
+
+    /// How many bytes of finished `once` results this process keeps; 32 MiB by default, 0 turns the cache off.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// How long opening and every call tries before it says that the store is away; 10 s by default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.open.deadline = deadline;
+        self
+    }
+
+    /// What the connections are called in `pg_stat_activity`.
+    #[must_use]
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.open.application_name = name.into();
+        self
+    }
+
+    /// Allows ttls from 100 ms on, for tests.
+    #[must_use]
+    pub fn short_ttls_for_tests(mut self) -> Self {
+        self.open.ttl_min = limits::TTL_MIN_IN_TESTS;
+        self
+    }
+
+    /// Reads this process's time from `clock`.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.open.clock = clock;
+        self
+    }
+
+    /// Opens the store at `url`.
+    ///
+    /// # Errors
+    /// As [`onceward_store::open`], and the codes of a bad namespace or owner.
+    pub async fn connect(self, url: &str) -> Result<Onceward> {
+        self.clone().check()?;
+        let store = onceward_store::open(url, self.open.clone()).await?;
+        self.build(store)
+    }
+
+    /// Uses a store that is open already: one of one's own making, or a faulty one in a test.
+    ///
+    /// # Errors
+    /// The codes of a bad namespace or owner.
+    pub fn build(self, store: Arc<dyn Store>) -> Result<Onceward> {
+        let (namespace, owner) = self.clone().check()?;
+        let inner = Inner {
+            renewer: Renewer::new(Arc::clone(&store)),
+            switchboard: Switchboard::new(Arc::clone(&store)),
+            cache: Cache::new(self.cache_bytes),
+            poison: PoisonWatch::default(),
+            ttl_min: self.open.ttl_min,
+            closed: Mutex::new(false),
+            lanes: Lanes::new(store, self.open.deadline),
+        };
+        Ok(Onceward { inner: Arc::new(inner), namespace, owner })
+    }
+
+    fn check(self) -> Result<(Namespace, Owner)> {
+        Ok((self.namespace?, self.owner?))
+    }
+}
+
+impl Onceward {
+    /// Opens the store at `url` (`sqlite://shop.db`, `postgres://user@host/db`, `memory:`) with the defaults.
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        ConnectOptions::default().connect(url).await
+    }
+
+    /// How to connect, where the defaults are not enough.
+    pub fn options() -> ConnectOptions {
+        ConnectOptions::default()
+    }
+
+    /// The same client for another namespace.
+    ///
+    /// # Errors
+    /// [`NamespaceInvalid`](onceward_core::Code::NamespaceInvalid).
+    pub fn in_namespace(&self, namespace: impl AsRef<str>) -> Result<Self> {
+        Ok(Self { namespace: Namespace::new(namespace)?, ..self.clone() })
+    }
+
+    /// A lease on `key`: see [`LeaseBuilder`].
+    pub fn lease(&self, key: impl AsRef<str>) -> LeaseBuilder {
+        LeaseBuilder::new(self.clone(), Key::new(key))
+    }
+
+    /// Leases on several keys, all or none, taken in an order that can't deadlock: see [`LeasesBuilder`].
+    pub fn leases<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> LeasesBuilder {
+        LeasesBuilder::new(self.clone(), keys.into_iter().map(Key::new).collect())
+    }
+
+    /// A function that starts at most once under `key`: see [`OnceBuilder`].
+    pub fn once(&self, key: impl AsRef<str>) -> OnceBuilder {
+        OnceBuilder::new(self.clone(), Key::new(key))
+    }
+
+    /// One function for many keys, each of them at most once, sent in batches: see [`OnceManyBuilder`].
+    pub fn once_many<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> OnceManyBuilder {
+        OnceManyBuilder::new(self.clone(), keys.into_iter().map(Key::new).collect())
+    }
+
+    /// Looking and intervening: what the command line and operators use.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// The namespace of this client.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// What others see as the holder.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.inner.lanes.store()
+    }
+
+    /// Sends what is still to be sent (leases dropped a moment ago, outcomes of dropped functions) and closes the
+    /// store. Clones of this client can't be used any more. Dropping the last clone does the same in the background.
+    pub async fn shutdown(&self) {
+        {
+            let mut closed = self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            if core::mem::replace(&mut *closed, true) {
+                return;
+            }
+        }
+        self.inner.renewer.finish().await;
+        self.store().close().await;
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        self.store().clock()
+    }
+
+    pub(crate) fn ttl_min(&self) -> Duration {
+        self.inner.ttl_min
+    }
+
+    /// Refuses to work after [`shutdown`](Self::shutdown).
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if *self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(Error::new(onceward_core::Code::StoreClosed, "this client has been shut down"));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn new_session() -> SessionId {
+    SessionId::from_uuid(uuid::Uuid::new_v4())
+}
+
+/// `host:pid`, for people: it decides nothing.
+fn default_owner() -> String {
+    let name = rustix::system::uname();
+    let host: String =
+        name.nodename().to_string_lossy().chars().filter(|c| !c.is_control()).take(200).collect();
+    let host = if host.is_empty() { "localhost".to_owned() } else { host };
+    format!("{host}:{}", std::process::id())
+}

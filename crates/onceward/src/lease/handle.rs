@@ -1,0 +1,200 @@
+//! Holding a lease.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use onceward_core::lease::{Record, Renew};
+use onceward_core::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token};
+use onceward_store::{ClaimRef, ReleaseLease};
+
+use super::builder::LeaseBuilder;
+use super::fence;
+use crate::client::Onceward;
+use crate::hold::{Hold, Lost};
+use crate::renewer::{Farewell, Kind, Watch};
+
+/// A lease we hold. It is renewed in the background; dropping it gives it back.
+///
+/// Holding a lease does not stop the world: a paused process may act after its lease has ended. What does stop it is
+/// the [`token`](Self::token) in its writes, or [`guard`](Self::guard) in its transaction.
+#[must_use = "dropping a lease gives it back"]
+pub struct Lease {
+    client: Onceward,
+    claim: ClaimRef,
+    owner: Owner,
+    granted_at: Timestamp,
+    ttl: Duration,
+    auto_release: bool,
+    hold: Arc<Hold>,
+    watch: Option<Watch>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("namespace", &self.claim.namespace)
+            .field("key", &self.claim.key)
+            .field("token", &self.claim.token)
+            .field("valid", &self.is_valid())
+            .finish()
+    }
+}
+
+impl Lease {
+    pub(super) fn granted(builder: &LeaseBuilder, row: &Record, sent: Timestamp) -> Self {
+        let client = builder.client.clone();
+        let clock = Arc::clone(client.clock());
+        let hold = Hold::new(row.token, row.expires_at, clock, sent, builder.ttl, builder.hard_ttl);
+        let (hold, claim) = (Arc::new(hold), claim_of(row));
+        let renewer = &client.inner.renewer;
+        let watch = renewer.watch(Kind::Lease, claim.clone(), row.ttl, builder.auto_renew, Arc::clone(&hold));
+        Self {
+            claim,
+            owner: row.owner.clone(),
+            granted_at: row.granted_at,
+            ttl: builder.ttl,
+            auto_release: builder.auto_release,
+            hold,
+            watch: Some(watch),
+            client,
+        }
+    }
+
+    /// The fencing token: larger than that of every earlier holder of the key, for ever.
+    pub fn token(&self) -> Token {
+        self.claim.token
+    }
+
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.claim.key
+    }
+
+    /// The namespace of the key.
+    pub fn namespace(&self) -> &Namespace {
+        &self.claim.namespace
+    }
+
+    /// What others see as the holder.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Which of the places of a counted lease this is; 0 for a plain one.
+    pub fn slot(&self) -> u32 {
+        self.claim.slot
+    }
+
+    /// The claim attempt this lease was granted to.
+    pub fn session(&self) -> SessionId {
+        self.claim.session
+    }
+
+    /// When it was granted, by the store's clock.
+    pub fn granted_at(&self) -> Timestamp {
+        self.granted_at
+    }
+
+    /// When it runs out unless renewed, by the store's clock, as of the last renewal.
+    pub fn expires_at(&self) -> Timestamp {
+        self.hold.expires_at()
+    }
+
+    /// The time to live each renewal gives.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Whether the lease may still be trusted: renewed in time by our own clock, with a margin, and not lost (L5).
+    /// It costs no round trip. A `true` is over when you read it; writes want the token or the guard.
+    pub fn is_valid(&self) -> bool {
+        self.hold.is_valid()
+    }
+
+    /// Why the lease is lost, if it is.
+    pub fn lost_because(&self) -> Option<Lost> {
+        self.hold.lost_because()
+    }
+
+    /// Waits until the lease is lost: before it runs out in the store (L9), or as soon as the store says so.
+    ///
+    /// Cancel safety: nothing is consumed.
+    pub async fn lost(&self) -> Lost {
+        self.hold.lost().await
+    }
+
+    /// Renews now, and returns when it then runs out. Not needed unless
+    /// [`auto_renew(false)`](LeaseBuilder::auto_renew) was said.
+    ///
+    /// # Errors
+    /// [`LeaseLost`](Code::LeaseLost) if it is not ours any more: an expired lease is not revived, even if nobody took
+    /// it. [`StoreBusy`](Code::StoreBusy) and the like if the store did not answer: try again while
+    /// [`is_valid`](Self::is_valid).
+    pub async fn renew(&self) -> Result<Timestamp> {
+        self.hold.check()?;
+        let Some(watch) = &self.watch else { return Err(self.gone()) };
+        match watch.renew_now().await? {
+            Renew::Until(until) => Ok(until),
+            Renew::Lost => Err(self.gone()),
+            Renew::Busy => {
+                Err(Error::new(Code::StoreBusy, "the lease's row is locked by somebody's transaction"))
+            }
+        }
+    }
+
+    fn gone(&self) -> Error {
+        self.hold.lose(Lost::TakenAway);
+        self.hold.check().err().unwrap_or_else(|| Error::new(Code::LeaseLost, "the lease is lost"))
+    }
+
+    /// Gives the lease back. `false` if it was no longer ours: nothing was changed then (L8).
+    ///
+    /// # Errors
+    /// As for an unreachable store; the lease then runs out by itself.
+    pub async fn release(mut self) -> Result<bool> {
+        self.watch = None;
+        self.auto_release = false;
+        self.hold.lose(Lost::Released);
+        let ask = self.release_ask();
+        self.client.inner.lanes.release(ask).await
+    }
+
+    fn release_ask(&self) -> ReleaseLease {
+        let ClaimRef { namespace, key, token, .. } = self.claim.clone();
+        ReleaseLease { namespace, key, token, reason: None }
+    }
+
+    /// The header that carries the token to a receiver that checks it: `X-Fence-Token`. See [`fence::Checker`].
+    pub fn fence_header(&self) -> (&'static str, String) {
+        (fence::HEADER, self.token().to_string())
+    }
+
+    /// Fails if the lease can't be trusted any more: a cheap check between two steps of work.
+    ///
+    /// # Errors
+    /// [`LeaseLost`](Code::LeaseLost).
+    pub fn check(&self) -> Result<()> {
+        self.hold.check()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.watch = None;
+        if self.auto_release {
+            self.hold.lose(Lost::Released);
+            self.client.inner.renewer.send(Farewell::Release(self.release_ask()));
+        }
+    }
+}
+
+fn claim_of(row: &Record) -> ClaimRef {
+    ClaimRef {
+        namespace: row.namespace.clone(),
+        key: row.key.clone(),
+        slot: row.slot,
+        token: row.token,
+        session: row.session,
+    }
+}

@@ -1,0 +1,171 @@
+//! Asking once, and asking again: woken by the release, bounded by the deadline, never in a busy loop.
+
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use onceward_core::lease::{Ask, Record, Watched};
+use onceward_core::{Key, Namespace, Result, Timestamp, lease};
+use onceward_store::{Acquired, LeaveLease, WaitLease};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::builder::{Acquisition, LeaseBuilder};
+use super::{Holder, Lease};
+
+/// One attempt.
+pub(super) async fn attempt(builder: &LeaseBuilder, mut ask: Ask) -> Result<Acquisition> {
+    let client = &builder.client;
+    let watch = &client.inner.poison;
+    ask.watched = watch.verdict(&ask, client.clock().boottime());
+    let sent = client.clock().boottime();
+    match client.inner.lanes.acquire(ask).await? {
+        Acquired::Granted(row) => Ok(Acquisition::Granted(Lease::granted(builder, &row, sent))),
+        Acquired::Held { by, now } => {
+            if let Some(row) = &by {
+                watch.note(row, now, client.clock().boottime());
+            }
+            Ok(Acquisition::Held(by.map(|row| Holder::of(&row, now, &client.owner))))
+        }
+    }
+}
+
+/// Attempts until granted or `at_most` has passed.
+pub(super) async fn until(builder: &LeaseBuilder, ask: Ask, at_most: Duration) -> Result<Acquisition> {
+    let deadline = Instant::now() + at_most;
+    let client = &builder.client;
+    let line = client.inner.switchboard.line(&ask.namespace, &ask.key);
+    // The first attempt needs no place in the line, unless order is asked for: nobody may be waiting.
+    let mut last = match (builder.fair, attempt(builder, ask.clone()).await?) {
+        (_, Acquisition::Granted(lease)) => return Ok(Acquisition::Granted(lease)),
+        (_, Acquisition::Held(holder)) => holder,
+    };
+    // Those of this process who wait for the same key stand in line here; one of them deals with the store.
+    let Ok(_head) = timeout_at(deadline, line.head.lock()).await else { return Ok(Acquisition::Held(last)) };
+    let mut place = Place::new(builder, &ask);
+    loop {
+        let bell = line.bell.notified();
+        tokio::pin!(bell);
+        bell.as_mut().enable();
+        place.keep().await?;
+        match attempt(builder, ask.clone()).await? {
+            Acquisition::Granted(lease) => {
+                place.leave().await;
+                return Ok(Acquisition::Granted(lease));
+            }
+            Acquisition::Held(holder) => last = holder,
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            place.leave().await;
+            return Ok(Acquisition::Held(last));
+        }
+        // Woken or not is all the same: the next attempt tells.
+        let _ = timeout(nap(builder, last.as_ref()).min(left), bell).await;
+    }
+}
+
+/// How long to sleep unless woken: until the holder's time is up, but never longer than the store's polling interval.
+fn nap(builder: &LeaseBuilder, holder: Option<&Holder>) -> Duration {
+    let poll = builder.client.store().capabilities().poll_interval;
+    // Without a holder the key is free, and promised to somebody who should take it in a moment.
+    let rest = holder.map_or(Duration::from_millis(10), |holder| holder.free_in);
+    poll.min(rest + Duration::from_millis(1))
+}
+
+/// A place among those who wait, known to the store: it makes releases wake us, and keeps the order if asked to.
+struct Place<'a> {
+    builder: &'a LeaseBuilder,
+    namespace: Namespace,
+    key: Key,
+    session: onceward_core::SessionId,
+    kept: Option<Instant>,
+}
+
+/// How long a place outlives a waiter that died.
+const PLACE_TTL: Duration = Duration::from_secs(10);
+
+impl<'a> Place<'a> {
+    fn new(builder: &'a LeaseBuilder, ask: &Ask) -> Self {
+        let (namespace, key, session) = (ask.namespace.clone(), ask.key.clone(), ask.session);
+        Self { builder, namespace, key, session, kept: None }
+    }
+
+    /// Takes the place, or keeps it for longer.
+    async fn keep(&mut self) -> Result<()> {
+        if self.kept.is_some_and(|at| at.elapsed() < PLACE_TTL / 3) {
+            return Ok(());
+        }
+        let wait = WaitLease {
+            namespace: self.namespace.clone(),
+            key: self.key.clone(),
+            session: self.session,
+            fair: self.builder.fair,
+            ttl: PLACE_TTL,
+        };
+        self.builder.client.store().lease_wait(&wait).await?;
+        self.kept = Some(Instant::now());
+        Ok(())
+    }
+
+    fn leaving(&mut self) -> Option<LeaveLease> {
+        self.kept.take()?;
+        Some(LeaveLease { namespace: self.namespace.clone(), key: self.key.clone(), session: self.session })
+    }
+
+    async fn leave(&mut self) {
+        if let Some(leave) = self.leaving()
+            && let Err(error) = self.builder.client.store().lease_leave(&leave).await
+        {
+            tracing::debug!(%error, "a waiting place could not be given up and runs out by itself");
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    /// The waiter was cancelled: its place must not hold up those behind it.
+    fn drop(&mut self) {
+        let (Some(leave), Ok(runtime)) = (self.leaving(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let store = self.builder.client.store().clone();
+        runtime.spawn(async move {
+            if let Err(error) = store.lease_leave(&leave).await {
+                tracing::debug!(%error, "a waiting place could not be given up and runs out by itself");
+            }
+        });
+    }
+}
+
+/// Remembers rows whose expiry only a step of the database's clock explains (N17). Such a row may be taken once it has
+/// not been renewed for a whole ttl of our own clock: a live holder would have.
+#[derive(Debug, Default)]
+pub(crate) struct PoisonWatch {
+    seen: Mutex<HashMap<(Namespace, Key), (Watched, Duration, Timestamp)>>,
+}
+
+const POISON_WATCHED_MAX: usize = 1024;
+
+impl PoisonWatch {
+    fn note(&self, row: &Record, now: Timestamp, boottime: Timestamp) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = (row.namespace.clone(), row.key.clone());
+        if !row.is_poisoned(now) {
+            seen.remove(&name);
+            return;
+        }
+        let watched = Watched { token: row.token, heartbeats: row.heartbeats };
+        let known = seen.get(&name).is_some_and(|(before, _, _)| *before == watched);
+        if !known && seen.len() < POISON_WATCHED_MAX {
+            seen.insert(name, (watched, row.ttl.max(lease::POISON_SLACK), boottime));
+        }
+    }
+
+    fn verdict(&self, ask: &Ask, boottime: Timestamp) -> Option<Watched> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_empty() {
+            return None;
+        }
+        let (watched, ttl, since) = seen.get(&(ask.namespace.clone(), ask.key.clone()))?;
+        (boottime.since(*since) >= *ttl).then_some(*watched)
+    }
+}

@@ -1,0 +1,224 @@
+//! Asking for something to be done once.
+
+use core::time::Duration;
+
+use onceward_core::lease::in_range;
+use onceward_core::once::{self, Body, Fingerprint};
+use onceward_core::{Code, Error, Key, Result, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::{Attempt, NotDone, Outcome, run};
+use crate::client::{Onceward, new_session};
+
+/// Something to be done once, being asked for. [`run`](Self::run) sends it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is done before `run`"]
+pub struct OnceBuilder {
+    pub(super) client: Onceward,
+    pub(super) key: Result<Key>,
+    pub(super) ttl: Duration,
+    pub(super) hard_ttl: Option<Duration>,
+    pub(super) retain: Duration,
+    pub(super) fingerprint: Result<Option<Fingerprint>>,
+    pub(super) wait: Option<Duration>,
+    pub(super) restartable: bool,
+}
+
+/// What a probe found out about a key nobody was sure of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict<T> {
+    /// It did happen; this is its result. Recorded, and replayed from now on.
+    Happened(T),
+    /// It did not happen. The key is free again.
+    DidNotHappen,
+    /// It did not happen and never shall. Recorded, and replayed from now on.
+    Failed(String),
+    /// The probe could not find out: the key stays uncertain.
+    StillUnknown,
+}
+
+impl OnceBuilder {
+    pub(crate) fn new(client: Onceward, key: Result<Key>) -> Self {
+        Self {
+            client,
+            key,
+            ttl: limits::TTL_DEFAULT,
+            hard_ttl: Some(limits::ONCE_HARD_TTL_DEFAULT),
+            retain: limits::RETAIN_DEFAULT,
+            fingerprint: Ok(None),
+            wait: None,
+            restartable: false,
+        }
+    }
+
+    /// How soon others notice that this process has died: 1 s to 24 h, 10 s by default. Renewed three times as often.
+    /// A longer ttl than the hard ttl moves the hard ttl along, unless that was set.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        if self.hard_ttl == Some(limits::ONCE_HARD_TTL_DEFAULT) {
+            self.hard_ttl = Some(limits::ONCE_HARD_TTL_DEFAULT.max(ttl));
+        }
+        self
+    }
+
+    /// How long the function may run at most; 5 minutes by default. At the limit its future is dropped, and the key
+    /// is uncertain.
+    pub fn hard_ttl(mut self, hard_ttl: Duration) -> Self {
+        self.hard_ttl = Some(hard_ttl);
+        self
+    }
+
+    /// Lets the function run as long as it likes, renewed all the time.
+    pub fn no_hard_ttl(mut self) -> Self {
+        self.hard_ttl = None;
+        self
+    }
+
+    /// How long the outcome is kept and replayed; 30 days by default. **After that the key may run again.**
+    pub fn retain_for(mut self, retain: Duration) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// What the request is: the same key with another fingerprint is refused, whatever its state. The value is written
+    /// as JSON (struct fields in their order; sort the keys of maps) and hashed with SHA-256.
+    pub fn fingerprint(mut self, request: &impl Serialize) -> Self {
+        self.fingerprint = serde_json::to_vec(request)
+            .map(|bytes| Some(Fingerprint(Sha256::digest(bytes).into())))
+            .map_err(|error| {
+                Error::new(Code::ResultUnwritable, "the request has no fingerprint").with_source(error)
+            });
+        self
+    }
+
+    /// As [`fingerprint`](Self::fingerprint), of bytes the caller has made canonical itself.
+    pub fn fingerprint_bytes(mut self, request: impl AsRef<[u8]>) -> Self {
+        self.fingerprint = Ok(Some(Fingerprint(Sha256::digest(request).into())));
+        self
+    }
+
+    /// If another caller is running it: waits for the outcome, at most this long. A waiter never runs the function
+    /// itself (O10).
+    pub fn wait(mut self, at_most: Duration) -> Self {
+        self.wait = Some(at_most);
+        self
+    }
+
+    /// Says that doing it twice is harmless: an uncertain key is then run again, under a new token.
+    pub fn restartable(mut self, harmless: bool) -> Self {
+        self.restartable = harmless;
+        self
+    }
+
+    /// Runs `function`, unless the key was run before: then the recorded outcome comes back.
+    ///
+    /// The claim is durable before the function starts (O9). How it may end: with a value, which is recorded as JSON;
+    /// with `.fail()`, recorded too; with `.not_started()`, which frees the key; and with anything else (an error
+    /// through `?`, a panic, a dropped future, the hard limit), after which nobody knows, and says so.
+    ///
+    /// ```
+    /// # #[derive(serde::Serialize)] struct Request { cents: u32 }
+    /// # async fn charge_card(_: &Request) -> std::io::Result<String> { Ok("ch_1".into()) }
+    /// # async fn example(ow: onceward::Onceward, request: Request) -> Result<(), onceward::Error> {
+    /// use std::time::Duration;
+    /// use onceward::Outcome;
+    ///
+    /// let outcome = ow
+    ///     .once("payment-order-789")
+    ///     .hard_ttl(Duration::from_secs(30))
+    ///     .fingerprint(&request)
+    ///     .run(async |_attempt| Ok(charge_card(&request).await?))
+    ///     .await?;
+    /// match outcome {
+    ///     Outcome::Done { value, replayed } => println!("charged: {value} (replayed: {replayed})"),
+    ///     Outcome::Uncertain { reason, .. } => println!("ask the card company: {reason}"),
+    ///     other => println!("{other:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Cancel safety: dropping the future before the function started leaves the key as it was; after that, the key is
+    /// uncertain.
+    ///
+    /// # Errors
+    /// The codes of bad input; [`FingerprintMismatch`](Code::FingerprintMismatch);
+    /// [`KeyLocked`](Code::KeyLocked) where an open transaction holds the key;
+    /// [`ResultUnreadable`](Code::ResultUnreadable) where the recorded result is no `T`; those of an unreachable store
+    /// (the function was not started then).
+    pub async fn run<T, F>(self, function: F) -> Result<Outcome<T>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: AsyncFnOnce(Attempt) -> Result<T, NotDone>,
+    {
+        run::typed(self, function).await
+    }
+
+    /// As [`run`](Self::run), recording bytes as they are instead of a value as JSON.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_bytes<F>(self, function: F) -> Result<Outcome<Body>>
+    where
+        F: AsyncFnOnce(Attempt) -> Result<Body, NotDone>,
+    {
+        run::bytes(self, function).await
+    }
+
+    /// The recorded outcome, without running anything; `None` if the key has none and nobody is running it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn peek<T: DeserializeOwned>(self) -> Result<Option<Outcome<T>>> {
+        run::peek(self).await
+    }
+
+    /// If the key is uncertain, asks the outside world what happened, and settles it by the answer. Returns the
+    /// outcome as it is afterwards; `None` if the key is free.
+    ///
+    /// ```
+    /// # async fn charge_of(_: &str) -> std::io::Result<Option<String>> { Ok(None) }
+    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// use onceward::Verdict;
+    ///
+    /// let outcome = ow.once("payment-order-789").probe(async |_row| {
+    ///     match charge_of("order-789").await {
+    ///         Ok(Some(charge)) => Verdict::Happened(charge),
+    ///         Ok(None) => Verdict::DidNotHappen,
+    ///         Err(_) => Verdict::StillUnknown,
+    ///     }
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn probe<T, F>(self, probe: F) -> Result<Option<Outcome<T>>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: AsyncFnOnce(&once::Record) -> Verdict<T>,
+    {
+        run::probe(self, probe).await
+    }
+
+    pub(super) fn ask(&self) -> Result<once::Ask> {
+        let ask = once::Ask {
+            namespace: self.client.namespace.clone(),
+            key: self.key.clone()?,
+            owner: self.client.owner.clone(),
+            session: new_session(),
+            ttl: self.ttl,
+            hard_ttl: self.hard_ttl,
+            retain: self.retain,
+            fingerprint: self.fingerprint.clone()?,
+            restartable: self.restartable,
+        };
+        ask.check(self.client.ttl_min())?;
+        if let Some(wait) = self.wait {
+            in_range(wait, Duration::ZERO, limits::HARD_TTL_MAX, Code::WaitInvalid, "the waiting time")?;
+        }
+        Ok(ask)
+    }
+}
