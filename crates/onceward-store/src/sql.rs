@@ -4,7 +4,7 @@
 #[cfg(feature = "postgres")]
 macro_rules! postgres_sql {
     ($name:literal) => {
-        include_str!(concat!("../sql/postgres/", $name, ".sql"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/postgres/", $name, ".sql"))
     };
 }
 #[cfg(feature = "postgres")]
@@ -14,7 +14,7 @@ pub(crate) use postgres_sql;
 #[cfg(feature = "sqlite")]
 macro_rules! sqlite_sql {
     ($name:literal) => {
-        include_str!(concat!("../sql/sqlite/", $name, ".sql"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sqlite/", $name, ".sql"))
     };
 }
 #[cfg(feature = "sqlite")]

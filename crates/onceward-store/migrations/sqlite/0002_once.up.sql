@@ -1,0 +1,33 @@
+-- One row per once key. Whether a running claim has expired is decided by (boot_id, expires_boot) alone.
+CREATE TABLE onceward_once (
+    namespace TEXT NOT NULL,
+    key TEXT NOT NULL,
+    state TEXT NOT NULL,
+    token INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    session BLOB NOT NULL,
+    attempts INTEGER NOT NULL,
+    fingerprint BLOB,
+    claimed_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    expires_boot INTEGER NOT NULL,
+    hard_expires_boot INTEGER,
+    boot_id TEXT NOT NULL,
+    ttl_us INTEGER NOT NULL,
+    retain_us INTEGER NOT NULL,
+    uncertain_at INTEGER,
+    finished_at INTEGER,
+    retain_until INTEGER,
+    late INTEGER NOT NULL,
+    reason TEXT,
+    body_type TEXT,
+    body_size INTEGER,
+    body BLOB,
+    PRIMARY KEY (namespace, key)
+) STRICT, WITHOUT ROWID;
+
+-- What is running or uncertain is found without reading what is finished.
+CREATE INDEX onceward_once_open ON onceward_once (namespace, key) WHERE finished_at IS NULL;
+
+-- What may be forgotten, oldest first.
+CREATE INDEX onceward_once_retained ON onceward_once (retain_until) WHERE retain_until IS NOT NULL;

@@ -1,0 +1,55 @@
+-- once.claim in the caller's own transaction: the steps in this order, on the caller's connection.
+-- The first one takes the write lock, so read the clocks after it has been got: the parameters of `claim` are new.
+--
+-- lock    ?1 namespace, ?2 key. Changes nothing, but takes the write lock.
+-- ended   ?1 namespace, ?2 key, ?3 boot_id, ?4 boottime now, ?5 wall clock now, ?6 owner, ?7 fingerprint or NULL,
+--         ?8 restartable (0 or 1). The history of what `claim` is going to overwrite; nothing for a new key.
+-- claim   ?1 to ?8 as `ended`, ?9 session, ?10 expires_at, ?11 expires_boot, ?12 hard_expires_boot or NULL,
+--         ?13 ttl_us, ?14 retain_us. No row: somebody else has the key or had it, so `read` it.
+-- read    ?1 namespace, ?2 key.
+-- All by the primary key.
+
+-- step: lock
+UPDATE onceward_once
+SET token = token
+WHERE namespace = ?1 AND key = ?2
+
+-- step: ended
+INSERT INTO onceward_history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+SELECT 'once', namespace, key, 'expired', token, owner, min(expires_at, ?5),
+    'the claim ran out: its holder died, was paused, or met its hard limit', claimed_at
+FROM onceward_once
+WHERE namespace = ?1 AND key = ?2 AND ?8 AND state = 'running' AND (boot_id <> ?3 OR expires_boot <= ?4)
+    AND (fingerprint IS NULL OR ?7 IS NULL OR fingerprint = ?7)
+UNION ALL
+SELECT 'once', namespace, key, CASE WHEN state IN ('done', 'failed') THEN 'retired' ELSE 'restarted' END, token, ?6,
+    ?5, NULL, NULL
+FROM onceward_once
+WHERE namespace = ?1 AND key = ?2 AND (
+    (state IN ('done', 'failed') AND retain_until <= ?5)
+    OR (?8 AND (fingerprint IS NULL OR ?7 IS NULL OR fingerprint = ?7)
+        AND (state = 'uncertain' OR (state = 'running' AND (boot_id <> ?3 OR expires_boot <= ?4))))
+)
+
+-- step: claim
+INSERT INTO onceward_once AS row (
+    namespace, key, state, token, owner, session, attempts, fingerprint, claimed_at, expires_at, expires_boot,
+    hard_expires_boot, boot_id, ttl_us, retain_us, late
+) VALUES (?1, ?2, 'running', ?5, ?6, ?9, 1, ?7, ?5, ?10, ?11, ?12, ?3, ?13, ?14, 0)
+ON CONFLICT (namespace, key) DO UPDATE
+SET state = 'running', token = max(row.token + 1, ?5), owner = ?6, session = ?9, attempts = row.attempts + 1,
+    fingerprint = ?7, claimed_at = ?5, expires_at = ?10, expires_boot = ?11, hard_expires_boot = ?12, boot_id = ?3,
+    ttl_us = ?13, retain_us = ?14, uncertain_at = NULL, finished_at = NULL, retain_until = NULL, late = 0,
+    reason = NULL, body_type = NULL, body_size = NULL, body = NULL
+WHERE row.state = 'released'
+    OR (row.state IN ('done', 'failed') AND row.retain_until <= ?5)
+    OR (?8 AND (row.fingerprint IS NULL OR ?7 IS NULL OR row.fingerprint = ?7)
+        AND (row.state = 'uncertain' OR (row.state = 'running' AND (row.boot_id <> ?3 OR row.expires_boot <= ?4))))
+RETURNING token, attempts
+
+-- step: read
+SELECT state, token, owner, session, attempts, fingerprint, claimed_at, expires_at, expires_boot,
+    hard_expires_boot, boot_id, ttl_us, retain_us, uncertain_at, finished_at, retain_until, late, reason, body_type,
+    body_size, body
+FROM onceward_once
+WHERE namespace = ?1 AND key = ?2

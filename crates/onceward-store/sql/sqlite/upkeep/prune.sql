@@ -1,0 +1,35 @@
+-- prune: forget what may be forgotten, a bounded number of rows of each kind.
+--
+-- once     ?1 wall clock now, ?2 how many. Outcomes whose retention has ended, by onceward_once_retained. Never
+--          anything running or uncertain.
+-- leases   ?1 wall clock now, ?2 wall clock before which, ?3 boottime before which, ?4 boot_id, ?5 how many. Given
+--          back or lost (and their lock delay over) that long ago. A token ahead of the clock stays.
+-- waiting  ?1 boot_id, ?2 boottime now. Places that were given up.
+-- history  ?1 wall clock before which, ?2 how many. The oldest rows, by the primary key: ids grow with time.
+
+-- step: once
+DELETE FROM onceward_once
+WHERE (namespace, key) IN (
+    SELECT namespace, key FROM onceward_once WHERE retain_until <= ?1 ORDER BY retain_until LIMIT ?2
+) AND state IN ('done', 'failed', 'released')
+
+-- step: leases
+DELETE FROM onceward_lease
+WHERE (namespace, key, slot) IN (
+    SELECT namespace, key, slot
+    FROM onceward_lease
+    WHERE token <= ?1 AND CASE
+        WHEN released_at IS NOT NULL THEN released_at <= ?2
+        WHEN boot_id = ?4 THEN expires_boot + lock_delay_us <= ?3
+        ELSE expires_at + lock_delay_us <= ?2
+    END
+    LIMIT ?5
+)
+
+-- step: waiting
+DELETE FROM onceward_lease_waiter
+WHERE boot_id <> ?1 OR expires_boot <= ?2
+
+-- step: history
+DELETE FROM onceward_history
+WHERE at <= ?1 AND id IN (SELECT id FROM onceward_history ORDER BY id LIMIT ?2)
