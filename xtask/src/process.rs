@@ -20,9 +20,13 @@ const AFTER_INTERRUPT: &[(&str, Duration)] =
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// The root of the workspace.
-pub(crate) fn root() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+///
+/// Cargo says at run time where our package is. What it said at compile time is second best: two checkouts that
+/// share a target folder also share this program.
+pub(crate) fn root() -> PathBuf {
+    let here = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let here = PathBuf::from(here);
+    here.parent().map_or(here.clone(), Path::to_owned)
 }
 
 /// Turns Ctrl-C, termination and hang-up into a flag, so that every guard gets to clean up.

@@ -53,7 +53,7 @@ const CHECKS: &[Check] =
 /// # Errors
 /// When a rule is broken; every finding has been printed by then.
 pub(crate) fn tidy() -> Result<()> {
-    let findings = workspace(process::root())?;
+    let findings = workspace(&process::root())?;
     for finding in &findings {
         eprintln!("{finding}");
     }

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_workspace_keeps_the_house_rules() {
-    let findings = workspace(process::root()).unwrap();
+    let findings = workspace(&process::root()).unwrap();
     let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
     assert!(lines.is_empty(), "`cargo xtask tidy` finds\n{}", lines.join("\n"));
 }
