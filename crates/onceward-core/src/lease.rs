@@ -164,7 +164,8 @@ pub enum Acquire {
     Held(Record),
 }
 
-/// Decides over one slot of a key (L1, L2, L10). `ahead` tells whether a live fair ticket stands before the asker's.
+/// Decides over one slot of a key (L1, L2, L10). `ahead` tells whether a live fair ticket stands before the asker's;
+/// `None` says that the slot is free, but promised to that ticket.
 pub fn acquire(row: Option<&Record>, ask: &Ask, slot: u32, ahead: bool, now: Timestamp) -> Option<Acquire> {
     if let Some(row) = row.filter(|row| row.session == ask.session && row.standing(now) == Standing::Held) {
         return Some(Acquire::Adopt(row.clone()));
@@ -174,8 +175,8 @@ pub fn acquire(row: Option<&Record>, ask: &Ask, slot: u32, ahead: bool, now: Tim
     };
     match row {
         Some(row) if !row.is_free(now) && !seized(row) => Some(Acquire::Held(row.clone())),
-        // Free, but promised to somebody who has waited longer.
-        _ if ahead => row.cloned().map(Acquire::Held),
+        // Whoever had it before is not in the way.
+        _ if ahead => None,
         row => Some(Acquire::Grant {
             row: granted(ask, slot, Token::next(row.map(|row| row.token), now), now),
             ended: row.filter(|row| row.released_at.is_none()).map(|_| Event::Expired),

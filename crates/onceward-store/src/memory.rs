@@ -147,9 +147,8 @@ impl Tables {
         if let Some(own) = own {
             return Acquired::Granted(Box::new(own.clone()));
         }
-        // All places of a key share one line of tokens.
-        let last =
-            (0..ask.capacity).filter_map(|slot| self.leases.get(&place(slot))).map(|row| row.token).max();
+        // All places of a key share one line of tokens, also those beyond today's capacity.
+        let last = self.leases.range(place(0)..=place(u32::MAX)).map(|(_, row)| row.token).max();
         let mut held: Option<lease::Record> = None;
         for slot in 0..ask.capacity {
             let before = self.leases.get(&place(slot)).cloned();
@@ -192,7 +191,7 @@ impl Tables {
 
     fn wait(&mut self, ask: &WaitLease, now: Timestamp) -> Ticket {
         let line = self.waiting.entry((ask.namespace.clone(), ask.key.clone())).or_default();
-        line.retain(|ticket| ticket.expires_at > now || ticket.session == ask.session);
+        line.retain(|ticket| ticket.expires_at > now);
         let last = line.iter().map(|ticket| ticket.number).max();
         let expires_at = now.after(ask.ttl);
         if let Some(mine) = line.iter_mut().find(|ticket| ticket.session == ask.session) {
@@ -274,7 +273,9 @@ impl Tables {
             row.retain_until = Some(now.after(row.retain));
             match &ask.resolution {
                 Resolution::Done(body) => (row.body, row.reason) = (Some(body.clone()), None),
-                Resolution::Failed { reason } => row.reason = Some(reason.clone()),
+                Resolution::Failed { reason } => {
+                    row.reason = Some(once::cut(reason, onceward_core::limits::REASON_BYTES_MAX));
+                }
                 Resolution::Release => {}
             }
             self.once.insert(name, row);
@@ -289,14 +290,15 @@ impl Tables {
             *left += u64::from(remove);
             !remove
         };
+        // G4: the clock must have passed the token, or the next grant might draw it again.
+        let passed = |token: Token| token.as_timestamp() < now;
         self.once.retain(|_, row| {
-            let over = row.retain_until.is_some_and(|until| until <= now);
+            let over = row.retain_until.is_some_and(|until| until <= now) && passed(row.token);
             take(&mut pruned.once, over && matches!(row.state, State::Done | State::Failed | State::Released))
         });
         let old = now.before(ask.leases_older_than);
         self.leases.retain(|_, row| {
-            let ahead_of_clock = row.token.as_timestamp() > now;
-            take(&mut pruned.leases, row.is_free(now) && row.free_at() <= old && !ahead_of_clock)
+            take(&mut pruned.leases, row.is_free(now) && row.free_at() <= old && passed(row.token))
         });
         self.waiting.retain(|_, line| {
             line.retain(|ticket| ticket.expires_at > now);
