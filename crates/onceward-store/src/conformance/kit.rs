@@ -10,8 +10,8 @@ use onceward_core::{Code, Key, Namespace, Owner, Result, SessionId, Timestamp, T
 
 use super::Harness;
 use crate::{
-    Acquired, BreakLease, Broken, ClaimRef, Claimed, HistoryOf, KeyRef, LeaveLease, ListLeases, ListOnce, Prune,
-    Pruned, ReleaseLease, Renew, ResolveOnce, SettleOnce, Snapshot, Store, WaitLease,
+    Acquired, BreakLease, Broken, ClaimRef, Claimed, HistoryOf, KeyRef, LeaveLease, ListLeases, ListOnce,
+    Prune, Pruned, ReleaseLease, Renew, ResolveOnce, SettleOnce, Snapshot, Store, WaitLease,
 };
 
 /// The time to live of every claim that names none.
@@ -411,3 +411,55 @@ pub(super) fn only<T>(mut list: Vec<T>) -> T {
     assert_eq!(list.len(), 1, "one row was due");
     list.remove(0)
 }
+
+/// Runs `count` tasks at once, on all threads, and gathers what they say.
+pub(super) async fn together<T: Send + 'static, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let gate = Arc::new(tokio::sync::Barrier::new(count));
+    let mut tasks = tokio::task::JoinSet::new();
+    for at in 0..count {
+        let (gate, task) = (gate.clone(), task(at));
+        tasks.spawn(async move {
+            gate.wait().await;
+            task.await
+        });
+    }
+    tasks.join_all().await
+}
+
+/// Keys that mislead a pattern, a collation or the end of a range, in byte order.
+pub(super) const PREFIXED: [&str; 14] = [
+    "%a",
+    "AB",
+    "Ab",
+    "\\x",
+    "_b",
+    "aB",
+    "a%b",
+    "a\\b",
+    "a_b",
+    "ab",
+    "axb",
+    "\u{d7ff}a",
+    "\u{e000}a",
+    "\u{10ffff}a",
+];
+
+/// Prefixes of [`PREFIXED`] and the keys each must find.
+pub(super) const PREFIXES: &[(&str, &[&str])] = &[
+    ("%", &["%a"]),
+    ("_", &["_b"]),
+    ("\\", &["\\x"]),
+    ("a%", &["a%b"]),
+    ("a_", &["a_b"]),
+    ("a\\", &["a\\b"]),
+    ("A", &["AB", "Ab"]),
+    ("aB", &["aB"]),
+    ("ab", &["ab"]),
+    ("\u{d7ff}", &["\u{d7ff}a"]),
+    ("\u{10ffff}", &["\u{10ffff}a"]),
+    ("axbc", &[]),
+    ("'; --", &[]),
+];

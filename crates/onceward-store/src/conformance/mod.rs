@@ -32,9 +32,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // these are tests
 
+pub mod about;
+pub mod batch;
+pub mod keeping;
 mod kit;
+pub mod lease_admin;
+pub mod lease_counted;
 pub mod lease_grant;
+pub mod lease_hold;
+pub mod lease_line;
+pub mod naming;
+pub mod once_body;
 pub mod once_claim;
+pub mod once_doubt;
+pub mod once_list;
+pub mod once_settle;
+pub mod race;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -77,15 +90,195 @@ pub use crate::conformance_suite as suite;
 macro_rules! conformance_suite {
     ($harness:expr) => {
         $crate::conformance_cases! { $harness;
+            about {
+                a_store_says_what_it_can_do;
+                the_epoch_stands_while_nothing_was_lost;
+                the_self_check_finds_no_error;
+                what_one_process_writes_the_other_sees;
+            }
             lease_grant {
                 l1_a_takeover_has_a_larger_token;
+                l1_tokens_grow_although_the_clock_steps_back;
                 l2_a_live_lease_is_refused_and_shows_its_holder;
+                l2_a_refused_ask_changes_nothing;
                 l2_an_expired_lease_is_free_by_the_stores_clock;
+                l2_nothing_of_the_holder_before_is_left;
+                l6_a_lost_lease_stays_closed_for_its_lock_delay;
+                l6_a_lease_given_back_has_no_lock_delay;
+                l7_the_same_ask_sent_twice_finds_its_own_grant;
+                l7_an_ended_grant_is_not_adopted;
+                l10_the_same_owner_name_never_shares_a_grant;
+                l12_contenders_go_by_the_ttl_of_the_row;
+                l12_the_longest_and_shortest_times_are_kept;
+                n17_a_poisoned_expiry_ends_with_its_ttl_and_not_a_day_later;
+                n17_a_renewing_holder_is_never_robbed;
+                metadata_is_kept_as_it_is;
+            }
+            lease_hold {
+                a_renewal_is_counted_and_moves_the_expiry;
+                l3_renewing_needs_the_token_and_the_session;
+                l3_an_expired_lease_is_not_revived;
+                l3_an_ended_lease_is_not_renewed;
+                l3_a_replaced_holder_extends_nobody;
+                l3_the_hard_limit_is_a_ceiling;
+                l8_releasing_n_never_frees_n_plus_1;
+                l8_a_release_is_for_one_key_and_one_token;
+                l8_giving_back_twice_is_answered_no;
+                l8_late_is_not_too_late_to_give_back;
+                a_release_keeps_the_row_and_its_reason;
+            }
+            lease_counted {
+                l2_a_counted_lease_has_n_holders_and_not_one_more;
+                l1_tokens_grow_over_all_places;
+                l1_tokens_grow_when_there_are_fewer_places;
+                l2_a_free_place_is_used_again;
+                l2_a_full_lease_shows_the_place_that_is_free_first;
+                l2_every_place_expires_on_its_own;
+                l3_a_place_is_renewed_and_given_back_for_itself;
+                l7_the_same_session_never_takes_a_second_place;
+                l2_everybody_grabs_at_once_and_n_hold;
+                n12_many_places_are_given_out_and_taken_back;
+            }
+            lease_line {
+                l11_fair_waiters_are_served_in_their_order;
+                l11_a_place_in_line_has_a_larger_number_than_those_before;
+                l11_a_free_key_that_is_promised_shows_no_holder;
+                l11_a_place_not_asked_for_again_is_given_up;
+                l11_asking_again_keeps_the_place;
+                l11_whoever_leaves_makes_way;
+                l11_an_unfair_waiter_blocks_nobody;
+                l11_lines_of_different_keys_are_apart;
+                l11_the_line_of_a_counted_lease_is_for_all_places;
+                l11_waiting_never_loses_a_grant_already_made;
+                l11_concurrent_waiters_get_different_numbers;
+                l6_a_release_and_a_break_wake_those_who_wait;
+            }
+            lease_admin {
+                l8_a_break_ends_the_grant_that_was_looked_at;
+                a_break_of_what_nobody_holds_is_answered_so;
+                a_break_is_audited;
+                a_break_without_a_token_ends_every_place;
+                a_lookup_shows_every_place_in_order;
+                a_listing_is_paged_in_byte_order_without_gaps;
+                a_listing_starts_after_rows_that_are_gone;
+                a_prefix_is_taken_literally;
+                a_listing_tells_held_released_and_expired_apart;
+            }
+            naming {
+                o12_odd_keys_are_kept_apart_as_leases;
+                o12_odd_keys_are_kept_apart_in_one_batch;
+                o12_a_namespace_and_a_key_never_run_together_as_leases;
+                o12_a_namespace_and_a_key_never_run_together_as_once;
+                o12_one_tenant_sees_nothing_of_another;
+                a_lease_and_a_once_of_one_name_are_two_things;
+                names_of_owners_are_kept_as_they_are;
+            }
+            batch {
+                an_empty_batch_has_no_answers;
+                leases_are_answered_in_the_order_asked;
+                one_batch_of_leases_has_every_fate;
+                one_batch_renews_and_gives_back_only_what_is_held;
+                the_largest_batch_of_leases_is_granted_renewed_and_given_back;
+                one_batch_of_claims_has_every_fate;
+                one_batch_of_endings_has_every_fate;
+                the_largest_batch_of_claims_is_granted_renewed_and_settled;
+                a_batch_carries_the_most_bytes_it_may;
+                n33_batches_in_opposite_orders_both_end;
             }
             once_claim {
-                o1_a_first_claim_runs;
-                o3_a_finished_key_is_replayed_byte_for_byte;
+                o1_a_first_claim_runs_and_is_seen_by_all;
+                o1_a_running_key_is_not_run_again;
+                o3_a_result_is_replayed_to_everybody;
+                o3_a_final_failure_is_replayed_like_a_result;
+                l7_the_same_claim_sent_twice_is_one_claim;
+                l7_a_claim_that_ended_is_not_adopted;
+                o4_another_request_is_refused_in_every_state;
+                o4_the_same_request_or_an_unnamed_one_is_not_refused;
+                o4_a_key_that_is_free_again_takes_any_request;
+                o8_a_result_is_replayed_until_its_retention_ends;
+                o8_a_failure_is_retired_as_well;
+                o8_nothing_unsettled_is_ever_retired;
+                o8_the_longest_retention_is_kept;
+                a_claim_is_renewed_by_its_token_and_session;
+                a_claim_that_ended_is_not_renewed;
+                the_hard_limit_of_an_execution_is_a_ceiling;
+                l1_tokens_of_a_key_grow_over_all_its_claims;
+            }
+            once_settle {
+                o2_a_recorded_outcome_is_never_overwritten;
+                o2_another_token_settles_nothing;
+                o2_a_replaced_owner_settles_nothing;
+                o3_an_outcome_sent_twice_is_recorded_once;
+                o7_evidence_after_the_expiry_is_recorded_as_late;
+                o7_evidence_wins_over_a_doubt_others_have_seen;
+                an_unknown_ending_is_uncertain_at_once;
+                o1_not_started_frees_the_key_and_counts_the_attempt;
+                an_adopted_ask_that_was_marked_not_started_begins_anew;
+                long_and_odd_reasons_are_cut_never_refused;
+            }
+            once_doubt {
                 o5_an_expired_claim_is_uncertain_and_not_run_again;
+                o5_only_a_restartable_ask_runs_an_uncertain_key_again;
+                o5_a_restart_may_be_the_first_to_see_the_expiry;
+                o6_doubt_never_ends_by_itself;
+                o6_a_resolution_settles_what_nobody_knows;
+                o6_an_expired_claim_is_resolved_before_anybody_saw_it;
+                o6_a_resolution_is_audited;
+                o6_a_dry_run_decides_and_writes_nothing;
+                o6_a_resolution_is_for_the_row_that_was_looked_at;
+                o6_only_uncertain_keys_are_resolved;
+                o6_of_two_operators_one_wins;
+                o7_the_first_owner_is_too_late_after_a_resolution;
+                o7_the_first_owner_is_too_late_after_the_run_that_followed;
+                o8_a_resolved_outcome_is_kept_as_long_as_any;
+                o13_a_resolution_may_bring_a_large_or_an_empty_body;
+                odd_reasons_of_operators_are_kept_or_cut;
+                o4_a_mismatch_sees_the_expiry_but_shows_nothing;
+            }
+            once_body {
+                o3_every_byte_comes_back;
+                o3_an_empty_result_is_a_result;
+                o3_a_failure_without_a_body_has_none;
+                o13_the_largest_body_comes_back_byte_for_byte;
+                o13_a_larger_body_is_done_without_its_bytes;
+                o3_the_content_type_comes_back;
+                a_listing_shows_no_bytes_of_bodies;
+            }
+            once_list {
+                o6_a_listing_by_state_counts_expired_claims_as_uncertain;
+                a_listing_of_once_is_paged_in_byte_order_without_gaps;
+                o6_uncertain_keys_are_listed_page_by_page;
+                a_prefix_of_once_keys_is_taken_literally;
+                a_lookup_answers_in_the_order_asked;
+                o5_looking_changes_nothing;
+            }
+            keeping {
+                a_history_is_told_newest_first;
+                a_takeover_tells_whom_it_replaced;
+                a_history_of_nothing_is_empty;
+                o5_the_expiry_is_told_once_however_many_see_it;
+                every_start_and_every_end_of_a_key_is_told;
+                o6_a_prune_takes_nothing_uncertain_or_running;
+                o8_a_prune_takes_outcomes_when_their_retention_has_ended;
+                a_prune_takes_leases_nobody_holds_for_long_enough;
+                l1_tokens_grow_after_the_row_was_forgotten;
+                l1_a_row_whose_token_is_ahead_of_the_clock_is_kept;
+                a_prune_takes_old_history_and_leaves_the_young;
+                a_prune_takes_no_more_than_asked_at_a_time;
+            }
+            race {
+                l2_sixteen_contenders_never_overlap_and_their_tokens_grow;
+                l2_a_lost_lease_is_taken_over_by_one;
+                l2_an_absent_lease_is_first_taken_by_one;
+                l8_a_late_release_and_a_takeover_never_both_win;
+                o1_two_hundred_callers_start_it_once;
+                n34_sixty_four_callers_start_every_key_once;
+                o1_a_key_that_is_free_again_is_started_once;
+                o5_an_expired_claim_is_restarted_by_one;
+                o2_of_many_endings_one_is_recorded;
+                o6_of_many_operators_one_resolves;
+                o7_late_evidence_and_an_operator_never_both_win;
+                l7_the_same_claim_sent_many_times_at_once_is_one_claim;
             }
         }
     };
