@@ -21,6 +21,8 @@ pub mod migrate;
 mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "bench")]
+pub mod reference;
 mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -30,7 +32,7 @@ pub mod url;
 pub use clock::Clock;
 pub use open::{OpenOptions, open};
 pub use store::{
-    Acquired, BreakLease, Broken, Capabilities, ClaimRef, Claimed, CommitOutcome, Finding, HistoryOf, KeyRef,
-    LeaveLease, ListLeases, ListOnce, Prune, Pruned, ReleaseLease, Renew, ResolveOnce, SettleOnce, Severity,
-    Snapshot, Store, StoreKind, WaitLease, Wake,
+    Acquired, BreakLease, Broken, Capabilities, ClaimRef, Claimed, CommitOutcome, Counters, Finding,
+    HistoryOf, KeyRef, LeaveLease, ListLeases, ListOnce, Prune, Pruned, ReleaseLease, Renew, ResolveOnce,
+    SettleOnce, Severity, Snapshot, Store, StoreKind, WaitLease, Wake,
 };

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::Clock;
+use crate::enlist::EnlistSql;
 
 pub use onceward_core::lease::Renew;
 
@@ -306,6 +307,15 @@ fn code_word<S: serde::Serializer>(code: &Option<onceward_core::Code>, to: S) ->
     code.map(onceward_core::Code::as_str).serialize(to)
 }
 
+/// What a store has sent to its database so far, renewals included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Statements of PostgreSQL; transactions of SQLite.
+    pub statements: u64,
+    /// Rows those were about.
+    pub rows: u64,
+}
+
 /// What is known of a commit (G5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
@@ -340,6 +350,15 @@ pub trait Store: Send + Sync + 'static {
     /// A number that changes when acked commits may have been lost (another timeline, another file): caches of
     /// recorded outcomes end with it.
     fn epoch(&self) -> u64;
+
+    /// What was sent so far.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+    /// The statements that may join a caller's transaction; `None` where there is no such thing.
+    fn enlist(&self) -> Option<&EnlistSql> {
+        None
+    }
 
     /// Takes leases.
     async fn lease_acquire(&self, batch: &[lease::Ask]) -> Result<Vec<Acquired>>;

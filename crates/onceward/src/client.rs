@@ -262,6 +262,12 @@ pub(crate) fn new_session() -> SessionId {
     SessionId::from_uuid(uuid::Uuid::new_v4())
 }
 
+/// The memory store has no transactions to join.
+pub(crate) fn no_transactions() -> Error {
+    let why = "the store in memory has no transactions to join: use SQLite or PostgreSQL";
+    Error::new(onceward_core::Code::DriverMissing, why)
+}
+
 /// `host:pid`, for people: it decides nothing.
 fn default_owner() -> String {
     let name = rustix::system::uname();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use onceward_core::lease::{Record, Renew};
 use onceward_core::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token};
+use onceward_store::enlist::{self, Enlist};
 use onceward_store::{ClaimRef, ReleaseLease};
 
 use super::builder::LeaseBuilder;
 use super::fence;
-use crate::client::Onceward;
+use crate::client::{Onceward, no_transactions};
 use crate::hold::{Hold, Lost};
 use crate::renewer::{Farewell, Kind, Watch};
 
@@ -168,6 +169,22 @@ impl Lease {
     /// The header that carries the token to a receiver that checks it: `X-Fence-Token`. See [`fence::Checker`].
     pub fn fence_header(&self) -> (&'static str, String) {
         (fence::HEADER, self.token().to_string())
+    }
+
+    /// Makes a transaction of yours, in the same database, depend on this lease: after somebody else has taken the
+    /// key it can't commit, and while it is open nobody can take the key (L4). The transaction stays yours: nothing is
+    /// committed, rolled back or closed here. Renewals pass; keep the transaction short all the same, and set
+    /// `idle_in_transaction_session_timeout`, because a hung one keeps the key closed.
+    ///
+    /// Works with `tokio_postgres::Transaction`, `sqlx::Transaction` and `rusqlite::Transaction` (begun as IMMEDIATE).
+    ///
+    /// # Errors
+    /// [`LeaseLost`](Code::LeaseLost) or [`TokenStale`](Code::TokenStale): roll back. Otherwise the driver's.
+    pub async fn guard(&self, tx: &mut impl Enlist) -> Result<()> {
+        self.hold.check()?;
+        let store = self.client.store();
+        let sql = store.enlist().ok_or_else(no_transactions)?;
+        enlist::guard(sql, &**store.clock(), tx, &self.claim).await
     }
 
     /// Fails if the lease can't be trusted any more: a cheap check between two steps of work.

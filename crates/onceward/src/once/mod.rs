@@ -10,6 +10,7 @@ mod many;
 mod not_done;
 mod outcome;
 mod run;
+mod run_in;
 
 pub use self::attempt::Attempt;
 pub use self::builder::{OnceBuilder, Verdict};

@@ -50,7 +50,7 @@ where
     }
 }
 
-fn decode<T: DeserializeOwned>(body: Body) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(body: Body) -> Result<T> {
     serde_json::from_slice(body.bytes.as_deref().unwrap_or_default()).map_err(|error| {
         let what =
             format!("the recorded result ({}, {} bytes) is of another type", body.content_type, body.size);
@@ -83,7 +83,7 @@ where
     }
 }
 
-fn mismatch(ask: &Ask) -> Error {
+pub(super) fn mismatch(ask: &Ask) -> Error {
     let key = ask.key.as_str();
     Error::new(Code::FingerprintMismatch, format!("the key {key:?} was used before with a different request"))
 }
