@@ -1,1 +1,44 @@
-//! Placeholder while the workspace is laid out.
+//! The command line of Onceward, as a library: a binary of your own that calls [`main_with`] first thing in its `main`
+//! has every subcommand, on the stores it was built with.
+//!
+//! Read in this order: `args.rs` (what can be typed) → `command/` (one file per command) → `process/` (the wrapped
+//! command) → `report.rs` (words on stderr) and `output.rs` (data on stdout) → [`exit`] (the exit codes).
+
+mod args;
+mod command;
+pub mod exit;
+mod output;
+mod process;
+mod report;
+mod store;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+/// Runs a command line, the name of the program included, and returns what the process is to exit with.
+///
+/// Call it from `main` and exit right after it: a wrapped command lives no longer than the thread that called this.
+/// The program also starts itself with arguments of its own making, which come through here again.
+pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return report::usage(&error),
+    };
+    // No threads and no runtime before this: what it starts is another program.
+    if let Command::Exec(exec) = &cli.command {
+        return process::shim::run(exec);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report::plain(&format!("no runtime could be started: {error}")),
+    };
+    // The root future stays on this thread, so that children started from it live as long as we do.
+    let done = runtime.block_on(command::run(&cli));
+    // Nobody waits for a thread that reads or writes for good.
+    runtime.shutdown_background();
+    done.unwrap_or_else(|error| report::error(&error))
+}

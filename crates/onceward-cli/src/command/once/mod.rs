@@ -1,0 +1,15 @@
+//! `onceward once`.
+
+use std::process::ExitCode;
+
+use onceward::{Code, Error, Result};
+
+use crate::args::Globals;
+
+/// once
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(_args: &Args, _globals: &Globals) -> Result<ExitCode> {
+    Err(Error::new(Code::UsageInvalid, "not part of this build"))
+}
