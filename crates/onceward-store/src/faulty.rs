@@ -1,1 +1,457 @@
-//! For tests.
+//! A store that fails when told to: for tests of what a program does when its store is away, slow, or answers too late.
+//!
+//! [`Faulty`] stands before any other store. What goes wrong is said in advance, per verb, and happens in that order;
+//! everything else passes through.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use onceward_store::faulty::{Fault, Faulty, Verb};
+//! use onceward_store::{KeyRef, Store, memory::MemoryStore};
+//! use onceward_core::{Code, Key, Namespace};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> onceward_core::Result<()> {
+//! let store = Faulty::new(Arc::new(MemoryStore::default()));
+//! store.next(Verb::OnceLookup, Fault::Away);
+//!
+//! let keys = [KeyRef { namespace: Namespace::default(), key: Key::new("order-17")? }];
+//! let error = store.once_lookup(&keys).await.unwrap_err();
+//! assert_eq!(error.code(), Code::StoreUnavailable);
+//! assert!(store.once_lookup(&keys).await.is_ok(), "only the next call");
+//! assert_eq!(store.calls(Verb::OnceLookup), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use onceward_core::lease::Ticket;
+use onceward_core::once::{Resolve, Settle};
+use onceward_core::{Code, Error, Result, history, lease, once};
+use tokio::sync::broadcast;
+
+use crate::enlist::EnlistSql;
+use crate::{
+    Acquired, BreakLease, Broken, Capabilities, ClaimRef, Claimed, Clock, Counters, Finding, HistoryOf,
+    KeyRef, LeaveLease, ListLeases, ListOnce, Prune, Pruned, ReleaseLease, Renew, ResolveOnce, SettleOnce,
+    Snapshot, Store, WaitLease, Wake,
+};
+
+macro_rules! verbs {
+    ($($(#[$doc:meta])* $verb:ident = $name:literal, $writes:literal;)*) => {
+        /// A verb of a [`Store`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Verb { $($(#[$doc])* $verb,)* }
+
+        impl Verb {
+            /// Every verb.
+            pub const ALL: &'static [Self] = &[$(Self::$verb,)*];
+
+            /// The name that errors carry, for example `lease.acquire`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$verb => $name,)* }
+            }
+
+            /// Whether the verb may write: only then may the loss of its answer leave a doubt.
+            pub const fn writes(self) -> bool {
+                match self { $(Self::$verb => $writes,)* }
+            }
+        }
+    };
+}
+
+verbs! {
+    /// [`Store::lease_acquire`].
+    LeaseAcquire = "lease.acquire", true;
+    /// [`Store::lease_renew`].
+    LeaseRenew = "lease.renew", true;
+    /// [`Store::lease_release`].
+    LeaseRelease = "lease.release", true;
+    /// [`Store::lease_wait`].
+    LeaseWait = "lease.wait", true;
+    /// [`Store::lease_leave`].
+    LeaseLeave = "lease.leave", true;
+    /// [`Store::lease_break`].
+    LeaseBreak = "lease.break", true;
+    /// [`Store::lease_lookup`].
+    LeaseLookup = "lease.lookup", false;
+    /// [`Store::lease_list`].
+    LeaseList = "lease.list", false;
+    /// [`Store::once_claim`].
+    OnceClaim = "once.claim", true;
+    /// [`Store::once_renew`].
+    OnceRenew = "once.renew", true;
+    /// [`Store::once_settle`].
+    OnceSettle = "once.settle", true;
+    /// [`Store::once_resolve`].
+    OnceResolve = "once.resolve", true;
+    /// [`Store::once_lookup`].
+    OnceLookup = "once.lookup", false;
+    /// [`Store::once_list`].
+    OnceList = "once.list", false;
+    /// [`Store::history`].
+    History = "history", false;
+    /// [`Store::prune`].
+    Prune = "prune", true;
+    /// [`Store::check`].
+    Check = "check", false;
+}
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The call takes effect, its answer is lost: [`Code::CommitUnknown`].
+    ReplyLost,
+    /// The call takes no effect, and the caller can't know that: [`Code::CommitUnknown`].
+    RequestLost,
+    /// The call is cut off as [`ReplyLost`](Self::ReplyLost), but takes effect only this much later.
+    Late(Duration),
+    /// No connection could be had; nothing was sent: [`Code::StoreUnavailable`].
+    Away,
+    /// The store has too much to do; nothing was done: [`Code::StoreBusy`].
+    Busy,
+    /// The call waits this long first, then goes through.
+    Slow(Duration),
+}
+
+/// A store before which things go wrong as told.
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    script: Mutex<Script>,
+}
+
+#[derive(Default)]
+struct Script {
+    queues: BTreeMap<Verb, VecDeque<Option<Fault>>>,
+    locked: BTreeSet<KeyRef>,
+    random: Option<Random>,
+    calls: BTreeMap<Verb, u64>,
+}
+
+struct Random {
+    state: u64,
+    one_in: u64,
+    faults: Vec<Fault>,
+}
+
+impl Random {
+    /// The next number of the splitmix64 sequence.
+    fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn fault(&mut self) -> Option<Fault> {
+        let (hit, which) = (self.draw().checked_rem(self.one_in)?, self.draw());
+        let at = usize::try_from(which % (self.faults.len().max(1) as u64)).ok()?;
+        self.faults.get(at).copied().filter(|_| hit == 0)
+    }
+}
+
+impl Faulty {
+    /// A store that passes everything through until told otherwise.
+    pub fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, script: Mutex::default() })
+    }
+
+    /// The store behind, where nothing goes wrong: to see what really happened.
+    pub fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
+    /// Adds a fault to the queue of `verb`: each call of it takes one from the queue.
+    pub fn next(&self, verb: Verb, fault: Fault) {
+        self.script().queues.entry(verb).or_default().push_back(Some(fault));
+    }
+
+    /// Adds the same fault `count` times.
+    pub fn times(&self, count: usize, verb: Verb, fault: Fault) {
+        (0..count).for_each(|_| self.next(verb, fault));
+    }
+
+    /// Lets `count` calls of `verb` through before the next fault in its queue.
+    pub fn pass(&self, count: usize, verb: Verb) {
+        self.script().queues.entry(verb).or_default().extend(core::iter::repeat_n(None, count));
+    }
+
+    /// From now on somebody's open transaction holds this key: a batch that would write to it fails with
+    /// [`Code::KeyLocked`], a renewal of it is answered [`Renew::Busy`], and reading goes on.
+    pub fn lock(&self, key: KeyRef) {
+        self.script().locked.insert(key);
+    }
+
+    /// Ends [`lock`](Self::lock).
+    pub fn unlock(&self, key: &KeyRef) {
+        self.script().locked.remove(key);
+    }
+
+    /// From now on one call in `one_in`, of any verb, meets one of `faults`. The same seed and the same order of calls
+    /// give the same faults.
+    pub fn random(&self, seed: u64, one_in: u32, faults: impl Into<Vec<Fault>>) {
+        self.script().random = Some(Random { state: seed, one_in: one_in.into(), faults: faults.into() });
+    }
+
+    /// Ends every fault that has not happened yet.
+    pub fn heal(&self) {
+        let mut script = self.script();
+        let calls = core::mem::take(&mut script.calls);
+        *script = Script { calls, ..Script::default() };
+    }
+
+    /// How often `verb` was called.
+    pub fn calls(&self, verb: Verb) -> u64 {
+        self.script().calls.get(&verb).copied().unwrap_or(0)
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this call meets. A scripted fault comes before a random one; a script that says "pass" is obeyed.
+    fn fault(&self, verb: Verb) -> Option<Fault> {
+        let mut script = self.script();
+        *script.calls.entry(verb).or_default() += 1;
+        match script.queues.get_mut(&verb).and_then(VecDeque::pop_front) {
+            Some(said) => said,
+            None => script.random.as_mut().and_then(Random::fault),
+        }
+    }
+
+    fn is_locked(&self, row: &impl Named) -> bool {
+        let locked = &self.script().locked;
+        !locked.is_empty() && locked.contains(&row.name())
+    }
+
+    /// What a batch that writes to these rows is told, if one of them is locked.
+    fn locked_out<R: Named>(&self, verb: Verb, rows: &[R]) -> Option<Error> {
+        let row = rows.iter().find(|row| self.is_locked(*row))?;
+        let why = format!("an open transaction holds {:?}, as the test wants it", row.name().key);
+        Some(Error::new(Code::KeyLocked, why).at(verb.as_str()))
+    }
+
+    /// Makes one call, or what is left of it.
+    async fn call<T, F>(&self, verb: Verb, locked_out: Option<Error>, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let call = async move {
+            match locked_out {
+                Some(error) => Err(error),
+                None => call.await,
+            }
+        };
+        let Some(fault) = self.fault(verb) else { return call.await };
+        match fault {
+            Fault::Slow(by) => {
+                tokio::time::sleep(by).await;
+                return call.await;
+            }
+            Fault::ReplyLost => drop(call.await?),
+            Fault::Late(by) => drop(tokio::spawn(async move {
+                tokio::time::sleep(by).await;
+                call.await
+            })),
+            Fault::RequestLost | Fault::Away | Fault::Busy => {}
+        }
+        Err(error(verb, fault))
+    }
+}
+
+/// Renewals are answered row by row: a locked one is busy, the others go on.
+fn with_busy(locked: &[bool], answers: Vec<Renew>) -> Vec<Renew> {
+    let mut answers = answers.into_iter();
+    let answer = |locked: &bool| if *locked { None } else { answers.next() };
+    locked.iter().map(answer).map(|answer| answer.unwrap_or(Renew::Busy)).collect()
+}
+
+fn error(verb: Verb, fault: Fault) -> Error {
+    let error = match fault {
+        Fault::Busy => Error::new(Code::StoreBusy, "too many callers, as the test wants it"),
+        Fault::Away | Fault::Slow(_) => {
+            Error::new(Code::StoreUnavailable, "no connection, as the test wants it")
+        }
+        Fault::ReplyLost | Fault::RequestLost | Fault::Late(_) if verb.writes() => {
+            Error::new(Code::CommitUnknown, "the answer was lost, as the test wants it").uncertain()
+        }
+        _ => Error::new(Code::StoreUnavailable, "the answer was lost, as the test wants it"),
+    };
+    error.at(verb.as_str())
+}
+
+/// A row of a batch that writes.
+trait Named {
+    fn name(&self) -> KeyRef;
+}
+
+macro_rules! named {
+    ($($row:ty),*) => {
+        $(impl Named for $row {
+            fn name(&self) -> KeyRef {
+                KeyRef { namespace: self.namespace.clone(), key: self.key.clone() }
+            }
+        })*
+    };
+}
+
+named!(
+    lease::Ask,
+    ClaimRef,
+    ReleaseLease,
+    WaitLease,
+    LeaveLease,
+    BreakLease,
+    once::Ask,
+    SettleOnce,
+    ResolveOnce
+);
+
+/// Sends `$ask` on to the same method of the inner store, past what the script says.
+macro_rules! read {
+    ($self:ident, $verb:ident, $method:ident, $ask:ident) => {
+        read!($self, $verb, $method, $ask, None)
+    };
+    ($self:ident, $verb:ident, $method:ident, $ask:ident, $locked_out:expr) => {{
+        let (store, ask) = ($self.inner.clone(), $ask.to_owned());
+        $self.call(Verb::$verb, $locked_out, async move { store.$method(&ask).await }).await
+    }};
+}
+
+/// As `read`, for a batch that writes.
+macro_rules! write {
+    ($self:ident, $verb:ident, $method:ident, $rows:ident) => {
+        read!($self, $verb, $method, $rows, $self.locked_out(Verb::$verb, $rows))
+    };
+}
+
+/// As `write`, for a single row.
+macro_rules! write_one {
+    ($self:ident, $verb:ident, $method:ident, $ask:ident) => {
+        read!($self, $verb, $method, $ask, $self.locked_out(Verb::$verb, core::slice::from_ref($ask)))
+    };
+}
+
+/// As `write`, for renewals.
+macro_rules! renew {
+    ($self:ident, $verb:ident, $method:ident, $batch:ident) => {{
+        let locked: Vec<bool> = $batch.iter().map(|claim| $self.is_locked(claim)).collect();
+        let open = $batch.iter().zip(&locked).filter(|(_, locked)| !**locked);
+        let open: Vec<ClaimRef> = open.map(|(claim, _)| claim.clone()).collect();
+        let open = open.as_slice();
+        read!($self, $verb, $method, open).map(|answers| with_busy(&locked, answers))
+    }};
+}
+
+#[async_trait]
+impl Store for Faulty {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        self.inner.clock()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Wake> {
+        self.inner.subscribe()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.inner.epoch()
+    }
+
+    fn counters(&self) -> Counters {
+        self.inner.counters()
+    }
+
+    fn enlist(&self) -> Option<&EnlistSql> {
+        self.inner.enlist()
+    }
+
+    async fn lease_acquire(&self, batch: &[lease::Ask]) -> Result<Vec<Acquired>> {
+        write!(self, LeaseAcquire, lease_acquire, batch)
+    }
+
+    async fn lease_renew(&self, batch: &[ClaimRef]) -> Result<Vec<Renew>> {
+        renew!(self, LeaseRenew, lease_renew, batch)
+    }
+
+    async fn lease_release(&self, batch: &[ReleaseLease]) -> Result<Vec<bool>> {
+        write!(self, LeaseRelease, lease_release, batch)
+    }
+
+    async fn lease_wait(&self, wait: &WaitLease) -> Result<Ticket> {
+        write_one!(self, LeaseWait, lease_wait, wait)
+    }
+
+    async fn lease_leave(&self, leave: &LeaveLease) -> Result<()> {
+        write_one!(self, LeaseLeave, lease_leave, leave)
+    }
+
+    async fn lease_break(&self, ask: &BreakLease) -> Result<Broken> {
+        write_one!(self, LeaseBreak, lease_break, ask)
+    }
+
+    async fn lease_lookup(&self, key: &KeyRef) -> Result<Snapshot<lease::Record>> {
+        read!(self, LeaseLookup, lease_lookup, key)
+    }
+
+    async fn lease_list(&self, ask: &ListLeases) -> Result<Snapshot<lease::Record>> {
+        read!(self, LeaseList, lease_list, ask)
+    }
+
+    async fn once_claim(&self, batch: &[once::Ask]) -> Result<Vec<Claimed>> {
+        write!(self, OnceClaim, once_claim, batch)
+    }
+
+    async fn once_renew(&self, batch: &[ClaimRef]) -> Result<Vec<Renew>> {
+        renew!(self, OnceRenew, once_renew, batch)
+    }
+
+    async fn once_settle(&self, batch: &[SettleOnce]) -> Result<Vec<Settle>> {
+        write!(self, OnceSettle, once_settle, batch)
+    }
+
+    async fn once_resolve(&self, ask: &ResolveOnce) -> Result<Resolve> {
+        write_one!(self, OnceResolve, once_resolve, ask)
+    }
+
+    async fn once_lookup(&self, keys: &[KeyRef]) -> Result<Snapshot<Option<once::Record>>> {
+        read!(self, OnceLookup, once_lookup, keys)
+    }
+
+    async fn once_list(&self, ask: &ListOnce) -> Result<Snapshot<once::Record>> {
+        read!(self, OnceList, once_list, ask)
+    }
+
+    async fn history(&self, ask: &HistoryOf) -> Result<Vec<history::Row>> {
+        read!(self, History, history, ask)
+    }
+
+    async fn prune(&self, ask: &Prune) -> Result<Pruned> {
+        read!(self, Prune, prune, ask)
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        let store = self.inner.clone();
+        self.call(Verb::Check, None, async move { store.check().await }).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use onceward_core::lease::{Ask, Standing};
 
 use super::Harness;
 use super::kit::*;
-use crate::{ReleaseLease, Renew};
+use crate::{ClaimRef, ReleaseLease, Renew};
 
 pub async fn a_renewal_is_counted_and_moves_the_expiry(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
@@ -26,40 +26,21 @@ pub async fn a_renewal_is_counted_and_moves_the_expiry(harness: &dyn Harness) {
 pub async fn l3_renewing_needs_the_token_and_the_session(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
     let row = hand.grant(&lease("k")).await;
+    let but = |change: &dyn Fn(&mut ClaimRef)| {
+        let mut claim = claim_of(&row);
+        change(&mut claim);
+        claim
+    };
     let bad = [
-        {
-            let mut bad = claim_of(&row);
-            bad.token = Token::next(Some(row.token), row.granted_at);
-            bad
-        },
-        {
-            let mut bad = claim_of(&row);
-            bad.token = Token::from_row(row.token.get() - 1);
-            bad
-        },
-        {
-            let mut bad = claim_of(&row);
-            bad.session = session();
-            bad
-        },
-        {
-            let mut bad = claim_of(&row);
-            bad.slot = 1;
-            bad
-        },
-        {
-            let mut bad = claim_of(&row);
-            bad.key = key("K");
-            bad
-        },
-        {
-            let mut bad = claim_of(&row);
-            bad.namespace = namespace("other");
-            bad
-        },
+        but(&|claim| claim.token = Token::next(Some(row.token), row.granted_at)),
+        but(&|claim| claim.token = Token::from_row(row.token.get() - 1)),
+        but(&|claim| claim.session = session()),
+        but(&|claim| claim.slot = 1),
+        but(&|claim| claim.key = key("K")),
+        but(&|claim| claim.namespace = namespace("other")),
     ];
     for claim in bad {
-        assert_eq!(hand.renew_all(&[claim.clone()]).await, [Renew::Lost], "{claim:?}");
+        assert_eq!(hand.renew_all(core::slice::from_ref(&claim)).await, [Renew::Lost], "{claim:?}");
     }
     assert_eq!(hand.lease_row("k").await, row, "nothing was changed");
 }

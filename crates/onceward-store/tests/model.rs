@@ -1,0 +1,80 @@
+//! Random histories: the memory model keeps the invariants, and every other store answers as the model does.
+//!
+//! Three callers, two keys, two places. All stores read the same clock, which stands still between the steps, and are
+//! sent the same sessions, so that their answers and rows must be equal to the last token.
+
+#![cfg(feature = "conformance")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
+
+#[path = "model/steps.rs"]
+mod steps;
+#[path = "model/watch.rs"]
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use onceward_store::Store;
+use onceward_store::clock::ManualClock;
+use onceward_store::memory::MemoryStore;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use self::steps::{Step, World};
+
+/// How many histories are tried: some seconds' worth, or with `ONCEWARD_PROVE=long` some minutes'.
+fn cases(few: u32) -> Config {
+    let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
+    let cases = if long { few * 40 } else { few };
+    Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() }
+}
+
+/// Runs random histories on the model and on what `others` opens beside it.
+fn prove<F: Future<Output = Vec<Arc<dyn Store>>>>(config: Config, others: impl Fn(ManualClock) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let histories = prop::collection::vec(Step::any(), 1..50);
+    let seen = Mutex::new(BTreeMap::<&str, u32>::new());
+    let proved = TestRunner::new(config).run(&histories, |history| {
+        runtime.block_on(async {
+            let clock = ManualClock::default();
+            let mut stores: Vec<Arc<dyn Store>> = vec![Arc::new(MemoryStore::new(Arc::new(clock.clone())))];
+            stores.extend(others(clock.clone()).await);
+            let mut world = World::new(clock, stores);
+            for step in &history {
+                world.take(step).await?;
+            }
+            world.close().await;
+            let mut seen = seen.lock().unwrap();
+            for (what, count) in world.watch.seen {
+                *seen.entry(what).or_default() += count;
+            }
+            Ok(())
+        })
+    });
+    if let Err(failed) = proved {
+        panic!("{failed}");
+    }
+    let seen = seen.into_inner().unwrap();
+    assert!(watch::WANTED.iter().all(|what| seen.contains_key(what)), "a vacuous proof: {seen:?}");
+    println!("{seen:?}");
+}
+
+#[test]
+fn proof_l1_l2_o1_o2_o6_the_model_keeps_the_invariants_in_every_history() {
+    prove(cases(1000), async |_| Vec::new());
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn proof_sqlite_answers_as_the_model_in_every_history() {
+    use onceward_store::OpenOptions;
+    use onceward_store::sqlite::SqliteStore;
+    use onceward_store::url::SqliteAt;
+
+    prove(cases(150), async |clock| {
+        let ttl_min = onceward_core::limits::TTL_MIN_IN_TESTS;
+        let options = OpenOptions { clock: Arc::new(clock), ttl_min, ..OpenOptions::default() };
+        let store = SqliteStore::open(&SqliteAt { path: None }, options).await.unwrap();
+        vec![Arc::new(store) as Arc<dyn Store>]
+    });
+}
