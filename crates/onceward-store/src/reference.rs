@@ -98,6 +98,10 @@ impl Reference {
     ///
     /// # Errors
     /// Those of an unreachable store.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(unused_variables, reason = "nothing to time")
+    )]
     pub async fn commits(&self, time: Duration) -> Result<Sample> {
         match self {
             Self::Memory => Ok(Sample::default()),

@@ -18,4 +18,5 @@ pub(crate) use self::cache::Cache;
 pub use self::many::OnceManyBuilder;
 pub use self::not_done::{Classify, NotDone};
 pub use self::outcome::{Failure, Outcome};
+pub use self::run::SUPERSEDED;
 pub(crate) use self::run::resolution;

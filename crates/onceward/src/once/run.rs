@@ -191,6 +191,10 @@ fn settle_ask(row: &Record, ending: Ending) -> SettleOnce {
     SettleOnce { namespace: row.namespace.clone(), key: row.key.clone(), token: row.token, ending }
 }
 
+/// The reason of an [`Outcome::Uncertain`] whose function ran here, and whose outcome was refused because the key had
+/// been settled by somebody else meanwhile.
+pub const SUPERSEDED: &str = "the outcome came too late: somebody else had settled the key";
+
 /// Records an ending, trying as long as the claim may live; what can't be recorded is uncertain, and goes on being
 /// sent in the background as late evidence.
 async fn settle(client: &Onceward, row: &Record, hold: &Hold, ending: Ending) -> Result<Outcome<Body>> {
@@ -209,7 +213,7 @@ async fn settle(client: &Onceward, row: &Record, hold: &Hold, ending: Ending) ->
             ended(ending, row)
         }
         Ok(Settle::Stale) => {
-            let reason = "the outcome came too late: somebody else had settled the key".to_owned();
+            let reason = SUPERSEDED.to_owned();
             Outcome::Uncertain { reason, since, value: value_of(ending) }
         }
         Err(error) => {

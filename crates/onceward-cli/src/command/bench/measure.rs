@@ -72,7 +72,8 @@ pub(super) async fn measure(
     let mut measured: Vec<Vec<Round>> = workloads.iter().map(|_| Vec::new()).collect();
     for round in 1..=rounds {
         progress(&format!("round {round} of {rounds}: reference"));
-        let (mut all, mut single) = (reference.commits(time).await?, reference.single_commits(time / 2).await?);
+        let (mut all, mut single) =
+            (reference.commits(time).await?, reference.single_commits(time / 2).await?);
         let yardstick = ReferenceRow {
             name: String::new(),
             per_s: all.per_second(),

@@ -57,11 +57,14 @@ impl Workload {
         let next = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         let callers: Vec<_> = (0..self.callers())
-            .map(|caller| tokio::spawn(self.caller(ow.clone(), caller as u64, Arc::clone(&next), began, time)))
+            .map(|caller| {
+                tokio::spawn(self.caller(ow.clone(), caller as u64, Arc::clone(&next), began, time))
+            })
             .collect();
         let mut sample = Sample::default();
         for caller in callers {
-            let done = caller.await.map_err(|_| Error::new(onceward::Code::StoreFailed, "a caller was cut off"))?;
+            let done =
+                caller.await.map_err(|_| Error::new(onceward::Code::StoreFailed, "a caller was cut off"))?;
             sample.micros.extend(done?.micros);
         }
         sample.elapsed = began.elapsed();
@@ -110,12 +113,14 @@ async fn once(ow: &Onceward, key: &str) -> Result<(), Error> {
 
 async fn cycle(ow: &Onceward, key: &str) -> Result<(), Error> {
     let lease = ow.lease(key).acquire().await?;
-    let lease = lease.ok_or_else(|| Error::new(onceward::Code::LeaseHeld, "a lease of one caller was held"))?;
+    let lease =
+        lease.ok_or_else(|| Error::new(onceward::Code::LeaseHeld, "a lease of one caller was held"))?;
     lease.release().await.map(drop)
 }
 
 /// Finishes the keys that are to be replayed.
 async fn fill(ow: &Onceward) -> Result<(), Error> {
-    let outcomes = ow.once_many((0..REPLAYED).map(replayed)).concurrency(256).run(async |_| Ok(7_u32)).await?;
+    let outcomes =
+        ow.once_many((0..REPLAYED).map(replayed)).concurrency(256).run(async |_| Ok(7_u32)).await?;
     outcomes.into_iter().try_for_each(|(_, outcome)| outcome.map(drop))
 }

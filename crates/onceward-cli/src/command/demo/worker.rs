@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use onceward::{Code, Error, NotDone, Onceward, Outcome, Result};
+use onceward::{NotDone, Onceward, Outcome, Result};
 
 use super::ledger::Ledger;
 
@@ -45,11 +45,14 @@ pub(crate) async fn run(args: &WorkerArgs, ow: &Onceward) -> Result<()> {
             if !open.contains(&number) {
                 continue;
             }
-            match pay(args, ow, &ledger, number).await? {
-                Outcome::Running { .. } | Outcome::NotStarted { .. } => met_others = true,
-                _ => {
+            match pay(args, ow, &ledger, number).await {
+                Ok(Outcome::Running { .. } | Outcome::NotStarted { .. }) => met_others = true,
+                Ok(_) => {
                     open.remove(&number);
                 }
+                // A store that is away or busy comes back.
+                Err(error) if error.is_retryable() => met_others = true,
+                Err(error) => return Err(error),
             }
         }
         if met_others {
@@ -76,8 +79,7 @@ async fn pay(args: &WorkerArgs, ow: &Onceward, ledger: &Ledger, number: u32) -> 
             tokio::time::sleep(if args.slow { Duration::from_millis(150) } else { pause }).await;
             Ok::<_, NotDone>(charge)
         })
-        .await;
-    let outcome = outcome.map_err(|error| Error::new(Code::AuditFailed, format!("worker: {error}")))?;
+        .await?;
     match &outcome {
         Outcome::Done { replayed: false, .. } => say("done", &key),
         Outcome::Uncertain { reason, .. } if reason == onceward::once::SUPERSEDED => say("refused", &key),
