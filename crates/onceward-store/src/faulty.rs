@@ -1,7 +1,7 @@
-//! A store that fails when told to: for tests of what a program does when its store is away, slow, or answers too late.
+//! A store that fails when told to: what does a program do when its store is away, slow, or answers late?
 //!
-//! [`Faulty`] stands before any other store. What goes wrong is said in advance, per verb, and happens in that order;
-//! everything else passes through.
+//! [`Faulty`] stands before any other store. What goes wrong is said in advance, per verb, and happens in
+//! that order; everything else passes through.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -192,8 +192,8 @@ impl Faulty {
         self.script().locked.remove(key);
     }
 
-    /// From now on one call in `one_in`, of any verb, meets one of `faults`. The same seed and the same order of calls
-    /// give the same faults.
+    /// From now on one call in `one_in`, of any verb, meets one of `faults`. The same seed and the same
+    /// order of calls give the same faults.
     pub fn random(&self, seed: u64, one_in: u32, faults: impl Into<Vec<Fault>>) {
         self.script().random = Some(Random { state: seed, one_in: one_in.into(), faults: faults.into() });
     }

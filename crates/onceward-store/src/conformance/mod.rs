@@ -1,8 +1,8 @@
 //! The suite every store passes: one list of cases over a [`Harness`], run by [`suite!`](suite).
 //!
-//! A store that passes keeps the invariants L1-L12 and O1-O14 as far as a store can: the rest belongs to the client
-//! (trust margins, waiting) and to the enlisted transactions. Cases never assume that the clock stands still, nor
-//! that it runs.
+//! A store that passes keeps the invariants L1-L12 and O1-O14 as far as a store can: the rest belongs to the
+//! client (trust margins, waiting) and to the enlisted transactions. Cases never assume that the clock stands
+//! still, nor that it runs.
 //!
 //! ```
 //! use core::time::Duration;
@@ -68,8 +68,8 @@ pub trait Harness: Send + Sync {
     /// Lets the store's clock pass, for deadlines and for retention.
     async fn advance(&self, by: Duration);
 
-    /// Steps the store's wall clock back, as NTP or an operator does. `false` where the harness can't: the cases
-    /// about clocks then prove nothing.
+    /// Steps the store's wall clock back, as NTP or an operator does. `false` where the harness can't: the
+    /// cases about clocks then prove nothing.
     async fn step_back(&self, _by: Duration) -> bool {
         false
     }
@@ -186,7 +186,8 @@ macro_rules! conformance_suite {
                 n33_batches_in_opposite_orders_both_end;
             }
             once_claim {
-                o1_a_first_claim_runs_and_is_seen_by_all;
+                o1_a_first_claim_runs;
+                o9_a_granted_claim_is_in_the_store_already;
                 o1_a_running_key_is_not_run_again;
                 o3_a_result_is_replayed_to_everybody;
                 o3_a_final_failure_is_replayed_like_a_result;
