@@ -15,7 +15,7 @@
 //! Renewals don't come this way; they have a thread and a connection of their own.
 
 mod queue;
-#[cfg(test)]
+#[cfg(all(test, feature = "conformance"))]
 mod tests;
 mod verbs;
 

@@ -1,1 +1,198 @@
-//! The laws of the batcher.
+//! The laws of the batcher, on the memory model behind a store that fails when told to.
+
+use std::time::Instant;
+
+use onceward_core::once::{Body, Ending};
+use onceward_core::{Code, Key, Namespace, Owner, SessionId, limits};
+
+use super::*;
+use crate::KeyRef;
+use crate::faulty::{Fault, Faulty, Verb};
+use crate::memory::MemoryStore;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+fn lanes() -> (Lanes, Arc<Faulty>) {
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    (Lanes::new(Arc::clone(&store) as Arc<dyn Store>, DEADLINE), store)
+}
+
+fn lease_ask(key: &str) -> lease::Ask {
+    lease::Ask {
+        namespace: Namespace::default(),
+        key: Key::new(key).unwrap(),
+        capacity: 1,
+        owner: Owner::new("me").unwrap(),
+        session: SessionId::from_uuid(uuid::Uuid::new_v4()),
+        ttl: Duration::from_secs(10),
+        hard_ttl: None,
+        lock_delay: Duration::ZERO,
+        metadata: None,
+        ticket: None,
+        watched: None,
+    }
+}
+
+fn once_ask(key: &str) -> once::Ask {
+    once::Ask {
+        namespace: Namespace::default(),
+        key: Key::new(key).unwrap(),
+        owner: Owner::new("me").unwrap(),
+        session: SessionId::from_uuid(uuid::Uuid::new_v4()),
+        ttl: Duration::from_secs(10),
+        hard_ttl: None,
+        retain: limits::RETAIN_DEFAULT,
+        fingerprint: None,
+        restartable: false,
+    }
+}
+
+fn name(key: &str) -> KeyRef {
+    KeyRef { namespace: Namespace::default(), key: Key::new(key).unwrap() }
+}
+
+async fn is_free(store: &Faulty, key: &str) -> bool {
+    for _ in 0..200 {
+        let seen = store.lease_lookup(&name(key)).await.unwrap();
+        if seen.rows.iter().all(|row| row.released_at.is_some()) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
+/// Calls that arrive while a statement is in flight leave together as the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_gather_while_a_batch_is_in_flight() {
+    let (lanes, store) = lanes();
+    for _ in 0..4 {
+        store.next(Verb::LeaseAcquire, Fault::Slow(Duration::from_millis(50)));
+    }
+    let calls: Vec<_> = (0..300)
+        .map(|n| {
+            let lanes = lanes.clone();
+            tokio::spawn(async move { lanes.acquire(lease_ask(&format!("k{n}"))).await })
+        })
+        .collect();
+    for call in calls {
+        assert!(matches!(call.await.unwrap().unwrap(), Acquired::Granted(_)));
+    }
+    assert!(store.calls(Verb::LeaseAcquire) < 30, "{} statements", store.calls(Verb::LeaseAcquire));
+}
+
+/// Law 1 and 2: a locked row delays and fails nobody else in its batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_key_harms_no_other() {
+    let (lanes, store) = lanes();
+    store.lock(name("locked"));
+    store.next(Verb::OnceClaim, Fault::Slow(Duration::from_millis(30)));
+    store.next(Verb::OnceClaim, Fault::Slow(Duration::from_millis(30)));
+    let claim = |key: String| {
+        let lanes = lanes.clone();
+        tokio::spawn(async move { lanes.claim(once_ask(&key)).await })
+    };
+    let others: Vec<_> = (0..100).map(|n| claim(format!("k{n}"))).collect();
+    let locked = claim("locked".to_owned());
+    let began = Instant::now();
+    for other in others {
+        assert!(matches!(other.await.unwrap().unwrap(), Claimed::Granted(_)));
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(locked.await.unwrap().unwrap_err().code(), Code::KeyLocked);
+}
+
+/// Law 3: the same key many times over, each answered, one at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_row_per_key_and_batch() {
+    let (lanes, _store) = lanes();
+    let calls: Vec<_> = (0..200)
+        .map(|_| {
+            let lanes = lanes.clone();
+            tokio::spawn(async move { lanes.claim(once_ask("k")).await.unwrap() })
+        })
+        .collect();
+    let mut granted = 0;
+    for call in calls {
+        granted += usize::from(matches!(call.await.unwrap(), Claimed::Granted(_)));
+    }
+    assert_eq!(granted, 1);
+}
+
+/// Law 4: whoever leaves before the answer leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_grant_is_given_back() {
+    let (lanes, store) = lanes();
+    store.next(Verb::LeaseAcquire, Fault::Slow(Duration::from_millis(60)));
+    let left = tokio::time::timeout(Duration::from_millis(20), lanes.acquire(lease_ask("k"))).await;
+    assert!(left.is_err());
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    assert!(is_free(&store, "k").await);
+
+    store.next(Verb::OnceClaim, Fault::Slow(Duration::from_millis(60)));
+    let left = tokio::time::timeout(Duration::from_millis(20), lanes.claim(once_ask("k"))).await;
+    assert!(left.is_err());
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert!(matches!(lanes.claim(once_ask("k")).await.unwrap(), Claimed::Granted(row) if row.attempts == 2));
+}
+
+/// L7, law 5, N22: a grant whose answer was lost is found again by its session.
+#[tokio::test(flavor = "multi_thread")]
+async fn l7_a_lost_answer_is_asked_for_again() {
+    let (lanes, store) = lanes();
+    store.next(Verb::LeaseAcquire, Fault::ReplyLost);
+    let Acquired::Granted(row) = lanes.acquire(lease_ask("k")).await.unwrap() else { panic!("adopted") };
+    let release = ReleaseLease { namespace: row.namespace, key: row.key, token: row.token, reason: None };
+    store.next(Verb::LeaseRelease, Fault::ReplyLost);
+    // The second send finds the lease given back already: not ours any more, and nothing else was touched.
+    assert!(!lanes.release(release).await.unwrap());
+    assert!(is_free(&store, "k").await);
+
+    store.next(Verb::OnceClaim, Fault::ReplyLost);
+    let Claimed::Granted(row) = lanes.claim(once_ask("k")).await.unwrap() else { panic!("adopted") };
+    assert_eq!(row.attempts, 1, "claimed once, not twice");
+    store.next(Verb::OnceSettle, Fault::ReplyLost);
+    let ending = Ending::Done(Body::new(vec![1], "x"));
+    let settle = SettleOnce { namespace: row.namespace, key: row.key, token: row.token, ending };
+    assert_eq!(lanes.settle(settle, DEADLINE).await.unwrap(), Settle::Already);
+}
+
+/// Law 6: a store that stays away is told by the deadline, and a doubtful grant is looked after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stays_away_is_told_in_time() {
+    let (_, store) = lanes();
+    let lanes = Lanes::new(Arc::clone(&store) as Arc<dyn Store>, Duration::from_millis(300));
+    for _ in 0..100 {
+        store.next(Verb::LeaseAcquire, Fault::Away);
+    }
+    let began = Instant::now();
+    let error = lanes.acquire(lease_ask("away")).await.unwrap_err();
+    assert_eq!(error.code(), Code::StoreUnavailable);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    store.heal();
+
+    store.next(Verb::LeaseAcquire, Fault::Late(Duration::from_millis(400)));
+    for _ in 0..100 {
+        store.next(Verb::LeaseAcquire, Fault::RequestLost);
+    }
+    let error = lanes.acquire(lease_ask("late")).await.unwrap_err();
+    assert!(error.is_uncertain(), "{error:?}");
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    store.heal();
+    assert!(is_free(&store, "late").await, "the late grant was found and given back");
+}
+
+/// A runtime that goes away under its callers leaves nobody waiting for ever.
+#[test]
+fn a_dying_runtime_leaves_nobody_hanging() {
+    let (lanes, store) = lanes();
+    store.next(Verb::LeaseAcquire, Fault::Slow(Duration::from_secs(60)));
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let call = lanes.clone();
+    first.spawn(async move { call.acquire(lease_ask("k")).await });
+    std::thread::sleep(Duration::from_millis(50));
+    first.shutdown_background();
+    let second = tokio::runtime::Runtime::new().unwrap();
+    let granted = second.block_on(lanes.acquire(lease_ask("k"))).unwrap();
+    assert!(matches!(granted, Acquired::Granted(_)));
+}
