@@ -1,0 +1,161 @@
+//! Joining the caller's transaction on PostgreSQL: tokio-postgres and sqlx.
+#![cfg(feature = "postgres")]
+
+mod enlist;
+#[path = "../../onceward-store/tests/support/mod.rs"]
+mod support;
+
+use enlist::Driver;
+use onceward::{Code, Onceward};
+use tokio_postgres::Client;
+
+async fn store() -> (Onceward, support::Schema) {
+    let schema = support::Schema::migrated().await;
+    let ow = Onceward::connect(schema.url()).await.unwrap();
+    (ow, schema)
+}
+
+struct TokioPostgres(Client, String);
+
+impl Driver for TokioPostgres {
+    type Tx<'a> = tokio_postgres::Transaction<'a>;
+
+    async fn begin(&mut self) -> Self::Tx<'_> {
+        self.0.transaction().await.unwrap()
+    }
+
+    async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+        tx.execute("INSERT INTO effect VALUES ($1)", &[&id]).await.unwrap();
+    }
+
+    async fn commit(tx: Self::Tx<'_>) {
+        tx.commit().await.unwrap();
+    }
+
+    async fn rollback(tx: Self::Tx<'_>) {
+        tx.rollback().await.unwrap();
+    }
+
+    async fn count(&mut self) -> i64 {
+        self.0.query_one("SELECT count(*) FROM effect", &[]).await.unwrap().get(0)
+    }
+}
+
+async fn on_tokio_postgres() -> (Onceward, TokioPostgres, support::Schema) {
+    let (ow, schema) = store().await;
+    let mine = schema.client().await;
+    // A table of the user's own, found through the connection's search path.
+    let make = format!("SET search_path = {0}; CREATE TABLE effect (id bigint NOT NULL)", schema.name());
+    mine.batch_execute(&make).await.unwrap();
+    (ow, TokioPostgres(mine, schema.name().to_owned()), schema)
+}
+
+enlist_suite!(tokio_postgres_transactions, super::on_tokio_postgres());
+
+#[cfg(feature = "sqlx-postgres")]
+mod over_sqlx {
+    use sqlx::{Connection, PgConnection};
+
+    use super::*;
+
+    pub(crate) struct Sqlx(pub(crate) PgConnection);
+
+    impl Driver for Sqlx {
+        type Tx<'a> = sqlx::Transaction<'a, sqlx::Postgres>;
+
+        async fn begin(&mut self) -> Self::Tx<'_> {
+            self.0.begin().await.unwrap()
+        }
+
+        async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+            sqlx::query("INSERT INTO effect VALUES ($1)").bind(id).execute(&mut **tx).await.unwrap();
+        }
+
+        async fn commit(tx: Self::Tx<'_>) {
+            tx.commit().await.unwrap();
+        }
+
+        async fn rollback(tx: Self::Tx<'_>) {
+            tx.rollback().await.unwrap();
+        }
+
+        async fn count(&mut self) -> i64 {
+            sqlx::query_scalar("SELECT count(*) FROM effect").fetch_one(&mut self.0).await.unwrap()
+        }
+    }
+
+    pub(crate) async fn on_sqlx() -> (Onceward, Sqlx, support::Schema) {
+        let (ow, schema) = store().await;
+        let url = schema.url().split('?').next().unwrap().to_owned();
+        let mut mine = PgConnection::connect(&url).await.unwrap();
+        let make = format!("SET search_path = {}", schema.name());
+        sqlx::query(sqlx::AssertSqlSafe(make)).execute(&mut mine).await.unwrap();
+        sqlx::query("CREATE TABLE effect (id bigint NOT NULL)").execute(&mut mine).await.unwrap();
+        (ow, Sqlx(mine), schema)
+    }
+}
+
+#[cfg(feature = "sqlx-postgres")]
+enlist_suite!(sqlx_transactions, super::over_sqlx::on_sqlx());
+
+/// O11: a claim in an open transaction closes the key to others, in time, and to nobody for longer than it is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn o11_an_open_claim_locks_the_key_and_only_the_key() {
+    let (ow, mut mine, schema) = on_tokio_postgres().await;
+    let mut other = schema.client().await;
+    let mut tx = mine.begin().await;
+    assert!(ow.once("k").run_in(&mut tx, async |_| Ok(1)).await.unwrap().is_done());
+    assert_eq!(ow.once("k").run(async |_| Ok(2)).await.unwrap_err().code(), Code::KeyLocked);
+    let mut second = other.transaction().await.unwrap();
+    let locked = ow.once("k").run_in(&mut second, async |_| Ok(3)).await.unwrap_err();
+    assert_eq!(locked.code(), Code::KeyLocked);
+    second.rollback().await.unwrap();
+    assert_eq!(ow.once("free").run(async |_| Ok(4)).await.unwrap().done(), Some(4));
+    TokioPostgres::commit(tx).await;
+    assert_eq!(ow.once("k").run(async |_| Ok(5)).await.unwrap().done(), Some(1));
+}
+
+/// L4, E18: while a guarded transaction is open, nobody takes the key over, and the holder's renewals pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn l4_a_guarded_transaction_keeps_the_key_and_lets_renewals_pass() {
+    let (ow, mut mine, _schema) = on_tokio_postgres().await;
+    let lease = ow.lease("k").acquire().await.unwrap().unwrap();
+    let mut tx = mine.begin().await;
+    lease.guard(&mut tx).await.unwrap();
+    lease.renew().await.unwrap();
+    ow.admin().break_lease("k", None, "test").await.unwrap();
+    assert!(ow.lease("k").acquire().await.unwrap().is_none(), "not before the transaction ends");
+    TokioPostgres::commit(tx).await;
+    assert!(ow.lease("k").acquire().await.unwrap().is_some());
+}
+
+/// Nothing of ours outlives our statement in the caller's session.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_callers_settings_are_as_they_were() {
+    let (ow, mut mine, _schema) = on_tokio_postgres().await;
+    let lease = ow.lease("k").acquire().await.unwrap().unwrap();
+    mine.0.batch_execute("SET lock_timeout = '7s'; SET statement_timeout = '33s'").await.unwrap();
+    let mut tx = mine.begin().await;
+    lease.guard(&mut tx).await.unwrap();
+    assert!(ow.once("a").run_in(&mut tx, async |_| Ok(1)).await.unwrap().is_done());
+    for (name, value) in [("lock_timeout", "7s"), ("statement_timeout", "33s"), ("synchronous_commit", "on")] {
+        let seen: String = tx.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0);
+        assert_eq!(seen, value, "{name}");
+    }
+    TokioPostgres::commit(tx).await;
+}
+
+/// `fence()` from any language: the current token passes, a stale one raises our SQLSTATE.
+#[tokio::test(flavor = "multi_thread")]
+async fn fence_refuses_a_stale_writer_in_plain_sql() {
+    let (ow, mine, schema) = on_tokio_postgres().await;
+    let lease = ow.lease("k").acquire().await.unwrap().unwrap();
+    let fence = format!("SELECT {}.fence($1, $2, $3)", schema.name());
+    let old = lease.token().get();
+    mine.0.execute(&fence, &[&"default", &"k", &old]).await.unwrap();
+    lease.release().await.unwrap();
+    let next = ow.lease("k").acquire().await.unwrap().unwrap();
+    let refused = mine.0.execute(&fence, &[&"default", &"k", &old]).await.unwrap_err();
+    assert_eq!(refused.code().map(|state| state.code()), Some("OW203"));
+    mine.0.execute(&fence, &[&"default", &"k", &next.token().get()]).await.unwrap();
+}
