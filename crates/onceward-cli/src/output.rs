@@ -29,10 +29,15 @@ fn is_dangerous(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Writes text to stdout as it is. A reader that has seen enough is no failure.
+/// Writes text to stdout as it is.
 pub(crate) fn text(text: &str) -> Result<()> {
+    bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout as they are. A reader that has seen enough is no failure.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(error)),
         _ => Ok(()),
     }
@@ -110,7 +115,7 @@ impl<F: Formatter> Formatter for Safe<F> {
     }
 }
 
-/// A table of text, shown only where a table was asked for.
+/// A table of text.
 pub(crate) struct Table {
     table: comfy_table::Table,
 }
@@ -130,9 +135,20 @@ impl Table {
         self.table.add_row(cells);
     }
 
+    /// Adds a row of a name and what it stands for; none where there is nothing to say.
+    pub(crate) fn field(&mut self, name: &str, value: Option<&dyn Display>) {
+        if let Some(value) = value {
+            self.row([&name as &dyn Display, value]);
+        }
+    }
+
     /// Writes it to stdout.
     pub(crate) fn print(&self) -> Result<()> {
-        let lines = self.table.lines().map(|line| format!("{}\n", line.trim_end()));
+        // Every cell has a space on both sides; the first one would only be in the way of `cut` and `awk`.
+        let lines = self
+            .table
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line).trim_end()));
         text(&lines.collect::<String>())
     }
 }

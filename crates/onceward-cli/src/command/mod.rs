@@ -5,6 +5,8 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+mod history;
+mod interventions;
 pub(crate) mod lease;
 pub(crate) mod man;
 pub(crate) mod migrate;

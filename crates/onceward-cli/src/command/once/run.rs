@@ -1,0 +1,200 @@
+//! `onceward once --key K -- CMD`: claim, run, record; or replay what was recorded.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+
+use clap::ValueEnum;
+use onceward::once::OnceBuilder;
+use onceward::{Attempt, NotDone, Onceward, Result, Token, limits};
+use onceward_core::once::Body;
+
+use super::recorded::{self, Recorded};
+use super::status::StatusFile;
+use super::tell;
+use crate::args::{Globals, duration};
+use crate::process::capture::{Capture, Printed};
+use crate::process::{self, Child, Signals};
+use crate::{exit, report, store};
+
+#[derive(Debug, clap::Args)]
+#[group(id = "run")]
+pub(super) struct Args {
+    /// What is to be done once; 1 to 255 bytes
+    #[arg(long, value_name = "KEY", required = true)]
+    pub(super) key: String,
+    /// How soon others notice that this process has died [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    ttl: Option<Duration>,
+    /// How long the command may run at most; at the limit it is stopped, and the key is uncertain [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    hard_ttl: Option<Duration>,
+    /// How long the outcome is kept and replayed; after that the key may run again [default: 30 days]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    retain: Option<Duration>,
+    /// If it is running elsewhere, wait for the outcome, at most this long [without a duration: as long as it runs]
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "not given, given alone, given with a duration")]
+    wait: Option<Option<Duration>>,
+    /// Doing it twice is harmless: run an uncertain key again
+    #[arg(long)]
+    restartable: bool,
+    /// What the request is: the same key with another fingerprint is refused
+    #[arg(long, value_name = "TEXT")]
+    fingerprint: Option<String>,
+    /// What an exit code other than 0 says about the command [default: uncertain]
+    #[arg(long, value_name = "MEANING", value_enum)]
+    on_failure: Option<OnFailure>,
+    /// Write what came of it to this file, as one JSON object: outcome, exit_code, token, replayed, code
+    #[arg(long, value_name = "FILE")]
+    status_file: Option<PathBuf>,
+    /// How long the command has between TERM and KILL when the claim is lost [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    kill_after: Option<Duration>,
+    /// Who runs it, as shown to others [default: HOST:PID]
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+    /// The command, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// What an exit code other than 0 says about the command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum OnFailure {
+    /// Nothing: the key is uncertain
+    #[default]
+    Uncertain,
+    /// That it failed for good: the failure is recorded and replayed
+    Record,
+    /// That it did nothing: the next call runs it again
+    Retry,
+}
+
+/// How the command ended, as far as this process saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Done,
+    Failed,
+    /// It said itself that it did nothing.
+    NotStarted,
+    /// There was no such command, or it could not be executed.
+    Refused,
+    Unknown,
+}
+
+pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
+    let status = StatusFile::open(args.status_file.as_deref())?;
+    let told = match once(args, globals, status.is_wanted()).await {
+        Ok(told) => told,
+        Err(error) => tell::Told::refused(&error),
+    };
+    status.write(&told)?;
+    Ok(ExitCode::from(told.exit_code))
+}
+
+async fn once(args: &Args, globals: &Globals, status_wanted: bool) -> Result<tell::Told> {
+    let client = store::connect_as(globals, args.owner.as_deref()).await?;
+    let mut work = Work { args, client: &client, token: None, ended: None, running: None };
+    let outcome = builder(args, &client).run_bytes(async |attempt| work.run(&attempt).await).await;
+    // Still there if the claim was lost: the future that waited for it is gone.
+    work.stop().await;
+    let ran = tell::Ran { token: work.token, ended: work.ended };
+    let told = match outcome {
+        Ok(outcome) => tell::outcome(&client, &args.key, outcome, &ran, status_wanted).await,
+        Err(error) => Err(error),
+    };
+    store::close(globals, &client).await;
+    told
+}
+
+fn builder(args: &Args, client: &Onceward) -> OnceBuilder {
+    let mut builder = client.once(&args.key).no_hard_ttl().restartable(args.restartable);
+    if let Some(ttl) = args.ttl {
+        builder = builder.ttl(ttl);
+    }
+    if let Some(hard_ttl) = args.hard_ttl {
+        builder = builder.hard_ttl(hard_ttl);
+    }
+    if let Some(retain) = args.retain {
+        builder = builder.retain_for(retain);
+    }
+    if let Some(wait) = args.wait {
+        // Whoever runs it either ends or runs out of time: this is as long as it takes.
+        builder = builder.wait(wait.unwrap_or(limits::HARD_TTL_MAX));
+    }
+    if let Some(fingerprint) = &args.fingerprint {
+        builder = builder.fingerprint_bytes(fingerprint);
+    }
+    builder
+}
+
+/// The command being run under its claim, kept outside of the future that the claim may cancel.
+struct Work<'a> {
+    args: &'a Args,
+    client: &'a Onceward,
+    token: Option<Token>,
+    ended: Option<(Ended, u8)>,
+    running: Option<(Child, Capture)>,
+}
+
+impl Work<'_> {
+    async fn run(&mut self, attempt: &Attempt) -> Result<Body, NotDone> {
+        self.token = Some(attempt.token());
+        let mut signals = Signals::catch().map_err(NotDone::not_started)?;
+        let started = self.start(attempt)?;
+        let (child, capture) = self.running.insert(started);
+        let status = child.wait(&mut signals).await?;
+        let printed = capture.printed().await;
+        let (ended, result) = self.ending(status, printed);
+        self.ended = Some((ended, process::exit_code(status)));
+        result
+    }
+
+    fn start(&mut self, attempt: &Attempt) -> Result<(Child, Capture), NotDone> {
+        let nonce = uuid::Uuid::new_v4().to_string();
+        let env = [
+            ("ONCEWARD_KEY", attempt.key().to_string()),
+            ("ONCEWARD_NAMESPACE", self.client.namespace().to_string()),
+            ("ONCEWARD_FENCING_TOKEN", attempt.token().to_string()),
+        ];
+        match Child::spawn_captured(&self.args.command, &env, &nonce) {
+            Ok((child, stdout)) => Ok((child, Capture::start(stdout, nonce))),
+            Err(error) => {
+                report::error(&error);
+                self.ended = Some((Ended::Refused, exit::NOT_EXECUTABLE));
+                Err(NotDone::not_started(error))
+            }
+        }
+    }
+
+    /// What the end of the command proves (decided by its exit code and `--on-failure`).
+    fn ending(&self, status: ExitStatus, printed: Printed) -> (Ended, Result<Body, NotDone>) {
+        if let Some(refusal) = &printed.refusal {
+            let reason = format!("the command could not be started: {refusal}");
+            return (Ended::Refused, Err(NotDone::not_started(reason)));
+        }
+        let what = format!("the command ended with {status}");
+        match (status.code(), self.args.on_failure.unwrap_or_default()) {
+            (Some(0), _) => (Ended::Done, Ok(recorded::body(printed))),
+            (Some(code), _) if code == i32::from(exit::HELD) => {
+                (Ended::NotStarted, Err(NotDone::not_started(what)))
+            }
+            (Some(_), OnFailure::Retry) => (Ended::NotStarted, Err(NotDone::not_started(what))),
+            (Some(_), OnFailure::Record) => {
+                let failure = Recorded::new(process::exit_code(status), printed);
+                (Ended::Failed, Err(failure.into_not_done(&what)))
+            }
+            _ => (Ended::Unknown, Err(NotDone::unknown(what))),
+        }
+    }
+
+    /// Stops what still runs, and lets our stdout get what was printed.
+    async fn stop(&mut self) {
+        if let Some((mut child, capture)) = self.running.take() {
+            child.stop(self.args.kill_after.unwrap_or(process::KILL_AFTER)).await;
+            capture.passed_on().await;
+        }
+    }
+}
