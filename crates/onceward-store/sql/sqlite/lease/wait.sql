@@ -1,13 +1,13 @@
 -- lease.wait: take or keep a place among those who wait. All by the primary key of the waiting.
 --
--- tidy   ?1 namespace, ?2 key, ?3 session, ?4 boot_id, ?5 boottime now. Places that were given up go, but one's own.
+-- tidy   ?1 namespace, ?2 key, ?3 boot_id, ?4 boottime now. Places that were given up go.
 -- keep   ?1 namespace, ?2 key, ?3 session, ?4 boot_id, ?5 expires_boot. No row: there is no place to keep.
 -- last   ?1 namespace, ?2 key. The largest number given out.
 -- take   ?1 namespace, ?2 key, ?3 session, ?4 boot_id, ?5 expires_boot, ?6 number, ?7 fair.
 
 -- step: tidy
 DELETE FROM onceward_lease_waiter
-WHERE namespace = ?1 AND key = ?2 AND session <> ?3 AND (boot_id <> ?4 OR expires_boot <= ?5)
+WHERE namespace = ?1 AND key = ?2 AND (boot_id <> ?3 OR expires_boot <= ?4)
 
 -- step: keep
 UPDATE onceward_lease_waiter

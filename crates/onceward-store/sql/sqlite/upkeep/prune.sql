@@ -1,24 +1,24 @@
 -- prune: forget what may be forgotten, a bounded number of rows of each kind.
 --
 -- once     ?1 wall clock now, ?2 how many. Outcomes whose retention has ended, by onceward_once_retained. Never
---          anything running or uncertain.
+--          anything running or uncertain, nor a token the clock has not passed: it might be drawn again.
 -- leases   ?1 wall clock now, ?2 wall clock before which, ?3 boottime before which, ?4 boot_id, ?5 how many. Given
---          back or lost (and their lock delay over) that long ago. A token ahead of the clock stays.
+--          back or lost (and their lock delay over) that long ago. A token the clock has not passed stays.
 -- waiting  ?1 boot_id, ?2 boottime now. Places that were given up.
 -- history  ?1 wall clock before which, ?2 how many. The oldest rows, by the primary key: ids grow with time.
 
 -- step: once
 DELETE FROM onceward_once
-WHERE (namespace, key) IN (
-    SELECT namespace, key FROM onceward_once WHERE retain_until <= ?1 ORDER BY retain_until LIMIT ?2
-) AND state IN ('done', 'failed', 'released')
+WHERE rowid IN (
+    SELECT rowid FROM onceward_once WHERE retain_until <= ?1 ORDER BY retain_until LIMIT ?2
+) AND state IN ('done', 'failed', 'released') AND token < ?1
 
 -- step: leases
 DELETE FROM onceward_lease
 WHERE (namespace, key, slot) IN (
     SELECT namespace, key, slot
     FROM onceward_lease
-    WHERE token <= ?1 AND CASE
+    WHERE token < ?1 AND CASE
         WHEN released_at IS NOT NULL THEN released_at <= ?2
         WHEN boot_id = ?4 THEN expires_boot + lock_delay_us <= ?3
         ELSE expires_at + lock_delay_us <= ?2

@@ -1,0 +1,110 @@
+//! The statements: they exist, they parse, and none that is about a key reads a whole table.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use onceward_core::{Timestamp, once};
+use rusqlite::Connection;
+
+use super::statements::{SQL, enlist};
+use super::{connect, migrate};
+
+/// What may walk through a table: upkeep, a bounded number of rows a time, and the self-check.
+const MAY_SCAN: &[(&str, &str)] = &[
+    ("prune_leases", "SCAN onceward_lease"),
+    ("prune_waiting", "SCAN onceward_lease_waiter"),
+    ("prune_history", "SCAN onceward_history"),
+    ("newest_token", "SCAN onceward_lease"),
+];
+
+fn migrated() -> Connection {
+    let connection = connect::memory().unwrap();
+    migrate::up(&connection, None, Instant::now() + Duration::from_secs(1), Timestamp::default()).unwrap();
+    connection
+}
+
+/// Every statement, those for a caller's transaction included.
+fn all() -> Vec<(String, String)> {
+    let mut all: Vec<_> =
+        SQL.all().into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+    let enlist = enlist();
+    for (verb, steps) in
+        [("guard", enlist.guard), ("claim_in", enlist.claim_in), ("settle_in", enlist.settle_in)]
+    {
+        all.extend(steps.iter().enumerate().map(|(at, text)| (format!("{verb} {at}"), text.to_string())));
+    }
+    all
+}
+
+fn plan(connection: &Connection, text: &str) -> Vec<String> {
+    let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+    explain.raw_query().mapped(|row| row.get(3)).collect::<rusqlite::Result<_>>().unwrap()
+}
+
+fn assert_plans(connection: &Connection, when: &str) {
+    for (name, text) in all() {
+        for line in plan(connection, &text) {
+            let allowed = MAY_SCAN.iter().any(|(of, what)| *of == name && line.starts_with(what));
+            let scans = line.starts_with("SCAN onceward_") && !line.contains("onceward_m");
+            assert!(!scans || allowed, "{name}, {when}: {line}");
+            assert!(!line.contains("TEMP B-TREE"), "{name} sorts, {when}: {line}");
+        }
+    }
+    let uses = |name: &str, text: &str, index: &str| {
+        let plan = plan(connection, text);
+        assert!(plan.iter().any(|line| line.contains(index)), "{name}, {when}: {plan:?}");
+    };
+    uses("once_list_open", SQL.once_list_open, "onceward_once_open");
+    uses("once_list_all_open", SQL.once_list_all_open, "onceward_once_open");
+    uses("prune_once", SQL.prune_once, "onceward_once_retained");
+    uses("history_list", SQL.history_list, "onceward_history_key");
+}
+
+const FILL: [&str; 4] = [
+    "INSERT INTO onceward_lease
+     SELECT 'ns' || (i % 3), 'key' || i, 0, i, 'o', x'00', 0, 0, 0, NULL, 'b', 1, 1, 0, NULL, NULL FROM n",
+    "INSERT INTO onceward_lease_waiter
+     SELECT 'ns' || (i % 3), 'key' || (i / 10), CAST(i AS BLOB), i, 1, 0, 'b' FROM n",
+    "INSERT INTO onceward_once
+     SELECT 'ns' || (i % 3), 'key' || i, 'done', i, 'o', x'00', 1, NULL, 0, 0, 0, NULL, 'b', 1, 1, NULL,
+        iif(i % 100, i, NULL), iif(i % 100, i, NULL), 0, NULL, NULL, NULL, NULL FROM n",
+    "INSERT INTO onceward_history
+     SELECT i, 'once', 'ns' || (i % 3), 'key' || (i / 5), 'done', i, 'o', 0, NULL, NULL, NULL FROM n",
+];
+
+fn fill(connection: &Connection, rows: i64) {
+    let numbers =
+        format!("WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {rows})");
+    for insert in FILL {
+        connection.execute(&format!("{numbers} {insert}"), []).unwrap();
+    }
+}
+
+#[test]
+fn every_statement_is_there_and_parses() {
+    let connection = migrated();
+    for (name, text) in all() {
+        assert!(!text.trim().is_empty(), "{name} is empty");
+        assert!(connection.prepare(&text).is_ok(), "{name}: {:?}", connection.prepare(&text).err());
+    }
+}
+
+#[test]
+fn keyed_statements_use_their_index_on_empty_and_on_large_tables() {
+    let connection = migrated();
+    assert_plans(&connection, "empty");
+    connection.execute_batch("ANALYZE").unwrap();
+    assert_plans(&connection, "empty, analyzed");
+    fill(&connection, 20_000);
+    assert_plans(&connection, "large, analyzed when empty");
+    connection.execute_batch("ANALYZE").unwrap();
+    assert_plans(&connection, "large, analyzed");
+    connection.execute_batch("DROP TABLE sqlite_stat1; DROP TABLE IF EXISTS sqlite_stat4").unwrap();
+    assert_plans(&connection, "large");
+}
+
+/// The text stands in a statement, because it runs on connections that know nothing of us.
+#[test]
+fn an_expired_claim_has_the_same_reason_wherever_it_is_noticed() {
+    assert!(enlist().claim_in.iter().any(|text| text.contains(once::EXPIRED)));
+}

@@ -1,0 +1,151 @@
+//! History, pruning, and the self-check, on a connection.
+
+use onceward_core::history::{Entry, Event, Row};
+use onceward_core::{Code, Timestamp};
+use rusqlite::{Connection, Result, params};
+
+use super::clocks::Now;
+use super::failure::unreadable;
+use super::migrate::{self, texts};
+use super::place::Place;
+use super::rows::micros;
+use super::statements::SQL;
+use super::trust::{self, Meta, WallClock};
+use crate::{Finding, HistoryOf, Prune, Pruned, Severity};
+
+/// A token that far ahead of the wall clock was not made by it.
+const AHEAD_MICROS: i64 = 5 * 60 * 1_000_000;
+/// A log larger than this is not being folded into the file.
+const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The newest rows of one key's history.
+pub(crate) fn history(connection: &Connection, ask: &HistoryOf) -> Result<Vec<Row>> {
+    let mut list = connection.prepare_cached(SQL.history_list)?;
+    let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
+    let of = params![ask.subject.as_str(), ask.namespace.as_str(), ask.key.as_str(), limit];
+    let rows = list.query_map(of, |row| {
+        let word: String = row.get(0)?;
+        let event =
+            Event::from_word(&word).ok_or_else(|| unreadable(0, format!("{word:?} is not an event")))?;
+        let entry = Entry {
+            subject: ask.subject,
+            namespace: ask.namespace.clone(),
+            key: ask.key.clone(),
+            event,
+            token: onceward_core::Token::from_row(row.get(1)?),
+            actor: row.get(2)?,
+            at: Timestamp::from_micros(row.get(3)?),
+            reason: row.get(4)?,
+        };
+        let claimed_at = row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros);
+        Ok(Row { entry, claimed_at, claimed_by: row.get(6)? })
+    })?;
+    rows.collect()
+}
+
+/// Forgets what may be forgotten; wants the write lock.
+pub(crate) fn prune(connection: &Connection, ask: &Prune, now: &Now) -> Result<Pruned> {
+    if trust::wall_clock(connection, now)? != WallClock::Trusted {
+        tracing::warn!(
+            "the wall clock jumped against the boot clock: nothing is forgotten until it is believed again"
+        );
+        return Ok(Pruned::default());
+    }
+    let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
+    let wall = now.wall.as_micros();
+    let run = |statement, params: &[&dyn rusqlite::ToSql]| -> Result<u64> {
+        let gone = connection.prepare_cached(statement)?.execute(params)?;
+        Ok(gone as u64)
+    };
+    let old = now.wall.before(ask.leases_older_than).as_micros();
+    let old_boot = now.boot.saturating_sub(micros(ask.leases_older_than));
+    let pruned = Pruned {
+        once: run(SQL.prune_once, params![wall, limit])?,
+        leases: run(SQL.prune_leases, params![wall, old, old_boot, now.boot_id, limit])?,
+        history: run(SQL.prune_history, params![now.wall.before(ask.history_older_than).as_micros(), limit])?,
+    };
+    run(SQL.prune_waiting, params![now.boot_id, now.boot])?;
+    Ok(pruned)
+}
+
+/// Looks at the file and its settings.
+pub(crate) fn check(connection: &Connection, place: Option<&Place>, now: &Now) -> Result<Vec<Finding>> {
+    let mut findings = vec![fine("sqlite", rusqlite::version())];
+    match place {
+        None => findings.push(warning("durability", "kept in memory only, gone with this process", None)),
+        Some(place) => {
+            findings.extend(place.findings());
+            findings.push(journal(connection)?);
+            findings.push(fine("synchronous", "full"));
+            findings.push(log(place.log_bytes()));
+        }
+    }
+    findings.push(match migrate::status(connection) {
+        Ok(status) if status.pending.is_empty() => {
+            fine("schema", &format!("version {}", status.applied.len()))
+        }
+        Ok(_) => warning("schema", "behind this program", Some(Code::SchemaBehind)),
+        Err(error) => {
+            Finding { severity: Severity::Error, ..warning("schema", error.message(), Some(error.code())) }
+        }
+    });
+    if let Ok(meta) = trust::meta(connection) {
+        findings.push(clock(connection, meta.as_ref(), now)?);
+        findings.push(triggers(&texts(connection, SQL.triggers)?));
+    }
+    Ok(findings)
+}
+
+fn journal(connection: &Connection) -> Result<Finding> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    Ok(match mode.as_str() {
+        "wal" => fine("journal", "write-ahead log"),
+        other => {
+            let found = format!("\"{other}\": somebody has changed it");
+            Finding { severity: Severity::Error, ..warning("journal", &found, Some(Code::CommitNotDurable)) }
+        }
+    })
+}
+
+/// A log that only grows: a reader that never ends keeps it from being folded into the file (N47).
+fn log(bytes: u64) -> Finding {
+    let found = format!("{} MiB", bytes >> 20);
+    if bytes <= LOG_BYTES_MAX {
+        return fine("log", &found);
+    }
+    warning("log", &format!("{found}: a read transaction somewhere does not end"), Some(Code::StoreBusy))
+}
+
+/// N18: tokens come from the wall clock, so it must not be behind the last grant.
+fn clock(connection: &Connection, meta: Option<&Meta>, now: &Now) -> Result<Finding> {
+    let newest: Option<i64> = connection.query_row(SQL.newest_token, [], |row| row.get(0))?;
+    let latest = newest.max(meta.map(|meta| meta.wall)).unwrap_or(0);
+    let ahead = latest - now.wall.as_micros();
+    if ahead > AHEAD_MICROS {
+        let found = format!("the wall clock is {} s behind the last grant", ahead / 1_000_000);
+        return Ok(warning("clock", &found, Some(Code::ClockBehind)));
+    }
+    if meta.is_some_and(|meta| trust::is_doubted(meta, now)) {
+        let found = "the wall clock has jumped: nothing is pruned until it has stayed for an hour";
+        return Ok(warning("clock", found, Some(Code::ClockInconsistent)));
+    }
+    Ok(fine("clock", "not behind the last grant"))
+}
+
+fn triggers(names: &[String]) -> Finding {
+    match names {
+        [] => fine("triggers", "none on our tables"),
+        names => {
+            let found = format!("{} on our tables: our connections don't run them", names.join(", "));
+            warning("triggers", &found, Some(Code::SchemaObjectForeign))
+        }
+    }
+}
+
+fn fine(check: &'static str, found: &str) -> Finding {
+    Finding { severity: Severity::Ok, check, found: found.to_owned(), code: None }
+}
+
+fn warning(check: &'static str, found: &str, code: Option<Code>) -> Finding {
+    Finding { severity: Severity::Warning, check, found: found.to_owned(), code }
+}
