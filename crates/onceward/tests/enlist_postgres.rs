@@ -2,15 +2,14 @@
 #![cfg(feature = "postgres")]
 
 mod enlist;
-#[path = "../../onceward-store/tests/support/mod.rs"]
-mod support;
+mod pg;
 
 use enlist::Driver;
 use onceward::{Code, Onceward};
 use tokio_postgres::Client;
 
-async fn store() -> (Onceward, support::Schema) {
-    let schema = support::Schema::migrated().await;
+async fn store() -> (Onceward, pg::Schema) {
+    let schema = pg::Schema::migrated().await;
     let ow = Onceward::connect(schema.url()).await.unwrap();
     (ow, schema)
 }
@@ -41,7 +40,7 @@ impl Driver for TokioPostgres {
     }
 }
 
-async fn on_tokio_postgres() -> (Onceward, TokioPostgres, support::Schema) {
+async fn on_tokio_postgres() -> (Onceward, TokioPostgres, pg::Schema) {
     let (ow, schema) = store().await;
     let mine = schema.client().await;
     // A table of the user's own, found through the connection's search path.
@@ -84,7 +83,7 @@ mod over_sqlx {
         }
     }
 
-    pub(crate) async fn on_sqlx() -> (Onceward, Sqlx, support::Schema) {
+    pub(crate) async fn on_sqlx() -> (Onceward, Sqlx, pg::Schema) {
         let (ow, schema) = store().await;
         let url = schema.url().split('?').next().unwrap().to_owned();
         let mut mine = PgConnection::connect(&url).await.unwrap();

@@ -1,0 +1,207 @@
+//! Long proofs on PostgreSQL: servers that die under load, rows that stay locked. Ten-second versions by default; at
+//! full length with `ONCEWARD_PROVE=long` (`cargo xtask prove`).
+#![cfg(feature = "postgres")]
+
+mod pg;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use onceward::{Onceward, Outcome, Verdict};
+
+fn long() -> bool {
+    std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long")
+}
+
+/// What really happened, outside of any database: how often each key's function ran, and what each caller was told.
+#[derive(Default)]
+struct Ledger {
+    runs: Mutex<HashMap<String, u32>>,
+    told: Mutex<HashMap<String, u64>>,
+    done: AtomicUsize,
+}
+
+impl Ledger {
+    fn ran(&self, key: &str) {
+        *self.runs.lock().unwrap().entry(key.to_owned()).or_default() += 1;
+    }
+
+    /// Every caller who is told a value is told the same one, for ever (O3).
+    fn was_told(&self, key: &str, value: u64) {
+        let before = self.told.lock().unwrap().insert(key.to_owned(), value);
+        assert!(before.is_none_or(|before| before == value), "{key}: {before:?} and {value}");
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn call(ow: &Onceward, key: &str, value: u64, ledger: &Ledger) {
+    let outcome = ow
+        .once(key)
+        .ttl(Duration::from_secs(2))
+        .run(async |_| {
+            ledger.ran(key);
+            tokio::time::sleep(Duration::from_millis(value % 4)).await;
+            Ok(value)
+        })
+        .await;
+    match outcome {
+        Ok(Outcome::Done { value, .. }) => ledger.was_told(key, value),
+        Ok(_) => {}
+        Err(error) => assert!(error.is_retryable(), "{error:?}"),
+    }
+}
+
+/// N21, O1, O2, O3: PostgreSQL dies again and again; no function runs twice, no outcome that was told is lost, and the
+/// clients find their way back by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn proof_a_dying_server_runs_nothing_twice_and_loses_nothing() {
+    let kills = if long() { 20 } else { 3 };
+    let mut server = tokio::task::block_in_place(pg::support::Server::start);
+    let schema = pg::Schema::on(&server.url()).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Onceward::options().cache_bytes(0).connect(schema.url()).await.unwrap());
+    }
+    let (ledger, over) = (Arc::new(Ledger::default()), Arc::new(AtomicBool::new(false)));
+    let next = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<_> = (0..24)
+        .map(|n| {
+            let (ow, ledger) = (clients[n % clients.len()].clone(), Arc::clone(&ledger));
+            let (over, next) = (Arc::clone(&over), Arc::clone(&next));
+            tokio::spawn(async move {
+                while !over.load(Ordering::SeqCst) {
+                    // Several callers, of several clients, meet at every key.
+                    let number = next.fetch_add(1, Ordering::SeqCst) / 3;
+                    call(&ow, &format!("k{number}"), number as u64, &ledger).await;
+                }
+            })
+        })
+        .collect();
+    for kill in 0..kills {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let before = ledger.done.load(Ordering::SeqCst);
+        tokio::task::block_in_place(|| server.kill());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::task::block_in_place(|| server.start_again());
+        let came_back = Instant::now();
+        while ledger.done.load(Ordering::SeqCst) <= before + 50 {
+            assert!(came_back.elapsed() < Duration::from_secs(20), "no progress after kill {kill}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    over.store(true, Ordering::SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    audit(&clients[0], &ledger).await;
+}
+
+/// Holds what is in the store against what really happened.
+async fn audit(ow: &Onceward, ledger: &Ledger) {
+    tokio::time::sleep(Duration::from_millis(2200)).await; // every claim has run out or been settled
+    let runs = ledger.runs.lock().unwrap().clone();
+    let told = ledger.told.lock().unwrap().clone();
+    let (mut uncertain, mut done) = (0, 0);
+    for (key, count) in &runs {
+        assert_eq!(*count, 1, "{key} ran {count} times");
+        match ow.once(key).peek::<u64>().await.unwrap() {
+            Some(Outcome::Done { value, .. }) => {
+                assert!(told.get(key).is_none_or(|told| *told == value), "{key}");
+                done += 1;
+            }
+            Some(Outcome::Uncertain { .. }) => {
+                assert!(!told.contains_key(key), "{key} was told as done and is uncertain");
+                uncertain += 1;
+                let settled = ow.once(key).probe(async |_| Verdict::Happened(7_u64)).await.unwrap();
+                assert!(settled.is_some_and(|outcome| outcome.is_done()));
+            }
+            other => panic!("{key} ran once and is {other:?}"),
+        }
+    }
+    assert!(done > 500, "only {done} keys were done: nothing was proved");
+    println!("{} keys ran once each: {done} done, {uncertain} uncertain and settled", runs.len());
+}
+
+/// Calls `once` on keys of its own by 64 callers, and returns the 99th percentile of the latency.
+async fn p99(ow: &Onceward, calls: usize) -> Duration {
+    let (next, run) = (Arc::new(AtomicUsize::new(0)), Arc::new(uuid()));
+    let callers: Vec<_> = (0..64)
+        .map(|_| {
+            let (ow, next, run) = (ow.clone(), Arc::clone(&next), Arc::clone(&run));
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                while next.fetch_add(1, Ordering::SeqCst) < calls {
+                    let key = format!("{run}-{}-{}", took.len(), uuid());
+                    let began = Instant::now();
+                    assert!(ow.once(&key).run(async |_| Ok(1)).await.unwrap().is_done());
+                    took.push(began.elapsed());
+                }
+                took
+            })
+        })
+        .collect();
+    let mut took = Vec::new();
+    for caller in callers {
+        took.extend(caller.await.unwrap());
+    }
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+fn uuid() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst))
+}
+
+/// A batch never waits for one of its rows: with open transactions that hold a guarded lease and a `run_in` key, others
+/// are as quick as without, and no renewal is late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn proof_a_held_row_delays_nobody_else() {
+    let (rounds, calls) = if long() { (15, 10_000) } else { (3, 2_000) };
+    let schema = pg::Schema::migrated().await;
+    let ow = Onceward::options().cache_bytes(0).connect(schema.url()).await.unwrap();
+    let mut leases = Vec::new();
+    for n in 0..200 {
+        leases.push(ow.lease(format!("renewed-{n}")).ttl(Duration::from_secs(1)).acquire().await.unwrap().unwrap());
+    }
+    let guarded = ow.lease("guarded").acquire().await.unwrap().unwrap();
+    let (mut one, mut two) = (schema.client().await, schema.client().await);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    p99(&ow, calls).await; // warm
+    for round in 0..rounds {
+        alone.push(p99(&ow, calls).await);
+        let (mut guarding, mut claiming) = (one.transaction().await.unwrap(), two.transaction().await.unwrap());
+        guarded.guard(&mut guarding).await.unwrap();
+        let held = format!("held-{round}");
+        assert!(ow.once(&held).run_in(&mut claiming, async |_| Ok(1)).await.unwrap().is_done());
+        let over = Arc::new(AtomicBool::new(false));
+        let pestering = tokio::spawn(pester(ow.clone(), held, Arc::clone(&over)));
+        beside.push(p99(&ow, calls).await);
+        over.store(true, Ordering::SeqCst);
+        assert!(pestering.await.unwrap() > 3, "nobody asked for the held rows: nothing was proved");
+        guarding.rollback().await.unwrap();
+        claiming.rollback().await.unwrap();
+    }
+    assert!(leases.iter().all(onceward::Lease::is_valid), "a renewal was late");
+    alone.sort_unstable();
+    beside.sort_unstable();
+    let (alone, beside) = (alone[rounds / 2], beside[rounds / 2]);
+    println!("p99 of the others: {alone:?} alone, {beside:?} beside held rows");
+    // Two milliseconds of slack: below that, both are the noise of the machine.
+    assert!(beside <= alone * 2 + Duration::from_millis(2), "{alone:?} alone, {beside:?} beside held rows");
+}
+
+/// Asks for the held rows again and again.
+async fn pester(ow: Onceward, held: String, over: Arc<AtomicBool>) -> usize {
+    let mut refused = 0;
+    while !over.load(Ordering::SeqCst) {
+        let (claim, lease) = tokio::join!(ow.once(&held).run(async |_| Ok(2)), ow.lease("guarded").acquire());
+        assert!(lease.unwrap().is_none());
+        assert_eq!(claim.unwrap_err().code(), onceward::Code::KeyLocked);
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    refused
+}
