@@ -130,7 +130,8 @@ fn record_statement(kind: StoreKind, schema: &str, migration: &Migration) -> Str
         ),
         _ => format!(
             "INSERT INTO onceward_migration (version, name, checksum, applied_at) \
-             VALUES ({version}, '{name}', '{checksum}', CAST(1e6 * (julianday('now') - 2440587.5) * 86400 AS INTEGER));\n"
+             VALUES ({version}, '{name}', '{checksum}', \
+             CAST(1e6 * (julianday('now') - 2440587.5) * 86400 AS INTEGER));\n"
         ),
     }
 }

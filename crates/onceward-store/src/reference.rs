@@ -207,15 +207,14 @@ mod postgres {
     use std::time::Instant;
 
     use onceward_core::{Code, Error, Result};
-    use tokio_postgres::Client;
-
     use super::{Sample, Usage};
+    use crate::postgres::Beside;
     use crate::url::PostgresAt;
 
     /// A table of our own.
     pub struct Table {
         at: PostgresAt,
-        admin: Client,
+        admin: Beside,
     }
 
     fn failed(error: tokio_postgres::Error) -> Error {
@@ -224,20 +223,20 @@ mod postgres {
 
     impl Table {
         pub(super) async fn open(at: &PostgresAt) -> Result<Self> {
-            let admin = connect(at).await?;
+            let admin = Beside::connect(at).await?;
             let schema = &at.schema;
             let make = format!(
                 "CREATE SCHEMA IF NOT EXISTS {schema}; CREATE TABLE IF NOT EXISTS {schema}.reference \
                  (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload text NOT NULL)"
             );
-            admin.batch_execute(&make).await.map_err(failed)?;
+            admin.client().batch_execute(&make).await.map_err(failed)?;
             Ok(Self { at: at.clone(), admin })
         }
 
         pub(super) async fn commits(&self, connections: usize, time: Duration) -> Result<Sample> {
             let mut clients = Vec::new();
             for _ in 0..connections {
-                clients.push(connect(&self.at).await?);
+                clients.push(Beside::connect(&self.at).await?);
             }
             let insert = format!("INSERT INTO {}.reference (payload) VALUES ($1)", self.at.schema);
             let began = Instant::now();
@@ -257,14 +256,15 @@ mod postgres {
 
         pub(super) async fn usage(&self) -> Result<Usage> {
             let lsn = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
-            let wal: i64 = self.admin.query_one(lsn, &[]).await.map_err(failed)?.get(0);
-            let pids = self.admin.query("SELECT pid FROM pg_stat_activity", &[]).await.map_err(failed)?;
+            let wal: i64 = self.admin.client().query_one(lsn, &[]).await.map_err(failed)?.get(0);
+            let pids = self.admin.client().query("SELECT pid FROM pg_stat_activity", &[]).await.map_err(failed)?;
             let cpu = pids.iter().map(|row| cpu_of(row.get(0))).sum::<Option<f64>>();
             Ok(Usage { cpu_s: cpu, wal_bytes: u64::try_from(wal).ok() })
         }
 
         pub(super) async fn remove(self) -> Result<()> {
             self.admin
+                .client()
                 .batch_execute(&format!("DROP TABLE {}.reference", self.at.schema))
                 .await
                 .map_err(failed)
@@ -272,23 +272,19 @@ mod postgres {
     }
 
     async fn one(
-        client: Client,
+        client: Beside,
         insert: String,
         began: Instant,
         time: Duration,
     ) -> Result<Sample, tokio_postgres::Error> {
-        let insert = client.prepare(&insert).await?;
+        let insert = client.client().prepare(&insert).await?;
         let (payload, mut sample) = ("x".repeat(100), Sample::default());
         while began.elapsed() < time {
             let at = Instant::now();
-            client.execute(&insert, &[&payload]).await?;
+            client.client().execute(&insert, &[&payload]).await?;
             sample.note(at);
         }
         Ok(sample)
-    }
-
-    async fn connect(at: &PostgresAt) -> Result<Client> {
-        crate::postgres::connect_once(at, "onceward-reference").await
     }
 
     /// Seconds of CPU of a process of this host; `None` where it is not to be seen, or not PostgreSQL's.

@@ -25,5 +25,6 @@ pub(crate) use sqlite_sql;
 /// A verb that one database does in one statement may take the other several; they stay together in one file.
 pub(crate) fn step(text: &'static str, name: &str) -> &'static str {
     let mark = "-- step: ";
-    text.split(mark).skip(1).find_map(|part| part.strip_prefix(name)?.strip_prefix('\n')).unwrap_or("") // a missing step prepares as an empty statement, which the stores' tests refuse
+    // A missing step prepares as an empty statement, which the stores' tests refuse.
+    text.split(mark).skip(1).find_map(|part| part.strip_prefix(name)?.strip_prefix('\n')).unwrap_or("")
 }

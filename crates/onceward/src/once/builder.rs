@@ -61,8 +61,8 @@ impl OnceBuilder {
         self
     }
 
-    /// How long the function may run at most; by default 5 minutes, or the ttl where that is longer. At the limit its future is dropped, and the key
-    /// is uncertain.
+    /// How long the function may run at most; by default 5 minutes, or the ttl where that is longer. At the limit its
+    /// future is dropped, and the key is uncertain.
     pub fn hard_ttl(mut self, hard_ttl: Duration) -> Self {
         self.hard_ttl = Some(Some(hard_ttl));
         self

@@ -1,7 +1,7 @@
 //! `once`: a function that starts at most once under a key, and whose outcome everybody else gets replayed.
 //!
-//! Read in this order: [`OnceBuilder`] (asking) → `run.rs` (claim, run, settle) → [`NotDone`] (how a function ends other
-//! than well) → [`Outcome`] (what callers see) → `cache.rs`, `many.rs`, `run_in.rs` (the caller's transaction).
+//! Read in this order: [`OnceBuilder`] (asking) → `run.rs` (claim, run, settle) → [`NotDone`] (how a function ends
+//! other than well) → [`Outcome`] (what callers see) → `cache.rs`, `many.rs`, `run_in.rs` (the caller's transaction).
 
 mod attempt;
 mod builder;
