@@ -5,7 +5,7 @@ use core::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{bench, completions, demo, doctor, explain, lease, man, migrate, once, prune};
-use crate::{exit, process};
+use crate::exit;
 
 /// Work that runs once and only moves forward: leases with fencing tokens, and once(key, command).
 #[derive(Debug, Parser)]
@@ -70,9 +70,6 @@ pub(crate) enum Command {
     Completions(completions::Args),
     /// Write the manual page
     Man(man::Args),
-    /// Start a command so that it does not outlive its parent
-    #[command(name = process::shim::NAME, hide = true)]
-    Exec(process::shim::Args),
 }
 
 /// Reads a duration, refusing it with its own code.

@@ -17,21 +17,28 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::Cli;
 
 /// Runs a command line, the name of the program included, and returns what the process is to exit with.
 ///
 /// Call it from `main` and exit right after it: a wrapped command lives no longer than the thread that called this.
 /// The program also starts itself with arguments of its own making, which come through here again.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     onceward_cli::main_with(std::env::args_os())
+/// }
+/// ```
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // No threads and no runtime before this: it becomes another program.
+    if args.get(1).is_some_and(|first| first == process::shim::NAME) {
+        return process::shim::main(&args[1..]);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };
-    // No threads and no runtime before this: what it starts is another program.
-    if let Command::Exec(exec) = &cli.command {
-        return process::shim::run(exec);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report::plain(&format!("no runtime could be started: {error}")),

@@ -55,7 +55,7 @@ pub(crate) fn usage(refused: &clap::Error) -> ExitCode {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     line(&format!("{}: {}", Code::UsageInvalid, lines.next().unwrap_or("the command line is incomplete")));
     lines.for_each(line);
-    if matches!(refused.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument) {
+    if text.contains("-- COMMAND") {
         line("hint: a command to run comes after --");
     }
     ExitCode::from(exit::USAGE)

@@ -33,6 +33,5 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(args, globals).await,
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
-        Command::Exec(exec) => Ok(crate::process::shim::run(exec)),
     }
 }

@@ -118,7 +118,7 @@ fn shim(command: &[OsString], env: &[(&str, String)], own_group: bool) -> Comman
     // Not by path: ours may have been replaced by an upgrade since we were started.
     let mut shim = Command::new(if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { our_path() });
     shim.arg0("onceward").arg(shim::NAME).arg("--parent").arg(std::process::id().to_string()).arg("--");
-    shim.args(command).envs(env.iter().map(|(name, value)| (name, value)));
+    shim.args(command).env_remove(shim::NONCE).envs(env.iter().map(|(name, value)| (name, value)));
     if own_group {
         shim.process_group(0);
     }

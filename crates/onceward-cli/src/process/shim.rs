@@ -8,19 +8,20 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use clap::Parser;
 use onceward::{Code, Error};
 
 use crate::{exit, report};
 
-/// The name of the hidden subcommand.
+/// The first argument that makes the program a shim. It is not among the subcommands: nobody types it.
 pub(crate) const NAME: &str = "__exec";
 
 /// Carries a word that only the shim and its parent know. Written to stdout, it says that the command was not started.
 pub(crate) const NONCE: &str = "ONCEWARD__SHIM";
 
 /// Start a command so that it does not outlive its parent
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+#[derive(Debug, Parser)]
+struct Args {
     /// Our parent, which may have died before we could ask for a signal at its death
     #[arg(long)]
     parent: i32,
@@ -29,8 +30,15 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
-/// Becomes the command; returns only if that is not possible.
-pub(crate) fn run(args: &Args) -> ExitCode {
+/// Becomes the command of these arguments; returns only if that is not possible.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    match Args::try_parse_from(args) {
+        Ok(args) => become_command(&args),
+        Err(error) => report::usage(&error),
+    }
+}
+
+fn become_command(args: &Args) -> ExitCode {
     let nonce = std::env::var_os(NONCE);
     let Some((program, arguments)) = args.command.split_first() else { return ExitCode::from(exit::USAGE) };
     if let Err(error) = die_with(args.parent) {

@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["key", "token"])]
     all: bool,
     /// With --all: only keys that start with this
-    #[arg(long, value_name = "TEXT", requires = "all")]
+    #[arg(long, value_name = "TEXT", requires = "all", conflicts_with = "key")]
     prefix: Option<String>,
     #[command(flatten)]
     how: How,
@@ -47,10 +47,10 @@ struct How {
     #[arg(long, group = "resolution")]
     release: bool,
     /// With --done: the result, for callers from a program
-    #[arg(long, value_name = "JSON", requires = "done", conflicts_with = "stdout")]
+    #[arg(long, value_name = "JSON", requires = "done", conflicts_with_all = ["stdout", "failed", "release"])]
     result: Option<String>,
     /// With --done: a file with what the command would have printed; - is stdin. Without it: nothing
-    #[arg(long, value_name = "FILE", requires = "done")]
+    #[arg(long, value_name = "FILE", requires = "done", conflicts_with_all = ["failed", "release"])]
     stdout: Option<PathBuf>,
 }
 
@@ -70,6 +70,8 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 async fn one(args: &Args, admin: &Admin, key: &str, how: Resolution, globals: &Globals) -> Result<()> {
     let state = how.state();
     let token = admin.resolve(key, args.by.token, how, &args.by.reason, args.dry_run).await?;
+    // A dry run draws no token.
+    let token = (!args.dry_run).then_some(token);
     if globals.output.is_json() {
         return output::json(&json!({ "key": key, "state": state, "token": token, "dry_run": args.dry_run }));
     }
@@ -77,8 +79,7 @@ async fn one(args: &Args, admin: &Admin, key: &str, how: Resolution, globals: &G
         report::note("nothing was changed");
     }
     let mut table = Table::new(&["KEY", "STATE", "TOKEN"]);
-    // A dry run draws no token.
-    let token = if args.dry_run { String::new() } else { token.to_string() };
+    let token = token.map(|token| token.to_string()).unwrap_or_default();
     table.row([&key as &dyn core::fmt::Display, &state, &token]);
     table.print()
 }

@@ -1,0 +1,15 @@
+//! The real binary, run as people and scripts run it.
+
+#![cfg(feature = "sqlite")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod crash;
+mod lease;
+mod once;
+mod place;
+mod process;
+mod race;
+mod resolve;
+mod store;
+mod text;
+mod usage;
