@@ -1,0 +1,3 @@
+-- Undoes 0002, and the history of what it forgets.
+DROP TABLE {schema}.once;
+DELETE FROM {schema}.history WHERE subject = 'once';

@@ -1,0 +1,34 @@
+-- lease.release: gives leases back, exactly those of the tokens (L8). Late is not too late while the token is the row's.
+--
+-- release
+--   $1 namespace[]  $2 key[]  $3 token[]  $4 reason[]; one key each, sorted by (namespace, key)
+--   Rows: n (place in the arrays, from 1), whether anybody waits for the key; only of what was released.
+-- notify: tells other processes, in a transaction of its own
+--   $1 channel  $2 payload
+-- Indexes: lease_namespace_key_token_key; lease_waiter_pkey.
+
+-- step: release
+WITH setting AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '40ms', true)
+), ask AS MATERIALIZED (
+    SELECT a.*
+    FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
+        AS a (namespace, key, token, reason, n)
+), released AS (
+    UPDATE {schema}.lease l
+    SET released_at = a.now
+    FROM (SELECT ask.*, {clock} AS now FROM ask) a
+    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
+    RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
+), told AS (
+    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+    SELECT 'lease', r.namespace, r.key, 'released', r.token, r.owner, r.released_at, r.reason, r.granted_at
+    FROM released r
+)
+SELECT r.n,
+       EXISTS (SELECT FROM {schema}.lease_waiter w
+               WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at) AS waited_for
+FROM released r
+
+-- step: notify
+SELECT pg_notify($1::text, $2::text)

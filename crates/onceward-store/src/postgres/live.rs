@@ -1,0 +1,123 @@
+//! One connection: its prepared statements, and the sending of one statement.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use onceward_core::{Code, Error};
+use tokio::sync::OnceCell;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use super::error::{self, Failed};
+use super::statements::{Statement, Statements};
+
+/// A parameter as the driver takes it.
+pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
+
+/// A connection.
+pub(super) struct Live {
+    client: Client,
+    driver: AbortHandle,
+    prepared: Vec<OnceCell<tokio_postgres::Statement>>,
+    pooled: bool,
+    /// Counts the warnings after which a commit is not sure.
+    doubts: Arc<AtomicU64>,
+    ended: AtomicBool,
+    asked_lineage: Mutex<Instant>,
+}
+
+impl Live {
+    pub(super) fn new(client: Client, driver: AbortHandle, doubts: Arc<AtomicU64>, pooled: bool) -> Self {
+        let prepared = (0..Statements::COUNT).map(|_| OnceCell::new()).collect();
+        let asked_lineage = Mutex::new(Instant::now());
+        Self { client, driver, prepared, pooled, doubts, ended: AtomicBool::new(false), asked_lineage }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether it can still be used. A connection ends with the runtime it was made on as well.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.ended.load(Ordering::SeqCst) && !self.client.is_closed()
+    }
+
+    /// Lets go of it at once, whatever is under way.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.driver.abort();
+    }
+
+    /// How long ago it was asked which cluster it leads to; asking resets it.
+    pub(super) fn lineage_age(&self) -> core::time::Duration {
+        self.asked_lineage.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Notes that the question was asked.
+    pub(super) fn note_lineage(&self) {
+        *self.asked_lineage.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Sends a statement and reads all of its rows. Done means committed: the driver reads up to the server's
+    /// ReadyForQuery, which follows the commit (E16).
+    pub(super) async fn run(
+        &self,
+        statement: &Statement,
+        params: &[Param<'_>],
+        until: Instant,
+    ) -> Result<Vec<Row>, Failed> {
+        // A pooler hands every transaction another server, which knows nothing of what was prepared on this one.
+        let prepared = match statement.prepared && !self.pooled {
+            true => Some(self.prepare(statement, until).await?),
+            false => None,
+        };
+        let doubts = self.doubts.load(Ordering::SeqCst);
+        let answer = timeout_at(until, async {
+            match &prepared {
+                Some(prepared) => self.client.query(prepared, params).await,
+                None => {
+                    let types = statement.types.iter().cloned();
+                    let typed: Vec<(Param<'_>, Type)> = params.iter().copied().zip(types).collect();
+                    self.client.query_typed(&statement.text, &typed).await
+                }
+            }
+        });
+        match answer.await {
+            Ok(Ok(rows)) if self.doubts.load(Ordering::SeqCst) == doubts => Ok(rows),
+            Ok(Ok(_)) => {
+                let why = "PostgreSQL committed, but stopped waiting for its standby";
+                Err(Failed::Lost(Error::new(Code::StoreUnavailable, why)))
+            }
+            Ok(Err(error)) => Err(error::of_statement(error)),
+            Err(_) => Err(Failed::Lost(no_answer())),
+        }
+    }
+
+    async fn prepare(
+        &self,
+        statement: &Statement,
+        until: Instant,
+    ) -> Result<tokio_postgres::Statement, Failed> {
+        let Some(cell) = self.prepared.get(statement.index) else {
+            return Err(Failed::Refused(Error::new(Code::StoreFailed, "an unknown statement")));
+        };
+        let prepare = cell.get_or_try_init(|| self.client.prepare_typed(&statement.text, statement.types));
+        match timeout_at(until, prepare).await {
+            Ok(Ok(prepared)) => Ok(prepared.clone()),
+            Ok(Err(error)) => match error::of_statement(error) {
+                // Nothing but the text was sent.
+                Failed::Lost(error) => Err(Failed::Before(error)),
+                failed => Err(failed),
+            },
+            Err(_) => Err(Failed::Before(no_answer())),
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::new(Code::StoreUnavailable, "PostgreSQL did not answer in time")
+}

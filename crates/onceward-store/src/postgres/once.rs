@@ -1,0 +1,332 @@
+//! The verbs of once, except renewing.
+
+use onceward_core::limits::REASON_BYTES_MAX;
+use onceward_core::once::{self, Ask, Body, Claim, Resolution, Resolve, Settle, State};
+use onceward_core::{Error, Result, Timestamp, Token};
+
+use super::Inner;
+use super::batch::{Place, column, find, in_order, sorted};
+use super::lease::{ROUNDS, in_the_way, place_of};
+use super::link::{Call, Link};
+use super::row::{Columns, millis};
+use crate::store::{Claimed, KeyRef, ListOnce, ResolveOnce, SettleOnce, Snapshot};
+
+/// What one statement said about one ask.
+enum Met {
+    /// Nothing: its row was being made by somebody else.
+    Nothing,
+    /// The row as written.
+    Granted(Box<once::Record>),
+    /// The row as read.
+    Seen(Box<once::Record>, Timestamp),
+}
+
+impl Met {
+    /// The answer, or `None` to ask again: it could have been claimed, but somebody had it locked.
+    fn answer(&self, ask: &Ask) -> Option<Claimed> {
+        match self {
+            Self::Nothing => None,
+            Self::Granted(row) => Some(Claimed::Granted(row.clone())),
+            Self::Seen(row, now) => {
+                let row = doubted(row, *now);
+                match once::claim(Some(&row), ask, *now) {
+                    Claim::Grant { .. } => None,
+                    Claim::Adopt(row) => Some(Claimed::Granted(row)),
+                    Claim::Mismatch => Some(Claimed::Mismatch),
+                    Claim::Existing(row) => Some(Claimed::Existing { row, now: *now }),
+                }
+            }
+        }
+    }
+}
+
+/// The row as the claim that met it has left it: an expired claim has become uncertain, by it or by somebody else (O5).
+fn doubted(row: &once::Record, now: Timestamp) -> once::Record {
+    let mut row = row.clone();
+    if row.state == State::Running && row.state_at(now) == State::Uncertain {
+        row.state = State::Uncertain;
+        row.uncertain_at = Some(row.expires_at);
+        row.reason = Some(once::EXPIRED.to_owned());
+    }
+    row
+}
+
+impl Inner {
+    pub(super) async fn once_claim(&self, batch: &[Ask]) -> Result<Vec<Claimed>> {
+        let mut open = sorted(batch);
+        let mut answers = Vec::with_capacity(batch.len());
+        for _ in 0..ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            let met = self.claim_round(&open).await?;
+            let mut again = Vec::new();
+            for (place, met) in open.into_iter().zip(met) {
+                match met.answer(place.ask) {
+                    Some(answer) => answers.push((place.at, answer)),
+                    None => again.push(place),
+                }
+            }
+            open = again;
+        }
+        if !open.is_empty() {
+            return Err(in_the_way("once.claim"));
+        }
+        Ok(in_order(batch.len(), answers, || Claimed::Mismatch))
+    }
+
+    async fn claim_round(&self, places: &[Place<'_, Ask>]) -> Result<Vec<Met>> {
+        let call = Call {
+            verb: "once.claim",
+            statement: &self.sql.claim,
+            params: &[
+                &column(places, |ask| ask.namespace.as_str()),
+                &column(places, |ask| ask.key.as_str()),
+                &column(places, |ask| ask.owner.as_str()),
+                &column(places, |ask| ask.session.as_uuid()),
+                &column(places, |ask| millis(ask.ttl)),
+                &column(places, |ask| ask.hard_ttl.map(millis)),
+                &column(places, |ask| millis(ask.retain)),
+                &column(places, |ask| ask.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice())),
+                &column(places, |ask| ask.restartable),
+                &once::EXPIRED,
+            ],
+            rows: places.len(),
+        };
+        let mut all: Vec<Met> = places.iter().map(|_| Met::Nothing).collect();
+        let rows = self.begin_link(places).write(&call).await;
+        for row in rows.inspect_err(|error| self.suspects.note(places, error))? {
+            let mut columns = Columns::of(&row);
+            let granted_now: bool = columns.get()?;
+            let found = find(places, columns.get()?, columns.get()?);
+            let Some((place, slot)) = found.and_then(|at| places.get(at).zip(all.get_mut(at))) else {
+                continue;
+            };
+            let now = columns.time()?;
+            if granted_now {
+                *slot = Met::Granted(Box::new(granted(place.ask, &mut columns)?));
+            } else if matches!(slot, Met::Nothing) {
+                let name = (place.ask.namespace.clone(), place.ask.key.clone());
+                *slot = Met::Seen(Box::new(columns.once(name)?), now);
+            }
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn once_settle(&self, batch: &[SettleOnce]) -> Result<Vec<Settle>> {
+        let mut open = sorted(batch);
+        let mut answers = Vec::with_capacity(batch.len());
+        for _ in 0..ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            open = self.settle_round(&open, &mut answers).await?;
+        }
+        if !open.is_empty() {
+            return Err(in_the_way("once.settle"));
+        }
+        Ok(in_order(batch.len(), answers, || Settle::Stale))
+    }
+
+    /// Settles what can be, finds out why the others can't, and returns those that could be after all.
+    async fn settle_round<'a>(
+        &self,
+        places: &[Place<'a, SettleOnce>],
+        answers: &mut Vec<(usize, Settle)>,
+    ) -> Result<Vec<Place<'a, SettleOnce>>> {
+        let before = answers.len();
+        self.settle_batch(places, answers).await?;
+        let settled: Vec<usize> = answers.iter().skip(before).map(|(at, _)| *at).collect();
+        if settled.len() == places.len() {
+            return Ok(Vec::new());
+        }
+        let left: Vec<_> = places.iter().filter(|place| !settled.contains(&place.at)).copied().collect();
+        let keys: Vec<KeyRef> = left
+            .iter()
+            .map(|place| KeyRef { namespace: place.ask.namespace.clone(), key: place.ask.key.clone() })
+            .collect();
+        let seen = self.lookup("once.settle", self.end_link(), &keys).await?;
+        let mut again = Vec::new();
+        for (place, row) in left.into_iter().zip(seen.rows) {
+            match once::settle(row.as_ref(), place.ask.token, &place.ask.ending, seen.now) {
+                Settle::Applied { .. } => again.push(place),
+                answer => answers.push((place.at, answer)),
+            }
+        }
+        Ok(again)
+    }
+
+    async fn settle_batch(
+        &self,
+        places: &[Place<'_, SettleOnce>],
+        answers: &mut Vec<(usize, Settle)>,
+    ) -> Result<()> {
+        let call = Call {
+            verb: "once.settle",
+            statement: &self.sql.settle,
+            params: &[
+                &column(places, |ask| ask.namespace.as_str()),
+                &column(places, |ask| ask.key.as_str()),
+                &column(places, |ask| ask.token.get()),
+                &column(places, |ask| ask.ending.state().as_str()),
+                &column(places, |ask| ask.ending.event().as_str()),
+                &column(places, |ask| ask.ending.body().and_then(|body| body.bytes.as_deref())),
+                &column(places, |ask| ask.ending.body().map(|body| body.content_type.as_str())),
+                &column(places, |ask| ask.ending.body().map(size)),
+                &column(places, |ask| ask.ending.reason().map(|reason| once::cut(reason, REASON_BYTES_MAX))),
+            ],
+            rows: places.len(),
+        };
+        for row in self.end_link().write(&call).await? {
+            let mut columns = Columns::of(&row);
+            if let Some(place) = place_of(places, columns.get()?) {
+                answers.push((place.at, Settle::Applied { late: columns.get()? }));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn once_resolve(&self, ask: &ResolveOnce) -> Result<Resolve> {
+        let key = [KeyRef { namespace: ask.namespace.clone(), key: ask.key.clone() }];
+        for _ in 0..ROUNDS {
+            if !ask.dry_run
+                && let Some(token) = self.resolve_now(ask).await?
+            {
+                return Ok(Resolve::Applied { token });
+            }
+            let seen = self.lookup("once.resolve", &self.admin, &key).await?;
+            let row = seen.rows.into_iter().next().flatten();
+            match once::resolve(row.as_ref(), ask.token, seen.now) {
+                Resolve::Applied { .. } if !ask.dry_run => {}
+                answer => return Ok(answer),
+            }
+        }
+        Err(in_the_way("once.resolve"))
+    }
+
+    async fn resolve_now(&self, ask: &ResolveOnce) -> Result<Option<Token>> {
+        let body = match &ask.resolution {
+            Resolution::Done(body) => Some(body),
+            _ => None,
+        };
+        let reason = match &ask.resolution {
+            Resolution::Failed { reason } => Some(once::cut(reason, REASON_BYTES_MAX)),
+            _ => None,
+        };
+        let call = Call {
+            verb: "once.resolve",
+            statement: &self.sql.resolve,
+            params: &[
+                &ask.namespace.as_str(),
+                &ask.key.as_str(),
+                &ask.token.map(Token::get),
+                &ask.resolution.state().as_str(),
+                &ask.resolution.event().as_str(),
+                &body.and_then(|body| body.bytes.as_deref()),
+                &body.map(|body| body.content_type.as_str()),
+                &body.map(size),
+                &reason,
+                &ask.actor.as_str(),
+                &once::cut(&ask.reason, REASON_BYTES_MAX),
+                &once::EXPIRED,
+            ],
+            rows: 1,
+        };
+        let rows = self.admin.write(&call).await?;
+        rows.first().map(|row| Columns::of(row).token()).transpose()
+    }
+
+    pub(super) async fn once_lookup(&self, keys: &[KeyRef]) -> Result<Snapshot<Option<once::Record>>> {
+        self.lookup("once.lookup", &self.read, keys).await
+    }
+
+    async fn lookup(
+        &self,
+        verb: &'static str,
+        link: &Link,
+        keys: &[KeyRef],
+    ) -> Result<Snapshot<Option<once::Record>>> {
+        let namespaces: Vec<&str> = keys.iter().map(|key| key.namespace.as_str()).collect();
+        let names: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
+        let params: &[super::live::Param<'_>] = &[&namespaces, &names];
+        let call = Call { verb, statement: &self.sql.once_lookup, params, rows: keys.len() };
+        let (mut now, mut rows) = (Timestamp::default(), vec![None; keys.len()]);
+        for row in link.read(&call).await? {
+            let mut columns = Columns::of(&row);
+            let n: i64 = columns.get()?;
+            match usize::try_from(n).unwrap_or(0).checked_sub(1) {
+                None => now = columns.time()?,
+                Some(at) => {
+                    columns.skip(1);
+                    let name = columns.names()?;
+                    let record = columns.once(name)?;
+                    if let Some(slot) = rows.get_mut(at) {
+                        *slot = Some(record);
+                    }
+                }
+            }
+        }
+        Ok(Snapshot { now, rows })
+    }
+
+    pub(super) async fn once_list(&self, ask: &ListOnce) -> Result<Snapshot<once::Record>> {
+        let after = ask.after.as_ref();
+        let call = Call {
+            verb: "once.list",
+            statement: &self.sql.once_list,
+            params: &[
+                &ask.namespace.as_ref().map(AsRef::<str>::as_ref),
+                &ask.prefix,
+                &ask.state.map(State::as_str),
+                &after.map(|(namespace, _)| namespace.as_str()),
+                &after.map(|(_, key)| key.as_str()),
+                &super::limit(ask.limit),
+            ],
+            rows: 1,
+        };
+        let (mut now, mut rows) = (Timestamp::default(), Vec::new());
+        for row in self.admin.read(&call).await? {
+            let mut columns = Columns::of(&row);
+            now = columns.time()?;
+            if !columns.at_null() {
+                let name = columns.names()?;
+                rows.push(columns.once(name)?);
+            }
+        }
+        Ok(Snapshot { now, rows })
+    }
+}
+
+fn size(body: &Body) -> i64 {
+    i64::try_from(body.size).unwrap_or(i64::MAX)
+}
+
+/// The row of a grant: what was asked, and what the database added.
+fn granted(ask: &Ask, columns: &mut Columns<'_>) -> Result<once::Record, Error> {
+    columns.skip(1);
+    let token = columns.token()?;
+    columns.skip(2);
+    let attempts = columns.get()?;
+    columns.skip(1);
+    Ok(once::Record {
+        namespace: ask.namespace.clone(),
+        key: ask.key.clone(),
+        state: State::Running,
+        token,
+        owner: ask.owner.clone(),
+        session: ask.session,
+        attempts,
+        fingerprint: ask.fingerprint,
+        claimed_at: columns.time()?,
+        expires_at: columns.time()?,
+        hard_expires_at: columns.maybe_time()?,
+        ttl: ask.ttl,
+        retain: ask.retain,
+        uncertain_at: None,
+        finished_at: None,
+        retain_until: None,
+        late: false,
+        body: None,
+        reason: None,
+    })
+}

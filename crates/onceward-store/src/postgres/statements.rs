@@ -1,0 +1,142 @@
+//! Every statement of the store, filled in once when it is opened. The text is in `sql/postgres/`.
+
+use std::sync::Arc;
+
+use tokio_postgres::types::Type;
+
+use crate::StoreKind;
+use crate::enlist::EnlistSql;
+use crate::sql::{postgres_sql, step};
+
+/// A statement with the types of its parameters, so that neither side has to ask for them.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Where a connection keeps it prepared.
+    pub(super) index: usize,
+    pub(super) text: String,
+    pub(super) types: &'static [Type],
+    /// Whether it is worth preparing: hot, and planned well without knowing the values.
+    pub(super) prepared: bool,
+}
+
+/// Puts the schema and the clock into a text, and leaves its comments behind.
+///
+/// The schema is quoted: the rule for its name allows words that SQL keeps for itself.
+pub(super) fn fill(text: &str, schema: &str, test_clock: bool) -> String {
+    let schema = format!("\"{schema}\"");
+    let clock = if test_clock { format!("{schema}.test_clock()") } else { "clock_timestamp()".to_owned() };
+    let code =
+        text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    code.replace("{schema}", &schema).replace("{clock}", &clock)
+}
+
+/// The statements that may join a caller's transaction.
+pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
+    let one = |text: &str| vec![Arc::from(fill(text, schema, test_clock))];
+    EnlistSql {
+        kind: StoreKind::Postgres,
+        guard: one(postgres_sql!("lease/guard")),
+        claim_in: one(postgres_sql!("once/claim_in")),
+        settle_in: one(postgres_sql!("once/settle_in")),
+    }
+}
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $how:ident $file:literal $($step:literal)? ($($type:ident),*);)*) => {
+        /// Every statement, by name.
+        #[derive(Debug)]
+        pub(super) struct Statements { $($(#[$doc])* pub(super) $name: Statement,)* }
+
+        /// The places of the statements on a connection.
+        #[allow(non_camel_case_types)]
+        enum Place { $($name,)* Count }
+
+        impl Statements {
+            /// How many there are.
+            pub(super) const COUNT: usize = Place::Count as usize;
+
+            /// Fills all of them in.
+            pub(super) fn new(schema: &str, test_clock: bool) -> Self {
+                Self { $($name: Statement {
+                    index: Place::$name as usize,
+                    text: fill(statements!(@text $file $($step)?), schema, test_clock),
+                    types: { const TYPES: &[Type] = &[$(Type::$type),*]; TYPES },
+                    prepared: statements!(@$how),
+                },)* }
+            }
+
+            /// All of them with their names, for the tests of their plans.
+            #[cfg(test)]
+            pub(super) fn all(&self) -> Vec<(&'static str, &Statement)> {
+                vec![$((stringify!($name), &self.$name)),*]
+            }
+        }
+    };
+    (@text $file:literal) => { postgres_sql!($file) };
+    (@text $file:literal $step:literal) => { step(postgres_sql!($file), $step) };
+    (@prepared) => { true };
+    (@planned) => { false };
+}
+
+statements! {
+    acquire = prepared "lease/acquire" "batch" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY);
+    acquire_counted = prepared "lease/acquire" "counted" (TEXT, TEXT, TEXT, UUID, INT8, INT8, INT8, TEXT, INT8, INT8,
+        INT8);
+    lease_renew = prepared "lease/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    lease_renew_seen = prepared "lease/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    release = prepared "lease/release" "release" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
+    notify = planned "lease/release" "notify" (TEXT, TEXT);
+    wait = prepared "lease/wait" (TEXT, TEXT, UUID, BOOL, INT8);
+    leave = prepared "lease/leave" (TEXT, TEXT, UUID);
+    break_lease = planned "lease/break" (TEXT, TEXT, INT8, TEXT, TEXT);
+    lease_lookup = prepared "lease/lookup" (TEXT, TEXT);
+    lease_list = planned "lease/list" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
+    claim = prepared "once/claim" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        BYTEA_ARRAY, BOOL_ARRAY, TEXT);
+    once_renew = prepared "once/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    once_renew_seen = prepared "once/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    settle = prepared "once/settle" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
+    resolve = planned "once/resolve" (TEXT, TEXT, INT8, TEXT, TEXT, BYTEA, TEXT, INT8, TEXT, TEXT, TEXT, TEXT);
+    once_lookup = prepared "once/lookup" (TEXT_ARRAY, TEXT_ARRAY);
+    once_list = planned "once/list" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8);
+    history = planned "history/list" (TEXT, TEXT, TEXT, INT8);
+    prune_now = planned "upkeep/prune" "now" ();
+    prune_once = planned "upkeep/prune" "once" (INT8, INT8);
+    prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, INT8);
+    prune_waiters = planned "upkeep/prune" "waiters" (INT8, INT8);
+    prune_history = planned "upkeep/prune" "history" (INT8, INT8);
+    settings = planned "upkeep/check" "settings" ();
+    migrations = planned "upkeep/check" "migrations" ();
+    objects = planned "upkeep/check" "objects" (TEXT_ARRAY);
+    tokens = planned "upkeep/check" "tokens" ();
+}
+
+/// Which cluster answers, and how often it was promoted. Asked on every new connection, whatever the schema.
+pub(super) fn lineage() -> String {
+    fill(step(postgres_sql!("upkeep/check"), "lineage"), "", false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_statement_is_found_and_filled_in() {
+        let statements = Statements::new("select", true);
+        for (number, (name, statement)) in statements.all().into_iter().enumerate() {
+            let text = &statement.text;
+            assert_eq!(number, statement.index);
+            assert!(!text.trim().is_empty(), "{name} is empty: its step is missing");
+            assert!(!text.contains('{') && !text.contains("--"), "{name}: {text}");
+            let last = statement.types.len();
+            assert!(last == 0 || text.contains(&format!("${last}::")), "{name} has other parameters");
+            assert!(!text.contains(&format!("${}", last + 1)), "{name} has more parameters");
+        }
+        let sql = enlisted("select", false);
+        for text in [sql.guard, sql.claim_in, sql.settle_in].concat() {
+            assert!(text.contains("\"select\".") && text.contains("clock_timestamp()"));
+        }
+    }
+}

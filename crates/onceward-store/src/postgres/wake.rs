@@ -1,0 +1,251 @@
+//! Wake-ups: hints that a lease was given back, within this process at once, to others by NOTIFY.
+//!
+//! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits,
+//! never with the statement that released the lease, and one at a time: what happens while one is under way goes into
+//! the next. Whoever misses a hint finds out by looking again.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onceward_core::{Key, Namespace, backoff};
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Notification;
+
+use super::dial::{Dial, Purpose};
+use super::link::{Call, Link, seed};
+use super::live::Live;
+use super::statements::Statements;
+use crate::store::Wake;
+
+/// The longest payload: PostgreSQL takes 8000 bytes, but its queue is shared by everybody.
+const PAYLOAD_BYTES_MAX: usize = 1000;
+/// Between a namespace and its key, and between names. Names hold no control characters.
+const UNIT: char = '\u{1f}';
+const RECORD: char = '\u{1e}';
+
+/// How often a quiet LISTEN connection is asked whether it still stands (N37).
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The hints of one store.
+pub(super) struct Wakes {
+    local: broadcast::Sender<Wake>,
+    sql: Arc<Statements>,
+    dial: Arc<Dial>,
+    link: Link,
+    channel: String,
+    outbox: Mutex<Outbox>,
+    listener: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    names: BTreeSet<(Namespace, Key)>,
+    sending: bool,
+}
+
+impl Wakes {
+    pub(super) fn new(dial: &Arc<Dial>, sql: &Arc<Statements>, schema: &str) -> Self {
+        Self {
+            sql: sql.clone(),
+            local: broadcast::channel(1024).0,
+            dial: dial.clone(),
+            link: Link::new(dial, Purpose::Plain),
+            channel: format!("onceward:{schema}"),
+            outbox: Mutex::default(),
+            listener: Mutex::default(),
+        }
+    }
+
+    /// A receiver of hints. The first one makes us listen to other processes.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Wake> {
+        let receiver = self.local.subscribe();
+        self.listen();
+        receiver
+    }
+
+    /// Listens to other processes, unless a pooler stands in between or we do already.
+    pub(super) fn listen(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        // A listener ends with the runtime it was started on.
+        let running = listener.as_ref().is_some_and(|task| !task.is_finished());
+        if !running && !self.dial.pooled {
+            let task = keep_listening(self.dial.clone(), self.channel.clone(), self.local.clone());
+            *listener = Some(runtime.spawn(task));
+        }
+    }
+
+    /// Tells this process.
+    pub(super) fn tell_here(&self, namespace: &Namespace, key: &Key) {
+        // Nobody listening is fine.
+        let _ = self.local.send(Wake::Lease(namespace.clone(), key.clone()));
+    }
+
+    /// Tells this process and, soon, the others.
+    pub(super) fn tell(self: &Arc<Self>, namespace: &Namespace, key: &Key) {
+        self.tell_here(namespace, key);
+        let mut outbox = self.outbox();
+        outbox.names.insert((namespace.clone(), key.clone()));
+        if !outbox.sending && Handle::try_current().is_ok() {
+            outbox.sending = true;
+            tokio::spawn(Sending(self.clone()).send());
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops listening and lets go of the connections.
+    pub(super) async fn close(&self) {
+        self.stop_listening();
+        self.link.close().await;
+    }
+
+    fn stop_listening(&self) {
+        if let Some(task) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.stop_listening();
+    }
+}
+
+/// The right to send. It goes back even when the task that has it is dropped with its runtime.
+struct Sending(Arc<Wakes>);
+
+impl Sending {
+    async fn send(self) {
+        loop {
+            let names = core::mem::take(&mut self.0.outbox().names);
+            if names.is_empty() {
+                let mut outbox = self.0.outbox();
+                // Somebody may have added a name between the two locks.
+                if outbox.names.is_empty() {
+                    outbox.sending = false;
+                    return;
+                }
+                continue;
+            }
+            let payload = payload(&names);
+            let call = Call {
+                verb: "lease.notify",
+                statement: &self.0.sql.notify,
+                params: &[&self.0.channel, &payload],
+                rows: names.len(),
+            };
+            // A hint that is lost costs a poll.
+            if let Err(error) = self.0.link.write(&call).await {
+                tracing::debug!(%error, "a wake-up was not sent");
+            }
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.outbox().sending = false;
+    }
+}
+
+fn payload(names: &BTreeSet<(Namespace, Key)>) -> String {
+    let mut payload = String::new();
+    for (namespace, key) in names {
+        if !payload.is_empty() {
+            payload.push(RECORD);
+        }
+        payload.push_str(namespace.as_str());
+        payload.push(UNIT);
+        payload.push_str(key.as_str());
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return String::new();
+        }
+    }
+    payload
+}
+
+/// What a payload tells; anything that is not one of ours tells that something happened.
+fn wakes(payload: &str) -> Vec<Wake> {
+    let read = |name: &str| {
+        let (namespace, key) = name.split_once(UNIT)?;
+        Some(Wake::Lease(Namespace::new(namespace).ok()?, Key::new(key).ok()?))
+    };
+    let wakes: Option<Vec<Wake>> = payload.split(RECORD).map(read).collect();
+    wakes.unwrap_or_else(|| vec![Wake::Anything])
+}
+
+/// Listens for ever, on one connection after the other.
+async fn keep_listening(dial: Arc<Dial>, channel: String, local: broadcast::Sender<Wake>) {
+    let mut failures = 0;
+    loop {
+        let (heard, mut hear) = unbounded_channel();
+        if let Ok(live) = dial.listen(heard).await {
+            let listen = format!("LISTEN \"{channel}\"");
+            if live.client().batch_execute(&listen).await.is_ok() {
+                failures = 0;
+                // What was told before, nobody has heard.
+                let _ = local.send(Wake::Anything);
+                hear_all(&live, &mut hear, &local).await;
+            }
+            live.end();
+        }
+        failures += 1;
+        sleep(backoff::delay(failures, Duration::from_millis(20), Duration::from_secs(5), seed())).await;
+    }
+}
+
+/// Passes on what is heard until the connection ends.
+async fn hear_all(live: &Live, hear: &mut UnboundedReceiver<Notification>, local: &broadcast::Sender<Wake>) {
+    loop {
+        match timeout(PING_EVERY, hear.recv()).await {
+            Ok(Some(notification)) => {
+                for wake in wakes(notification.payload()) {
+                    let _ = local.send(wake);
+                }
+            }
+            Ok(None) => return,
+            Err(_) => {
+                let ping = timeout(PING_PATIENCE, live.client().batch_execute(""));
+                if !matches!(ping.await, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(namespace: &str, key: &str) -> (Namespace, Key) {
+        (Namespace::new(namespace).unwrap(), Key::new(key).unwrap())
+    }
+
+    #[test]
+    fn names_travel_in_a_payload_and_a_long_list_becomes_anything() {
+        let names = BTreeSet::from([name("a", "b:c"), name("a:b", "c"), name("default", "ä ö")]);
+        let heard: BTreeSet<_> = wakes(&payload(&names))
+            .into_iter()
+            .map(|wake| match wake {
+                Wake::Lease(namespace, key) => (namespace, key),
+                Wake::Anything => panic!("nothing was understood"),
+            })
+            .collect();
+        assert_eq!(heard, names);
+        let many = (0..100).map(|number| name("default", &format!("key-number-{number}"))).collect();
+        assert_eq!(payload(&many), "");
+        assert!(matches!(wakes("")[..], [Wake::Anything]));
+        assert!(matches!(wakes("{\"of\":\"others\"}")[..], [Wake::Anything]));
+    }
+}

@@ -1,0 +1,252 @@
+//! Servers of our own: a PostgreSQL in a folder of its own, and pgbouncer in front of it.
+//!
+//! Each is watched over by a shell that waits for its standard input to close: when we let go of it, or die in
+//! whatever way, the server is stopped and its folder removed.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+max_connections = 100
+shared_buffers = 64MB
+";
+
+/// Runs a program, stops it when standard input closes, and removes its folder if nobody else is left to do it.
+/// INT ends the sessions of a PostgreSQL, but a shell starts its background commands deaf to it; TERM they all hear.
+const WATCH: &str = r#"
+"$@" >>"$LOG" 2>&1 </dev/null &
+server=$!
+cat >/dev/null
+kill -TERM "$server" 2>/dev/null
+kill -INT "$server" 2>/dev/null
+wait "$server"
+kill -0 "$OWNER" 2>/dev/null || rm -rf "$FOLDER"
+"#;
+
+/// A PostgreSQL.
+pub struct Server {
+    folder: PathBuf,
+    port: u16,
+    watcher: Option<Child>,
+    extra: Vec<String>,
+}
+
+impl Server {
+    /// A fresh cluster, running.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings (`name=value`).
+    pub fn start_with(settings: &[&str]) -> Self {
+        let folder = fresh_folder("postgres");
+        let mut initdb = as_unprivileged(&programs().join("initdb"));
+        initdb.args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]);
+        initdb.arg("--pgdata").arg(folder.join("data")).current_dir(&folder);
+        let made = initdb.output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let file = folder.join("data/postgresql.conf");
+        let mut text = fs::read_to_string(&file).unwrap() + SETTINGS;
+        text += &format!("unix_socket_directories = '{}'\n", folder.display());
+        fs::write(&file, text).unwrap();
+        let extra = settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect();
+        let mut server = Self { folder, port: free_port(), watcher: None, extra };
+        server.launch();
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills the postmaster and every process of it, as a power cut would.
+    pub fn kill(&mut self) {
+        let pid = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().trim().to_owned();
+        let children = Command::new("ps").args(["--ppid", &pid, "-o", "pid="]).output().unwrap();
+        let children = String::from_utf8_lossy(&children.stdout).into_owned();
+        let victims = std::iter::once(pid.as_str()).chain(children.split_whitespace());
+        // Some may be gone already.
+        let _ = Command::new("kill").arg("-KILL").args(victims).output().unwrap();
+        self.end();
+    }
+
+    /// Stops it as an administrator would: sessions are told that they end.
+    pub fn stop(&mut self) {
+        self.end();
+    }
+
+    /// Starts it again, on the same data and the same port.
+    pub fn start_again(&mut self) {
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let mut server = as_unprivileged(&programs().join("postgres"));
+        server.arg("-D").arg(self.folder.join("data")).arg("-p").arg(self.port.to_string()).args(&self.extra);
+        self.watcher = Some(watched(&server, &self.folder));
+        let url = self.url();
+        let began = Instant::now();
+        while !accepts(&url) {
+            assert!(began.elapsed() < PATIENCE, "PostgreSQL does not answer: {}", last_words(&self.folder));
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(mut watcher) = self.watcher.take() {
+            drop(watcher.stdin.take());
+            let _ = watcher.wait();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A pgbouncer in transaction mode.
+pub struct Bouncer {
+    folder: PathBuf,
+    port: u16,
+    watcher: Option<Child>,
+}
+
+impl Bouncer {
+    /// In front of a server: few connections with short lives, so that whatever leans on a session fails.
+    pub fn start(server: &Server) -> Self {
+        let folder = fresh_folder("pgbouncer");
+        let port = free_port();
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+             default_pool_size = 2\nmax_client_conn = 500\nserver_idle_timeout = 1\nserver_lifetime = 5\n",
+            server.port()
+        );
+        let file = folder.join("pgbouncer.ini");
+        fs::write(&file, settings).unwrap();
+        let mut bouncer = as_unprivileged(Path::new("pgbouncer"));
+        bouncer.arg(&file);
+        let watcher = Some(watched(&bouncer, &folder));
+        let began = Instant::now();
+        while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
+            assert!(began.elapsed() < PATIENCE, "pgbouncer does not answer: {}", last_words(&folder));
+            sleep(Duration::from_millis(20));
+        }
+        Self { folder, port, watcher }
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        if let Some(mut watcher) = self.watcher.take() {
+            drop(watcher.stdin.take());
+            let _ = watcher.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Starts a command under a shell that ends it with us.
+fn watched(command: &Command, folder: &Path) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", WATCH, "watch"]).arg(command.get_program()).args(command.get_args());
+    shell.env("LOG", folder.join("log")).env("FOLDER", folder).env("OWNER", std::process::id().to_string());
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().unwrap()
+}
+
+/// Whether it takes connections. Asked on a thread of its own: this one may belong to a runtime.
+fn accepts(url: &str) -> bool {
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(tokio_postgres::connect(url, tokio_postgres::NoTls)).is_ok()
+    };
+    std::thread::scope(|scope| scope.spawn(ask).join().unwrap())
+}
+
+fn last_words(folder: &Path) -> String {
+    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// An empty folder that belongs to whom the servers run as.
+fn fresh_folder(name: &str) -> PathBuf {
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    let folder = std::env::temp_dir().join(format!("onceward-{name}-{unique}"));
+    fs::create_dir(&folder).unwrap();
+    if let Some((user, group)) = unprivileged() {
+        chown(&folder, Some(user), Some(group)).unwrap();
+    }
+    folder
+}
+
+/// A command that does not run as root, where the servers refuse to.
+fn as_unprivileged(program: &Path) -> Command {
+    let Some((user, group)) = unprivileged() else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+    command.arg("--").arg(program);
+    command
+}
+
+/// Whom to become: nobody in particular if we are root already, else no one.
+fn unprivileged() -> Option<(u32, u32)> {
+    if id(&["-u"])? != 0 {
+        return None;
+    }
+    let name = if id(&["-u", "postgres"]).is_some() { "postgres" } else { "nobody" };
+    Some((id(&["-u", name])?, id(&["-g", name])?))
+}
+
+fn id(arguments: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(arguments).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+}
+
+/// The folder with `initdb` and `postgres`: as told, else that of the newest version installed.
+fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("ONCEWARD_TEST_PG_BIN") {
+        return folder.into();
+    }
+    let versions = match fs::read_dir("/usr/lib/postgresql") {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        entries => entries.unwrap().map(|entry| entry.unwrap().path()).collect(),
+    };
+    let number = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions.into_iter().filter(|folder| number(folder).is_some()).max_by_key(number);
+    newest
+        .map(|folder| folder.join("bin"))
+        .expect("PostgreSQL is installed, or ONCEWARD_TEST_PG_BIN names its folder")
+}
