@@ -20,7 +20,8 @@ pub(crate) trait Job: Send {
     fn is_abandoned(&self) -> bool;
     /// The verb, for messages.
     fn verb(&self) -> &'static str;
-    /// Does it, and keeps the answer. `false` where it failed: its changes are not to be kept.
+    /// Does it, and keeps the answer. `false` where it failed: its changes are not to be kept. It may be done again
+    /// after it was undone.
     fn run(&mut self, connection: &Connection, now: &Now) -> bool;
     /// Gives the answer: the one that was kept, or the error that befell everything done together with it.
     fn answer(self: Box<Self>, together: Result<()>);
@@ -31,14 +32,14 @@ pub(crate) struct Task<F, R> {
     verb: &'static str,
     rows: usize,
     deadline: Instant,
-    work: Option<F>,
+    work: F,
     found: Option<Result<R>>,
     reply: oneshot::Sender<Result<R>>,
 }
 
 impl<F, R> Task<F, R>
 where
-    F: FnOnce(&Connection, &Now) -> rusqlite::Result<R> + Send,
+    F: Fn(&Connection, &Now) -> rusqlite::Result<R> + Send,
     R: Send,
 {
     /// A job, and where its answer arrives.
@@ -49,13 +50,13 @@ where
         work: F,
     ) -> (Self, oneshot::Receiver<Result<R>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { verb, rows, deadline, work: Some(work), found: None, reply }, answer)
+        (Self { verb, rows, deadline, work, found: None, reply }, answer)
     }
 }
 
 impl<F, R> Job for Task<F, R>
 where
-    F: FnOnce(&Connection, &Now) -> rusqlite::Result<R> + Send,
+    F: Fn(&Connection, &Now) -> rusqlite::Result<R> + Send,
     R: Send,
 {
     fn rows(&self) -> usize {
@@ -75,8 +76,7 @@ where
     }
 
     fn run(&mut self, connection: &Connection, now: &Now) -> bool {
-        let Some(work) = self.work.take() else { return false };
-        let found = catch_unwind(AssertUnwindSafe(|| work(connection, now)));
+        let found = catch_unwind(AssertUnwindSafe(|| (self.work)(connection, now)));
         let found = found.map(|found| found.map_err(failure::failed)).unwrap_or_else(|_| {
             Err(Error::new(Code::StoreFailed, "a statement's code panicked: please report it"))
         });

@@ -18,19 +18,19 @@ use crate::{
 enum Decision {
     /// Nothing is to be written.
     Answer(Acquired),
-    /// This row, and the end of the grant before it.
-    Grant(Box<Record>, Option<(Box<Record>, Event)>),
+    /// This row, in place of the one before it, whose end is to be told unless it was told already.
+    Grant { row: Box<Record>, before: Option<Box<Record>>, ended: Option<Event> },
 }
 
 /// Takes leases; wants the write lock.
 pub(crate) fn acquire(connection: &Connection, asks: &[Ask], now: &Now) -> Result<Vec<Acquired>> {
     let acquire = |ask: &Ask| match decide(connection, ask, now)? {
         Decision::Answer(answer) => Ok(answer),
-        Decision::Grant(row, before) => {
-            if let Some((before, event)) = before {
-                ended(connection, &before, event, ask.owner.as_str(), now)?;
+        Decision::Grant { row, before, ended } => {
+            if let (Some(before), Some(event)) = (&before, ended) {
+                tell_end(connection, before, event, ask.owner.as_str(), now)?;
             }
-            grant(connection, &row, now)?;
+            grant(connection, &row, before.map(|before| before.token), now)?;
             Ok(Acquired::Granted(row))
         }
     };
@@ -41,7 +41,7 @@ pub(crate) fn acquire(connection: &Connection, asks: &[Ask], now: &Now) -> Resul
 pub(crate) fn answers(connection: &Connection, asks: &[Ask], now: &Now) -> Result<Vec<Option<Acquired>>> {
     let answer = |ask: &Ask| match decide(connection, ask, now)? {
         Decision::Answer(answer) => Ok(Some(answer)),
-        Decision::Grant(..) => Ok(None),
+        Decision::Grant { .. } => Ok(None),
     };
     asks.iter().map(answer).collect()
 }
@@ -57,7 +57,7 @@ fn decide(connection: &Connection, ask: &Ask, now: &Now) -> Result<Decision> {
     }
     let picked = pick(&places, ask, false, now.wall);
     // The waiting are asked only when there is something to promise.
-    if matches!(picked, Decision::Grant(..)) && is_behind(connection, ask, now)? {
+    if matches!(picked, Decision::Grant { .. }) && is_behind(connection, ask, now)? {
         return Ok(pick(&places, ask, true, now.wall));
     }
     Ok(picked)
@@ -73,8 +73,8 @@ fn pick(places: &[Record], ask: &Ask, ahead: bool, now: Timestamp) -> Decision {
             Some(Acquire::Grant { mut row, ended }) => {
                 // All places of a key share one line of tokens (L1).
                 row.token = Token::next(places.iter().map(|row| row.token).max(), now);
-                let before = before.zip(ended).map(|(before, event)| (Box::new(before.clone()), event));
-                return Decision::Grant(Box::new(row), before);
+                let before = before.cloned().map(Box::new);
+                return Decision::Grant { row: Box::new(row), before, ended };
             }
             Some(Acquire::Adopt(row)) => return Decision::Answer(Acquired::Granted(Box::new(row))),
             Some(Acquire::Held(row)) if held.as_ref().is_none_or(|held| row.free_at() < held.free_at()) => {
@@ -95,8 +95,10 @@ fn is_behind(connection: &Connection, ask: &Ask, now: &Now) -> Result<bool> {
     )
 }
 
-fn grant(connection: &Connection, row: &Record, now: &Now) -> Result<()> {
-    connection.prepare_cached(SQL.lease_grant)?.execute(params![
+/// Writes a grant into a place that had the token `before`, or no row.
+fn grant(connection: &Connection, row: &Record, before: Option<Token>, now: &Now) -> Result<()> {
+    let hard_expires_boot = row.hard_expires_at.map(|hard| now.on_boot_clock(hard));
+    let fields = params![
         row.namespace.as_str(),
         row.key.as_str(),
         row.slot,
@@ -106,17 +108,17 @@ fn grant(connection: &Connection, row: &Record, now: &Now) -> Result<()> {
         row.granted_at.as_micros(),
         row.expires_at.as_micros(),
         now.on_boot_clock(row.expires_at),
-        row.hard_expires_at.map(|hard| now.on_boot_clock(hard)),
+        hard_expires_boot,
         now.boot_id,
         micros(row.ttl),
         micros(row.lock_delay),
         row.metadata,
-    ])?;
-    Ok(())
+    ];
+    rows::write(connection, [SQL.lease_grant, SQL.lease_regrant], fields, before)
 }
 
 /// Writes how the grant before ended, which nobody had written.
-fn ended(connection: &Connection, row: &Record, event: Event, actor: &str, now: &Now) -> Result<()> {
+fn tell_end(connection: &Connection, row: &Record, event: Event, actor: &str, now: &Now) -> Result<()> {
     connection.prepare_cached(SQL.lease_ended)?.execute(params![
         row.namespace.as_str(),
         row.key.as_str(),
@@ -170,17 +172,19 @@ pub(crate) fn renew(connection: &Connection, claims: &[ClaimRef], now: &Now) -> 
     claims.iter().map(&mut renew).collect()
 }
 
-/// Gives leases back.
+/// Gives leases back; wants the write lock.
 pub(crate) fn release(connection: &Connection, asks: &[ReleaseLease], now: &Now) -> Result<Vec<bool>> {
     let mut release = connection.prepare_cached(SQL.lease_release)?;
     let mut history = connection.prepare_cached(SQL.lease_released)?;
     let mut release = |ask: &ReleaseLease| {
-        let (namespace, key) = (ask.namespace.as_str(), ask.key.as_str());
-        let slot = release.query_row(params![namespace, key, ask.token.get(), now.wall.as_micros()], |row| {
-            row.get::<_, u32>(0)
-        });
-        let Some(slot) = slot.optional()? else { return Ok(false) };
-        history.execute(params![namespace, key, slot, ask.reason])?;
+        let places = places(connection, SQL.lease_release_read, &ask.namespace, &ask.key, now)?;
+        let Some(row) = places.iter().find(|row| lease::may_release(Some(row), ask.token)) else {
+            return Ok(false);
+        };
+        let (namespace, key, at) = (row.namespace.as_str(), row.key.as_str(), now.wall.as_micros());
+        let (token, granted_at) = (row.token.get(), row.granted_at.as_micros());
+        release.execute(params![namespace, key, row.slot, token, at])?;
+        history.execute(params![namespace, key, token, row.owner.as_str(), at, ask.reason, granted_at])?;
         Ok(true)
     };
     asks.iter().map(&mut release).collect()

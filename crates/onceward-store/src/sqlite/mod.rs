@@ -133,7 +133,7 @@ impl SqliteStore {
         verb: &'static str,
         line: Line,
         rows: usize,
-        work: impl FnOnce(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
+        work: impl Fn(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R> {
         submit(&self.shared.writes, line, Task::new(verb, rows, Instant::now() + self.deadline, work)).await
     }
@@ -143,7 +143,7 @@ impl SqliteStore {
         &self,
         verb: &'static str,
         rows: usize,
-        work: impl FnOnce(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
+        work: impl Fn(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R> {
         let queue = if self.has_readers() { &self.shared.reads } else { &self.shared.writes };
         submit(queue, Line::Patient, Task::new(verb, rows, Instant::now() + self.deadline, work)).await
@@ -174,7 +174,7 @@ async fn submit<F, R>(
     task: (Task<F, R>, oneshot::Receiver<Result<R>>),
 ) -> Result<R>
 where
-    F: FnOnce(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
+    F: Fn(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
     R: Send + 'static,
 {
     let (task, answer) = task;

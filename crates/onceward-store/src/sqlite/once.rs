@@ -2,12 +2,12 @@
 //! theirs.
 
 use onceward_core::history::Event;
-use onceward_core::once::{self, Ask, Body, Claim, Record, Resolution, Resolve, Settle, State};
+use onceward_core::once::{self, Ask, Body, Claim, Ending, Record, Resolution, Resolve, Settle, State};
 use onceward_core::{Namespace, Timestamp, limits};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, ToSql, params};
 
 use super::clocks::Now;
-use super::rows::{self, micros, session};
+use super::rows::{self, instant, micros, session};
 use super::statements::SQL;
 use super::trust::{self, WallClock};
 use crate::{ClaimRef, Claimed, KeyRef, ListOnce, Renew, ResolveOnce, SettleOnce, Snapshot};
@@ -18,7 +18,7 @@ pub(crate) fn claim(connection: &Connection, asks: &[Ask], now: &Now) -> Result<
     let mut claim = |ask: &Ask| {
         // Most keys are new: one statement, and what the row was before is asked only where there was one.
         if let Claim::Grant { row, .. } = once::claim(None, ask, now.wall)
-            && write_claim(&mut insert, &row, None, now)? == 1
+            && with_claim(&row, now, |fields| insert.execute(fields))? == 1
         {
             return Ok(Claimed::Granted(row));
         }
@@ -41,10 +41,10 @@ fn claim_again(connection: &Connection, ask: &Ask, now: &Now) -> Result<Claimed>
         }
         Claim::Grant { row, ended } => {
             if let Some(event) = ended {
-                tell(connection, &before, event, ask.owner.as_str(), None, now.wall)?;
+                tell(connection, SQL.once_history, &before, event, ask.owner.as_str(), None, now.wall)?;
             }
-            let mut reclaim = connection.prepare_cached(SQL.once_reclaim)?;
-            write_claim(&mut reclaim, &row, Some(&before), now)?;
+            let statements = [SQL.once_insert, SQL.once_reclaim];
+            with_claim(&row, now, |fields| rows::write(connection, statements, fields, Some(before.token)))?;
             Ok(Claimed::Granted(row))
         }
         Claim::Adopt(row) => Ok(Claimed::Granted(row)),
@@ -72,15 +72,11 @@ pub(crate) fn answers(connection: &Connection, asks: &[Ask], now: &Now) -> Resul
     asks.iter().map(&mut answer).collect()
 }
 
-fn write_claim(
-    statement: &mut CachedStatement<'_>,
-    row: &Record,
-    before: Option<&Record>,
-    now: &Now,
-) -> Result<usize> {
+/// The columns of a claim, handed to what writes them.
+fn with_claim<R>(row: &Record, now: &Now, write: impl FnOnce(&[&dyn ToSql]) -> R) -> R {
     let fingerprint = row.fingerprint.as_ref().map(|it| it.0.as_slice());
     let hard_expires_boot = row.hard_expires_at.map(|hard| now.on_boot_clock(hard));
-    let fields = params![
+    write(params![
         row.namespace.as_str(),
         row.key.as_str(),
         row.token.get(),
@@ -95,15 +91,7 @@ fn write_claim(
         now.boot_id,
         micros(row.ttl),
         micros(row.retain),
-    ];
-    match before {
-        None => statement.execute(fields),
-        Some(before) => {
-            let token = before.token.get();
-            let guard: [&dyn rusqlite::ToSql; 1] = [&token];
-            statement.execute(&*[fields, &guard].concat())
-        }
-    }
+    ])
 }
 
 /// Writes that a claim has run out, if it has and nobody has written it yet; the row as it is then.
@@ -111,7 +99,15 @@ fn note_expiry(connection: &Connection, mut row: Record, now: &Now) -> Result<Re
     if row.state != State::Running || row.state_at(now.wall) != State::Uncertain {
         return Ok(row);
     }
-    tell(connection, &row, Event::Expired, row.owner.as_str(), Some(once::EXPIRED), row.expires_at)?;
+    tell(
+        connection,
+        SQL.once_history,
+        &row,
+        Event::Expired,
+        row.owner.as_str(),
+        Some(once::EXPIRED),
+        row.expires_at,
+    )?;
     let (namespace, key) = (row.namespace.as_str(), row.key.as_str());
     let expired = params![namespace, key, row.token.get(), row.expires_at.as_micros(), once::EXPIRED];
     connection.prepare_cached(SQL.once_expire)?.execute(expired)?;
@@ -124,6 +120,7 @@ fn note_expiry(connection: &Connection, mut row: Record, now: &Now) -> Result<Re
 /// Writes an event; the first after a claim also tells that the claim had begun.
 fn tell(
     connection: &Connection,
+    statement: &str,
     row: &Record,
     event: Event,
     actor: &str,
@@ -133,7 +130,7 @@ fn tell(
     let open = row.state == State::Running;
     let claimed_at = open.then(|| row.claimed_at.as_micros());
     let claimed_by = Some(row.owner.as_str()).filter(|owner| open && *owner != actor);
-    connection.prepare_cached(SQL.once_history)?.execute(params![
+    connection.prepare_cached(statement)?.execute(params![
         row.namespace.as_str(),
         row.key.as_str(),
         event.as_str(),
@@ -207,45 +204,57 @@ impl<'a> Outcome<'a> {
 
 /// Records outcomes; wants the write lock.
 pub(crate) fn settle(connection: &Connection, asks: &[SettleOnce], now: &Now) -> Result<Vec<Settle>> {
+    let mut read = connection.prepare_cached(SQL.once_settle_read)?;
     let mut settle = connection.prepare_cached(SQL.once_settle)?;
-    let mut history = connection.prepare_cached(SQL.once_settled)?;
     let mut settle = |ask: &SettleOnce| {
-        let (namespace, key) = (ask.namespace.as_str(), ask.key.as_str());
-        let body = Outcome::of(ask.ending.body());
-        let reason = ask.ending.reason().map(|reason| once::cut(reason, limits::REASON_BYTES_MAX));
-        let late = settle.query_row(
-            params![
-                namespace,
-                key,
-                ask.token.get(),
-                ask.ending.state().as_str(),
-                now.boot_id,
-                now.boot,
-                now.wall.as_micros(),
-                reason,
-                body.content_type,
-                body.size,
-                body.bytes,
-            ],
-            |row| row.get(0),
-        );
-        let Some(late) = late.optional()? else { return why_not(connection, ask) };
-        history.execute(params![namespace, key, ask.ending.event().as_str(), now.wall.as_micros()])?;
-        Ok(Settle::Applied { late })
+        let row = read_with(&mut read, &ask.namespace, &ask.key, now)?;
+        let answer = once::settle(row.as_ref(), ask.token, &ask.ending, now.wall);
+        if let (Settle::Applied { late }, Some(row)) = (&answer, &row) {
+            write_ending(&mut settle, row, &ask.ending, *late, now)?;
+            let reason = reason(&ask.ending);
+            let event = ask.ending.event();
+            tell(connection, SQL.once_settled, row, event, row.owner.as_str(), reason.as_deref(), now.wall)?;
+        }
+        Ok(answer)
     };
     asks.iter().map(&mut settle).collect()
 }
 
-/// Why an outcome was not recorded: somebody else's is there, or its own from an earlier send.
-fn why_not(connection: &Connection, ask: &SettleOnce) -> Result<Settle> {
-    let mut outcome = connection.prepare_cached(SQL.once_outcome)?;
-    let found = outcome.query_row([ask.namespace.as_str(), ask.key.as_str()], |row| {
-        Ok((row.get::<_, i64>(0)? == ask.token.get(), rows::state(row, 1)?))
-    });
-    Ok(match found.optional()? {
-        Some((true, state)) if state == ask.ending.state() => Settle::Already,
-        _ => Settle::Stale,
-    })
+fn reason(ending: &Ending) -> Option<String> {
+    ending.reason().map(|reason| once::cut(reason, limits::REASON_BYTES_MAX))
+}
+
+/// Writes an ending into its row, as [`once::settled`] has it, without a copy of the body.
+fn write_ending(
+    settle: &mut CachedStatement<'_>,
+    row: &Record,
+    ending: &Ending,
+    late: bool,
+    now: &Now,
+) -> Result<()> {
+    let body = Outcome::of(ending.body());
+    let (mut uncertain_at, mut finished_at, mut retain_until) = (row.uncertain_at, None, None);
+    if ending.state() == State::Uncertain {
+        uncertain_at = Some(now.wall);
+    } else {
+        finished_at = Some(now.wall);
+        retain_until = Some(now.wall.after(row.retain));
+    }
+    let changed = settle.execute(params![
+        row.namespace.as_str(),
+        row.key.as_str(),
+        row.token.get(),
+        ending.state().as_str(),
+        late,
+        instant(uncertain_at),
+        instant(finished_at),
+        instant(retain_until),
+        reason(ending),
+        body.content_type,
+        body.size,
+        body.bytes,
+    ])?;
+    if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }
 }
 
 /// Settles what nobody knows; wants the write lock unless it is only tried.
@@ -259,7 +268,15 @@ pub(crate) fn resolve(connection: &Connection, ask: &ResolveOnce, now: &Now) -> 
         let before = row.token;
         let row = Record { token: *token, ..row };
         let why = once::cut(&ask.reason, limits::REASON_BYTES_MAX);
-        tell(connection, &row, ask.resolution.event(), ask.actor.as_str(), Some(&why), now.wall)?;
+        tell(
+            connection,
+            SQL.once_history,
+            &row,
+            ask.resolution.event(),
+            ask.actor.as_str(),
+            Some(&why),
+            now.wall,
+        )?;
         let (body, reason) = match &ask.resolution {
             Resolution::Done(body) => (Some(body), None),
             Resolution::Failed { reason } => {

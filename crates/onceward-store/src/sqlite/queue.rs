@@ -121,6 +121,14 @@ impl Queue {
         late
     }
 
+    /// Puts jobs back that were undone, before all others and in their order.
+    pub(crate) fn put_back(&self, jobs: Vec<Box<dyn Job>>) {
+        let mut state = self.state();
+        for job in jobs.into_iter().rev() {
+            state.urgent.push_front(job);
+        }
+    }
+
     /// Takes every job.
     pub(crate) fn take_all(&self) -> Vec<Box<dyn Job>> {
         let State { urgent, patient, .. } = &mut *self.state();

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use onceward_core::once::{self, Body, Fingerprint, State};
 use onceward_core::{Key, Namespace, Owner, SessionId, Timestamp, Token, lease};
-use rusqlite::{Result, Row};
+use rusqlite::{Connection, Result, Row, ToSql};
 
 use super::clocks::{Expiry, Now};
 use super::failure::unreadable;
@@ -17,6 +17,31 @@ pub(crate) fn micros(duration: Duration) -> i64 {
 /// A claim attempt as it is kept.
 pub(crate) fn session(session: SessionId) -> [u8; 16] {
     session.as_uuid().into_bytes()
+}
+
+/// An optional instant as it is kept.
+pub(crate) fn instant(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::as_micros)
+}
+
+/// Runs the first statement for a row that is new, or the second for one that had the token `before`: it takes that
+/// one as its last parameter, and must find it.
+pub(crate) fn write(
+    connection: &Connection,
+    [insert, update]: [&str; 2],
+    fields: &[&dyn ToSql],
+    before: Option<Token>,
+) -> Result<()> {
+    let Some(before) = before else {
+        connection.prepare_cached(insert)?.execute(fields)?;
+        return Ok(());
+    };
+    let token = before.get();
+    let guard: [&dyn ToSql; 1] = [&token];
+    match connection.prepare_cached(update)?.execute(&*[fields, &guard].concat())? {
+        1 => Ok(()),
+        count => Err(rusqlite::Error::StatementChangedRows(count)),
+    }
 }
 
 /// The key columns of a listed row.

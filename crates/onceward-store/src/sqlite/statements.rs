@@ -41,8 +41,10 @@ statements! {
     lease_places = "lease/acquire", "read";
     lease_ahead = "lease/acquire", "ahead";
     lease_grant = "lease/acquire", "grant";
+    lease_regrant = "lease/acquire", "regrant";
     lease_ended = "lease/acquire", "history";
     lease_renew = "lease/renew";
+    lease_release_read = "lease/release", "read";
     lease_release = "lease/release", "release";
     lease_released = "lease/release", "history";
     lease_wait_tidy = "lease/wait", "tidy";
@@ -61,9 +63,9 @@ statements! {
     once_expire = "once/claim", "expire";
     once_history = "once/claim", "history";
     once_renew = "once/renew";
+    once_settle_read = "once/settle", "read";
     once_settle = "once/settle", "settle";
     once_settled = "once/settle", "history";
-    once_outcome = "once/settle", "read";
     once_resolve = "once/resolve";
     once_lookup = "once/lookup";
     once_list = "once/list", "of_namespace";

@@ -3,8 +3,9 @@
 //!
 //! A commit costs a flush of the disk, however much is in it. So everything that waits when the write lock
 //! has been got goes into one transaction, and so does what arrives while it is being done: one flush for
-//! many callers, no timer, and no delay for one alone. Each job runs in a savepoint, so that one that fails
-//! takes nothing with it. Nothing is answered before the commit is known (G5).
+//! many callers, no timer, and no delay for one alone. A job that fails takes nothing with it: all are undone
+//! and done again, each in a savepoint of its own. (Savepoints from the start would have SQLite copy every page
+//! for every job.) Nothing is answered before the commit is known (G5).
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct Writer {
     patience: Patience,
     /// A commit has failed, and what it left in the log has not been overwritten yet.
     in_doubt: bool,
+    /// A job has failed: those done with it are done again, each so that it can be undone alone.
+    careful: bool,
     watch: Option<Watch>,
 }
 
@@ -44,7 +47,14 @@ struct Watch {
 
 impl Writer {
     pub(crate) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
-        Self { connection, shared, patience: Patience::default(), in_doubt: false, watch: None }
+        Self {
+            connection,
+            shared,
+            patience: Patience::default(),
+            in_doubt: false,
+            careful: false,
+            watch: None,
+        }
     }
 
     /// Works until the store is closed and everything is done.
@@ -84,13 +94,15 @@ impl Writer {
         }
         let before = self.connection.total_changes();
         let mut done = Vec::new();
-        let together = match self.run_jobs(&mut done) {
-            Ok(()) => self.commit(),
-            Err(error) => {
-                transaction::rollback(&self.connection);
-                Err(error)
-            }
-        };
+        let ran = self.run_jobs(&mut done);
+        if ran.is_err() && !self.careful {
+            transaction::rollback(&self.connection);
+            self.careful = true;
+            return self.shared.writes.put_back(done);
+        }
+        self.careful = false;
+        let together = ran.and_then(|()| self.commit());
+        transaction::rollback(&self.connection); // nothing is left open, whatever has happened
         if together.is_ok() && self.connection.total_changes() != before {
             self.shared.counted.commits.fetch_add(1, Ordering::Relaxed);
         }
@@ -113,7 +125,7 @@ impl Writer {
         transaction::begin(&self.connection).map_err(failure::failed)
     }
 
-    /// Runs what waits and what arrives meanwhile. An error is one that ended the transaction for all.
+    /// Runs what waits and what arrives meanwhile. An error is one that undoes everything.
     fn run_jobs(&self, done: &mut Vec<Box<dyn Job>>) -> Result<()> {
         let (mut rows, mut ran) = (0, Ok(()));
         while ran.is_ok()
@@ -124,25 +136,31 @@ impl Writer {
                 continue; // nobody waits for it any more, and nothing of it was done
             }
             rows += job.rows();
-            ran = self.run_apart(job.as_mut());
+            ran = if self.careful { self.run_apart(job.as_mut()) } else { self.run_one(job.as_mut()) };
             done.push(job);
         }
         self.shared.counted.transaction(rows);
         ran
     }
 
-    /// Runs one job so that nothing of it is left if it fails.
-    fn run_apart(&self, job: &mut dyn Job) -> Result<()> {
-        self.statement("SAVEPOINT job")?;
+    /// Runs one job. If it fails, everything done before it is to be undone.
+    fn run_one(&self, job: &mut dyn Job) -> Result<()> {
         // Read anew for every job: a claim's time begins after it was asked for, so nobody trusts it for too
         // long (L5).
         let now = self.shared.clocks.now();
-        let kept = job.run(&self.connection, &now);
-        if self.connection.is_autocommit() {
-            let why = format!("SQLite gave the transaction up while it did {}", job.verb());
-            return Err(Error::new(Code::StoreFailed, why));
+        if job.run(&self.connection, &now) {
+            return Ok(());
         }
-        if !kept {
+        Err(Error::new(Code::StoreFailed, format!("{} failed in the same transaction", job.verb())))
+    }
+
+    /// Runs one job so that nothing of it is left if it fails, and everything else is.
+    fn run_apart(&self, job: &mut dyn Job) -> Result<()> {
+        self.statement("SAVEPOINT job")?;
+        if let Err(error) = self.run_one(job) {
+            if self.connection.is_autocommit() {
+                return Err(error); // SQLite has given up the whole transaction, for want of space or of the disk
+            }
             self.statement("ROLLBACK TO job")?;
         }
         self.statement("RELEASE job")

@@ -1,32 +1,26 @@
 -- once.settle: record how a function ended, if the token is still the row's and no outcome is recorded.
+-- The write lock is held; the rules of the core decide over what was read, and these steps write it down. No RETURNING
+-- and no INSERT from SELECT here: for those SQLite would copy every page it changes, in case they fail half way.
 --
--- settle   ?1 namespace, ?2 key, ?3 token, ?4 state, ?5 boot_id, ?6 boottime now, ?7 wall clock now, ?8 reason,
---          ?9 body_type, ?10 body_size, ?11 body. No row: stale, or recorded before; `read` tells.
--- history  ?1 namespace, ?2 key, ?3 event, ?4 wall clock now. Written from the row just settled; it tells of the
---          claim's beginning unless an earlier row did, when the claim became uncertain.
 -- read     ?1 namespace, ?2 key.
--- All by the primary key.
+-- settle   ?1 namespace, ?2 key, ?3 token, ?4 state, ?5 late, ?6 uncertain_at, ?7 finished_at, ?8 retain_until,
+--          ?9 reason, ?10 body_type, ?11 body_size, ?12 body.
+-- history  ?1 namespace, ?2 key, ?3 event, ?4 token, ?5 actor, ?6 at, ?7 reason, ?8 claimed_at, ?9 claimed_by.
+-- All by the unique index of the key.
+
+-- step: read
+SELECT state, token, owner, session, attempts, fingerprint, claimed_at, expires_at, expires_boot,
+    hard_expires_boot, boot_id, ttl_us, retain_us, uncertain_at, finished_at, retain_until, late, reason, body_type,
+    body_size, body
+FROM onceward_once
+WHERE namespace = ?1 AND key = ?2
 
 -- step: settle
 UPDATE onceward_once
-SET state = ?4,
-    late = boot_id <> ?5 OR expires_boot <= ?6,
-    uncertain_at = CASE WHEN ?4 = 'uncertain' THEN ?7 ELSE uncertain_at END,
-    finished_at = CASE WHEN ?4 <> 'uncertain' THEN ?7 END,
-    retain_until = CASE WHEN ?4 <> 'uncertain' THEN ?7 + retain_us END,
-    reason = ?8, body_type = ?9, body_size = ?10, body = ?11
-WHERE namespace = ?1 AND key = ?2 AND token = ?3
-    AND (state = 'running' OR (state = 'uncertain' AND ?4 <> 'uncertain'))
-RETURNING late
+SET state = ?4, late = ?5, uncertain_at = ?6, finished_at = ?7, retain_until = ?8, reason = ?9, body_type = ?10,
+    body_size = ?11, body = ?12
+WHERE namespace = ?1 AND key = ?2 AND token = ?3 AND state IN ('running', 'uncertain')
 
 -- step: history
-INSERT INTO onceward_history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
-SELECT 'once', namespace, key, ?3, token, owner, ?4, reason,
-    CASE WHEN state = 'uncertain' OR uncertain_at IS NULL THEN claimed_at END
-FROM onceward_once
-WHERE namespace = ?1 AND key = ?2
-
--- step: read
-SELECT token, state
-FROM onceward_once
-WHERE namespace = ?1 AND key = ?2
+INSERT INTO onceward_history (subject, namespace, key, event, token, actor, at, reason, claimed_at, claimed_by)
+VALUES ('once', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
