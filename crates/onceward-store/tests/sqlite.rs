@@ -1,10 +1,21 @@
-//! The suite on SQLite: on a file that two stores share, as two processes do, and in memory.
+//! SQLite: the suite on a file that two stores share, as two processes do, and in memory; and what only a
+//! file has.
 
 #![cfg(all(feature = "sqlite", feature = "conformance"))]
-#![allow(clippy::unwrap_used)] // these are tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
 
+#[path = "sqlite/asks.rs"]
+mod asks;
+#[path = "sqlite/clocks.rs"]
+mod clocks;
+#[path = "sqlite/crash.rs"]
+mod crash;
 #[path = "sqlite/file.rs"]
 mod file;
+#[path = "sqlite/opening.rs"]
+mod opening;
+#[path = "sqlite/writing.rs"]
+mod writing;
 
 use core::time::Duration;
 use std::sync::Arc;

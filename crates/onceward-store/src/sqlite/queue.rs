@@ -109,14 +109,14 @@ impl Queue {
         }
     }
 
-    /// Takes every job whose deadline has passed.
+    /// Takes the jobs whose deadline has passed. They stand first: all wait equally long.
     pub(crate) fn take_late(&self, now: Instant) -> Vec<Box<dyn Job>> {
         let State { urgent, patient, .. } = &mut *self.state();
         let mut late = Vec::new();
         for line in [urgent, patient] {
-            let (gone, kept) = line.drain(..).partition::<Vec<_>, _>(|job| job.deadline() <= now);
-            late.extend(gone);
-            line.extend(kept);
+            while let Some(job) = line.pop_front_if(|job| job.deadline() <= now) {
+                late.push(job);
+            }
         }
         late
     }
@@ -182,8 +182,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(60);
         let push = |name, deadline, line| queue.push(Box::new(Named(name, deadline)), line).unwrap();
-        push("settle", later, Line::Patient);
         push("late", now, Line::Patient);
+        push("settle", later, Line::Patient);
         push("renew", later, Line::Urgent);
         assert_eq!(queue.listen(None), Heard::Work);
         let late: Vec<_> = queue.take_late(now).iter().map(|job| job.verb()).collect();

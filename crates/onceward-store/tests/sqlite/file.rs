@@ -1,12 +1,13 @@
 //! A database file of a test's own, removed with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use onceward_core::limits;
 use onceward_store::sqlite::SqliteStore;
 use onceward_store::url::SqliteAt;
 use onceward_store::{Clock, OpenOptions};
+use rusqlite::Connection;
 
 pub(crate) struct File {
     folder: PathBuf,
@@ -29,19 +30,29 @@ impl File {
 
     /// Another store on the file.
     pub(crate) async fn open(&self, clock: &(impl Clock + Clone)) -> Arc<SqliteStore> {
-        Arc::new(SqliteStore::open(&self.at(), options(clock)).await.unwrap())
+        self.open_with(options(clock)).await
     }
 
-    #[allow(dead_code)]
+    pub(crate) async fn open_with(&self, options: OpenOptions) -> Arc<SqliteStore> {
+        Arc::new(SqliteStore::open(&self.at(), options).await.unwrap())
+    }
+
+    /// Another file in the same directory.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// SQLite finds nothing wrong with the file.
+    pub(crate) fn assert_sound(&self) {
+        let connection = Connection::open(self.path()).unwrap();
+        let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(found, "ok");
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        let folder: &Path = &self.folder;
-        std::fs::remove_dir_all(folder).unwrap();
+        std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
 
