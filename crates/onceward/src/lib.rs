@@ -25,6 +25,8 @@
 mod admin;
 mod client;
 mod hold;
+#[cfg(feature = "tower")]
+pub mod http;
 pub mod lease;
 pub mod once;
 mod renewer;
