@@ -28,10 +28,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BOUNDS: &str = "-c search_path=pg_catalog -c lock_timeout=40ms -c statement_timeout=30s \
                       -c idle_in_transaction_session_timeout=10s -c jit=off";
 
-/// Keyed statements go by index, however small, empty or unknown to the planner a table is. They are prepared once
-/// and planned once: plans for the values of one batch would be no better, and cost more than the batch.
-const KEYED: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
-                     -c enable_material=off -c plan_cache_mode=force_generic_plan";
+/// Keyed statements go from the asks to their rows by key, however small, empty or unknown to the planner a table is.
+///
+/// Bitmap scans do what plain index scans do, and need a condition on the index: with everything else disabled there is
+/// no plan left that reads a whole table or a whole index, which a plan made when the table was small would go on doing
+/// when it is large. Statements are prepared once and planned once: plans for the values of one batch would be no
+/// better, and cost more than the batch.
+const KEYED: &str = "-c enable_seqscan=off -c enable_indexscan=off -c enable_indexonlyscan=off \
+                     -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off \
+                     -c plan_cache_mode=force_generic_plan";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,6 +58,14 @@ use crate::{Clock, OpenOptions};
 
 pub use self::migrate::PostgresMigrator;
 
+/// What the tests of plans need to know.
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub mod plans {
+    pub use super::dial::keyed_options;
+    pub use super::statements::{Planned, planned};
+}
+
 /// How long a renewal waits for an answer: a connection that has gone silent must not cost a lease of ten seconds.
 const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 

@@ -66,7 +66,7 @@ macro_rules! statements {
             }
 
             /// All of them with their names, for the tests of their plans.
-            #[cfg(test)]
+            #[cfg(any(test, feature = "conformance"))]
             pub(super) fn all(&self) -> Vec<(&'static str, &Statement)> {
                 vec![$((stringify!($name), &self.$name)),*]
             }
@@ -111,6 +111,37 @@ statements! {
     migrations = planned "upkeep/check" "migrations" ();
     objects = planned "upkeep/check" "objects" (TEXT_ARRAY);
     tokens = planned "upkeep/check" "tokens" ();
+}
+
+/// A statement as the tests of plans see it.
+#[cfg(feature = "conformance")]
+#[derive(Debug)]
+pub struct Planned {
+    /// What it is called here.
+    pub name: &'static str,
+    /// Its text.
+    pub text: String,
+    /// The types of its parameters, as SQL spells them.
+    pub types: Vec<String>,
+    /// Whether it is prepared and planned once, on a connection with [`keyed_options`].
+    pub prepared: bool,
+}
+
+/// Every statement of a schema, for the tests of their plans.
+#[cfg(feature = "conformance")]
+pub fn planned(schema: &str) -> Vec<Planned> {
+    let statements = Statements::new(schema, false);
+    let spelt = |ty: &Type| match ty.name().strip_prefix('_') {
+        Some(element) => format!("{element}[]"),
+        None => ty.name().to_owned(),
+    };
+    let planned = |(name, statement): (&'static str, &Statement)| Planned {
+        name,
+        text: statement.text.clone(),
+        types: statement.types.iter().map(spelt).collect(),
+        prepared: statement.prepared,
+    };
+    statements.all().into_iter().map(planned).collect()
 }
 
 /// Which cluster answers, and how often it was promoted. Asked on every new connection, whatever the schema.
