@@ -34,7 +34,7 @@ pub enum StoreKind {
 pub struct Capabilities {
     /// The database.
     pub kind: StoreKind,
-    /// How often a waiting caller should look again although nothing woke it: wake-ups are hints, this is the guarantee.
+    /// How often a waiting caller should look again although nothing woke it: a wake-up is a hint, this the guarantee.
     pub poll_interval: Duration,
     /// Batches in flight per verb that make sense: connections for PostgreSQL, one writer for SQLite.
     pub batches_in_flight: usize,

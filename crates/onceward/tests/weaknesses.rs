@@ -106,7 +106,7 @@ async fn w11_no_state_passes_for_a_result() {
     assert_eq!(running.await.unwrap().unwrap().done(), Some(1));
 }
 
-/// W12, O7: a worker that comes back after its key was settled and run anew is refused, and the second run's result stays.
+/// W12, O7: a worker that comes back after its key was settled and run anew is refused; the second run's result stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn w12_a_zombie_does_not_overwrite_the_second_run() {
     let clock = ManualClock::default();
@@ -229,7 +229,7 @@ async fn w23_the_function_knows_its_token_and_is_cancelled_on_loss() {
     assert!(reason.contains("cancelled"), "{reason}");
 }
 
-/// W27, W31: a first call is two statements, a replay from the store one, which writes nothing, and from the process none.
+/// W27, W31: a first call is two statements; a replay one, which writes nothing, or none from the process's cache.
 #[tokio::test(flavor = "multi_thread")]
 async fn w31_a_first_call_costs_two_statements_and_a_replay_at_most_one() {
     let (ow, store) = client();
