@@ -28,7 +28,14 @@ pub(crate) struct Globals {
     #[arg(long, global = true, env = "ONCEWARD_STORE", hide_env_values = true, value_name = "URL")]
     pub(crate) store: Option<String>,
     /// The namespace that the keys are in
-    #[arg(long, global = true, env = "ONCEWARD_NAMESPACE", value_name = "NAME", default_value = "default")]
+    #[arg(
+        long,
+        global = true,
+        env = "ONCEWARD_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "default"
+    )]
     pub(crate) namespace: String,
     /// How to write what is asked for to stdout
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
@@ -47,28 +54,18 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The commands; what they are for stands with their arguments.
 #[derive(Debug, Subcommand)]
-#[command(disable_help_subcommand = true)]
 pub(crate) enum Command {
-    /// Run a command at most once under a key, and replay its outcome to everybody else
     Once(once::Args),
-    /// Run a command while holding a lease, so that nobody else runs it at the same time
     Lease(lease::Args),
-    /// Bring the schema of a store up to date, or look at it
     Migrate(migrate::Args),
-    /// Look at the database and its settings
     Doctor(doctor::Args),
-    /// Forget what may be forgotten: retired results, old leases, old history
     Prune(prune::Args),
-    /// Say what an error code means and what to do
     Explain(explain::Args),
-    /// Let workers race and crash over payments, and audit what they did
     Demo(demo::Args),
-    /// Measure this store side by side with its own commits
     Bench(bench::Args),
-    /// Write the completions of a shell
     Completions(completions::Args),
-    /// Write the manual page
     Man(man::Args),
 }
 

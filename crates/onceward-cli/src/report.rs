@@ -16,10 +16,16 @@ pub(crate) fn error(error: &Error) -> ExitCode {
 
 /// As [`error`], with a hint of one's own about what to do.
 pub(crate) fn error_with(error: &Error, hint: Option<&str>) -> ExitCode {
-    line(&error.to_string());
+    let mut said = error.to_string();
+    line(&said);
     let mut source = error.source();
     while let Some(cause) = source {
-        line(&format!("  because: {cause}"));
+        let why = cause.to_string();
+        // Some causes only repeat what stands above.
+        if !said.contains(&why) {
+            line(&format!("  because: {why}"));
+            said = why;
+        }
         source = cause.source();
     }
     if let Some(hint) = hint {

@@ -1,5 +1,6 @@
 //! Which store, and the way to it.
 
+use core::time::Duration;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ pub(crate) async fn connect(globals: &Globals) -> Result<Onceward> {
 pub(crate) async fn connect_as(globals: &Globals, owner: Option<&str>) -> Result<Onceward> {
     let mut options = Onceward::options()
         .namespace(&globals.namespace)
-        .deadline(globals.deadline)
+        .deadline(own_deadline(globals))
         .application_name(APPLICATION);
     if let Some(owner) = owner {
         options = options.owner(owner);
@@ -30,7 +31,12 @@ pub(crate) async fn connect_as(globals: &Globals, owner: Option<&str>) -> Result
     within(globals, options.connect(&url)).await
 }
 
-/// Gives up at the deadline. Stores keep to it by themselves; this is for a name server or a disk that doesn't.
+/// How long the store tries by itself: a little less, so that it can still say why it gave up.
+pub(crate) fn own_deadline(globals: &Globals) -> Duration {
+    globals.deadline - globals.deadline / 20
+}
+
+/// Gives up at the deadline. Stores do so by themselves; this is for a name server or a disk that doesn't.
 pub(crate) async fn within<T>(globals: &Globals, opening: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(globals.deadline, opening).await {
         Ok(opened) => opened,

@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 async fn migrator(globals: &Globals) -> Result<Arc<dyn Migrator>> {
     let url = store::url(globals)?;
     let options = OpenOptions {
-        deadline: globals.deadline,
+        deadline: store::own_deadline(globals),
         application_name: store::APPLICATION.to_owned(),
         unmigrated: true,
         ..OpenOptions::default()

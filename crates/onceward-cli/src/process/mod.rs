@@ -23,6 +23,12 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) use self::signals::Signals;
 use crate::exit;
 
+/// What a wrapped command may rely on, for `--help`.
+pub(crate) const PROMISE: &str = "\
+The command gets ONCEWARD_KEY, ONCEWARD_NAMESPACE and ONCEWARD_FENCING_TOKEN, and the signals that this program gets. \
+It does not outlive this program, however that dies; what the command has started itself is covered only while this \
+program lives, and only outside of the foreground of a terminal, where the command has a process group of its own.";
+
 /// How long a command has between TERM and KILL, unless something else was said.
 pub(crate) const KILL_AFTER: Duration = Duration::from_secs(5);
 /// How often to look whether a process group is gone.

@@ -7,6 +7,8 @@ mod crash;
 mod lease;
 mod once;
 mod place;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod process;
 mod race;
 mod resolve;

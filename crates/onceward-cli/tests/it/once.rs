@@ -239,3 +239,31 @@ fn a_list_has_pages_prefixes_and_states() {
     assert!(table.stderr.contains("--after \"a2\""), "{}", table.stderr);
     assert!(table.text().lines().nth(1).unwrap().starts_with("a1   done   "), "{}", table.text());
 }
+
+#[test]
+fn json_has_stable_names() {
+    let place = Place::new();
+    place.once("k", &[], "echo hi").printed(0, "hi\n");
+    place.run(&["lease", "--key", "k", "--", "true"]).printed(0, "");
+    let names = |value: &Value| -> String {
+        let names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        names.join(" ")
+    };
+    let row = "attempts body claimed_at expires_at finished_at hard_expires_at key late namespace owner reason \
+               retain_ms retain_until state token ttl_ms uncertain_at uncertain_since";
+    assert_eq!(names(&place.json(&["once", "list"])[0]), row);
+    let shown = place.json(&["once", "show", "k"]);
+    assert_eq!(names(&shown), row);
+    assert_eq!(names(&shown["body"]), "content_type size text");
+    let event = "actor at event key namespace reason subject token";
+    assert_eq!(names(&place.json(&["once", "history", "k"])[0]), event);
+    assert_eq!(names(&place.json(&["lease", "history", "k"])[0]), event);
+    let row = "expires_at free_at granted_at hard_expires_at heartbeats key lock_delay_ms metadata namespace owner \
+               released_at slot standing token ttl_ms";
+    assert_eq!(names(&place.json(&["lease", "list"])[0]), row);
+    assert_eq!(names(&place.json(&["migrate", "status"])), "ahead applied pending");
+    assert_eq!(names(&place.json(&["prune"])), "history leases once");
+    let findings = place.json(&["doctor"]);
+    assert_eq!(names(&findings), "findings store");
+    assert_eq!(names(&findings["findings"][0]), "check code found severity");
+}

@@ -33,9 +33,14 @@ impl Place {
         Self { folder, store }
     }
 
+    /// A place with this store.
+    pub(crate) fn on(store: &str) -> Self {
+        Self { folder: TempDir::new().unwrap(), store: store.to_owned() }
+    }
+
     /// A place whose store is gone after each command.
     pub(crate) fn in_memory() -> Self {
-        Self { folder: TempDir::new().unwrap(), store: "memory:".to_owned() }
+        Self::on("memory:")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -108,3 +108,18 @@ fn a_reader_that_does_not_read_keeps_no_outcome_from_being_recorded() {
     assert_eq!(all.len(), 65536 + 60000);
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_a_reader_that_does_not_read() {
+    let place = Place::new();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut full = writer.try_clone().unwrap();
+    full.write_all(&[1; 65536]).unwrap();
+    let mut command = place.command(&["once", "--key", "k", "--", "echo", "paid"]);
+    let mut child = command.stdout(writer).spawn().unwrap();
+    crate::place::wait_until("it is recorded", || {
+        place.json(&["once", "list", "--state", "done"])[0].is_object()
+    });
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "the command had ended well before");
+}

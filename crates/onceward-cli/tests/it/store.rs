@@ -13,6 +13,8 @@ fn an_unreachable_store_gives_up_within_ten_seconds_and_keeps_the_password() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().port().to_string();
     let place = Place::in_memory();
+    let began = Instant::now();
+    let mut started = Vec::new();
     for port in ["1", &silent] {
         let url = format!("postgres://ann:s3cret@127.0.0.1:{port}/shop?sslmode=disable");
         for args in [
@@ -22,16 +24,14 @@ fn an_unreachable_store_gives_up_within_ten_seconds_and_keeps_the_password() {
             &["migrate", "status"],
             &["doctor"],
         ] {
-            let began = Instant::now();
-            let seen = place.run(&[args, &["--store", &url, "--deadline", "2s"]].concat());
-            assert!(began.elapsed() < Duration::from_secs(5), "{args:?} took {:?}", began.elapsed());
-            seen.refused(69, "OW0001");
-            assert!(!seen.stderr.contains("s3cret") && seen.stdout.is_empty(), "{seen:?}");
+            started.push(place.start(&[&["--store", &url], args].concat()));
         }
-        let began = Instant::now();
-        place.run(&["once", "list", "--store", &url]).refused(69, "OW0001");
-        assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
     }
+    for seen in started.into_iter().map(crate::place::Running::end) {
+        seen.refused(69, "OW0001");
+        assert!(!seen.stderr.contains("s3cret") && seen.stdout.is_empty(), "{seen:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
 }
 
 #[test]

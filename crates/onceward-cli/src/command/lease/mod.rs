@@ -13,6 +13,7 @@ use onceward::{Code, Error, Result};
 
 use super::history;
 use crate::args::Globals;
+use crate::process::PROMISE;
 
 /// Run a command while holding a lease, so that nobody else runs it at the same time
 ///
@@ -20,7 +21,7 @@ use crate::args::Globals;
 /// stopped. That is not the same as never overlapping: what protects a resource is the fencing token, which the
 /// command finds in ONCEWARD_FENCING_TOKEN.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = PROMISE)]
 #[command(override_usage = "onceward lease --key KEY [OPTIONS] -- COMMAND [ARGUMENT]...\n       \
                             onceward lease <list|show|history|break> ...")]
 pub(crate) struct Args {

@@ -16,6 +16,7 @@ use onceward::{Code, Error, Result};
 
 use super::history;
 use crate::args::Globals;
+use crate::process::PROMISE;
 
 /// Run a command at most once under a key, and replay its outcome to everybody else
 ///
@@ -23,7 +24,7 @@ use crate::args::Globals;
 /// writes the same bytes and exits alike, without running anything. If nobody can know whether the command had its
 /// effect, the key is uncertain: it is never run again by itself, and somebody settles it with `once resolve`.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = PROMISE)]
 #[command(override_usage = "onceward once --key KEY [OPTIONS] -- COMMAND [ARGUMENT]...\n       \
                             onceward once <list|show|history|resolve> ...")]
 pub(crate) struct Args {

@@ -96,7 +96,7 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 
 async fn once(args: &Args, globals: &Globals, status_wanted: bool) -> Result<tell::Told> {
     let client = store::connect_as(globals, args.owner.as_deref()).await?;
-    let mut work = Work { args, client: &client, token: None, ended: None, running: None };
+    let mut work = Work { args, client: &client, token: None, ended: None, running: None, signals: None };
     let outcome = builder(args, &client).run_bytes(async |attempt| work.run(&attempt).await).await;
     // Still there if the claim was lost: the future that waited for it is gone.
     work.stop().await;
@@ -137,36 +137,27 @@ struct Work<'a> {
     token: Option<Token>,
     ended: Option<(Ended, u8)>,
     running: Option<(Child, Capture)>,
+    signals: Option<Signals>,
 }
 
 impl Work<'_> {
     async fn run(&mut self, attempt: &Attempt) -> Result<Body, NotDone> {
         self.token = Some(attempt.token());
-        let mut signals = Signals::catch().map_err(NotDone::not_started)?;
-        let started = self.start(attempt)?;
+        let signals = self.signals.insert(Signals::catch().map_err(NotDone::not_started)?);
+        let started = match start(self.args, attempt, self.client) {
+            Ok(started) => started,
+            Err(error) => {
+                report::error(&error);
+                self.ended = Some((Ended::Refused, exit::NOT_EXECUTABLE));
+                return Err(NotDone::not_started(error));
+            }
+        };
         let (child, capture) = self.running.insert(started);
-        let status = child.wait(&mut signals).await?;
+        let status = child.wait(signals).await?;
         let printed = capture.printed().await;
         let (ended, result) = self.ending(status, printed);
         self.ended = Some((ended, process::exit_code(status)));
         result
-    }
-
-    fn start(&mut self, attempt: &Attempt) -> Result<(Child, Capture), NotDone> {
-        let nonce = uuid::Uuid::new_v4().to_string();
-        let env = [
-            ("ONCEWARD_KEY", attempt.key().to_string()),
-            ("ONCEWARD_NAMESPACE", self.client.namespace().to_string()),
-            ("ONCEWARD_FENCING_TOKEN", attempt.token().to_string()),
-        ];
-        match Child::spawn_captured(&self.args.command, &env, &nonce) {
-            Ok((child, stdout)) => Ok((child, Capture::start(stdout, nonce))),
-            Err(error) => {
-                report::error(&error);
-                self.ended = Some((Ended::Refused, exit::NOT_EXECUTABLE));
-                Err(NotDone::not_started(error))
-            }
-        }
     }
 
     /// What the end of the command proves (decided by its exit code and `--on-failure`).
@@ -192,9 +183,26 @@ impl Work<'_> {
 
     /// Stops what still runs, and lets our stdout get what was printed.
     async fn stop(&mut self) {
-        if let Some((mut child, capture)) = self.running.take() {
-            child.stop(self.args.kill_after.unwrap_or(process::KILL_AFTER)).await;
-            capture.passed_on().await;
+        let (Some((mut child, capture)), Some(signals)) = (self.running.take(), &mut self.signals) else {
+            return;
+        };
+        child.stop(self.args.kill_after.unwrap_or(process::KILL_AFTER)).await;
+        tokio::select! {
+            biased;
+            () = capture.passed_on() => {}
+            // There is no command any more to pass it on to: it says that nobody waits for the rest.
+            _ = signals.next() => {}
         }
     }
+}
+
+fn start(args: &Args, attempt: &Attempt, client: &Onceward) -> Result<(Child, Capture)> {
+    let nonce = uuid::Uuid::new_v4().to_string();
+    let env = [
+        ("ONCEWARD_KEY", attempt.key().to_string()),
+        ("ONCEWARD_NAMESPACE", client.namespace().to_string()),
+        ("ONCEWARD_FENCING_TOKEN", attempt.token().to_string()),
+    ];
+    let (child, stdout) = Child::spawn_captured(&args.command, &env, &nonce)?;
+    Ok((child, Capture::start(stdout, nonce)))
 }

@@ -1,0 +1,90 @@
+//! The same on PostgreSQL: the schema comes by command, and the server may die under a running command.
+
+#[allow(dead_code, unreachable_pub, clippy::expect_used)] // shared with the tests of the stores
+#[path = "../../../onceward-store/tests/support/server.rs"]
+mod server;
+
+use crate::place::{Place, is_alive, wait_until};
+use server::Server;
+
+/// A schema of its own, on the server of the tests or on one of its own; gone at the end.
+struct Schema {
+    place: Place,
+    _server: Option<Server>,
+}
+
+impl Schema {
+    fn new() -> Self {
+        let given = std::env::var("ONCEWARD_TEST_POSTGRES").ok().filter(|url| !url.is_empty());
+        let server = if given.is_none() { Some(Server::start()) } else { None };
+        let url = given.or(server.as_ref().map(Server::url)).unwrap();
+        let schema = format!("cli_{}", uuid::Uuid::new_v4().simple());
+        Self { place: Place::on(&format!("{url}?schema={schema}")), _server: server }
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        self.place.run(&["migrate", "down", "--to", "0"]);
+    }
+}
+
+#[test]
+fn a_schema_comes_by_command_and_nobody_works_without_it() {
+    let Schema { place, .. } = &Schema::new();
+    place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
+    let doctor = place.run(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 2);
+    place.run(&["migrate", "up"]).printed(0, "applied 1\napplied 2\n");
+    place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
+    place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");
+    assert_eq!(place.read("ledger"), "x\n");
+    assert_eq!(place.run(&["doctor"]).code, 0);
+}
+
+/// O1, O2
+#[test]
+fn o1_of_sixteen_processes_on_postgres_one_runs() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    let script = "echo x >> ledger; sleep 0.2; printf 'pa\\000id'";
+    let started: Vec<_> = (0..16).map(|_| place.start_once("k", &["--wait"], script)).collect();
+    for seen in started.into_iter().map(crate::place::Running::end) {
+        assert_eq!((seen.code, seen.stdout.as_slice()), (0, &b"pa\0id"[..]), "{}", seen.stderr);
+    }
+    assert_eq!(place.read("ledger"), "x\n");
+}
+
+/// G5, N3
+#[test]
+fn exclusive_a_server_that_dies_under_a_command_leaves_doubt_and_no_second_run() {
+    let mut server = Server::start();
+    let place = Place::on(&server.url());
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    let script = "echo x >> ledger; echo on > began; while ! test -e go; do sleep 0.02; done; echo paid";
+    let running = place.start_once("k", &["--deadline", "2s", "--ttl", "10s"], script);
+    place.wait_for_file("began");
+    server.kill();
+    std::fs::write(place.path("go"), "").unwrap();
+    let seen = running.end();
+    seen.refused(76, "OW0303").printed(76, "paid\n");
+    assert!(seen.stderr.contains("could not be recorded"), "{}", seen.stderr);
+    server.start_again();
+    wait_until("the ttl is over", || place.once("k", &[], script).code == 76);
+    assert_eq!(place.read("ledger"), "x\n");
+}
+
+/// L9
+#[test]
+fn exclusive_a_lease_whose_server_died_is_lost_before_it_runs_out_and_its_command_killed() {
+    let mut server = Server::start();
+    let place = Place::on(&server.url());
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    let options = ["--ttl", "2s", "--deadline", "1s"];
+    let running = place.start_lease("k", &options, "echo $$ > pid; exec sleep 60");
+    let command = place.wait_for_file("pid");
+    server.kill();
+    running.end().refused(75, "OW0202");
+    assert!(!is_alive(&command));
+}
