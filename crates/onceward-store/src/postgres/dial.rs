@@ -36,7 +36,13 @@ const BOUNDS: &str = "-c search_path=pg_catalog -c lock_timeout=40ms -c statemen
 /// better, and cost more than the batch.
 const KEYED: &str = "-c enable_seqscan=off -c enable_indexscan=off -c enable_indexonlyscan=off \
                      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off \
-                     -c plan_cache_mode=force_generic_plan";
+                     -c effective_io_concurrency=0 -c plan_cache_mode=force_generic_plan";
+
+/// The start-up options of connections for keyed statements, for the tests of their plans.
+#[cfg(feature = "conformance")]
+pub fn keyed_options() -> String {
+    format!("{BOUNDS} {KEYED}")
+}
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

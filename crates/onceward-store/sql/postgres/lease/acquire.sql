@@ -143,7 +143,7 @@ WITH setting AS MATERIALIZED (
         ) AS ahead
     ) w
 ), free AS MATERIALIZED (
-    SELECT l.slot, l.token, l.owner, l.granted_at, l.released_at
+    SELECT l.namespace, l.key, l.slot, l.token, l.owner, l.granted_at, l.released_at
     FROM wish a
     JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key
                          AND l.slot < least(a.gap, a.capacity)
@@ -158,14 +158,18 @@ WITH setting AS MATERIALIZED (
 ), taken AS (
     UPDATE {schema}.lease l
     SET token = greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),
-        owner = a.owner, session = a.session, granted_at = f.now,
-        expires_at = least(f.now + a.ttl_ms * interval '1 millisecond',
-                           f.now + a.hard_ttl_ms * interval '1 millisecond'),
-        hard_expires_at = f.now + a.hard_ttl_ms * interval '1 millisecond',
-        ttl_ms = a.ttl_ms, lock_delay_ms = a.lock_delay_ms, heartbeats = 0, released_at = NULL,
-        metadata = a.metadata
-    FROM (SELECT free.*, greatest(free.token, wish.last) AS last, {clock} AS now FROM free, wish) f, ask a
-    WHERE l.namespace = a.namespace AND l.key = a.key AND l.slot = f.slot
+        owner = f.ask_owner, session = f.session, granted_at = f.now,
+        expires_at = least(f.now + f.ttl_ms * interval '1 millisecond',
+                           f.now + f.hard_ttl_ms * interval '1 millisecond'),
+        hard_expires_at = f.now + f.hard_ttl_ms * interval '1 millisecond',
+        ttl_ms = f.ttl_ms, lock_delay_ms = f.lock_delay_ms, heartbeats = 0, released_at = NULL,
+        metadata = f.metadata
+    FROM (
+        SELECT free.*, a.owner AS ask_owner, a.session, a.ttl_ms, a.hard_ttl_ms, a.lock_delay_ms, a.metadata,
+               greatest(free.token, a.last) AS last, {clock} AS now
+        FROM free, wish a
+    ) f
+    WHERE l.namespace = f.namespace AND l.key = f.key AND l.slot = f.slot
     RETURNING l.namespace, l.key, f.now, l.slot, l.token, l.owner, l.granted_at, l.expires_at, l.hard_expires_at,
               f.token AS ended_token, f.owner AS ended_owner, f.granted_at AS ended_granted_at,
               f.released_at AS ended_released_at

@@ -1,0 +1,154 @@
+//! Hot statements go by index: on empty, small and large tables, with statistics and without.
+
+#![cfg(all(feature = "postgres", feature = "conformance"))]
+
+mod support;
+
+use onceward_store::postgres::plans::{Planned, keyed_options, planned};
+use support::Fresh;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+const TABLES: [&str; 4] = ["history", "lease", "lease_waiter", "once"];
+
+/// A connection with the settings the store gives its own.
+async fn keyed_client(fresh: &Fresh) -> Client {
+    let mut config: Config = fresh.server.parse().unwrap();
+    config.options(keyed_options());
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A literal of a type: NULL, or as many values as a usual batch has.
+fn literal(ty: &str, rows: usize) -> String {
+    let many = |value: &dyn Fn(usize) -> String| {
+        let values: Vec<String> = (0..rows).map(value).collect();
+        format!("ARRAY[{}]::{ty}", values.join(","))
+    };
+    match ty {
+        _ if rows == 0 => "NULL".to_owned(),
+        "text[]" => many(&|row| format!("'k{row}'")),
+        "int8[]" => many(&|row| format!("{row}")),
+        "uuid[]" => many(&|_| "gen_random_uuid()".to_owned()),
+        "bytea[]" => many(&|_| "'x'".to_owned()),
+        "bool[]" => many(&|_| "true".to_owned()),
+        "text" => "'k1'".to_owned(),
+        "int8" => "1".to_owned(),
+        "uuid" => "gen_random_uuid()".to_owned(),
+        "bytea" => "'x'".to_owned(),
+        "bool" => "true".to_owned(),
+        other => panic!("no literal of type {other}"),
+    }
+}
+
+async fn explain(client: &Client, statement: &Planned, rows: usize) -> String {
+    let Planned { name, text, types, .. } = statement;
+    let list = if types.is_empty() { String::new() } else { format!("({})", types.join(", ")) };
+    let values: Vec<String> = types.iter().map(|ty| literal(ty, rows)).collect();
+    let values = if values.is_empty() { String::new() } else { format!("({})", values.join(", ")) };
+    client.batch_execute(&format!("PREPARE {name}{list} AS {text}")).await.unwrap();
+    let lines = client.simple_query(&format!("EXPLAIN EXECUTE {name}{values}")).await.unwrap();
+    client.batch_execute(&format!("DEALLOCATE {name}")).await.unwrap();
+    let line = |message: SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    lines.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The scans of a plan that read more of our tables than the keys they are asked for: all of a table, or by an index
+/// whose condition leaves the key out.
+fn wide_scans(plan: &str) -> Vec<&str> {
+    let lines: Vec<&str> = plan.lines().collect();
+    let ours = |line: &str| TABLES.iter().any(|table| line.contains(&format!(" on {table}")));
+    let wide = |(at, line): &(usize, &&str)| {
+        let condition = lines.get(at + 1).copied().unwrap_or_default();
+        let by_key = condition.contains("Index Cond") && condition.contains("(key = ");
+        line.contains("Seq Scan on ") || (line.contains("Index ") && line.contains("Scan") && !by_key)
+    };
+    lines.iter().enumerate().filter(|(_, line)| ours(line)).filter(wide).map(|(_, line)| *line).collect()
+}
+
+async fn fill(fresh: &Fresh, rows: usize) {
+    fresh
+        .run(&format!(
+            "INSERT INTO {{schema}}.lease
+             SELECT 'n' || i % 3, 'key' || i, i % 2, i, 'o', gen_random_uuid(), clock_timestamp(), clock_timestamp(), NULL,
+                    1000, 0, 0, NULL, NULL
+             FROM generate_series(1, {rows}) i;
+             INSERT INTO {{schema}}.once (namespace, key, state, token, owner, session, attempts, claimed_at, expires_at,
+                                          ttl_ms, retain_ms, late, finished_at, retain_until)
+             SELECT 'n' || i % 3, 'key' || i, 'done', i, 'o', gen_random_uuid(), 1, clock_timestamp(), clock_timestamp(),
+                    1000, 1000, false, clock_timestamp(), clock_timestamp()
+             FROM generate_series(1, {rows}) i;
+             INSERT INTO {{schema}}.lease_waiter
+             SELECT 'n' || i % 3, 'key' || i, gen_random_uuid(), i, true, clock_timestamp()
+             FROM generate_series(1, {rows}) i;
+             INSERT INTO {{schema}}.history (at, token, subject, namespace, key, event, actor)
+             SELECT clock_timestamp(), i, 'once', 'n' || i % 3, 'key' || i, 'done', 'o'
+             FROM generate_series(1, {rows}) i"
+        ))
+        .await;
+}
+
+async fn without_autovacuum() -> Fresh {
+    let fresh = Fresh::new().await;
+    for table in TABLES {
+        fresh.run(&format!("ALTER TABLE {{schema}}.{table} SET (autovacuum_enabled = false)")).await;
+    }
+    fresh
+}
+
+async fn assert_keyed(fresh: &Fresh, case: &str) {
+    let client = keyed_client(fresh).await;
+    for statement in planned(&fresh.schema).iter().filter(|statement| statement.prepared) {
+        // Without values: the plan is the generic one, as the store uses it.
+        let plan = explain(&client, statement, 0).await;
+        let name = statement.name;
+        assert_eq!(wide_scans(&plan), [""; 0], "{name} on {case} tables reads too much:\n{plan}");
+    }
+}
+
+/// N45: whatever the planner knows or does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn n45_hot_statements_go_by_index_on_tables_of_every_size() {
+    for (size, rows) in [("empty", 0), ("small", 100), ("large", 100_000)] {
+        let fresh = without_autovacuum().await;
+        fill(&fresh, rows).await;
+        assert_keyed(&fresh, &format!("{size}, unknown")).await;
+        for table in TABLES {
+            fresh.run(&format!("ANALYZE {{schema}}.{table}")).await;
+        }
+        assert_keyed(&fresh, &format!("{size}, analysed")).await;
+    }
+}
+
+/// Behind a pooler every statement is planned for its values, with the settings of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn n45_statements_planned_for_their_values_go_by_index_on_large_tables() {
+    let fresh = without_autovacuum().await;
+    fill(&fresh, 100_000).await;
+    for analysed in [false, true] {
+        if analysed {
+            for table in TABLES {
+                fresh.run(&format!("ANALYZE {{schema}}.{table}")).await;
+            }
+        }
+        let client = fresh.client().await;
+        client.batch_execute("SET plan_cache_mode = force_custom_plan").await.unwrap();
+        // Listings and upkeep may read ranges, and reading a million leases for the clock is meant.
+        let keyed =
+            |statement: &&Planned| statement.prepared || ["break_lease", "resolve"].contains(&statement.name);
+        for statement in planned(&fresh.schema).iter().filter(keyed) {
+            let plan = explain(&client, statement, 64).await;
+            assert_eq!(wide_scans(&plan), [""; 0], "{} (analysed: {analysed}):\n{plan}", statement.name);
+        }
+        // How much of the history is old, only statistics can tell.
+        let ranged: &[&str] =
+            if analysed { &["history", "prune_history", "prune_once"] } else { &["history"] };
+        for statement in planned(&fresh.schema).iter().filter(|statement| ranged.contains(&statement.name)) {
+            let plan = explain(&client, statement, 64).await;
+            assert!(!plan.contains("Seq Scan on "), "{} (analysed: {analysed}):\n{plan}", statement.name);
+        }
+    }
+}
