@@ -246,6 +246,12 @@ async fn settings_out_of_range_are_our_fault() {
     let (service, runs) = counted(&layer().await.ttl(Duration::ZERO), |_, _| async { text("") });
     assert!(is_problem(&send(&service, post("k", "b")).await, 500, "OW0103"));
     assert_eq!(runs.load(Ordering::SeqCst), 0);
+    let (service, _) = counted(&layer().await.hard_ttl(Duration::from_secs(2)), |_, _| async { text("") });
+    assert_eq!(
+        send(&service, post("k", "b")).await.status(),
+        200,
+        "shorter than the ttl that nobody has set"
+    );
 }
 
 /// O8: the name of the setting says it.

@@ -244,7 +244,9 @@ impl Settings {
         let key = key::fold(scope.as_deref(), head.method.as_str(), route, key);
         let once =
             self.client.once(key).fingerprint_bytes(fingerprint::of(head, body)).retain_for(self.retain);
-        let once = self.ttl.into_iter().fold(once, OnceBuilder::ttl);
+        // A ttl that nobody has set does not stand in the way of a shorter hard ttl.
+        let ttl = self.ttl.or_else(|| Some(limits::TTL_DEFAULT.min(self.hard_ttl?)));
+        let once = ttl.into_iter().fold(once, OnceBuilder::ttl);
         let once = self.hard_ttl.into_iter().fold(once, OnceBuilder::hard_ttl);
         self.wait.into_iter().fold(once, OnceBuilder::wait)
     }
