@@ -61,7 +61,7 @@ pub enum Reference {
     Sqlite(std::path::PathBuf),
     /// Single-row insert commits by eight connections.
     #[cfg(feature = "postgres")]
-    Postgres(postgres::Table),
+    Postgres(Box<postgres::Table>),
 }
 
 impl Reference {
@@ -78,7 +78,7 @@ impl Reference {
                 Self::Sqlite(name.into())
             })),
             #[cfg(feature = "postgres")]
-            StoreUrl::Postgres(at) => Ok(Self::Postgres(postgres::Table::open(&at).await?)),
+            StoreUrl::Postgres(at) => Ok(Self::Postgres(Box::new(postgres::Table::open(&at).await?))),
             _ => Ok(Self::Memory),
         }
     }
@@ -206,10 +206,10 @@ mod postgres {
     use core::time::Duration;
     use std::time::Instant;
 
-    use onceward_core::{Code, Error, Result};
     use super::{Sample, Usage};
     use crate::postgres::Beside;
     use crate::url::PostgresAt;
+    use onceward_core::{Code, Error, Result};
 
     /// A table of our own.
     pub struct Table {
@@ -257,7 +257,8 @@ mod postgres {
         pub(super) async fn usage(&self) -> Result<Usage> {
             let lsn = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
             let wal: i64 = self.admin.client().query_one(lsn, &[]).await.map_err(failed)?.get(0);
-            let pids = self.admin.client().query("SELECT pid FROM pg_stat_activity", &[]).await.map_err(failed)?;
+            let pids =
+                self.admin.client().query("SELECT pid FROM pg_stat_activity", &[]).await.map_err(failed)?;
             let cpu = pids.iter().map(|row| cpu_of(row.get(0))).sum::<Option<f64>>();
             Ok(Usage { cpu_s: cpu, wal_bytes: u64::try_from(wal).ok() })
         }

@@ -1,5 +1,10 @@
 //! The suite on the memory model.
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
 #![cfg(feature = "conformance")]
 
 use core::time::Duration;

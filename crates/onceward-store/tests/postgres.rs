@@ -1,5 +1,11 @@
 //! The suite on PostgreSQL: straight, and through pgbouncer in transaction mode.
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
 #![cfg(all(feature = "postgres", feature = "conformance"))]
 
 mod support;

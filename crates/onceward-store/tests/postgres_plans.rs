@@ -1,5 +1,11 @@
 //! Hot statements go by index: on empty, small and large tables, with statistics and without.
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
 #![cfg(all(feature = "postgres", feature = "conformance"))]
 
 mod support;

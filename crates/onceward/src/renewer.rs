@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::{Result, Timestamp, backoff, lease, limits};
-use onceward_store::{ClaimRef, ReleaseLease, Renew, SettleOnce, Store};
+use onceward_store::{ClaimRef, LeaveLease, ReleaseLease, Renew, SettleOnce, Store};
 use tokio::sync::{Notify, oneshot};
 
 use crate::hold::{Hold, Lost};
@@ -29,6 +29,7 @@ pub(crate) struct Watch {
 
 /// Something to be sent for somebody who can't wait for it.
 pub(crate) enum Farewell {
+    Leave(LeaveLease),
     Release(ReleaseLease),
     Settle(SettleOnce),
 }
@@ -223,11 +224,11 @@ impl State {
     }
 
     /// Writes down what became of one renewal.
-    fn renewed(&mut self, id: u64, answer: Result<Renew>, sent: Timestamp, now: Timestamp) {
+    fn renewed(&mut self, id: u64, answer: &Result<Renew>, sent: Timestamp, now: Timestamp) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         watched.in_flight = false;
         let ttl = watched.ttl;
-        match &answer {
+        match answer {
             Ok(Renew::Until(until)) => {
                 watched.hold.renewed(sent, ttl, *until);
                 watched.renew_at = sent.after(lease::renew_interval(ttl));
@@ -347,13 +348,13 @@ async fn renew(shared: Arc<Shared>, kind: Kind, rows: Vec<(u64, Kind, ClaimRef)>
     match answers {
         Ok(answers) => {
             for (id, answer) in ids.into_iter().zip(answers) {
-                state.renewed(id, Ok(answer), sent, now);
+                state.renewed(id, &Ok(answer), sent, now);
             }
         }
         Err(error) => {
             tracing::warn!(%error, claims = ids.len(), "a renewal failed and will be tried again");
             for id in ids {
-                state.renewed(id, Err(error.clone()), sent, now);
+                state.renewed(id, &Err(error.clone()), sent, now);
             }
         }
     }
@@ -363,6 +364,7 @@ async fn renew(shared: Arc<Shared>, kind: Kind, rows: Vec<(u64, Kind, ClaimRef)>
 async fn say(store: Arc<dyn Store>, farewell: Farewell) {
     for attempt in 0..40 {
         let sent = match &farewell {
+            Farewell::Leave(ask) => store.lease_leave(ask).await,
             Farewell::Release(ask) => store.lease_release(core::slice::from_ref(ask)).await.map(drop),
             Farewell::Settle(ask) => store.once_settle(core::slice::from_ref(ask)).await.map(drop),
         };

@@ -1,4 +1,11 @@
 //! Joining the caller's transaction on PostgreSQL: tokio-postgres and sqlx.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
 #![cfg(feature = "postgres")]
 
 mod enlist;
@@ -14,7 +21,7 @@ async fn store() -> (Onceward, pg::Schema) {
     (ow, schema)
 }
 
-struct TokioPostgres(Client, String);
+struct TokioPostgres(Client);
 
 impl Driver for TokioPostgres {
     type Tx<'a> = tokio_postgres::Transaction<'a>;
@@ -46,7 +53,7 @@ async fn on_tokio_postgres() -> (Onceward, TokioPostgres, pg::Schema) {
     // A table of the user's own, found through the connection's search path.
     let make = format!("SET search_path = {0}; CREATE TABLE effect (id bigint NOT NULL)", schema.name());
     mine.batch_execute(&make).await.unwrap();
-    (ow, TokioPostgres(mine, schema.name().to_owned()), schema)
+    (ow, TokioPostgres(mine), schema)
 }
 
 enlist_suite!(tokio_postgres_transactions, super::on_tokio_postgres());
@@ -137,7 +144,8 @@ async fn the_callers_settings_are_as_they_were() {
     let mut tx = mine.begin().await;
     lease.guard(&mut tx).await.unwrap();
     assert!(ow.once("a").run_in(&mut tx, async |_| Ok(1)).await.unwrap().is_done());
-    for (name, value) in [("lock_timeout", "7s"), ("statement_timeout", "33s"), ("synchronous_commit", "on")] {
+    for (name, value) in [("lock_timeout", "7s"), ("statement_timeout", "33s"), ("synchronous_commit", "on")]
+    {
         let seen: String = tx.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0);
         assert_eq!(seen, value, "{name}");
     }

@@ -1,4 +1,10 @@
 //! Joining the caller's transaction on SQLite: rusqlite and sqlx.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
 #![cfg(feature = "sqlite")]
 
 mod enlist;

@@ -1,4 +1,10 @@
 //! What callers see when the store fails under them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
 #![cfg(feature = "testing")]
 
 use std::sync::Arc;
@@ -153,7 +159,11 @@ async fn l10_two_handles_never_share_a_grant() {
     let (ow, _store) = client(Duration::from_secs(2));
     let first = ow.lease("k").capacity(2).acquire().await.unwrap().unwrap();
     let second = ow.lease("k").capacity(2).acquire().await.unwrap().unwrap();
-    assert!(first.session() != second.session() && first.token() != second.token() && first.slot() != second.slot());
+    assert!(
+        first.session() != second.session()
+            && first.token() != second.token()
+            && first.slot() != second.slot()
+    );
     assert!(first.release().await.unwrap());
     assert!(second.renew().await.is_ok());
 }

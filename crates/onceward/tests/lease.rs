@@ -1,4 +1,10 @@
 //! Leases through the public API, on the memory model and on SQLite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,12 @@
 //! Long proofs on PostgreSQL: servers that die under load, rows that stay locked. Ten-second versions by default; at
 //! full length with `ONCEWARD_PROVE=long` (`cargo xtask prove`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
 #![cfg(feature = "postgres")]
 
 mod pg;
@@ -164,7 +171,9 @@ async fn proof_a_held_row_delays_nobody_else() {
     let ow = Onceward::options().cache_bytes(0).connect(schema.url()).await.unwrap();
     let mut leases = Vec::new();
     for n in 0..200 {
-        leases.push(ow.lease(format!("renewed-{n}")).ttl(Duration::from_secs(1)).acquire().await.unwrap().unwrap());
+        leases.push(
+            ow.lease(format!("renewed-{n}")).ttl(Duration::from_secs(1)).acquire().await.unwrap().unwrap(),
+        );
     }
     let guarded = ow.lease("guarded").acquire().await.unwrap().unwrap();
     let (mut one, mut two) = (schema.client().await, schema.client().await);
@@ -172,7 +181,8 @@ async fn proof_a_held_row_delays_nobody_else() {
     p99(&ow, calls).await; // warm
     for round in 0..rounds {
         alone.push(p99(&ow, calls).await);
-        let (mut guarding, mut claiming) = (one.transaction().await.unwrap(), two.transaction().await.unwrap());
+        let (mut guarding, mut claiming) =
+            (one.transaction().await.unwrap(), two.transaction().await.unwrap());
         guarded.guard(&mut guarding).await.unwrap();
         let held = format!("held-{round}");
         assert!(ow.once(&held).run_in(&mut claiming, async |_| Ok(1)).await.unwrap().is_done());

@@ -1,6 +1,12 @@
 //! What was proved wrong with the systems before us, each as a test that ours passes. The numbers are those of the
 //! field notes; what is not here stands with the stores: W1, W6 and W7 in the tests of the PostgreSQL store, W3 and W20
 //! in the conformance suite as well, W4 and W24 in the contract of the caller's transaction, W2 and W22 in `faults.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
 #![cfg(feature = "testing")]
 
 use std::sync::Arc;
@@ -44,7 +50,8 @@ async fn uncertain(ow: &Onceward, key: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn w8_leases_wait_end_and_can_be_looked_at() {
     let (ow, _) = client();
-    let lease = ow.lease("k").hard_ttl(Duration::from_secs(60)).metadata("m").acquire().await.unwrap().unwrap();
+    let lease =
+        ow.lease("k").hard_ttl(Duration::from_secs(60)).metadata("m").acquire().await.unwrap().unwrap();
     assert!(ow.lease("k").wait(Duration::from_millis(20)).acquire().await.unwrap().is_none());
     assert!(ow.in_namespace("other").unwrap().lease("k").acquire().await.unwrap().is_some());
     let seen = ow.admin().leases(None, None, None, 10).await.unwrap();
@@ -95,8 +102,12 @@ async fn w11_no_state_passes_for_a_result() {
         // Exhaustive on purpose: a new outcome has to be thought of here.
         let of = match &seen {
             Outcome::Done { value, replayed: true } => Some(*value),
-            Outcome::Failed { replayed: true, .. } | Outcome::Running { .. } | Outcome::Uncertain { .. } => None,
-            Outcome::Done { .. } | Outcome::DoneWithoutBody { .. } | Outcome::NotStarted { .. }
+            Outcome::Failed { replayed: true, .. } | Outcome::Running { .. } | Outcome::Uncertain { .. } => {
+                None
+            }
+            Outcome::Done { .. }
+            | Outcome::DoneWithoutBody { .. }
+            | Outcome::NotStarted { .. }
             | Outcome::Failed { .. } => panic!("{key}: {seen:?}"),
         };
         assert_eq!(of, value, "{key}");
@@ -147,7 +158,10 @@ async fn w18_the_ttl_that_was_asked_for_is_the_one_renewed() {
     let (ow, _) = client();
     let _lease = ow.lease("l").ttl(Duration::from_secs(30)).acquire().await.unwrap().unwrap();
     let row = ow.admin().lease("l").await.unwrap().rows.remove(0);
-    assert_eq!((row.ttl, row.expires_at.since(row.granted_at)), (Duration::from_secs(30), Duration::from_secs(30)));
+    assert_eq!(
+        (row.ttl, row.expires_at.since(row.granted_at)),
+        (Duration::from_secs(30), Duration::from_secs(30))
+    );
     let seen = ow.once("o").ttl(Duration::from_secs(7)).run(async |_| {
         let (row, _) = ow.admin().once("o").await?.expect("it is running");
         Ok(row.ttl.as_secs())
@@ -233,7 +247,8 @@ async fn w23_the_function_knows_its_token_and_is_cancelled_on_loss() {
 #[tokio::test(flavor = "multi_thread")]
 async fn w31_a_first_call_costs_two_statements_and_a_replay_at_most_one() {
     let (ow, store) = client();
-    let calls = || store.calls(Verb::OnceClaim) + store.calls(Verb::OnceSettle) + store.calls(Verb::OnceLookup);
+    let calls =
+        || store.calls(Verb::OnceClaim) + store.calls(Verb::OnceSettle) + store.calls(Verb::OnceLookup);
     assert!(ow.once("k").run(async |_| Ok(1)).await.unwrap().is_done());
     assert_eq!(calls(), 2);
     assert!(ow.once("k").run(async |_| Ok(2)).await.unwrap().is_replayed());
@@ -302,7 +317,8 @@ async fn w26_every_older_schema_comes_to_head_with_its_rows() {
     assert_eq!(migrator.up(Some(1)).await.unwrap(), [1]);
     let before = onceward::store::open(&url, options).await.unwrap();
     let old = Onceward::options().build(before).unwrap();
-    let lease = old.lease("kept").ttl(Duration::from_secs(60)).auto_release(false).acquire().await.unwrap().unwrap();
+    let lease =
+        old.lease("kept").ttl(Duration::from_secs(60)).auto_release(false).acquire().await.unwrap().unwrap();
     let token = lease.token();
     drop(lease);
     old.shutdown().await;

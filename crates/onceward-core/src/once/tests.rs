@@ -95,7 +95,7 @@ fn o7_late_evidence_wins_until_somebody_resolved() {
     assert_eq!(settle(Some(&row), row.token, &done(), at(5000)), Settle::Applied { late: true });
     let doubt = settled(&row, &Ending::Unknown { reason: "?".into() }, false, at(1));
     assert_eq!(settle(Some(&doubt), row.token, &done(), at(2)), Settle::Applied { late: false });
-    let mut resolved = doubt.clone();
+    let mut resolved = doubt;
     resolved.token = Token::next(Some(row.token), at(3));
     assert_eq!(settle(Some(&resolved), row.token, &done(), at(4)), Settle::Stale);
 }

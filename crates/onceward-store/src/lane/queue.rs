@@ -381,6 +381,7 @@ struct Delivery<V: Verb> {
 }
 
 impl<V: Verb> Delivery<V> {
+    #[expect(clippy::expect_used, reason = "`take` and `drop` both end the delivery")]
     fn take(mut self) -> V::Answer {
         // invariant: `answer` is `Some` until `take` or `drop`, and both end the delivery.
         self.answer.take().expect("an answer is taken once")

@@ -1,4 +1,5 @@
 //! The laws of the batcher, on the memory model behind a store that fails when told to.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by panicking")]
 
 use std::time::Instant;
 

@@ -1,11 +1,12 @@
 //! One step of a random history, and the world it is taken in.
 
+use core::cmp::Reverse;
 use core::time::Duration;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use onceward_core::history::Subject;
+use onceward_core::history::{self, Subject};
 use onceward_core::once::{Body, Ending, Fingerprint, Resolution};
 use onceward_core::{Key, Namespace, Owner, SessionId, Timestamp, Token, lease, once};
 use onceward_store::clock::{Clock, ManualClock};
@@ -323,7 +324,12 @@ impl World {
         for KeyRef { namespace, key } in [name(0), name(1)] {
             for subject in Subject::ALL.iter().copied() {
                 let ask = HistoryOf { subject, namespace: namespace.clone(), key: key.clone(), limit: PAGE };
-                self.ask(async |store| store.history(&ask).await).await?;
+                // Rows written at one instant by one verb have no order but that of their tokens.
+                let ordered = |mut rows: Vec<history::Row>| {
+                    rows.sort_by_key(|row| Reverse((row.entry.at, row.entry.token)));
+                    rows
+                };
+                self.ask(async |store| store.history(&ask).await.map(ordered)).await?;
             }
         }
         for standing in lease::Standing::ALL.iter().copied() {

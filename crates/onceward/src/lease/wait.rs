@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::builder::{Acquisition, LeaseBuilder};
 use super::{Holder, Lease};
+use crate::renewer::Farewell;
 
 /// One attempt.
 pub(super) async fn attempt(builder: &LeaseBuilder, mut ask: Ask) -> Result<Acquisition> {
@@ -124,15 +125,10 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     /// The waiter was cancelled: its place must not hold up those behind it.
     fn drop(&mut self) {
-        let (Some(leave), Ok(runtime)) = (self.leaving(), tokio::runtime::Handle::try_current()) else {
-            return;
-        };
-        let store = self.builder.client.store().clone();
-        runtime.spawn(async move {
-            if let Err(error) = store.lease_leave(&leave).await {
-                tracing::debug!(%error, "a waiting place could not be given up and runs out by itself");
-            }
-        });
+        // Not on this runtime, which may be about to end: a shutdown waits for what the renewer has to send.
+        if let Some(leave) = self.leaving() {
+            self.builder.client.inner.renewer.send(Farewell::Leave(leave));
+        }
     }
 }
 
@@ -140,8 +136,11 @@ impl Drop for Place<'_> {
 /// not been renewed for a whole ttl of our own clock: a live holder would have.
 #[derive(Debug, Default)]
 pub(crate) struct PoisonWatch {
-    seen: Mutex<HashMap<(Namespace, Key), (Watched, Duration, Timestamp)>>,
+    seen: Mutex<HashMap<(Namespace, Key), Sighting>>,
 }
+
+/// What was seen, for how long it must stay like that, and since when (boot time) it has.
+type Sighting = (Watched, Duration, Timestamp);
 
 const POISON_WATCHED_MAX: usize = 1024;
 

@@ -50,6 +50,7 @@ where
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what an outcome maps its value with")]
 pub(super) fn decode<T: DeserializeOwned>(body: Body) -> Result<T> {
     serde_json::from_slice(body.bytes.as_deref().unwrap_or_default()).map_err(|error| {
         let what =

@@ -35,7 +35,10 @@ pub(crate) async fn effects_and_outcome_commit_together<D: Driver>(ow: &Onceward
     assert_eq!(ow.once("payout").run(async |_| Ok(0_i64)).await.unwrap(), replayed);
 
     let mut tx = mine.begin().await;
-    assert_eq!(ow.once("payout").run_in(&mut tx, async |tx| insert::<D>(tx, 3).await).await.unwrap(), replayed);
+    assert_eq!(
+        ow.once("payout").run_in(&mut tx, async |tx| insert::<D>(tx, 3).await).await.unwrap(),
+        replayed
+    );
     D::commit(tx).await;
     assert_eq!(mine.count().await, 1, "the function was not run again");
     let events = ow.admin().history(Subject::Once, "payout", 10).await.unwrap();

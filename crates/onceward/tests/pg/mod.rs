@@ -8,12 +8,14 @@ use onceward::store::{OpenOptions, migrate};
 use tokio_postgres::Client;
 
 /// An up-to-date schema of its own on the shared server.
+#[allow(dead_code, reason = "every test file uses another part")]
 pub(crate) struct Schema {
     server: String,
     name: String,
     url: String,
 }
 
+#[allow(dead_code, reason = "every test file uses another part")]
 impl Schema {
     pub(crate) async fn migrated() -> Self {
         Self::on(&support::shared().postgres).await

@@ -47,6 +47,7 @@ const SLOW: usize = 0;
 /// How many workers are killed.
 const KILLS: usize = 4;
 
+#[derive(Default)]
 struct Scene {
     workers: Vec<Child>,
     done: usize,
@@ -206,12 +207,6 @@ impl Race<'_> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
-    }
-}
-
-impl Default for Scene {
-    fn default() -> Self {
-        Self { workers: Vec::new(), done: 0, killed: 0, refused: 0, over: 0, paused: None, was_paused: false }
     }
 }
 
