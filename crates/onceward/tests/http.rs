@@ -69,6 +69,31 @@ async fn another_process_replays_the_same() {
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
 }
 
+/// O3: through a file, by a process that was started later.
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_outlives_the_process_that_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("shop.db").display());
+    let all: Vec<u8> = (0..=255).collect();
+    let mut responses = Vec::new();
+    for process in 1..=3 {
+        let ow = Onceward::connect(&url).await.unwrap();
+        let body = Full::from(all.clone());
+        let (service, runs) = counted(&IdempotencyLayer::new(ow.clone()), move |_, _| {
+            let response = Response::builder().status(201).header("x-process", process).body(body.clone());
+            async { response.unwrap() }
+        });
+        responses.push(send(&service, post("k", "b")).await);
+        assert_eq!(runs.load(Ordering::SeqCst), u32::from(process == 1));
+        ow.shutdown().await;
+    }
+    for response in &responses {
+        assert_eq!((response.status().as_u16(), response.body().as_ref()), (201, all.as_slice()));
+        assert_eq!(response.headers()["x-process"], "1");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_of_the_headers_can_be_chosen() {
     let layer = layer().await.keep(&header::SET_COOKIE).leave_out(header::ETAG);
