@@ -141,9 +141,8 @@ impl Tables {
         let ahead = self.ahead(ask, now);
         let place = |slot| (ask.namespace.clone(), ask.key.clone(), slot);
         // An earlier send of the same ask may have been granted any place.
-        let own = (0..ask.capacity).filter_map(|slot| self.leases.get(&place(slot)));
-        let own =
-            own.filter(|row| row.session == ask.session && row.standing(now) == Standing::Held).next_back();
+        let mine = |row: &&lease::Record| row.session == ask.session && row.standing(now) == Standing::Held;
+        let own = self.leases.range(place(0)..=place(u32::MAX)).map(|(_, row)| row).find(mine);
         if let Some(own) = own {
             return Acquired::Granted(Box::new(own.clone()));
         }
@@ -162,12 +161,12 @@ impl Tables {
                     return Acquired::Granted(Box::new(row));
                 }
                 Some(Acquire::Adopt(row)) => return Acquired::Granted(Box::new(row)),
-                Some(Acquire::Held(row)) => {
-                    if held.as_ref().is_none_or(|held| row.free_at() < held.free_at()) {
-                        held = Some(row);
-                    }
+                Some(Acquire::Held(row))
+                    if held.as_ref().is_none_or(|held| row.free_at() < held.free_at()) =>
+                {
+                    held = Some(row);
                 }
-                None => {}
+                Some(Acquire::Held(_)) | None => {}
             }
         }
         Acquired::Held { by: held.map(Box::new), now }
