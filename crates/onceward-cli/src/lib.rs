@@ -39,7 +39,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return report::plain(&format!("no runtime could be started: {error}")),
     };
@@ -48,4 +48,12 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Nobody waits for a thread that reads or writes for good.
     runtime.shutdown_background();
     done.unwrap_or_else(|error| report::error(&error))
+}
+
+/// How many threads at most: a command line has little to do at once.
+const THREADS_MAX: usize = 8;
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, THREADS_MAX));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }

@@ -72,7 +72,7 @@ impl Child {
     }
 
     /// Waits for its end, passing on the signals that we get meanwhile.
-    pub(crate) async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
+    pub(crate) async fn wait(&mut self, signals: &Signals) -> io::Result<ExitStatus> {
         loop {
             tokio::select! {
                 biased;
@@ -145,6 +145,11 @@ fn is_in_foreground() -> bool {
 
 fn not_started(error: &io::Error) -> Error {
     Error::new(Code::CommandNotStarted, format!("the command could not be started: {error}"))
+}
+
+/// What we exit with when a signal ended us, or would have.
+pub(crate) fn exit_code_of(signal: Signal) -> u8 {
+    u8::try_from(signal.as_raw()).map_or(exit::FAILED, |signal| exit::SIGNAL.saturating_add(signal))
 }
 
 /// What we exit with after a command that ended like this.

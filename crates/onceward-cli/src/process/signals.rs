@@ -1,7 +1,8 @@
 //! The signals that end or inform a program, kept from ending us while a wrapped command runs.
 
+use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
-use core::task::Poll;
+use core::task::{Context, Poll};
 
 use onceward::{Code, Error, Result};
 use rustix::process::Signal;
@@ -13,7 +14,8 @@ const PASSED_ON: [Signal; 6] =
 
 /// The signals we catch instead of obeying them.
 pub(crate) struct Signals {
-    caught: Vec<(Signal, unix::Signal)>,
+    /// Borrowed within a poll only, so that two futures of one task may wait for signals.
+    caught: RefCell<Vec<(Signal, unix::Signal)>>,
 }
 
 impl Signals {
@@ -28,22 +30,28 @@ impl Signals {
             })?;
             caught.push((kind, stream));
         }
-        Ok(Self { caught })
+        Ok(Self { caught: RefCell::new(caught) })
     }
 
     /// The next one.
     ///
     /// Cancel safety: none is lost.
-    pub(crate) async fn next(&mut self) -> Signal {
-        poll_fn(|context| {
-            for (kind, stream) in &mut self.caught {
-                if let Poll::Ready(Some(())) = stream.poll_recv(context) {
-                    return Poll::Ready(*kind);
-                }
+    pub(crate) async fn next(&self) -> Signal {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// The next one that comes before `started` is set; after that, somebody else waits for them.
+    pub(crate) async fn before(&self, started: &Cell<bool>) -> Signal {
+        poll_fn(|context| if started.get() { Poll::Pending } else { self.poll(context) }).await
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Signal> {
+        for (kind, stream) in &mut *self.caught.borrow_mut() {
+            if let Poll::Ready(Some(())) = stream.poll_recv(context) {
+                return Poll::Ready(*kind);
             }
-            Poll::Pending
-        })
-        .await
+        }
+        Poll::Pending
     }
 }
 

@@ -137,3 +137,21 @@ fn a_lock_delay_keeps_the_key_closed_after_a_crash() {
     place.run(&["lease", "--key", "k", "--", "true"]).refused(75, "OW0201");
     wait_until("the delay is over", || place.run(&["lease", "--key", "k", "--", "true"]).code == 0);
 }
+
+#[test]
+fn a_waiter_that_is_interrupted_leaves_the_line() {
+    let place = Place::new();
+    let script = "echo on > began; while ! test -e go; do sleep 0.02; done";
+    let holder = place.start_lease("k", &["--ttl", "5s"], script);
+    place.wait_for_file("began");
+    let first = place.start_lease("k", &["--wait", "--fair"], "echo first > ran");
+    std::thread::sleep(Duration::from_millis(500));
+    first.signal(Signal::TERM);
+    first.end().printed(128 + 15, "");
+    let second = place.start_lease("k", &["--wait", "--fair"], "echo second");
+    std::fs::write(place.path("go"), "").unwrap();
+    let freed = Instant::now();
+    second.end().printed(0, "second\n");
+    assert!(freed.elapsed() < Duration::from_secs(5), "its place would last 10 s: {:?}", freed.elapsed());
+    assert_eq!((holder.end().code, place.read("ran").as_str()), (0, ""));
+}

@@ -58,6 +58,21 @@ fn a_waiter_is_told_of_an_end_without_a_result() {
     assert_eq!(place.read("ledger"), "", "a waiter never runs it itself");
 }
 
+#[test]
+fn a_waiter_that_is_interrupted_has_run_nothing() {
+    let place = Place::new();
+    let _running = place.start_once("k", &[], "echo on > began; exec sleep 30");
+    place.wait_for_file("began");
+    let waiter = place.start_once("k", &["--wait", "--status-file", "status"], "echo x >> ledger");
+    // The file is made before anything else is done.
+    crate::place::wait_until("it waits", || place.path("status").exists());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    waiter.signal(rustix::process::Signal::INT);
+    waiter.end().printed(128 + 2, "");
+    assert!(place.read("status").contains("\"not_started\",\"exit_code\":130"), "{}", place.read("status"));
+    assert_eq!(place.read("ledger"), "");
+}
+
 /// L2
 #[test]
 fn leases_on_one_key_do_not_overlap() {

@@ -51,8 +51,18 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let client = store::connect_as(globals, args.owner.as_deref()).await?;
-    let done = match builder(args, &client).acquire_or_holder().await {
-        Ok(Acquisition::Granted(lease)) => hold(args, lease).await,
+    let signals = Signals::catch()?;
+    let acquired = tokio::select! {
+        biased;
+        acquired = builder(args, &client).acquire_or_holder() => acquired,
+        // Dropping the other future gives up its place among the waiting.
+        signal = signals.next() => {
+            store::close(globals, &client).await;
+            return Ok(ExitCode::from(process::exit_code_of(signal)));
+        }
+    };
+    let done = match acquired {
+        Ok(Acquisition::Granted(lease)) => hold(args, lease, &signals).await,
         Ok(Acquisition::Held(holder)) => Ok(held(holder.as_ref())),
         Err(error) => Err(error),
     };
@@ -97,8 +107,7 @@ fn held(holder: Option<&Holder>) -> ExitCode {
     )
 }
 
-async fn hold(args: &Args, lease: Lease) -> Result<ExitCode> {
-    let mut signals = Signals::catch()?;
+async fn hold(args: &Args, lease: Lease, signals: &Signals) -> Result<ExitCode> {
     let env = [
         ("ONCEWARD_KEY", lease.key().to_string()),
         ("ONCEWARD_NAMESPACE", lease.namespace().to_string()),
@@ -115,7 +124,7 @@ async fn hold(args: &Args, lease: Lease) -> Result<ExitCode> {
     let status = tokio::select! {
         biased;
         why = lease.lost() => return Ok(lost(args, &lease, &mut child, why).await),
-        status = child.wait(&mut signals) => status.map_err(unwatched)?,
+        status = child.wait(signals) => status.map_err(unwatched)?,
     };
     if let Some(why) = lease.lost_because() {
         return Ok(lost(args, &lease, &mut child, why).await);

@@ -1,5 +1,6 @@
 //! `onceward once --key K -- CMD`: claim, run, record; or replay what was recorded.
 
+use core::cell::Cell;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -86,7 +87,7 @@ pub(super) enum Ended {
 
 pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let status = StatusFile::open(args.status_file.as_deref())?;
-    let told = match once(args, globals, status.is_wanted()).await {
+    let told = match Box::pin(once(args, globals, status.is_wanted())).await {
         Ok(told) => told,
         Err(error) => tell::Told::refused(&error),
     };
@@ -96,8 +97,20 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 
 async fn once(args: &Args, globals: &Globals, status_wanted: bool) -> Result<tell::Told> {
     let client = store::connect_as(globals, args.owner.as_deref()).await?;
-    let mut work = Work { args, client: &client, token: None, ended: None, running: None, signals: None };
-    let outcome = builder(args, &client).run_bytes(async |attempt| work.run(&attempt).await).await;
+    let (signals, started) = (Signals::catch()?, Cell::new(false));
+    let mut work = Work { args, client: &client, signals: &signals, token: None, ended: None, running: None };
+    let running = builder(args, &client).run_bytes(async |attempt| {
+        started.set(true);
+        work.run(&attempt).await
+    });
+    let outcome = tokio::select! {
+        biased;
+        outcome = running => outcome,
+        signal = signals.before(&started) => {
+            store::close(globals, &client).await;
+            return Ok(tell::Told::interrupted(process::exit_code_of(signal)));
+        }
+    };
     // Still there if the claim was lost: the future that waited for it is gone.
     work.stop().await;
     let ran = tell::Ran { token: work.token, ended: work.ended };
@@ -134,16 +147,15 @@ fn builder(args: &Args, client: &Onceward) -> OnceBuilder {
 struct Work<'a> {
     args: &'a Args,
     client: &'a Onceward,
+    signals: &'a Signals,
     token: Option<Token>,
     ended: Option<(Ended, u8)>,
     running: Option<(Child, Capture)>,
-    signals: Option<Signals>,
 }
 
 impl Work<'_> {
     async fn run(&mut self, attempt: &Attempt) -> Result<Body, NotDone> {
         self.token = Some(attempt.token());
-        let signals = self.signals.insert(Signals::catch().map_err(NotDone::not_started)?);
         let started = match start(self.args, attempt, self.client) {
             Ok(started) => started,
             Err(error) => {
@@ -153,7 +165,7 @@ impl Work<'_> {
             }
         };
         let (child, capture) = self.running.insert(started);
-        let status = child.wait(signals).await?;
+        let status = child.wait(self.signals).await?;
         let printed = capture.printed().await;
         let (ended, result) = self.ending(status, printed);
         self.ended = Some((ended, process::exit_code(status)));
@@ -183,15 +195,13 @@ impl Work<'_> {
 
     /// Stops what still runs, and lets our stdout get what was printed.
     async fn stop(&mut self) {
-        let (Some((mut child, capture)), Some(signals)) = (self.running.take(), &mut self.signals) else {
-            return;
-        };
+        let Some((mut child, capture)) = self.running.take() else { return };
         child.stop(self.args.kill_after.unwrap_or(process::KILL_AFTER)).await;
         tokio::select! {
             biased;
             () = capture.passed_on() => {}
             // There is no command any more to pass it on to: it says that nobody waits for the rest.
-            _ = signals.next() => {}
+            _ = self.signals.next() => {}
         }
     }
 }

@@ -43,6 +43,11 @@ impl Told {
         Self { code: Some(code.as_str()), ..self }
     }
 
+    /// A signal came before the command was started.
+    pub(super) fn interrupted(exit_code: u8) -> Self {
+        Self::new("not_started", exit_code)
+    }
+
     /// The call was refused, or the store did not answer; nothing was run.
     pub(super) fn refused(error: &Error) -> Self {
         report::error(error);
