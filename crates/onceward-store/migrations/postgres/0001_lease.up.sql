@@ -37,8 +37,9 @@ CREATE TABLE {schema}.lease (
     -- The token is a key column: a guard's FOR KEY SHARE stops takeovers, which change it, and lets renewals pass.
     UNIQUE (namespace, key, token)
 ) WITH (
-    -- Renewals change no indexed column; with room on the page they are HOT and the indexes never hear of them.
-    fillfactor = 70,
+    -- Renewals change no indexed column; with room on the page they are HOT and the indexes never hear of them. Half a
+    -- page is room for a new version of every row of it, as one batch of renewals writes them.
+    fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 500,
     autovacuum_analyze_scale_factor = 0.05

@@ -13,8 +13,11 @@ use crate::store::{
     Acquired, BreakLease, Broken, KeyRef, LeaveLease, ListLeases, ReleaseLease, Snapshot, WaitLease,
 };
 
-/// How often an ask that met a row in the making is sent again.
+/// How often an ask that met a row in the making is sent.
 pub(super) const ROUNDS: usize = 4;
+/// How often an ask is sent that could have taken a row, but somebody had it locked: whoever takes it is done soon,
+/// whoever guards a transaction with it is not.
+pub(super) const ROUNDS_LOCKED: usize = 2;
 
 /// What one statement said about one ask.
 pub(super) enum Met {
@@ -39,6 +42,11 @@ impl Met {
                 None => Some(Acquired::Held { by: None, now: *now }),
             },
         }
+    }
+
+    /// How often it makes sense to ask.
+    fn rounds(&self) -> usize {
+        if matches!(self, Self::Seen { row: Some(_), .. }) { ROUNDS_LOCKED } else { ROUNDS }
     }
 
     /// The answer when there is no asking again.
@@ -112,7 +120,7 @@ impl Inner {
             for (place, met) in open.into_iter().zip(met) {
                 match met.answer(place.ask, 0) {
                     Some(answer) => answers.push((place.at, answer)),
-                    None if round < ROUNDS => again.push(place),
+                    None if round < met.rounds() => again.push(place),
                     None => answers.push((place.at, met.last_answer()?)),
                 }
             }

@@ -2,11 +2,11 @@
 
 use onceward_core::limits::REASON_BYTES_MAX;
 use onceward_core::once::{self, Ask, Body, Claim, Resolution, Resolve, Settle, State};
-use onceward_core::{Error, Result, Timestamp, Token};
+use onceward_core::{Code, Error, Result, Timestamp, Token};
 
 use super::Inner;
 use super::batch::{Place, column, find, in_order, sorted};
-use super::lease::{ROUNDS, in_the_way, place_of};
+use super::lease::{ROUNDS, ROUNDS_LOCKED, in_the_way, place_of};
 use super::link::{Call, Link};
 use super::row::{Columns, millis};
 use crate::store::{Claimed, KeyRef, ListOnce, ResolveOnce, SettleOnce, Snapshot};
@@ -55,7 +55,7 @@ impl Inner {
     pub(super) async fn once_claim(&self, batch: &[Ask]) -> Result<Vec<Claimed>> {
         let mut open = sorted(batch);
         let mut answers = Vec::with_capacity(batch.len());
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
             if open.is_empty() {
                 break;
             }
@@ -64,6 +64,10 @@ impl Inner {
             for (place, met) in open.into_iter().zip(met) {
                 match met.answer(place.ask) {
                     Some(answer) => answers.push((place.at, answer)),
+                    None if round >= ROUNDS_LOCKED && matches!(met, Met::Seen(..)) => {
+                        let why = format!("an open transaction holds {:?}", place.ask.key);
+                        return Err(Error::new(Code::KeyLocked, why).at("once.claim"));
+                    }
                     None => again.push(place),
                 }
             }
