@@ -10,6 +10,8 @@ mod asks;
 mod clocks;
 #[path = "sqlite/crash.rs"]
 mod crash;
+#[path = "sqlite/enlisted.rs"]
+mod enlisted;
 #[path = "sqlite/file.rs"]
 mod file;
 #[path = "sqlite/opening.rs"]

@@ -54,9 +54,10 @@ CREATE TABLE onceward_lease_waiter (
     PRIMARY KEY (namespace, key, session)
 ) STRICT, WITHOUT ROWID;
 
--- One row per ended grant. Ids grow for ever: one that was pruned is not given out again.
+-- One row per ended grant. Ids order the rows of a key and mean nothing else, so they may be given out again once
+-- all rows are gone: AUTOINCREMENT would cost every row a write more.
 CREATE TABLE onceward_history (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     subject TEXT NOT NULL,
     namespace TEXT NOT NULL,
     key TEXT NOT NULL,

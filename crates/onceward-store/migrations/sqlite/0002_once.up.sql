@@ -25,6 +25,9 @@ CREATE TABLE onceward_once (
     body_type TEXT,
     body_size INTEGER,
     body BLOB,
+    -- the outcome's row of history is written when the row is used again or forgotten: until then it would only
+    -- repeat what stands here
+    untold INTEGER NOT NULL,
     PRIMARY KEY (namespace, key)
 ) STRICT;
 

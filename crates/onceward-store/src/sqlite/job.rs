@@ -20,8 +20,8 @@ pub(crate) trait Job: Send {
     fn is_abandoned(&self) -> bool;
     /// The verb, for messages.
     fn verb(&self) -> &'static str;
-    /// Does it, and keeps the answer. `false` where it failed: its changes are not to be kept. It may be done again
-    /// after it was undone.
+    /// Does it, and keeps the answer. `false` where it failed: its changes are not to be kept. It may be done
+    /// again after it was undone.
     fn run(&mut self, connection: &Connection, now: &Now) -> bool;
     /// Gives the answer: the one that was kept, or the error that befell everything done together with it.
     fn answer(self: Box<Self>, together: Result<()>);

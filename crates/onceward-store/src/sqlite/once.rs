@@ -40,6 +40,7 @@ fn claim_again(connection: &Connection, ask: &Ask, now: &Now) -> Result<Claimed>
             Ok(Claimed::Existing { row: Box::new(before), now: now.wall })
         }
         Claim::Grant { row, ended } => {
+            connection.prepare_cached(SQL.once_told)?.execute([ask.namespace.as_str(), ask.key.as_str()])?;
             if let Some(event) = ended {
                 tell(connection, SQL.once_history, &before, event, ask.owner.as_str(), None, now.wall)?;
             }
@@ -207,13 +208,21 @@ pub(crate) fn settle(connection: &Connection, asks: &[SettleOnce], now: &Now) ->
     let mut read = connection.prepare_cached(SQL.once_settle_read)?;
     let mut settle = connection.prepare_cached(SQL.once_settle)?;
     let mut settle = |ask: &SettleOnce| {
-        let row = read_with(&mut read, &ask.namespace, &ask.key, now)?;
-        let answer = once::settle(row.as_ref(), ask.token, &ask.ending, now.wall);
-        if let (Settle::Applied { late }, Some(row)) = (&answer, &row) {
-            write_ending(&mut settle, row, &ask.ending, *late, now)?;
-            let reason = reason(&ask.ending);
-            let event = ask.ending.event();
-            tell(connection, SQL.once_settled, row, event, row.owner.as_str(), reason.as_deref(), now.wall)?;
+        let (namespace, key) = (&ask.namespace, &ask.key);
+        let found = read
+            .query_row([namespace.as_str(), key.as_str()], |row| {
+                Ok((row.get(21)?, rows::once(row, namespace, key, now)?))
+            })
+            .optional()?;
+        let row = found.as_ref().map(|(_, row)| row);
+        let answer = once::settle(row, ask.token, &ask.ending, now.wall);
+        if let (Settle::Applied { late }, Some((rowid, row))) = (&answer, &found) {
+            write_ending(&mut settle, (*rowid, row), &ask.ending, *late, now)?;
+            if ask.ending.state() == State::Uncertain {
+                let (event, reason) = (ask.ending.event(), reason(&ask.ending));
+                let actor = row.owner.as_str();
+                tell(connection, SQL.once_settled, row, event, actor, reason.as_deref(), now.wall)?;
+            }
         }
         Ok(answer)
     };
@@ -224,10 +233,11 @@ fn reason(ending: &Ending) -> Option<String> {
     ending.reason().map(|reason| once::cut(reason, limits::REASON_BYTES_MAX))
 }
 
-/// Writes an ending into its row, as [`once::settled`] has it, without a copy of the body.
+/// Writes an ending into its row, as [`once::settled`] has it, without a copy of the body. The history of an
+/// outcome is not told yet: it stands in the row.
 fn write_ending(
     settle: &mut CachedStatement<'_>,
-    row: &Record,
+    (rowid, row): (i64, &Record),
     ending: &Ending,
     late: bool,
     now: &Now,
@@ -241,8 +251,7 @@ fn write_ending(
         retain_until = Some(now.wall.after(row.retain));
     }
     let changed = settle.execute(params![
-        row.namespace.as_str(),
-        row.key.as_str(),
+        rowid,
         row.token.get(),
         ending.state().as_str(),
         late,
@@ -253,6 +262,7 @@ fn write_ending(
         body.content_type,
         body.size,
         body.bytes,
+        finished_at.is_some(),
     ])?;
     if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }
 }

@@ -24,8 +24,8 @@ pub(crate) fn instant(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_micros)
 }
 
-/// Runs the first statement for a row that is new, or the second for one that had the token `before`: it takes that
-/// one as its last parameter, and must find it.
+/// Runs the first statement for a row that is new, or the second for one that had the token `before`: it
+/// takes that one as its last parameter, and must find it.
 pub(crate) fn write(
     connection: &Connection,
     [insert, update]: [&str; 2],

@@ -59,6 +59,7 @@ statements! {
     lease_list_all = "lease/list", "of_all";
     once_insert = "once/claim", "insert";
     once_read = "once/claim", "read";
+    once_told = "once/claim", "told";
     once_reclaim = "once/claim", "reclaim";
     once_expire = "once/claim", "expire";
     once_history = "once/claim", "history";
@@ -72,11 +73,14 @@ statements! {
     once_list_all = "once/list", "of_all";
     once_list_open = "once/list", "open_of_namespace";
     once_list_all_open = "once/list", "open_of_all";
-    history_list = "history/list";
+    history_list = "history/list", "list";
+    history_live = "history/list", "live";
+    prune_history = "upkeep/prune", "history";
+    prune_live = "upkeep/prune", "live";
+    prune_told = "upkeep/prune", "told";
     prune_once = "upkeep/prune", "once";
     prune_leases = "upkeep/prune", "leases";
     prune_waiting = "upkeep/prune", "waiting";
-    prune_history = "upkeep/prune", "history";
     tables = "upkeep/check", "tables";
     migrations = "upkeep/check", "migrations";
     migration_applied = "upkeep/check", "applied";

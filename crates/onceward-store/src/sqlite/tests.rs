@@ -14,6 +14,7 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("prune_leases", "SCAN onceward_lease"),
     ("prune_waiting", "SCAN onceward_lease_waiter"),
     ("prune_history", "SCAN onceward_history"),
+    ("prune_live", "SCAN onceward_once"),
     ("newest_token", "SCAN onceward_lease"),
 ];
 
@@ -67,7 +68,7 @@ const FILL: [&str; 4] = [
      SELECT 'ns' || (i % 3), 'key' || (i / 10), CAST(i AS BLOB), i, 1, 0, 'b' FROM n",
     "INSERT INTO onceward_once
      SELECT 'ns' || (i % 3), 'key' || i, 'done', i, 'o', x'00', 1, NULL, 0, 0, 0, NULL, 'b', 1, 1, NULL,
-        iif(i % 100, i, NULL), iif(i % 100, i, NULL), 0, NULL, NULL, NULL, NULL FROM n",
+        iif(i % 100, i, NULL), iif(i % 100, i, NULL), 0, NULL, NULL, NULL, NULL, i % 2 FROM n",
     "INSERT INTO onceward_history
      SELECT i, 'once', 'ns' || (i % 3), 'key' || (i / 5), 'done', i, 'o', 0, NULL, NULL, NULL FROM n",
 ];

@@ -1,8 +1,8 @@
 //! History, pruning, and the self-check, on a connection.
 
-use onceward_core::history::{Entry, Event, Row};
-use onceward_core::{Code, Timestamp};
-use rusqlite::{Connection, Result, params};
+use onceward_core::history::{Entry, Event, Row, Subject};
+use onceward_core::{Code, Timestamp, Token};
+use rusqlite::{Connection, OptionalExtension, Result, ToSql, params};
 
 use super::clocks::Now;
 use super::failure::unreadable;
@@ -20,52 +20,61 @@ const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The newest rows of one key's history.
 pub(crate) fn history(connection: &Connection, ask: &HistoryOf) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    if ask.subject == Subject::Once && ask.limit > 0 {
+        let mut live = connection.prepare_cached(SQL.history_live)?;
+        let row = live.query_row([ask.namespace.as_str(), ask.key.as_str()], |row| history_row(row, ask));
+        rows.extend(row.optional()?);
+    }
     let mut list = connection.prepare_cached(SQL.history_list)?;
-    let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
-    let of = params![ask.subject.as_str(), ask.namespace.as_str(), ask.key.as_str(), limit];
-    let rows = list.query_map(of, |row| {
-        let word: String = row.get(0)?;
-        let event =
-            Event::from_word(&word).ok_or_else(|| unreadable(0, format!("{word:?} is not an event")))?;
-        let entry = Entry {
-            subject: ask.subject,
-            namespace: ask.namespace.clone(),
-            key: ask.key.clone(),
-            event,
-            token: onceward_core::Token::from_row(row.get(1)?),
-            actor: row.get(2)?,
-            at: Timestamp::from_micros(row.get(3)?),
-            reason: row.get(4)?,
-        };
-        let claimed_at = row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros);
-        Ok(Row { entry, claimed_at, claimed_by: row.get(6)? })
-    })?;
-    rows.collect()
+    let left = i64::try_from(ask.limit.saturating_sub(rows.len())).unwrap_or(i64::MAX);
+    let of = params![ask.subject.as_str(), ask.namespace.as_str(), ask.key.as_str(), left];
+    for row in list.query_map(of, |row| history_row(row, ask))? {
+        rows.push(row?);
+    }
+    Ok(rows)
+}
+
+fn history_row(row: &rusqlite::Row<'_>, of: &HistoryOf) -> Result<Row> {
+    let word: String = row.get(0)?;
+    let event = Event::from_word(&word).ok_or_else(|| unreadable(0, format!("{word:?} is not an event")))?;
+    let entry = Entry {
+        subject: of.subject,
+        namespace: of.namespace.clone(),
+        key: of.key.clone(),
+        event,
+        token: Token::from_row(row.get(1)?),
+        actor: row.get(2)?,
+        at: Timestamp::from_micros(row.get(3)?),
+        reason: row.get(4)?,
+    };
+    let claimed_at = row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros);
+    Ok(Row { entry, claimed_at, claimed_by: row.get(6)? })
 }
 
 /// Forgets what may be forgotten; wants the write lock.
 pub(crate) fn prune(connection: &Connection, ask: &Prune, now: &Now) -> Result<Pruned> {
     if trust::wall_clock(connection, now)? != WallClock::Trusted {
         tracing::warn!(
-            "the wall clock jumped against the boot clock: nothing is forgotten until it is believed again"
+            "the wall clock jumped against the boot clock: nothing is forgotten until it is believed"
         );
         return Ok(Pruned::default());
     }
     let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
     let wall = now.wall.as_micros();
-    let run = |statement, params: &[&dyn rusqlite::ToSql]| -> Result<u64> {
-        let gone = connection.prepare_cached(statement)?.execute(params)?;
-        Ok(gone as u64)
+    let run = |statement, params: &[&dyn ToSql]| -> Result<u64> {
+        Ok(connection.prepare_cached(statement)?.execute(params)? as u64)
     };
+    let old = now.wall.before(ask.history_older_than).as_micros();
+    let mut history = run(SQL.prune_history, params![old, limit])?;
+    history += run(SQL.prune_live, params![old, limit.saturating_sub_unsigned(history)])?;
+    run(SQL.prune_told, params![wall, limit])?;
+    let once = run(SQL.prune_once, params![wall, limit])?;
     let old = now.wall.before(ask.leases_older_than).as_micros();
     let old_boot = now.boot.saturating_sub(micros(ask.leases_older_than));
-    let pruned = Pruned {
-        once: run(SQL.prune_once, params![wall, limit])?,
-        leases: run(SQL.prune_leases, params![wall, old, old_boot, now.boot_id, limit])?,
-        history: run(SQL.prune_history, params![now.wall.before(ask.history_older_than).as_micros(), limit])?,
-    };
+    let leases = run(SQL.prune_leases, params![wall, old, old_boot, now.boot_id, limit])?;
     run(SQL.prune_waiting, params![now.boot_id, now.boot])?;
-    Ok(pruned)
+    Ok(Pruned { once, leases, history })
 }
 
 /// Looks at the file and its settings.

@@ -4,8 +4,8 @@
 //! A commit costs a flush of the disk, however much is in it. So everything that waits when the write lock
 //! has been got goes into one transaction, and so does what arrives while it is being done: one flush for
 //! many callers, no timer, and no delay for one alone. A job that fails takes nothing with it: all are undone
-//! and done again, each in a savepoint of its own. (Savepoints from the start would have SQLite copy every page
-//! for every job.) Nothing is answered before the commit is known (G5).
+//! and done again, each in a savepoint of its own. (Savepoints from the start would have SQLite copy every
+//! page for every job.) Nothing is answered before the commit is known (G5).
 
 use core::time::Duration;
 use std::sync::Arc;

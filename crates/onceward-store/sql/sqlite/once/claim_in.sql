@@ -22,6 +22,11 @@ FROM onceward_once
 WHERE namespace = ?1 AND key = ?2 AND ?8 AND state = 'running' AND (boot_id <> ?3 OR expires_boot <= ?4)
     AND (fingerprint IS NULL OR ?7 IS NULL OR fingerprint = ?7)
 UNION ALL
+SELECT 'once', namespace, key, CASE state WHEN 'released' THEN 'not_started' ELSE state END, token, owner,
+    finished_at, reason, CASE WHEN uncertain_at IS NULL THEN claimed_at END
+FROM onceward_once
+WHERE namespace = ?1 AND key = ?2 AND untold AND (state = 'released' OR retain_until <= ?5)
+UNION ALL
 SELECT 'once', namespace, key, CASE WHEN state IN ('done', 'failed') THEN 'retired' ELSE 'restarted' END, token, ?6,
     ?5, NULL, NULL
 FROM onceward_once
@@ -34,13 +39,13 @@ WHERE namespace = ?1 AND key = ?2 AND (
 -- step: claim
 INSERT INTO onceward_once AS row (
     namespace, key, state, token, owner, session, attempts, fingerprint, claimed_at, expires_at, expires_boot,
-    hard_expires_boot, boot_id, ttl_us, retain_us, late
-) VALUES (?1, ?2, 'running', ?5, ?6, ?9, 1, ?7, ?5, ?10, ?11, ?12, ?3, ?13, ?14, 0)
+    hard_expires_boot, boot_id, ttl_us, retain_us, late, untold
+) VALUES (?1, ?2, 'running', ?5, ?6, ?9, 1, ?7, ?5, ?10, ?11, ?12, ?3, ?13, ?14, 0, 0)
 ON CONFLICT (namespace, key) DO UPDATE
 SET state = 'running', token = max(row.token + 1, ?5), owner = ?6, session = ?9, attempts = row.attempts + 1,
     fingerprint = ?7, claimed_at = ?5, expires_at = ?10, expires_boot = ?11, hard_expires_boot = ?12, boot_id = ?3,
     ttl_us = ?13, retain_us = ?14, uncertain_at = NULL, finished_at = NULL, retain_until = NULL, late = 0,
-    reason = NULL, body_type = NULL, body_size = NULL, body = NULL
+    reason = NULL, body_type = NULL, body_size = NULL, body = NULL, untold = 0
 WHERE row.state = 'released'
     OR (row.state IN ('done', 'failed') AND row.retain_until <= ?5)
     OR (?8 AND (row.fingerprint IS NULL OR ?7 IS NULL OR row.fingerprint = ?7)

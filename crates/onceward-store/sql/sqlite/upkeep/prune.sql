@@ -1,11 +1,31 @@
--- prune: forget what may be forgotten, a bounded number of rows of each kind.
+-- prune: forget what may be forgotten, a bounded number of rows of each kind. In this order.
 --
--- once     ?1 wall clock now, ?2 how many. Outcomes whose retention has ended, by onceward_once_retained. Never
---          anything running or uncertain, nor a token the clock has not passed: it might be drawn again.
+-- history  ?1 wall clock before which, ?2 how many. The oldest rows, by the primary key: ids grow with time.
+-- live     as history. The same for what stands in the rows of once keys still: the oldest, by the rowid.
+-- told     ?1 wall clock now, ?2 how many. The history of what `once` is going to remove.
+-- once     as told. Outcomes whose retention has ended, by onceward_once_retained. Never anything running or
+--          uncertain, nor a token the clock has not passed: it might be drawn again.
 -- leases   ?1 wall clock now, ?2 wall clock before which, ?3 boottime before which, ?4 boot_id, ?5 how many. Given
 --          back or lost (and their lock delay over) that long ago. A token the clock has not passed stays.
 -- waiting  ?1 boot_id, ?2 boottime now. Places that were given up.
--- history  ?1 wall clock before which, ?2 how many. The oldest rows, by the primary key: ids grow with time.
+
+-- step: history
+DELETE FROM onceward_history
+WHERE at <= ?1 AND id IN (SELECT id FROM onceward_history ORDER BY id LIMIT ?2)
+
+-- step: live
+UPDATE onceward_once
+SET untold = 0
+WHERE untold AND finished_at <= ?1 AND rowid IN (SELECT rowid FROM onceward_once ORDER BY rowid LIMIT ?2)
+
+-- step: told
+INSERT INTO onceward_history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+SELECT 'once', namespace, key, CASE state WHEN 'released' THEN 'not_started' ELSE state END, token, owner,
+    finished_at, reason, CASE WHEN uncertain_at IS NULL THEN claimed_at END
+FROM onceward_once
+WHERE untold AND rowid IN (
+    SELECT rowid FROM onceward_once WHERE retain_until <= ?1 ORDER BY retain_until LIMIT ?2
+) AND state IN ('done', 'failed', 'released') AND token < ?1
 
 -- step: once
 DELETE FROM onceward_once
@@ -29,7 +49,3 @@ WHERE (namespace, key, slot) IN (
 -- step: waiting
 DELETE FROM onceward_lease_waiter
 WHERE boot_id <> ?1 OR expires_boot <= ?2
-
--- step: history
-DELETE FROM onceward_history
-WHERE at <= ?1 AND id IN (SELECT id FROM onceward_history ORDER BY id LIMIT ?2)
