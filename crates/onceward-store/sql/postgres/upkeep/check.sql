@@ -23,7 +23,8 @@ SELECT current_setting('server_version_num')::bigint AS version_num,
        pg_notification_queue_usage() AS notification_queue,
        to_regnamespace('{schema}') IS NOT NULL AS has_schema,
        coalesce(has_schema_privilege(to_regnamespace('{schema}'), 'USAGE'), false) AS may_use_schema,
-       to_regclass('{schema}.migration') IS NOT NULL AS has_migrations
+       EXISTS (SELECT FROM pg_class c
+               WHERE c.relnamespace = to_regnamespace('{schema}') AND c.relname = 'migration') AS has_migrations
 
 -- step: migrations
 SELECT m.version, m.name, m.checksum, m.applied_at
