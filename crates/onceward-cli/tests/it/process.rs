@@ -123,3 +123,41 @@ fn a_signal_ends_the_wait_for_a_reader_that_does_not_read() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "the command had ended well before");
 }
+
+/// Runs it in the foreground of a terminal, types something once `began` exists, and returns what the terminal shows.
+fn in_a_terminal(place: &Place, args: &str, typed: &[u8]) -> String {
+    let line = format!("{} {args}", env!("CARGO_BIN_EXE_onceward"));
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(place.path(""));
+    let ours = place.command(&[]);
+    script.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    place.wait_for_file("began");
+    let mut keyboard = child.stdin.take().unwrap();
+    keyboard.write_all(typed).unwrap();
+    let shown = child.wait_with_output().unwrap().stdout;
+    drop(keyboard);
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn in_a_terminal_ctrl_c_reaches_the_command_once() {
+    let script =
+        "trap \"echo INT >> got\" INT; echo on > began; while ! test -e got; do sleep 0.02; done; echo end";
+    for command in ["once", "lease"] {
+        let place = Place::new();
+        let shown = in_a_terminal(&place, &format!("{command} --key k -- sh -c '{script}'"), b"\x03");
+        assert!(shown.contains("end"), "{shown:?}");
+        assert_eq!(place.read("got"), "INT\n");
+    }
+}
+
+#[test]
+fn in_a_terminal_the_command_may_read_it() {
+    for command in ["once", "lease"] {
+        let place = Place::new();
+        let script = "echo on > began; read line; echo got $line";
+        let shown = in_a_terminal(&place, &format!("{command} --key k -- sh -c '{script}'"), b"hello\n");
+        assert!(shown.contains("got hello"), "{shown:?}");
+    }
+}
