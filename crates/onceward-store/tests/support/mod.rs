@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)] // every test file uses another part
 
+mod proxy;
 mod server;
 
 use core::time::Duration;
@@ -13,6 +14,7 @@ use onceward_store::url::{PostgresAt, StoreUrl};
 use onceward_store::{ClaimRef, OpenOptions, Store, migrate::Migrator};
 use tokio_postgres::{Client, NoTls};
 
+pub use proxy::Proxy;
 pub use server::{Bouncer, Server};
 
 /// Where the servers are.

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -64,8 +64,23 @@ impl Server {
         let mut text = fs::read_to_string(&file).unwrap() + SETTINGS;
         text += &format!("unix_socket_directories = '{}'\n", folder.display());
         fs::write(&file, text).unwrap();
-        let extra = settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect();
-        let mut server = Self { folder, port: free_port(), watcher: None, extra };
+        let mut server = Self { folder, port: free_port(), watcher: None, extra: Vec::new() };
+        server.set(settings);
+        server.launch();
+        server
+    }
+
+    /// A copy of a running server that follows it.
+    pub fn standby_of(primary: &Self) -> Self {
+        let folder = fresh_folder("standby");
+        let mut copy = as_unprivileged(&programs().join("pg_basebackup"));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname"]).arg(primary.url());
+        copy.arg("--pgdata").arg(folder.join("data")).current_dir(&folder);
+        let made = copy.output().unwrap();
+        assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        let mut server = Self { folder, port: free_port(), watcher: None, extra: Vec::new() };
+        let sockets = format!("unix_socket_directories={}", server.folder.display());
+        server.set(&[&sockets]);
         server.launch();
         server
     }
@@ -76,6 +91,25 @@ impl Server {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its folder; the data lies in `data`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Gives a file in the folder to whom the server runs as, and to nobody else.
+    pub fn own(&self, name: &str) {
+        let file = self.folder.join(name);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = unprivileged() {
+            chown(&file, Some(user), Some(group)).unwrap();
+        }
+    }
+
+    /// Adds settings (`name=value`) for the next start.
+    pub fn set(&mut self, settings: &[&str]) {
+        self.extra.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
     }
 
     /// Kills the postmaster and every process of it, as a power cut would.

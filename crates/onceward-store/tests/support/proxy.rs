@@ -1,0 +1,91 @@
+//! A proxy between the store and its database, whose two directions can be held up, and whose connections can be cut.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// What is held up.
+#[derive(Default)]
+struct Gates {
+    to_server: AtomicBool,
+    to_client: AtomicBool,
+    cut: Notify,
+}
+
+/// A proxy on a port of its own. It forwards until told otherwise.
+pub struct Proxy {
+    gates: Arc<Gates>,
+    port: u16,
+}
+
+impl Proxy {
+    pub async fn before(server_port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let gates = Arc::<Gates>::default();
+        let shared = gates.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let gates = shared.clone();
+                tokio::spawn(async move {
+                    if let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await {
+                        pass(client, server, &gates).await;
+                    }
+                });
+            }
+        });
+        Self { gates, port }
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Holds back what the client sends.
+    pub fn hold_questions(&self, hold: bool) {
+        self.gates.to_server.store(hold, Ordering::SeqCst);
+    }
+
+    /// Holds back what the server answers.
+    pub fn hold_answers(&self, hold: bool) {
+        self.gates.to_client.store(hold, Ordering::SeqCst);
+    }
+
+    /// Cuts every connection there is.
+    pub fn cut(&self) {
+        self.gates.cut.notify_waiters();
+    }
+}
+
+async fn pass(client: TcpStream, server: TcpStream, gates: &Gates) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let questions = copy(&mut from_client, &mut to_server, &gates.to_server);
+    let answers = copy(&mut from_server, &mut to_client, &gates.to_client);
+    tokio::select! {
+        () = questions => {}
+        () = answers => {}
+        () = gates.cut.notified() => {}
+    }
+}
+
+async fn copy(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    held: &AtomicBool,
+) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        while held.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(2)).await;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
