@@ -79,13 +79,13 @@ async fn fill(fresh: &Fresh, rows: usize) {
     fresh
         .run(&format!(
             "INSERT INTO {{schema}}.lease
-             SELECT 'n' || i % 3, 'key' || i, i % 2, i, 'o', gen_random_uuid(), clock_timestamp(), clock_timestamp(), NULL,
-                    1000, 0, 0, NULL, NULL
+             SELECT 'n' || i % 3, 'key' || i, i % 2, i, 'o', gen_random_uuid(), clock_timestamp(), clock_timestamp(),
+                    NULL, 1000, 0, 0, NULL, NULL
              FROM generate_series(1, {rows}) i;
-             INSERT INTO {{schema}}.once (namespace, key, state, token, owner, session, attempts, claimed_at, expires_at,
-                                          ttl_ms, retain_ms, late, finished_at, retain_until)
-             SELECT 'n' || i % 3, 'key' || i, 'done', i, 'o', gen_random_uuid(), 1, clock_timestamp(), clock_timestamp(),
-                    1000, 1000, false, clock_timestamp(), clock_timestamp()
+             INSERT INTO {{schema}}.once (namespace, key, state, token, owner, session, attempts, claimed_at,
+                                          expires_at, ttl_ms, retain_ms, late, finished_at, retain_until)
+             SELECT 'n' || i % 3, 'key' || i, 'done', i, 'o', gen_random_uuid(), 1, clock_timestamp(),
+                    clock_timestamp(), 1000, 1000, false, clock_timestamp(), clock_timestamp()
              FROM generate_series(1, {rows}) i;
              INSERT INTO {{schema}}.lease_waiter
              SELECT 'n' || i % 3, 'key' || i, gen_random_uuid(), i, true, clock_timestamp()

@@ -127,7 +127,7 @@ async fn audit(ow: &Onceward, ledger: &Ledger) {
             other => panic!("{key} ran once and is {other:?}"),
         }
     }
-    assert!(done > 500, "only {done} keys were done: nothing was proved");
+    assert!(done > 100, "only {done} keys were done: nothing was proved");
     println!("{} keys ran once each: {done} done, {uncertain} uncertain and settled", runs.len());
 }
 

@@ -278,10 +278,10 @@ mod tests {
             findings(PATH, &long),
             ["crates/a/src/b.rs:801: the file has 801 lines; 800 is the limit"]
         );
-        let wide = format!("//! Doc.\n// {}\n// https://{}\n", "é".repeat(108), "a".repeat(120));
+        let wide = format!("//! Doc.\n// {}\n// https://{}\n", "é".repeat(118), "a".repeat(130));
         assert_eq!(
             findings(PATH, &wide),
-            ["crates/a/src/b.rs:2: the line has 111 characters; 110 is the limit"]
+            ["crates/a/src/b.rs:2: the line has 121 characters; 120 is the limit"]
         );
     }
 

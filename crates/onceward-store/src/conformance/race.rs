@@ -29,7 +29,7 @@ async fn contend(hand: Hand, rounds: u32, inside: Arc<AtomicU32>) -> Vec<Token> 
                 assert!(hand.release(&row).await);
                 tokens.push(row.token);
             }
-            Acquired::Held { .. } => tokio::time::sleep(TICK).await,
+            Acquired::Held { .. } => tokio::time::sleep(TICK * 4).await,
         }
     }
     tokens

@@ -73,7 +73,7 @@ impl LeaseBuilder {
     }
 
     /// How many may hold the key at once; 1 by default. Everybody who asks for a key should name the same number.
-    /// Tokens of holders at the same time must not be compared on one resource: the later one would shut out the earlier.
+    /// Tokens of holders at the same time must not be compared on one resource: the later one would shut the other out.
     pub fn capacity(mut self, holders: u32) -> Self {
         self.capacity = holders;
         self

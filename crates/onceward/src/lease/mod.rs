@@ -16,7 +16,7 @@ pub(crate) use self::wait::PoisonWatch;
 
 use core::time::Duration;
 
-use onceward_core::lease::Record;
+pub use onceward_core::lease::{Record, Standing};
 use onceward_core::{Owner, Timestamp, Token};
 
 /// Who has the lease, as shown to whoever did not get it.

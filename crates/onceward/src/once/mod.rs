@@ -12,6 +12,8 @@ mod outcome;
 mod run;
 mod run_in;
 
+pub use onceward_core::once::{Body, Fingerprint, Record, Resolution, State};
+
 pub use self::attempt::Attempt;
 pub use self::builder::{OnceBuilder, Verdict};
 pub(crate) use self::cache::Cache;
