@@ -2,6 +2,7 @@
 //! nothing is said that is not known.
 
 #![cfg(all(feature = "postgres", feature = "conformance"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
 
 mod support;
 

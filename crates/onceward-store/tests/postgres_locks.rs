@@ -1,6 +1,7 @@
 //! Locks and clocks on PostgreSQL: what others may hold without making us wait, write or lie.
 
 #![cfg(all(feature = "postgres", feature = "conformance"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
 
 mod support;
 
@@ -131,10 +132,10 @@ async fn o11_a_claim_in_the_making_is_told_soon() {
         let mut other = fresh.client().await;
         let tx = other.transaction().await.unwrap();
         let text = format!(
-            "INSERT INTO {0}.once (namespace, key, state, token, owner, session, attempts, claimed_at, expires_at, ttl_ms,
-                                   retain_ms, late)
-             VALUES ('default', 'b', 'running', 1, 'x', gen_random_uuid(), 1, clock_timestamp(), clock_timestamp(), 1, 1,
-                     false)",
+            "INSERT INTO {}.once (namespace, key, state, token, owner, session, attempts, claimed_at, expires_at,
+                                  ttl_ms, retain_ms, late)
+             VALUES ('default', 'b', 'running', 1, 'x', gen_random_uuid(), 1, clock_timestamp(), clock_timestamp(),
+                     1, 1, false)",
             fresh.schema
         );
         tx.batch_execute(&text).await.unwrap();

@@ -1,6 +1,7 @@
 //! Migrating a PostgreSQL schema, and what the self-check refuses.
 
 #![cfg(all(feature = "postgres", feature = "conformance"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
 
 mod support;
 

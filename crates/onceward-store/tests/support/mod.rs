@@ -1,6 +1,7 @@
 //! A PostgreSQL for tests: the one `cargo xtask test` started, else one of our own; and a fresh schema for every test.
 
-#![allow(dead_code, unreachable_pub)] // every test file uses another part
+#![allow(dead_code, unreachable_pub, unused_imports)] // every test file uses another part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
 
 mod proxy;
 mod server;
