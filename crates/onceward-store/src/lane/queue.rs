@@ -171,12 +171,13 @@ impl<V: Verb> Shared<V> {
             if !again {
                 return if alone { batch.refuse(&error) } else { batch.split() };
             }
+            let seed = self.hasher.hash_one(attempt);
+            sleep(backoff::delay(attempt, Duration::from_millis(5), Duration::from_millis(500), seed)).await;
+            // After the pause: whoever has left meanwhile is not asked for again.
             batch.drop_overdue(&error);
             if batch.items.is_empty() {
                 return;
             }
-            let seed = self.hasher.hash_one(attempt);
-            sleep(backoff::delay(attempt, Duration::from_millis(5), Duration::from_millis(500), seed)).await;
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::client::{Onceward, new_session};
 pub struct LeaseBuilder {
     pub(super) client: Onceward,
     pub(super) key: Result<Key>,
-    pub(super) ttl: Duration,
+    /// `None`: the default, or the hard limit where that is shorter.
+    pub(super) ttl: Option<Duration>,
     pub(super) hard_ttl: Option<Duration>,
     pub(super) lock_delay: Duration,
     pub(super) capacity: u32,
@@ -40,7 +41,7 @@ impl LeaseBuilder {
         Self {
             client,
             key,
-            ttl: limits::TTL_DEFAULT,
+            ttl: None,
             hard_ttl: None,
             lock_delay: Duration::ZERO,
             capacity: 1,
@@ -55,7 +56,7 @@ impl LeaseBuilder {
     /// How long the lease lasts without renewal: how soon others notice that this process has died. 1 s to 24 h,
     /// 10 s by default. It is renewed three times as often.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -186,7 +187,9 @@ impl LeaseBuilder {
             capacity: self.capacity,
             owner: self.client.owner.clone(),
             session: new_session(),
-            ttl: self.ttl,
+            ttl: self
+                .ttl
+                .unwrap_or_else(|| limits::TTL_DEFAULT.min(self.hard_ttl.unwrap_or(limits::TTL_DEFAULT))),
             hard_ttl: self.hard_ttl,
             lock_delay: self.lock_delay,
             metadata: self.metadata.clone(),

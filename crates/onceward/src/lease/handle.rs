@@ -46,7 +46,7 @@ impl Lease {
     pub(super) fn granted(builder: &LeaseBuilder, row: &Record, sent: Timestamp) -> Self {
         let client = builder.client.clone();
         let clock = Arc::clone(client.clock());
-        let hold = Hold::new(row.token, row.expires_at, clock, sent, builder.ttl, builder.hard_ttl);
+        let hold = Hold::new(row.token, row.expires_at, clock, sent, row.ttl, builder.hard_ttl);
         let (hold, claim) = (Arc::new(hold), claim_of(row));
         let renewer = &client.inner.renewer;
         let watch = renewer.watch(Kind::Lease, claim.clone(), row.ttl, builder.auto_renew, Arc::clone(&hold));
@@ -54,7 +54,7 @@ impl Lease {
             claim,
             owner: row.owner.clone(),
             granted_at: row.granted_at,
-            ttl: builder.ttl,
+            ttl: row.ttl,
             auto_release: builder.auto_release,
             hold,
             watch: Some(watch),

@@ -18,7 +18,8 @@ use crate::client::{Onceward, new_session};
 pub struct OnceBuilder {
     pub(super) client: Onceward,
     pub(super) key: Result<Key>,
-    pub(super) ttl: Duration,
+    /// `None`: the default, or the hard limit where that is shorter.
+    pub(super) ttl: Option<Duration>,
     /// `None`: the default; `Some(None)`: without limit.
     pub(super) hard_ttl: Option<Option<Duration>>,
     pub(super) retain: Duration,
@@ -46,7 +47,7 @@ impl OnceBuilder {
         Self {
             client,
             key,
-            ttl: limits::TTL_DEFAULT,
+            ttl: None,
             hard_ttl: None,
             retain: limits::RETAIN_DEFAULT,
             fingerprint: Ok(None),
@@ -57,7 +58,7 @@ impl OnceBuilder {
 
     /// How soon others notice that this process has died: 1 s to 24 h, 10 s by default. Renewed three times as often.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -201,13 +202,18 @@ impl OnceBuilder {
     }
 
     pub(super) fn ask(&self) -> Result<once::Ask> {
+        let hard_ttl = self
+            .hard_ttl
+            .unwrap_or_else(|| Some(limits::ONCE_HARD_TTL_DEFAULT.max(self.ttl.unwrap_or_default())));
+        let ttl =
+            self.ttl.unwrap_or_else(|| limits::TTL_DEFAULT.min(hard_ttl.unwrap_or(limits::TTL_DEFAULT)));
         let ask = once::Ask {
             namespace: self.client.namespace.clone(),
             key: self.key.clone()?,
             owner: self.client.owner.clone(),
             session: new_session(),
-            ttl: self.ttl,
-            hard_ttl: self.hard_ttl.unwrap_or_else(|| Some(limits::ONCE_HARD_TTL_DEFAULT.max(self.ttl))),
+            ttl,
+            hard_ttl,
             retain: self.retain,
             fingerprint: self.fingerprint.clone()?,
             restartable: self.restartable,
