@@ -23,6 +23,7 @@ pub(crate) use sqlite_sql;
 /// The part of a file that stands below the line `-- step: $name`, up to the next such line.
 ///
 /// A verb that one database does in one statement may take the other several; they stay together in one file.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn step(text: &'static str, name: &str) -> &'static str {
     let mark = "-- step: ";
     // A missing step prepares as an empty statement, which the stores' tests refuse.
