@@ -1,13 +1,16 @@
 //! The statements: they exist, they parse, and none that is about a key reads a whole table.
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use onceward_core::{Timestamp, once};
 use rusqlite::Connection;
 
+use super::clocks::Clocks;
 use super::statements::{SQL, enlist};
-use super::{connect, migrate};
+use super::{connect, migrate, place, transaction, trust};
+use crate::clock::ManualClock;
 
 /// What may walk through a table: upkeep, a bounded number of rows a time, and the self-check.
 const MAY_SCAN: &[(&str, &str)] = &[
@@ -102,6 +105,22 @@ fn keyed_statements_use_their_index_on_empty_and_on_large_tables() {
     assert_plans(&connection, "large, analyzed");
     connection.execute_batch("DROP TABLE sqlite_stat1; DROP TABLE IF EXISTS sqlite_stat4").unwrap();
     assert_plans(&connection, "large");
+}
+
+/// What a failed commit may have left in the log is overwritten: a page is written although nothing is to be said.
+#[test]
+fn a_doubt_is_settled_by_a_page_in_the_log() {
+    let path = std::env::temp_dir().join(format!("onceward-{}.db", uuid::Uuid::new_v4()));
+    let connection = connect::writer(&place::Place::prepare(&path).unwrap(), Duration::ZERO).unwrap();
+    let clocks = Clocks::new(Arc::new(ManualClock::default()));
+    migrate::up(&connection, None, Instant::now(), clocks.now().wall).unwrap();
+    trust::opened(&connection, &clocks.now()).unwrap();
+    let log = path.with_extension("db-wal");
+    let before = std::fs::metadata(&log).unwrap().len();
+    assert!(transaction::settle_doubt(&connection).unwrap());
+    assert!(std::fs::metadata(&log).unwrap().len() > before);
+    drop(connection);
+    std::fs::remove_file(path).unwrap();
 }
 
 /// The text stands in a statement, because it runs on connections that know nothing of us.

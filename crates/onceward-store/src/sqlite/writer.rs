@@ -117,7 +117,13 @@ impl Writer {
             place.verify()?;
         }
         if self.in_doubt {
-            if !transaction::settle_doubt(&self.connection)? {
+            // Of what waits now nothing was sent: whatever befalls the doubt, it is certain that none of it
+            // was done.
+            let settled = transaction::settle_doubt(&self.connection).map_err(|error| {
+                let why = "a commit has failed, and the disk still takes no other";
+                Error::new(Code::StoreFailed, why).with_source(error)
+            });
+            if !settled? {
                 return Ok(false);
             }
             self.in_doubt = false;

@@ -8,7 +8,8 @@
 -- opened        ?1 boot_id, ?2 boottime, ?3 wall clock. The first opener, or the first after a start of the host, is
 --               believed about the offset of the wall clock.
 -- doubt         ?1 wall_offset, ?2 doubted_offset, ?3 doubted_since.
--- touch         Writes a page without changing anything: what a failed commit may have left in the log is gone.
+-- touch         Changes a page, by a microsecond nobody minds (SQLite writes nothing where nothing changes): what a
+--               failed commit may have left in the log is overwritten.
 -- newest_token  The largest token of all leases.
 -- triggers      Triggers on tables of ours.
 
@@ -41,7 +42,7 @@ SET wall_offset = CASE WHEN boot_id = ?1 THEN wall_offset ELSE ?3 - ?2 END,
 UPDATE onceward_meta SET wall_offset = ?1, doubted_offset = ?2, doubted_since = ?3 WHERE id = 1
 
 -- step: touch
-UPDATE onceward_meta SET wall = wall WHERE id = 1
+UPDATE onceward_meta SET wall = wall + 1 WHERE id = 1
 
 -- step: newest_token
 SELECT max(token) FROM onceward_lease
