@@ -31,6 +31,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use core::time::Duration;
@@ -104,14 +105,12 @@ impl SqliteStore {
         let url = StoreUrl::Sqlite(at.clone()).redacted();
         let (path, deadline) = (at.path.clone(), options.deadline);
         let (opened, answer) = oneshot::channel();
-        let thread = move || match Opened::open(path.as_deref(), &options) {
+        let thread = move || match Opened::open(path.as_deref(), &options).and_then(Opened::start) {
             Err(error) => drop(opened.send(Err(error))),
-            Ok(open) => {
-                let (shared, writer, alive) = open.start();
-                if opened.send(Ok(shared)).is_ok() {
-                    writer.run();
+            Ok(threads) => {
+                if opened.send(Ok(Arc::clone(&threads.alive.0))).is_ok() {
+                    threads.run();
                 }
-                drop(alive);
             }
         };
         spawn("onceward-write", thread)?;
@@ -211,7 +210,7 @@ impl Opened {
     }
 
     /// Starts the reading threads; the writing one is the caller.
-    fn start(self) -> (Arc<Shared>, writer::Writer, Alive) {
+    fn start(self) -> Result<Threads> {
         let shared = Arc::new(Shared {
             clocks: self.clocks,
             place: self.place,
@@ -221,18 +220,33 @@ impl Opened {
             counted: Counted::default(),
             alive: watch::channel(0).0,
         });
-        for connection in self.readers {
+        let alive = Alive::new(&shared);
+        let start = |connection: Connection| {
             let alive = Alive::new(&shared);
-            let thread = move || {
-                reader::run(&connection, &alive.0);
-                drop(connection);
-                drop(alive);
-            };
-            if let Err(error) = spawn("onceward-read", thread) {
-                tracing::warn!(%error, "a reading thread could not be started");
-            }
+            spawn("onceward-read", move || reader::run(&connection, &alive.0))
+        };
+        let readers = self.readers.into_iter().map(start).collect::<Result<_>>()?;
+        Ok(Threads { writer: writer::Writer::new(self.writer, shared), readers, alive })
+    }
+}
+
+/// The threads of a store; in the order in which they let go of the file.
+struct Threads {
+    readers: Vec<JoinHandle<()>>,
+    writer: writer::Writer,
+    alive: Alive,
+}
+
+impl Threads {
+    /// Writes until the store is closed.
+    fn run(mut self) {
+        self.writer.run();
+        self.alive.0.close();
+        for reader in self.readers {
+            // One that has panicked has nothing left to say. The writer's connection is the last, so that it
+            // is the one which folds the log into the file; of two that are closed at once neither might.
+            let _ = reader.join();
         }
-        (Arc::clone(&shared), writer::Writer::new(self.writer, Arc::clone(&shared)), Alive::new(&shared))
     }
 }
 
@@ -269,9 +283,9 @@ impl Drop for Alive {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    thread.map(drop).map_err(|error| {
+    thread.map_err(|error| {
         Error::new(Code::StoreUnavailable, "no thread could be started for the store").with_source(error)
     })
 }

@@ -58,7 +58,7 @@ impl Writer {
     }
 
     /// Works until the store is closed and everything is done.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(&mut self) {
         // The lock is waited for here, not in SQLite, so that deadlines are kept.
         if let Err(error) = self.connection.busy_timeout(Duration::ZERO) {
             tracing::warn!(%error, "the busy timeout could not be set");

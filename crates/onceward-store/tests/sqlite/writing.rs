@@ -37,14 +37,17 @@ fn in_background<F: Future<Output: Send> + Send + 'static>(work: F) -> tokio::ta
 async fn all_that_waits_is_one_commit() {
     let file = File::new();
     let store = file.open(&SystemClock).await;
-    let held = lock(&file);
+    let (held, seen) = (lock(&file), store.counters().rows);
     let calls: Vec<_> = (0..200)
         .map(|at| {
             let store = Arc::clone(&store);
             in_background(async move { claim(store.as_ref(), &format!("order-{at}")).await.unwrap() })
         })
         .collect();
-    settle_in().await;
+    while store.counters().rows < seen + 200 {
+        sleep(Duration::from_millis(1)).await; // the readers have not looked at all of them yet
+    }
+    sleep(SHORT).await;
     let before = store.commits();
     drop(held);
     for call in calls {
@@ -70,7 +73,7 @@ async fn n47_a_foreign_writer_makes_us_busy_within_the_deadline_and_nothing_is_l
         assert!(error.is_retryable() && !error.is_uncertain() && error.verb().is_some(), "{error:?}");
     }
     let took = began.elapsed();
-    assert!(took >= SHORT && took < SHORT * 4, "{took:?}");
+    assert!(took >= SHORT && took < SHORT + Duration::from_secs(5), "{took:?}");
     // What wants nothing written is answered all the same.
     assert!(matches!(
         acquire(store.as_ref(), crate::asks::lease("held")).await.unwrap(),
@@ -238,11 +241,11 @@ async fn commits_of_others_wake_those_who_wait() {
     let quiet = timeout(Duration::from_millis(100), wakes.recv()).await;
     assert!(quiet.is_err(), "one's own commit is no news: {quiet:?}");
     assert!(release(other.as_ref(), &row).await);
-    let woken = timeout(Duration::from_millis(500), wakes.recv()).await.unwrap().unwrap();
+    let woken = timeout(Duration::from_secs(5), wakes.recv()).await.unwrap().unwrap();
     assert!(matches!(woken, Wake::Anything));
     let mine = grant(store.as_ref(), "k").await;
     assert!(release(store.as_ref(), &mine).await);
-    let woken = timeout(Duration::from_millis(500), wakes.recv()).await.unwrap().unwrap();
+    let woken = timeout(Duration::from_secs(5), wakes.recv()).await.unwrap().unwrap();
     assert!(matches!(woken, Wake::Lease(namespace, k) if namespace == Namespace::default() && k == mine.key));
 }
 
