@@ -6,7 +6,7 @@ use std::sync::Arc;
 use onceward_core::history::{Entry, Event, Row, Subject, unfold};
 use onceward_core::lease::{self, Ticket};
 use onceward_core::once::{self, Body, Ending, Fingerprint, Resolution, Resolve, Settle};
-use onceward_core::{Key, Namespace, Owner, Result, SessionId, Timestamp, Token, limits};
+use onceward_core::{Code, Key, Namespace, Owner, Result, SessionId, Timestamp, Token, limits};
 
 use super::Harness;
 use crate::{
@@ -172,8 +172,7 @@ impl Hand {
         Self { store: harness.second().await, patient: false }
     }
 
-    /// A hand that asks again when told that a row is locked, the store busy or an answer lost, as the lanes do: for
-    /// races. Every verb may be sent again: its session or token finds what an earlier send has done.
+    /// A hand that asks again when told that a row is locked or the store busy, as the lanes do: for races.
     pub(super) fn patient(self) -> Self {
         Self { patient: true, ..self }
     }
@@ -182,7 +181,7 @@ impl Hand {
         for _ in 0..200 {
             match verb().await {
                 Ok(answer) => return answer,
-                Err(error) if self.patient && error.is_retryable() => {
+                Err(error) if self.patient && matches!(error.code(), Code::KeyLocked | Code::StoreBusy) => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 Err(error) => panic!("an error where an answer was due: {error:?}"),

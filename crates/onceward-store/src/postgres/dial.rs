@@ -177,7 +177,11 @@ impl Dial {
 
     /// Notes which cluster and which timeline answers (N26, N28).
     pub(super) async fn ask_lineage(&self, live: &Live) -> Result<()> {
-        let answer = timeout(CONNECT_TIMEOUT, live.client().query_typed(&statements::lineage(), &[])).await;
+        let ask = async {
+            let _turn = live.turn().await;
+            live.client().query_typed(&statements::lineage(), &[]).await
+        };
+        let answer = timeout(CONNECT_TIMEOUT, ask).await;
         let row = match answer {
             Ok(Ok(rows)) => rows.into_iter().next(),
             Ok(Err(error)) if error.as_db_error().is_some() => {

@@ -24,6 +24,8 @@ pub(super) struct Live {
     driver: AbortHandle,
     prepared: Vec<OnceCell<tokio_postgres::Statement>>,
     pooled: bool,
+    /// One statement at a time behind a pooler.
+    turn: tokio::sync::Mutex<()>,
     /// Counts the warnings after which a commit is not sure.
     doubts: Arc<AtomicU64>,
     ended: AtomicBool,
@@ -34,7 +36,16 @@ impl Live {
     pub(super) fn new(client: Client, driver: AbortHandle, doubts: Arc<AtomicU64>, pooled: bool) -> Self {
         let prepared = (0..Statements::COUNT).map(|_| OnceCell::new()).collect();
         let asked_lineage = Mutex::new(Instant::now());
-        Self { client, driver, prepared, pooled, doubts, ended: AtomicBool::new(false), asked_lineage }
+        Self {
+            client,
+            driver,
+            prepared,
+            pooled,
+            turn: tokio::sync::Mutex::default(),
+            doubts,
+            ended: AtomicBool::new(false),
+            asked_lineage,
+        }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -44,6 +55,14 @@ impl Live {
     /// Whether it can still be used. A connection ends with the runtime it was made on as well.
     pub(super) fn is_usable(&self) -> bool {
         !self.ended.load(Ordering::SeqCst) && !self.client.is_closed()
+    }
+
+    /// Waits until nothing is under way behind a pooler; anywhere else there is nothing to wait for.
+    ///
+    /// The driver sends what comes while an answer is under way behind it. A pooler that switches servers between two
+    /// transactions need not survive that: pgbouncer 1.18 garbles the stream.
+    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.pooled { Some(self.turn.lock().await) } else { None }
     }
 
     /// Lets go of it at once, whatever is under way.
@@ -77,6 +96,7 @@ impl Live {
         };
         let doubts = self.doubts.load(Ordering::SeqCst);
         let answer = timeout_at(until, async {
+            let _turn = self.turn().await;
             match &prepared {
                 Some(prepared) => self.client.query(prepared, params).await,
                 None => {
