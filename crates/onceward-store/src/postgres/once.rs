@@ -8,6 +8,7 @@ use super::Inner;
 use super::batch::{Place, column, find, in_order, sorted};
 use super::lease::{ROUNDS, ROUNDS_LOCKED, in_the_way, place_of};
 use super::link::{Call, Link};
+use super::live::Param;
 use super::row::{Columns, millis};
 use crate::store::{Claimed, KeyRef, ListOnce, ResolveOnce, SettleOnce, Snapshot};
 
@@ -21,12 +22,24 @@ enum Met {
     Seen(Box<once::Record>, Timestamp),
 }
 
+/// How claims are sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// To claim what has no row, and read what has one: all that first calls and replays need.
+    New,
+    /// To claim whatever can be claimed.
+    Any,
+}
+
 impl Met {
-    /// The answer, or `None` to ask again: it could have been claimed, but somebody had it locked.
-    fn answer(&self, ask: &Ask) -> Option<Claimed> {
+    /// The answer, or `None` to ask again: it could have been claimed, but somebody had it locked, or it was asked for
+    /// in a way that only claims what has no row.
+    fn answer(&self, ask: &Ask, way: Way) -> Option<Claimed> {
         match self {
             Self::Nothing => None,
             Self::Granted(row) => Some(Claimed::Granted(row.clone())),
+            // Whoever sees an expired claim first writes that down, and that way does not write.
+            Self::Seen(row, now) if way == Way::New && row.state != row.state_at(*now) => None,
             Self::Seen(row, now) => {
                 let row = doubted(row, *now);
                 match once::claim(Some(&row), ask, *now) {
@@ -55,14 +68,15 @@ impl Inner {
     pub(super) async fn once_claim(&self, batch: &[Ask]) -> Result<Vec<Claimed>> {
         let mut open = sorted(batch);
         let mut answers = Vec::with_capacity(batch.len());
-        for round in 1..=ROUNDS {
+        for round in 0..=ROUNDS {
             if open.is_empty() {
                 break;
             }
-            let met = self.claim_round(&open).await?;
+            let way = if round == 0 { Way::New } else { Way::Any };
+            let met = self.claim_round(&open, way).await?;
             let mut again = Vec::new();
             for (place, met) in open.into_iter().zip(met) {
-                match met.answer(place.ask) {
+                match met.answer(place.ask, way) {
                     Some(answer) => answers.push((place.at, answer)),
                     None if round >= ROUNDS_LOCKED && matches!(met, Met::Seen(..)) => {
                         let why = format!("an open transaction holds {:?}", place.ask.key);
@@ -79,24 +93,24 @@ impl Inner {
         Ok(in_order(batch.len(), answers, || Claimed::Mismatch))
     }
 
-    async fn claim_round(&self, places: &[Place<'_, Ask>]) -> Result<Vec<Met>> {
-        let call = Call {
-            verb: "once.claim",
-            statement: &self.sql.claim,
-            params: &[
-                &column(places, |ask| ask.namespace.as_str()),
-                &column(places, |ask| ask.key.as_str()),
-                &column(places, |ask| ask.owner.as_str()),
-                &column(places, |ask| ask.session.as_uuid()),
-                &column(places, |ask| millis(ask.ttl)),
-                &column(places, |ask| ask.hard_ttl.map(millis)),
-                &column(places, |ask| millis(ask.retain)),
-                &column(places, |ask| ask.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice())),
-                &column(places, |ask| ask.restartable),
-                &once::EXPIRED,
-            ],
-            rows: places.len(),
+    async fn claim_round(&self, places: &[Place<'_, Ask>], way: Way) -> Result<Vec<Met>> {
+        let params: &[Param<'_>] = &[
+            &column(places, |ask| ask.namespace.as_str()),
+            &column(places, |ask| ask.key.as_str()),
+            &column(places, |ask| ask.owner.as_str()),
+            &column(places, |ask| ask.session.as_uuid()),
+            &column(places, |ask| millis(ask.ttl)),
+            &column(places, |ask| ask.hard_ttl.map(millis)),
+            &column(places, |ask| millis(ask.retain)),
+            &column(places, |ask| ask.fingerprint.as_ref().map(|fingerprint| fingerprint.0.as_slice())),
+            &column(places, |ask| ask.restartable),
+            &once::EXPIRED,
+        ];
+        let (statement, params) = match way {
+            Way::New => (&self.sql.claim_new, params.get(..8).unwrap_or_default()),
+            Way::Any => (&self.sql.claim, params),
         };
+        let call = Call { verb: "once.claim", statement, params, rows: places.len() };
         let mut all: Vec<Met> = places.iter().map(|_| Met::Nothing).collect();
         let rows = self.begin_link(places).write(&call).await;
         for row in rows.inspect_err(|error| self.suspects.note(places, error))? {
@@ -252,7 +266,7 @@ impl Inner {
     ) -> Result<Snapshot<Option<once::Record>>> {
         let namespaces: Vec<&str> = keys.iter().map(|key| key.namespace.as_str()).collect();
         let names: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-        let params: &[super::live::Param<'_>] = &[&namespaces, &names];
+        let params: &[Param<'_>] = &[&namespaces, &names];
         let call = Call { verb, statement: &self.sql.once_lookup, params, rows: keys.len() };
         let (mut now, mut rows) = (Timestamp::default(), vec![None; keys.len()]);
         for row in link.read(&call).await? {

@@ -92,7 +92,9 @@ statements! {
     break_lease = planned "lease/break" (TEXT, TEXT, INT8, TEXT, TEXT);
     lease_lookup = prepared "lease/lookup" (TEXT, TEXT);
     lease_list = planned "lease/list" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
-    claim = prepared "once/claim" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY,
+    claim_new = prepared "once/claim" "new" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        INT8_ARRAY, BYTEA_ARRAY);
+    claim = prepared "once/claim" "claim" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY,
         BYTEA_ARRAY, BOOL_ARRAY, TEXT);
     once_renew = prepared "once/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
     once_renew_seen = prepared "once/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);

@@ -9,8 +9,7 @@
 --   $1..$10 as above, one value each  $11 capacity
 --   Rows: the grant, if there is one; then one row as read, of the place the session holds already, else of the taken one
 --   that becomes free first. A last column counts the places that are taken.
--- Indexes: lease_pkey (namespace, key, slot); lease_namespace_key_token_key for the largest token of a key;
--- lease_waiter_pkey, one probe an ask.
+-- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey, one probe an ask.
 
 -- step: batch
 WITH setting AS MATERIALIZED (

@@ -2,7 +2,7 @@
 --
 -- $1 namespace  $2 key  $3 token
 -- One row if the token is the current one and its time is not up; none otherwise.
--- Index: lease_namespace_key_token_key.
+-- Index: lease_token.
 -- FOR KEY SHARE lets the holder's renewals pass, which change no key column, and makes takeovers wait until the
 -- transaction ends (E18, L4). The expiry is checked after the lock is held (E17).
 

@@ -5,7 +5,7 @@
 --   Rows: n (place in the arrays, from 1), whether anybody waits for the key; only of what was released.
 -- notify: tells other processes, in a transaction of its own
 --   $1 channel  $2 payload
--- Indexes: lease_namespace_key_token_key; lease_waiter_pkey.
+-- Indexes: lease_token; lease_waiter_pkey.
 
 -- step: release
 WITH setting AS MATERIALIZED (

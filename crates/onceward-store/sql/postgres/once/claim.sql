@@ -1,5 +1,9 @@
 -- once.claim: claims keys, durably (O9). A finished key costs a read: no write, no lock.
 --
+-- new: claims what has no row, and reads what has: first calls and replays need no more, and every further step of a
+--      statement costs time whether or not it has rows to work on. The parameters $1 to $8.
+-- claim: claims what can be claimed, and writes down what ran out.
+--
 -- $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 retain_ms[]  $8 fingerprint[]
 -- $9 restartable[]; one key each, sorted by (namespace, key)  $10 the reason written on an expired claim
 -- Rows: granted, namespace, key, now, then the columns of the row. A granted row has only what the ask did not say
@@ -7,6 +11,45 @@
 -- A key without a row was being written by somebody else: ask again in a new statement.
 -- Index: once_pkey (namespace, key).
 
+-- step: new
+WITH setting AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '40ms', true)
+), seen AS MATERIALIZED (
+    SELECT a.*, o.state, o.token, o.owner, o.session, o.attempts, o.fingerprint, o.claimed_at, o.expires_at,
+           o.hard_expires_at, o.ttl_ms, o.retain_ms, o.uncertain_at, o.finished_at, o.retain_until, o.late, o.body,
+           o.content_type, o.body_size, o.reason
+    FROM (
+        SELECT a.*, {clock} AS now
+        FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+                             $8::bytea[])
+            AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms, ask_fingerprint)
+    ) a
+    LEFT JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
+), made AS (
+    INSERT INTO {schema}.once (namespace, key, state, token, owner, session, attempts, fingerprint, claimed_at,
+                               expires_at, hard_expires_at, ttl_ms, retain_ms, late)
+    SELECT a.namespace, a.key, 'running', (extract(epoch FROM a.now) * 1000000)::bigint, a.ask_owner, a.ask_session,
+           1, a.ask_fingerprint, a.now,
+           least(a.now + a.ask_ttl_ms * interval '1 millisecond', a.now + a.ask_hard_ttl_ms * interval '1 millisecond'),
+           a.now + a.ask_hard_ttl_ms * interval '1 millisecond', a.ask_ttl_ms, a.ask_retain_ms, false
+    FROM (SELECT s.namespace, s.key, s.ask_owner, s.ask_session, s.ask_ttl_ms, s.ask_hard_ttl_ms, s.ask_retain_ms,
+                 s.ask_fingerprint, {clock} AS now
+          FROM seen s
+          WHERE s.token IS NULL) a
+    ON CONFLICT DO NOTHING
+    RETURNING namespace, key, token, attempts, claimed_at, expires_at, hard_expires_at
+)
+SELECT false AS granted, s.namespace, s.key, s.now, s.state, s.token, s.owner, s.session, s.attempts, s.fingerprint,
+       s.claimed_at, s.expires_at, s.hard_expires_at, s.ttl_ms, s.retain_ms, s.uncertain_at, s.finished_at,
+       s.retain_until, s.late, s.body, s.content_type, s.body_size, s.reason
+FROM seen s
+WHERE s.token IS NOT NULL
+UNION ALL
+SELECT true, m.namespace, m.key, m.claimed_at, NULL, m.token, NULL, NULL, m.attempts, NULL, m.claimed_at, m.expires_at,
+       m.hard_expires_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM made m
+
+-- step: claim
 WITH setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', '40ms', true)
 ), ask AS MATERIALIZED (
