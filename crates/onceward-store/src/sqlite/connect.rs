@@ -18,7 +18,7 @@ const STATEMENTS: usize = 64;
 /// The pages a connection keeps in memory, in KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 /// The log is folded into the file when it has this many pages.
-const CHECKPOINT_PAGES: i64 = 4_000;
+const CHECKPOINT_PAGES: i64 = 1_000;
 /// A log that grew larger is cut to this when it starts anew.
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
 

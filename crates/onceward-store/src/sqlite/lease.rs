@@ -251,7 +251,8 @@ pub(crate) fn lookup(connection: &Connection, key: &KeyRef, now: &Now) -> Result
 pub(crate) fn list(connection: &Connection, ask: &ListLeases, now: &Now) -> Result<Snapshot<Record>> {
     let prefix = ask.prefix.as_deref().unwrap_or_default();
     let mut found = Snapshot { now: now.wall, rows: Vec::new() };
-    let after = ask.after.as_ref().map(|(namespace, key, slot)| (namespace.as_str(), key.as_str(), slot + 1));
+    let after = ask.after.as_ref();
+    let after = after.map(|(namespace, key, slot)| (namespace.as_str(), key.as_str(), i64::from(*slot) + 1));
     let statement = if ask.namespace.is_some() { SQL.lease_list } else { SQL.lease_list_all };
     let only = ask.namespace.as_ref().map_or("", Namespace::as_str);
     let start = (only, if ask.namespace.is_some() { prefix } else { "" }, 0);

@@ -40,7 +40,9 @@ impl Identity {
 pub(crate) struct Place {
     path: PathBuf,
     file: Identity,
-    /// The write-ahead log: SQLite removes it only after the last connection was closed.
+    /// Where the write-ahead log is: beside the file itself, not beside a link to it.
+    log_path: PathBuf,
+    /// The log. SQLite removes it only after the last connection was closed.
     log: Option<Identity>,
     opened: Instant,
     /// When the file is to be looked at next, in milliseconds after `opened`.
@@ -80,10 +82,12 @@ impl Place {
     pub(crate) fn opened(path: PathBuf, before: u64) -> Result<Self> {
         let file = Identity::of(&path).filter(|file| Identity::number(Some(*file)) == before);
         let Some(file) = file else { return Err(replaced(&path)) };
-        let log = Identity::of(&beside(&path, "-wal"));
+        let log_path = log_of(&fs::canonicalize(&path).map_err(|error| unavailable(&path, &error))?);
+        let log = Identity::of(&log_path);
         Ok(Self {
             path,
             file,
+            log_path,
             log,
             opened: Instant::now(),
             next_look: AtomicU64::new(0),
@@ -113,7 +117,7 @@ impl Place {
 
     fn look(&self) {
         let file = Identity::of(&self.path);
-        let log = Identity::of(&beside(&self.path, "-wal"));
+        let log = Identity::of(&self.log_path);
         if file != Some(self.file) || self.log.is_some_and(|known| log != Some(known)) {
             self.replaced.store(true, Ordering::Relaxed);
             // Without its log the file is another one as well: commits are gone.
@@ -130,7 +134,7 @@ impl Place {
 
     /// The size of the write-ahead log, in bytes.
     pub(crate) fn log_bytes(&self) -> u64 {
-        fs::metadata(beside(&self.path, "-wal")).map_or(0, |it| it.len())
+        fs::metadata(&self.log_path).map_or(0, |it| it.len())
     }
 
     /// What there is to say about where the file lies and who may reach it.
@@ -144,9 +148,9 @@ impl Place {
     }
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn log_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(ending);
+    name.push("-wal");
     name.into()
 }
 
