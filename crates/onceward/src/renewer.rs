@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::{Result, Timestamp, backoff, lease, limits};
+use onceward_core::{Code, Error, Result, Timestamp, backoff, lease, limits};
 use onceward_store::{ClaimRef, LeaveLease, ReleaseLease, Renew, SettleOnce, Store};
 use tokio::sync::{Notify, oneshot};
 
@@ -70,6 +70,15 @@ struct Watched {
     due: i64,
     in_flight: bool,
     asked: Vec<oneshot::Sender<Result<Renew>>>,
+}
+
+/// A claim that is to be renewed now.
+#[derive(Clone)]
+struct Due {
+    id: u64,
+    kind: Kind,
+    claim: ClaimRef,
+    ttl: Duration,
 }
 
 impl Watched {
@@ -181,6 +190,14 @@ impl State {
         self.agenda.insert((watched.due, id));
     }
 
+    /// Nobody renews any more: whoever still holds a claim is told at once, not when it has run out.
+    fn abandon(&mut self) {
+        self.agenda.clear();
+        for (_, watched) in self.watched.drain() {
+            watched.hold.lose(Lost::NotRenewed);
+        }
+    }
+
     /// Says of every claim whose trust has ended that it is lost.
     fn expire(&mut self, now: Timestamp) {
         let due: Vec<u64> = self.agenda.range(..=(now.as_micros(), u64::MAX)).map(|(_, id)| *id).collect();
@@ -198,7 +215,7 @@ impl State {
 
     /// The claims to renew now: all that are due, and with them those that will be soon, so that claims of one ttl
     /// end up in one statement.
-    fn take_due(&mut self, now: Timestamp) -> Vec<(u64, Kind, ClaimRef)> {
+    fn take_due(&mut self, now: Timestamp) -> Vec<Due> {
         let due: Vec<u64> = self.agenda.range(..=(now.as_micros(), u64::MAX)).map(|(_, id)| *id).collect();
         if due.is_empty() {
             return Vec::new();
@@ -214,11 +231,16 @@ impl State {
             let wanted = !watched.in_flight && (soon(watched) || !watched.asked.is_empty());
             if wanted && batch.len() < limits::RENEW_ROWS_MAX {
                 watched.in_flight = true;
-                batch.push((*id, watched.kind, watched.claim.clone()));
+                batch.push(Due {
+                    id: *id,
+                    kind: watched.kind,
+                    claim: watched.claim.clone(),
+                    ttl: watched.ttl,
+                });
             }
         }
-        for (id, _, _) in &batch {
-            self.reschedule(*id);
+        for due in &batch {
+            self.reschedule(due.id);
         }
         batch
     }
@@ -277,13 +299,21 @@ impl Shared {
 }
 
 /// Marks the thread as ended, however it ends, so that the next claim starts a new one.
-struct Running(Arc<Shared>);
+struct Running {
+    shared: Arc<Shared>,
+    /// Whether it has worked: a thread that can't work is not started again by itself.
+    worked: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.running = false;
+        let mut state = self.shared.lock();
+        state.abandon();
         let finishing = state.finishing.take();
+        state.running = false;
+        if self.worked && !state.farewells.is_empty() {
+            self.shared.start(&mut state);
+        }
         drop(state);
         for tell in finishing.into_iter().flatten() {
             // Whoever asked may have left.
@@ -293,9 +323,12 @@ impl Drop for Running {
 }
 
 fn run(shared: &Arc<Shared>) {
-    let _running = Running(Arc::clone(shared));
+    let mut running = Running { shared: Arc::clone(shared), worked: false };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(turn_by_turn(shared)),
+        Ok(runtime) => {
+            running.worked = true;
+            runtime.block_on(turn_by_turn(shared));
+        }
         Err(error) => tracing::error!(%error, "the renewing thread has no runtime"),
     }
 }
@@ -305,7 +338,7 @@ async fn turn_by_turn(shared: &Arc<Shared>) {
     loop {
         let clock = shared.store.clock();
         let now = clock.boottime();
-        let (batch, farewells, sleep, finishing) = {
+        let (batch, farewells, sleep) = {
             let mut state = shared.lock();
             state.expire(now);
             let batch = state.take_due(now);
@@ -313,19 +346,21 @@ async fn turn_by_turn(shared: &Arc<Shared>) {
             let next = state.agenda.first().map_or(i64::MAX, |(due, _)| *due);
             state.sleeping_until = next;
             let sleep = Timestamp::from_micros(next).since(now).min(Duration::from_secs(3600));
-            (batch, farewells, sleep, state.finishing.is_some())
+            if state.finishing.is_some() && tasks.is_empty() && farewells.is_empty() {
+                state.abandon();
+                return;
+            }
+            (batch, farewells, sleep)
         };
         for kind in [Kind::Lease, Kind::Once] {
-            let rows: Vec<_> = batch.iter().filter(|(_, of, _)| *of == kind).cloned().collect();
-            if !rows.is_empty() {
-                tasks.spawn(renew(Arc::clone(shared), kind, rows));
+            let rows: Vec<_> = batch.iter().filter(|due| due.kind == kind).cloned().collect();
+            if let Some(ttl) = rows.iter().map(|due| due.ttl).min() {
+                let patience = (ttl / 4).clamp(Duration::from_millis(25), Duration::from_secs(3));
+                tasks.spawn(renew(Arc::clone(shared), kind, rows, patience));
             }
         }
         for farewell in farewells {
             tasks.spawn(say(Arc::clone(&shared.store), farewell));
-        }
-        if finishing && tasks.is_empty() {
-            return;
         }
         tokio::select! {
             () = shared.bell.notified() => {}
@@ -336,13 +371,19 @@ async fn turn_by_turn(shared: &Arc<Shared>) {
 }
 
 /// Sends one statement for many claims, and writes down what became of each.
-async fn renew(shared: Arc<Shared>, kind: Kind, rows: Vec<(u64, Kind, ClaimRef)>) {
+async fn renew(shared: Arc<Shared>, kind: Kind, rows: Vec<Due>, patience: Duration) {
     let sent = shared.store.clock().boottime();
-    let (ids, claims): (Vec<u64>, Vec<ClaimRef>) = rows.into_iter().map(|(id, _, claim)| (id, claim)).unzip();
-    let answers = match kind {
-        Kind::Lease => shared.store.lease_renew(&claims).await,
-        Kind::Once => shared.store.once_renew(&claims).await,
+    let (ids, claims): (Vec<u64>, Vec<ClaimRef>) = rows.into_iter().map(|due| (due.id, due.claim)).unzip();
+    let answers = async {
+        match kind {
+            Kind::Lease => shared.store.lease_renew(&claims).await,
+            Kind::Once => shared.store.once_renew(&claims).await,
+        }
     };
+    // A renewal without an answer must leave time for another one. Sending it twice does no harm.
+    let answers = tokio::time::timeout(patience, answers).await.unwrap_or_else(|_| {
+        Err(Error::new(Code::StoreUnavailable, "the store did not answer a renewal in time").uncertain())
+    });
     let now = shared.store.clock().boottime();
     let mut state = shared.lock();
     match answers {
@@ -362,8 +403,17 @@ async fn renew(shared: Arc<Shared>, kind: Kind, rows: Vec<(u64, Kind, ClaimRef)>
 
 /// Sends what somebody left behind, for at most a minute.
 async fn say(store: Arc<dyn Store>, farewell: Farewell) {
-    for attempt in 0..40 {
-        let sent = match &farewell {
+    if tokio::time::timeout(FAREWELL_MAX, insist(&*store, &farewell)).await.is_err() {
+        tracing::warn!("a farewell could not be sent within a minute; the claim runs out by itself");
+    }
+}
+
+/// How long something is sent for somebody who has left.
+const FAREWELL_MAX: Duration = Duration::from_secs(60);
+
+async fn insist(store: &dyn Store, farewell: &Farewell) {
+    for attempt in 0_u32.. {
+        let sent = match farewell {
             Farewell::Leave(ask) => store.lease_leave(ask).await,
             Farewell::Release(ask) => store.lease_release(core::slice::from_ref(ask)).await.map(drop),
             Farewell::Settle(ask) => store.once_settle(core::slice::from_ref(ask)).await.map(drop),
@@ -377,5 +427,4 @@ async fn say(store: Arc<dyn Store>, farewell: Farewell) {
             Err(error) => return tracing::warn!(%error, "a farewell was refused"),
         }
     }
-    tracing::warn!("a farewell could not be sent within a minute; the claim runs out by itself");
 }

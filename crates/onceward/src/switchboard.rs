@@ -31,7 +31,9 @@ struct Shared {
 #[derive(Default)]
 struct Lines {
     by_key: HashMap<Name, Weak<Line>>,
-    listening: bool,
+    /// Which listener is at work, if one is.
+    listening: Option<u64>,
+    listeners: u64,
 }
 
 impl Switchboard {
@@ -48,9 +50,11 @@ impl Switchboard {
             lines.by_key.insert(name, Arc::downgrade(&line));
             line
         });
-        if !lines.listening {
-            lines.listening = true;
-            tokio::spawn(listen(Arc::downgrade(&self.shared), Listening(Arc::clone(&self.shared))));
+        if lines.listening.is_none() {
+            lines.listeners += 1;
+            let number = lines.listeners;
+            lines.listening = Some(number);
+            tokio::spawn(listen(Arc::downgrade(&self.shared), Listening(Arc::clone(&self.shared), number)));
         }
         line
     }
@@ -88,33 +92,45 @@ impl Shared {
         let mut lines = self.lock();
         lines.by_key.retain(|_, line| line.strong_count() > 0);
         // Under the same lock: whoever comes after this starts a listener of its own.
-        lines.listening = !lines.by_key.is_empty();
-        lines.listening
+        if lines.by_key.is_empty() {
+            lines.listening = None;
+        }
+        !lines.by_key.is_empty()
     }
 }
 
 /// Says that nobody listens any more, also when the runtime goes away under the listener.
-struct Listening(Arc<Shared>);
+struct Listening(Arc<Shared>, u64);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.lock().listening = false;
+        let mut lines = self.0.lock();
+        // Another one may have taken over already.
+        if lines.listening == Some(self.1) {
+            lines.listening = None;
+        }
     }
 }
 
 /// Passes the store's hints on until nobody waits any more.
 async fn listen(shared: Weak<Shared>, listening: Listening) {
     let mut wakes = listening.0.store.subscribe();
-    let idle = core::time::Duration::from_secs(1);
+    let pause = core::time::Duration::from_secs(1);
+    let mut tidied = tokio::time::Instant::now();
     loop {
-        let wake = tokio::time::timeout(idle, wakes.recv()).await;
+        let wake = tokio::time::timeout(pause, wakes.recv()).await;
         let Some(shared) = shared.upgrade() else { return };
         match wake {
             Ok(Ok(Wake::Lease(namespace, key))) => shared.ring(&namespace, &key),
             Ok(Ok(Wake::Anything) | Err(RecvError::Lagged(_))) => shared.ring_all(),
             Ok(Err(RecvError::Closed)) => return,
-            Err(_) if shared.tidy() => {}
-            Err(_) => return,
+            Err(_) => {}
+        }
+        if tidied.elapsed() >= pause {
+            if !shared.tidy() {
+                return;
+            }
+            tidied = tokio::time::Instant::now();
         }
     }
 }

@@ -47,6 +47,8 @@ struct State<V: Verb> {
     /// Keys that are out now. Another row of the same key waits its turn.
     out: HashSet<u64>,
     quarantine: HashMap<u64, Instant>,
+    /// Rows whose callers have left, and which an earlier send may have granted.
+    orphans: Vec<V::Item>,
 }
 
 struct Entry<V: Verb> {
@@ -54,6 +56,8 @@ struct Entry<V: Verb> {
     key: u64,
     deadline: Instant,
     reply: oneshot::Sender<Result<Delivery<V>>>,
+    /// Whether an earlier send may have granted it although no answer came.
+    doubt: bool,
 }
 
 impl<V: Verb> Lane<V> {
@@ -65,6 +69,7 @@ impl<V: Verb> Lane<V> {
             solos: 0,
             out: HashSet::new(),
             quarantine: HashMap::new(),
+            orphans: Vec::new(),
         };
         let shared = Shared {
             batches_max: store.capabilities().batches_in_flight.clamp(1, 4),
@@ -80,7 +85,7 @@ impl<V: Verb> Lane<V> {
         let (reply, answer) = oneshot::channel();
         let key = self.shared.hasher.hash_one(V::name(&item));
         let deadline = Instant::now() + within;
-        self.shared.enqueue(Entry { item, key, deadline, reply })?;
+        self.shared.enqueue(Entry { item, key, deadline, reply, doubt: false })?;
         self.shared.pump();
         // A batch tells its callers of their deadline itself; the grace is for a store that does not answer at all.
         match timeout_at(deadline + Duration::from_millis(250), answer).await {
@@ -117,14 +122,17 @@ impl<V: Verb> Shared<V> {
     /// Starts as many senders as there is work and room for.
     fn pump(self: &Arc<Self>) {
         let mut state = self.lock();
-        if !state.waiting.is_empty() && state.batches < self.batches_max {
+        if state.batches < self.batches_max && state.is_ready() {
             state.batches += 1;
             tokio::spawn(Arc::clone(self).send_batches(Place { shared: Arc::clone(self), solo: false }));
         }
-        let wanted = state.solo.len().min(SOLO_IN_FLIGHT_MAX);
+        let wanted = if state.is_solo_ready() { state.solo.len().min(SOLO_IN_FLIGHT_MAX) } else { 0 };
         while state.solos < wanted {
             state.solos += 1;
             tokio::spawn(Arc::clone(self).send_solos(Place { shared: Arc::clone(self), solo: true }));
+        }
+        for item in core::mem::take(&mut state.orphans) {
+            tokio::spawn(Arc::clone(&self.store).resolve_doubt::<V>(item));
         }
     }
 
@@ -164,12 +172,12 @@ impl<V: Verb> Shared<V> {
             };
             let alone = batch.items.len() == 1;
             let locked = error.code() == Code::KeyLocked;
+            batch.note(&error);
             if locked && alone {
                 batch.quarantine();
             }
-            let again = error.is_retryable() && (!locked || (alone && V::INSISTS));
-            if !again {
-                return if alone { batch.refuse(&error) } else { batch.split() };
+            if !error.is_retryable() || (locked && !(alone && V::INSISTS)) {
+                return if alone { batch.refuse(&error) } else { batch.split(V::GRANTS) };
             }
             let seed = self.hasher.hash_one(attempt);
             sleep(backoff::delay(attempt, Duration::from_millis(5), Duration::from_millis(500), seed)).await;
@@ -177,6 +185,10 @@ impl<V: Verb> Shared<V> {
             batch.drop_overdue(&error);
             if batch.items.is_empty() {
                 return;
+            }
+            if locked {
+                // Others may be behind it that nobody holds: it goes to the end of the line.
+                return batch.split(false);
             }
         }
     }
@@ -188,7 +200,8 @@ impl<V: Verb> State<V> {
         let (mut bytes, mut stay) = (0, VecDeque::new());
         while let Some(entry) = self.waiting.pop_front() {
             if entry.reply.is_closed() {
-                continue; // its caller left before anything was sent
+                self.leave(entry);
+                continue;
             }
             let weight = V::weight(&entry.item);
             if !batch.is_empty() && bytes + weight > limits::BATCH_BYTES_MAX {
@@ -215,8 +228,28 @@ impl<V: Verb> State<V> {
         batch
     }
 
+    /// Whether a sender would find something to send. Behind a thousand rows of keys that are out it does not look.
+    fn is_ready(&self) -> bool {
+        self.waiting.iter().take(limits::BATCH_ROWS_MAX * 2).any(|entry| !self.out.contains(&entry.key))
+    }
+
+    /// As [`is_ready`](Self::is_ready), for the rows that go out one by one.
+    fn is_solo_ready(&self) -> bool {
+        self.solo.iter().take(limits::BATCH_ROWS_MAX * 2).any(|entry| !self.out.contains(&entry.key))
+    }
+
+    /// Somebody has left: what an earlier send may have granted has to be looked after.
+    fn leave(&mut self, entry: Entry<V>) {
+        if entry.doubt {
+            self.orphans.push(entry.item);
+        }
+    }
+
     fn take_solo(&mut self) -> Option<Entry<V>> {
-        self.solo.retain(|entry| !entry.reply.is_closed());
+        for _ in 0..self.solo.len() {
+            let Some(entry) = self.solo.pop_front() else { break };
+            if entry.reply.is_closed() { self.leave(entry) } else { self.solo.push_back(entry) }
+        }
         let at = self.solo.iter().position(|entry| !self.out.contains(&entry.key))?;
         let entry = self.solo.remove(at)?;
         self.out.insert(entry.key);
@@ -238,12 +271,9 @@ impl<V: Verb> Drop for Place<V> {
         } else {
             state.batches -= 1;
         }
-        let more = if self.solo { !state.solo.is_empty() } else { !state.waiting.is_empty() };
         drop(state);
         // Somebody may have come between the last look into the queue and now.
-        if more && Handle::try_current().is_ok() {
-            self.shared.pump();
-        }
+        self.shared.pump_if_possible();
     }
 }
 
@@ -258,22 +288,39 @@ struct Caller<V: Verb> {
     key: u64,
     deadline: Instant,
     reply: oneshot::Sender<Result<Delivery<V>>>,
+    doubt: bool,
 }
 
 impl<V: Verb> Batch<V> {
     fn new(shared: &Arc<Shared<V>>, entries: Vec<Entry<V>>) -> Self {
-        let split = |Entry { item, key, deadline, reply }| (item, Caller { key, deadline, reply });
+        let split =
+            |Entry { item, key, deadline, reply, doubt }| (item, Caller { key, deadline, reply, doubt });
         let (items, callers) = entries.into_iter().map(split).unzip();
         Self { shared: Arc::clone(shared), items, callers }
     }
 
     fn free_keys(&mut self) -> Vec<Caller<V>> {
         let callers = core::mem::take(&mut self.callers);
+        if callers.is_empty() {
+            return callers;
+        }
         let mut state = self.shared.lock();
         for caller in &callers {
             state.out.remove(&caller.key);
         }
+        drop(state);
+        // Others may have waited for these keys.
+        self.shared.pump_if_possible();
         callers
+    }
+
+    /// Remembers what an error leaves open. A row that is told to be locked was not granted before either: the same
+    /// session would have found its grant.
+    fn note(&mut self, error: &Error) {
+        let locked = error.code() == Code::KeyLocked && self.items.len() == 1;
+        for caller in &mut self.callers {
+            caller.doubt = V::GRANTS && !locked && (caller.doubt || error.is_uncertain());
+        }
     }
 
     fn deliver(mut self, answers: Vec<V::Answer>) {
@@ -291,13 +338,14 @@ impl<V: Verb> Batch<V> {
         }
     }
 
-    /// Sends the rows out one by one.
-    fn split(mut self) {
+    /// Sends the rows out one by one. `granted`: others of the batch may have been granted before the store gave up on
+    /// one of them.
+    fn split(mut self, granted: bool) {
         let callers = self.free_keys();
         let items = core::mem::take(&mut self.items);
         let mut state = self.shared.lock();
-        for (Caller { key, deadline, reply }, item) in callers.into_iter().zip(items) {
-            state.solo.push_back(Entry { item, key, deadline, reply });
+        for (Caller { key, deadline, reply, doubt }, item) in callers.into_iter().zip(items) {
+            state.solo.push_back(Entry { item, key, deadline, reply, doubt: doubt || granted });
         }
         drop(state);
         self.shared.pump();
@@ -325,6 +373,7 @@ impl<V: Verb> Batch<V> {
                 self.shared.tell(caller, item, error);
             }
         }
+        self.shared.pump_if_possible();
     }
 }
 
@@ -337,16 +386,26 @@ impl<V: Verb> Drop for Batch<V> {
 impl<V: Verb> Shared<V> {
     /// Tells one caller of an error; looks after what its row may have left behind.
     fn tell(self: &Arc<Self>, caller: Caller<V>, item: V::Item, error: &Error) {
+        let error = if caller.doubt { error.clone().uncertain() } else { error.clone() };
+        let doubt = V::GRANTS && error.is_uncertain();
         // Nobody listening is fine: the row is looked after all the same.
-        let _ = caller.reply.send(Err(error.clone()));
-        if V::GRANTS && error.is_uncertain() {
+        let _ = caller.reply.send(Err(error));
+        if doubt {
             tokio::spawn(Arc::clone(&self.store).resolve_doubt::<V>(item));
+        }
+    }
+
+    /// As [`pump`](Self::pump), where something is dropped: perhaps with the runtime.
+    fn pump_if_possible(self: &Arc<Self>) {
+        if Handle::try_current().is_ok() {
+            self.pump();
         }
     }
 }
 
 trait ResolveDoubt {
     async fn resolve_doubt<V: Verb>(self, item: V::Item);
+    async fn undo<V: Verb>(self, answer: V::Answer);
 }
 
 impl ResolveDoubt for Arc<dyn Store> {
@@ -373,6 +432,23 @@ impl ResolveDoubt for Arc<dyn Store> {
             }
         }
     }
+
+    /// Gives back what was granted to nobody, trying for a while; after that it runs out by itself.
+    async fn undo<V: Verb>(self, answer: V::Answer) {
+        let give_up = Instant::now() + DOUBT_MAX;
+        for attempt in 0_u32.. {
+            match V::undo(&*self, &answer).await {
+                Err(error) if error.is_retryable() && Instant::now() < give_up => {
+                    let (first, cap) = (Duration::from_millis(20), Duration::from_secs(2));
+                    sleep(backoff::delay(attempt, first, cap, u64::from(attempt))).await;
+                }
+                Err(error) => {
+                    return tracing::debug!(%error, "an abandoned grant could not be given back and will run out");
+                }
+                Ok(()) => return,
+            }
+        }
+    }
 }
 
 /// An answer on its way. Whoever takes it keeps it; if nobody does, what it granted is undone.
@@ -394,12 +470,7 @@ impl<V: Verb> Drop for Delivery<V> {
         let Some(answer) = self.answer.take().filter(V::undoable) else { return };
         // Without a runtime the grant runs out by itself.
         if let Ok(runtime) = Handle::try_current() {
-            let store = Arc::clone(&self.store);
-            runtime.spawn(async move {
-                if let Err(error) = V::undo(&*store, answer).await {
-                    tracing::debug!(%error, "an abandoned grant could not be given back and will run out");
-                }
-            });
+            runtime.spawn(Arc::clone(&self.store).undo::<V>(answer));
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) trait Verb: Send + Sync + 'static {
     }
     fn run<'a>(store: &'a dyn Store, items: &'a [Self::Item]) -> BoxFuture<'a, Result<Vec<Self::Answer>>>;
     /// Undoes an answer whose caller is gone. Called only where [`undoable`](Self::undoable).
-    fn undo<'a>(_store: &'a dyn Store, _answer: Self::Answer) -> BoxFuture<'a, Result<()>> {
+    fn undo<'a>(_store: &'a dyn Store, _answer: &'a Self::Answer) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
     /// Whether the answer granted something.
@@ -34,6 +34,13 @@ pub(super) trait Verb: Send + Sync + 'static {
 }
 
 const ABANDONED: &str = "the caller was gone before it learned of the grant; nothing was run";
+
+/// How a claim ends that began nothing. Where the key had been run before, that run may be the one nobody knows about:
+/// its doubt must not be lost with ours (O5).
+fn not_begun(row: &once::Record, reason: &str) -> Ending {
+    let reason = reason.to_owned();
+    if row.attempts > 1 { Ending::Unknown { reason } } else { Ending::NotStarted { reason } }
+}
 
 pub(super) enum AcquireLease {}
 
@@ -59,11 +66,12 @@ impl Verb for AcquireLease {
         matches!(answer, Acquired::Granted(_))
     }
 
-    fn undo<'a>(store: &'a dyn Store, answer: Acquired) -> BoxFuture<'a, Result<()>> {
+    fn undo<'a>(store: &'a dyn Store, answer: &'a Acquired) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             if let Acquired::Granted(row) = answer {
                 let reason = Some(ABANDONED.to_owned());
-                let ask = ReleaseLease { namespace: row.namespace, key: row.key, token: row.token, reason };
+                let (namespace, key) = (row.namespace.clone(), row.key.clone());
+                let ask = ReleaseLease { namespace, key, token: row.token, reason };
                 store.lease_release(&[ask]).await?;
             }
             Ok(())
@@ -107,11 +115,12 @@ impl Verb for ClaimOnce {
         matches!(answer, Claimed::Granted(_))
     }
 
-    fn undo<'a>(store: &'a dyn Store, answer: Claimed) -> BoxFuture<'a, Result<()>> {
+    fn undo<'a>(store: &'a dyn Store, answer: &'a Claimed) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             if let Claimed::Granted(row) = answer {
-                let ending = Ending::NotStarted { reason: ABANDONED.to_owned() };
-                let ask = SettleOnce { namespace: row.namespace, key: row.key, token: row.token, ending };
+                let ending = not_begun(row, ABANDONED);
+                let (namespace, key) = (row.namespace.clone(), row.key.clone());
+                let ask = SettleOnce { namespace, key, token: row.token, ending };
                 store.once_settle(&[ask]).await?;
             }
             Ok(())

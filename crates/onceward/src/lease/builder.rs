@@ -92,7 +92,8 @@ impl LeaseBuilder {
         self
     }
 
-    /// Keeps the order of those who wait, over all processes: nobody overtakes. Without it waiting is quicker, and
+    /// Keeps the order of those who wait: within a process the order of their calls, between processes the order in
+    /// which each took its place in line. Without it waiting is quicker, and
     /// whoever asks first after a release gets the lease.
     pub fn fair(mut self, fair: bool) -> Self {
         self.fair = fair;

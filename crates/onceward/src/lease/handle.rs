@@ -27,6 +27,7 @@ pub struct Lease {
     granted_at: Timestamp,
     ttl: Duration,
     auto_release: bool,
+    lock_delay: Duration,
     hold: Arc<Hold>,
     watch: Option<Watch>,
 }
@@ -56,6 +57,7 @@ impl Lease {
             granted_at: row.granted_at,
             ttl: row.ttl,
             auto_release: builder.auto_release,
+            lock_delay: row.lock_delay,
             hold,
             watch: Some(watch),
             client,
@@ -155,10 +157,12 @@ impl Lease {
     /// As for an unreachable store; the lease then runs out by itself.
     pub async fn release(mut self) -> Result<bool> {
         self.watch = None;
-        self.auto_release = false;
         self.hold.lose(Lost::Released);
-        let ask = self.release_ask();
-        self.client.inner.lanes.release(ask).await
+        // Should this future be dropped, or the store not answer, then dropping the lease goes on trying.
+        self.auto_release = true;
+        let released = self.client.inner.lanes.release(self.release_ask()).await;
+        self.auto_release = released.is_err();
+        released
     }
 
     fn release_ask(&self) -> ReleaseLease {
@@ -199,7 +203,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.watch = None;
-        if self.auto_release {
+        let lost = matches!(self.hold.lost_because(), Some(Lost::NotRenewed | Lost::HardLimit));
+        // A lease that was lost stays closed for its lock delay: giving it back late would open it early.
+        if self.auto_release && !(lost && self.lock_delay > Duration::ZERO) {
             self.hold.lose(Lost::Released);
             self.client.inner.renewer.send(Farewell::Release(self.release_ask()));
         }

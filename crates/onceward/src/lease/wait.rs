@@ -47,7 +47,11 @@ pub(super) async fn until(builder: &LeaseBuilder, ask: Ask, at_most: Duration) -
         let bell = line.bell.notified();
         tokio::pin!(bell);
         bell.as_mut().enable();
-        place.keep().await?;
+        match place.keep().await {
+            // Without a place it is slower, and the attempt tells whether the store is away.
+            Err(error) if error.is_retryable() && !builder.fair => {}
+            kept => kept?,
+        }
         match attempt(builder, ask.clone()).await? {
             Acquisition::Granted(lease) => {
                 place.leave().await;
@@ -69,7 +73,9 @@ pub(super) async fn until(builder: &LeaseBuilder, ask: Ask, at_most: Duration) -
 fn nap(builder: &LeaseBuilder, holder: Option<&Holder>) -> Duration {
     let poll = builder.client.store().capabilities().poll_interval;
     // Without a holder the key is free, and promised to somebody who should take it in a moment.
-    let rest = holder.map_or(Duration::from_millis(10), |holder| holder.free_in);
+    // A holder whose time is up, and who is still in the way, is guarding a transaction: that takes as long as it takes.
+    let pause = Duration::from_millis(10);
+    let rest = holder.map_or(pause, |holder| if holder.free_in.is_zero() { pause } else { holder.free_in });
     poll.min(rest + Duration::from_millis(1))
 }
 
