@@ -69,6 +69,17 @@ async fn a_schema_goes_up_and_down_and_up_again() {
     fresh.store().await;
 }
 
+/// A migration is a transaction, so it may go through a transaction pooler as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_migrated_through_a_pooler() {
+    let fresh = Fresh { pooled: true, ..Fresh::unmigrated(&shared().postgres).await };
+    let migrator = PostgresMigrator::open(&fresh.at(), fresh.options.clone()).await.unwrap();
+    assert_eq!(migrator.up(None).await.unwrap(), [1, 2]);
+    assert_eq!(migrator.down(1).await.unwrap(), [2]);
+    assert_eq!(migrator.up(None).await.unwrap(), [2]);
+    fresh.store().await;
+}
+
 /// N42: two servers start at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn n42_many_runners_at_once_apply_each_migration_once() {

@@ -178,8 +178,10 @@ impl Dial {
     /// Notes which cluster and which timeline answers (N26, N28).
     pub(super) async fn ask_lineage(&self, live: &Live) -> Result<()> {
         let ask = async {
-            let _turn = live.turn().await;
-            live.client().query_typed(&statements::lineage(), &[]).await
+            let turn = live.turn().await;
+            let answer = live.client().query_typed(&statements::lineage(), &[]).await;
+            turn.over();
+            answer
         };
         let answer = timeout(CONNECT_TIMEOUT, ask).await;
         let row = match answer {

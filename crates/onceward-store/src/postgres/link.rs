@@ -77,7 +77,7 @@ impl Link {
         loop {
             match self.send(call, until).await {
                 Ok(rows) => return Ok(rows),
-                Err(Failed::Before(_)) if Instant::now() < until => {}
+                Err(Failed::Before(_)) if Instant::now() < until => sleep(FIRST_DELAY).await,
                 Err(failed) => return Err(failed.of_write().at(call.verb)),
             }
         }

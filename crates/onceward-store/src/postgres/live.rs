@@ -61,8 +61,9 @@ impl Live {
     ///
     /// The driver sends what comes while an answer is under way behind it. A pooler that switches servers between two
     /// transactions need not survive that: pgbouncer 1.18 garbles the stream.
-    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if self.pooled { Some(self.turn.lock().await) } else { None }
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let guard = if self.pooled { Some(self.turn.lock().await) } else { None };
+        Turn { live: self, over: guard.is_none(), _guard: guard }
     }
 
     /// Lets go of it at once, whatever is under way.
@@ -96,15 +97,17 @@ impl Live {
         };
         let doubts = self.doubts.load(Ordering::SeqCst);
         let answer = timeout_at(until, async {
-            let _turn = self.turn().await;
-            match &prepared {
+            let turn = self.turn().await;
+            let answer = match &prepared {
                 Some(prepared) => self.client.query(prepared, params).await,
                 None => {
                     let types = statement.types.iter().cloned();
                     let typed: Vec<(Param<'_>, Type)> = params.iter().copied().zip(types).collect();
                     self.client.query_typed(&statement.text, &typed).await
                 }
-            }
+            };
+            turn.over();
+            answer
         });
         match answer.await {
             Ok(Ok(rows)) if self.doubts.load(Ordering::SeqCst) == doubts => Ok(rows),
@@ -134,6 +137,29 @@ impl Live {
                 failed => Err(failed),
             },
             Err(_) => Err(Failed::Before(no_answer())),
+        }
+    }
+}
+
+/// The right to send a statement behind a pooler.
+pub(super) struct Turn<'a> {
+    live: &'a Live,
+    over: bool,
+    _guard: Option<tokio::sync::MutexGuard<'a, ()>>,
+}
+
+impl Turn<'_> {
+    /// The statement was answered.
+    pub(super) fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // The caller has gone, its statement is still under way: nobody may send another one behind it.
+        if !self.over {
+            self.live.end();
         }
     }
 }

@@ -216,7 +216,8 @@ impl Migrator for PostgresMigrator {
         while let Some(version) = self.transaction(next).await.map_err(|error| error.at(VERB))? {
             done.push(version);
         }
-        if done.len() == POSTGRES.len() || done.last().is_some_and(|last| *last as usize == POSTGRES.len()) {
+        // The tables of the last migration are there if it is.
+        if done.last().is_some_and(|last| POSTGRES.last().is_some_and(|newest| newest.version == *last)) {
             self.analyze().await.map_err(|error| error.at(VERB))?;
         }
         Ok(done)

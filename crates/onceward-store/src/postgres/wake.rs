@@ -24,6 +24,8 @@ use crate::store::Wake;
 
 /// The longest payload: PostgreSQL takes 8000 bytes, but its queue is shared by everybody.
 const PAYLOAD_BYTES_MAX: usize = 1000;
+/// The most names in one payload.
+const NAMES_MAX: usize = 100;
 /// Between a namespace and its key, and between names. Names hold no control characters.
 const UNIT: char = '\u{1f}';
 const RECORD: char = '\u{1e}';
@@ -46,7 +48,29 @@ pub(super) struct Wakes {
 #[derive(Default)]
 struct Outbox {
     names: BTreeSet<(Namespace, Key)>,
+    /// There were more names than anybody would read one by one.
+    more: bool,
     sending: bool,
+}
+
+impl Outbox {
+    fn add(&mut self, namespace: &Namespace, key: &Key) {
+        if self.names.len() < NAMES_MAX {
+            self.names.insert((namespace.clone(), key.clone()));
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// The payload of all that has gathered; `None` if that is nothing.
+    fn take(&mut self) -> Option<(String, usize)> {
+        let (names, more) = (core::mem::take(&mut self.names), core::mem::take(&mut self.more));
+        if names.is_empty() {
+            self.sending = false;
+            return None;
+        }
+        Some((if more { String::new() } else { payload(&names) }, names.len()))
+    }
 }
 
 impl Wakes {
@@ -91,7 +115,7 @@ impl Wakes {
     pub(super) fn tell(self: &Arc<Self>, namespace: &Namespace, key: &Key) {
         self.tell_here(namespace, key);
         let mut outbox = self.outbox();
-        outbox.names.insert((namespace.clone(), key.clone()));
+        outbox.add(namespace, key);
         if !outbox.sending && Handle::try_current().is_ok() {
             outbox.sending = true;
             tokio::spawn(Sending(self.clone()).send());
@@ -127,22 +151,13 @@ struct Sending(Arc<Wakes>);
 impl Sending {
     async fn send(self) {
         loop {
-            let names = core::mem::take(&mut self.0.outbox().names);
-            if names.is_empty() {
-                let mut outbox = self.0.outbox();
-                // Somebody may have added a name between the two locks.
-                if outbox.names.is_empty() {
-                    outbox.sending = false;
-                    return;
-                }
-                continue;
-            }
-            let payload = payload(&names);
+            let gathered = self.0.outbox().take();
+            let Some((payload, rows)) = gathered else { return };
             let call = Call {
                 verb: "lease.notify",
                 statement: &self.0.sql.notify,
                 params: &[&self.0.channel, &payload],
-                rows: names.len(),
+                rows,
             };
             // A hint that is lost costs a poll.
             if let Err(error) = self.0.link.write(&call).await {
