@@ -94,8 +94,8 @@ statements! {
     lease_list = planned "lease/list" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
     claim_new = prepared "once/claim" "new" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         INT8_ARRAY, BYTEA_ARRAY);
-    claim = prepared "once/claim" "claim" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY, INT8_ARRAY,
-        BYTEA_ARRAY, BOOL_ARRAY, TEXT);
+    claim = prepared "once/claim" "claim" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        INT8_ARRAY, BYTEA_ARRAY, BOOL_ARRAY, TEXT);
     once_renew = prepared "once/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
     once_renew_seen = prepared "once/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
     settle = prepared "once/settle" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,

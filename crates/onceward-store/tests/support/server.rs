@@ -4,7 +4,7 @@
 //! whatever way, the server is stopped and its folder removed.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -20,16 +20,17 @@ max_connections = 100
 shared_buffers = 64MB
 ";
 
-/// Runs a program, stops it when standard input closes, and removes its folder if nobody else is left to do it.
+/// Runs a program, stops it when standard input closes, and removes its folder unless told to keep it: whoever can't
+/// say so has died.
 /// INT ends the sessions of a PostgreSQL, but a shell starts its background commands deaf to it; TERM they all hear.
 const WATCH: &str = r#"
 "$@" >>"$LOG" 2>&1 </dev/null &
 server=$!
-cat >/dev/null
+word=$(cat)
 kill -TERM "$server" 2>/dev/null
 kill -INT "$server" 2>/dev/null
 wait "$server"
-kill -0 "$OWNER" 2>/dev/null || rm -rf "$FOLDER"
+[ -n "$word" ] || rm -rf "$FOLDER"
 "#;
 
 /// A PostgreSQL.
@@ -147,10 +148,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        if let Some(mut watcher) = self.watcher.take() {
-            drop(watcher.stdin.take());
-            let _ = watcher.wait();
-        }
+        dismiss(self.watcher.take());
     }
 }
 
@@ -199,19 +197,25 @@ impl Bouncer {
 
 impl Drop for Bouncer {
     fn drop(&mut self) {
-        if let Some(mut watcher) = self.watcher.take() {
-            drop(watcher.stdin.take());
-            let _ = watcher.wait();
-        }
+        dismiss(self.watcher.take());
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Ends a server and its watcher; the folder stays.
+fn dismiss(watcher: Option<Child>) {
+    let Some(mut watcher) = watcher else { return };
+    if let Some(mut stdin) = watcher.stdin.take() {
+        let _ = stdin.write_all(b"keep");
+    }
+    let _ = watcher.wait();
 }
 
 /// Starts a command under a shell that ends it with us.
 fn watched(command: &Command, folder: &Path) -> Child {
     let mut shell = Command::new("sh");
     shell.args(["-c", WATCH, "watch"]).arg(command.get_program()).args(command.get_args());
-    shell.env("LOG", folder.join("log")).env("FOLDER", folder).env("OWNER", std::process::id().to_string());
+    shell.env("LOG", folder.join("log")).env("FOLDER", folder);
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     shell.spawn().unwrap()
 }
