@@ -125,7 +125,7 @@ pub struct Planned {
     pub text: String,
     /// The types of its parameters, as SQL spells them.
     pub types: Vec<String>,
-    /// Whether it is prepared and planned once, on a connection with [`keyed_options`].
+    /// Whether it is prepared and planned once, on a connection with `keyed_options`.
     pub prepared: bool,
 }
 
