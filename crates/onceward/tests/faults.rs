@@ -51,7 +51,7 @@ async fn l9_a_holder_without_its_store_is_told_before_the_expiry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn l5_a_hanging_renewal_is_not_trusted() {
     let (ow, store) = client(Duration::from_secs(2));
-    store.next(Verb::LeaseRenew, Fault::Slow(Duration::from_secs(5)));
+    store.times(1000, Verb::LeaseRenew, Fault::Slow(Duration::from_secs(5)));
     let began = Instant::now();
     let lease = ow.lease("k").ttl(TTL).acquire().await.unwrap().unwrap();
     lease.lost().await;

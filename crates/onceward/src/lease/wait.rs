@@ -73,7 +73,7 @@ pub(super) async fn until(builder: &LeaseBuilder, ask: Ask, at_most: Duration) -
 fn nap(builder: &LeaseBuilder, holder: Option<&Holder>) -> Duration {
     let poll = builder.client.store().capabilities().poll_interval;
     // Without a holder the key is free, and promised to somebody who should take it in a moment.
-    // A holder whose time is up, and who is still in the way, is guarding a transaction: that takes as long as it takes.
+    // A holder whose time is up, and who is still in the way, is guarding a transaction: it takes as long as it takes.
     let pause = Duration::from_millis(10);
     let rest = holder.map_or(pause, |holder| if holder.free_in.is_zero() { pause } else { holder.free_in });
     poll.min(rest + Duration::from_millis(1))

@@ -105,8 +105,8 @@ impl OnceBuilder {
         self
     }
 
-    /// Says that doing it twice is harmless: an uncertain key is then run again, under a new token. If that run does not
-    /// start either, the key stays uncertain: nobody has found out about the first.
+    /// Says that doing it twice is harmless: an uncertain key is then run again, under a new token. If that run does
+    /// not start either, the key stays uncertain: nobody has found out about the first.
     pub fn restartable(mut self, harmless: bool) -> Self {
         self.restartable = harmless;
         self
