@@ -166,7 +166,7 @@ fn uuid() -> String {
 /// are as quick as without, and no renewal is late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn proof_a_held_row_delays_nobody_else() {
-    let (rounds, calls) = if long() { (9, 10_000) } else { (1, 10_000) };
+    let (rounds, calls) = if long() { (9, 10_000) } else { (3, 10_000) };
     let schema = pg::Schema::migrated().await;
     let ow = Onceward::options().cache_bytes(0).connect(schema.url()).await.unwrap();
     let mut leases = Vec::new();
