@@ -182,7 +182,9 @@ mod tests {
             "postgres:///shop?host=/run/postgresql",
             "postgres://app@db/shop?options=-c%20work_mem%3D1MB&connect_timeout=3",
         ] {
-            let StoreUrl::Postgres(at) = StoreUrl::parse(&with_schema(dsn)).unwrap() else { panic!("postgres") };
+            let StoreUrl::Postgres(at) = StoreUrl::parse(&with_schema(dsn)).unwrap() else {
+                panic!("postgres")
+            };
             assert_eq!((at.dsn.as_str(), at.schema.as_str()), (dsn, "ow"));
         }
     }
