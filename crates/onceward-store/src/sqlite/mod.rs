@@ -1,12 +1,12 @@
 //! The store in a SQLite file: one thread that writes, two that read, several processes at once.
 //!
-//! The way of a call: [`SqliteStore`] → a queue ([`queue`]) → the writing thread ([`writer`]), which does
-//! everything that waits in one transaction, or a reading one ([`reader`]) → the verbs ([`lease`], [`once`],
-//! [`upkeep`]) → the statements in `sql/sqlite/`. Claims first ask a reader: what is refused or replayed
+//! The way of a call: [`SqliteStore`] → a queue (`queue`) → the writing thread (`writer`), which does
+//! everything that waits in one transaction, or a reading one (`reader`) → the verbs (`lease`, `once`,
+//! `upkeep`) → the statements in `sql/sqlite/`. Claims first ask a reader: what is refused or replayed
 //! costs no write lock.
 //!
 //! Promised for processes on one host. A claim's time is measured on the boot clock, which they all share
-//! ([`clocks`], [`trust`]); the file must be local and stay the same ([`place`]).
+//! (`clocks`, `trust`); the file must be local and stay the same (`place`).
 
 mod clocks;
 mod connect;
