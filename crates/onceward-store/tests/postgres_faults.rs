@@ -255,7 +255,12 @@ async fn n29_a_server_that_becomes_read_only_is_told_and_left() {
             .await
             .unwrap();
         client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        sleep(Duration::from_millis(200)).await;
+        let shown = async || -> String {
+            fresh.client().await.query_one("SHOW default_transaction_read_only", &[]).await.unwrap().get(0)
+        };
+        while shown().await != to {
+            sleep(Duration::from_millis(20)).await;
+        }
     };
     set("on").await;
     for name in ["b", "c"] {
@@ -264,7 +269,14 @@ async fn n29_a_server_that_becomes_read_only_is_told_and_left() {
         assert!(!error.is_uncertain());
     }
     set("off").await;
-    assert!(matches!(acquire(&store, &ask("b", MINUTE)).await.unwrap(), Acquired::Granted(_)));
+    // A link that was refused pauses before it knocks again, for longer than one call tries.
+    for _ in 0..20 {
+        match acquire(&store, &ask("b", MINUTE)).await {
+            Ok(acquired) => return assert!(matches!(acquired, Acquired::Granted(_)), "{acquired:?}"),
+            Err(error) => assert_eq!(error.code(), Code::StoreReadOnly, "{error:?}"),
+        }
+    }
+    panic!("the server takes writes again, and the store does not notice");
 }
 
 /// N27: a commit that waits for a standby is cancelled. PostgreSQL answers as if all were well, with a warning; it has
