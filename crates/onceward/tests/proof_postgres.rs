@@ -200,7 +200,7 @@ async fn proof_a_held_row_delays_nobody_else() {
     let (alone, beside) = (alone[rounds / 2], beside[rounds / 2]);
     println!("p99 of the others: {alone:?} alone, {beside:?} beside held rows");
     // At full length this is the promise, with slack for the noise of the machine. The short version runs for a second
-    // beside other work, where a ratio of latencies proves nothing: it asserts that nobody waits out the held rows' lock.
+    // beside other work, where a ratio of latencies proves nothing: it asserts that nobody waits out their lock.
     let slack = Duration::from_millis(if long() { 2 } else { 60 });
     assert!(beside <= alone * 2 + slack, "{alone:?} alone, {beside:?} beside held rows");
 }
