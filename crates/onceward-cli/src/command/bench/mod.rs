@@ -14,9 +14,10 @@ use onceward::store::migrate;
 use onceward::store::reference::Reference;
 use onceward::store::url::StoreUrl;
 use onceward::store::{OpenOptions, StoreKind};
-use onceward::{Onceward, Result};
+use onceward::{Code, Error, Onceward, Result};
 
 use self::measure::{Report, measure};
+use self::workloads::Workload;
 use crate::args::{Globals, duration};
 use crate::{output, store};
 
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// How many rounds of reference and workloads; medians are reported
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     pub(crate) rounds: u8,
+    /// Measure only this workload, by its name in the report; may be given several times
+    #[arg(long, value_name = "WORKLOAD")]
+    pub(crate) only: Vec<String>,
 }
 
 /// What can be measured.
@@ -49,11 +53,12 @@ pub(crate) enum Target {
 /// Runs the measurement, on a schema (or a file) of its own beside the store that was named: nothing of yours is
 /// touched, and it is removed in the end.
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
+    let workloads = chosen(args)?;
     let url = beside(&store::url(globals)?)?;
     let migrator =
         migrate::migrator(&url, OpenOptions { unmigrated: true, ..OpenOptions::default() }).await?;
     migrator.up(None).await?;
-    let measured = measured(args, globals, &url).await;
+    let measured = measured(args, globals, &workloads, &url).await;
     if migrator.kind() == StoreKind::Postgres {
         migrator.down(0).await?;
     }
@@ -68,16 +73,27 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measured(args: &Args, globals: &Globals, url: &str) -> Result<Report> {
+/// The workloads that were asked for.
+fn chosen(args: &Args) -> Result<Vec<Workload>> {
+    let all = match args.target {
+        Target::Once => workloads::ONCE,
+        Target::Lease => workloads::LEASE,
+    };
+    if let Some(unknown) = args.only.iter().find(|name| all.iter().all(|workload| workload.name() != **name)) {
+        let names: Vec<String> = all.iter().map(|workload| workload.name()).collect();
+        let why = format!("there is no workload \"{unknown}\" here; there are {}", names.join(", "));
+        return Err(Error::new(Code::UsageInvalid, why));
+    }
+    let wanted = |workload: &Workload| args.only.is_empty() || args.only.contains(&workload.name());
+    Ok(all.iter().copied().filter(wanted).collect())
+}
+
+async fn measured(args: &Args, globals: &Globals, workloads: &[Workload], url: &str) -> Result<Report> {
     let options = Onceward::options().deadline(globals.deadline).application_name("onceward-bench");
     // Replays from the store and replays from the process are two workloads, so there is a client without a cache.
     let stored = options.clone().cache_bytes(0).connect(url).await?;
     let cached = options.connect(url).await?;
     let reference = Reference::open(url).await?;
-    let workloads = match args.target {
-        Target::Once => workloads::ONCE,
-        Target::Lease => workloads::LEASE,
-    };
     let progress = |what: &str| {
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K{what}");
