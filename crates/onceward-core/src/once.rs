@@ -106,7 +106,8 @@ pub struct Record {
     /// How long the outcome is kept once there is one.
     #[serde(rename = "retain_ms", serialize_with = "as_millis")]
     pub retain: Duration,
-    /// Since when nobody knows, if that was ever written.
+    /// Since when nobody knows, if that was ever written. A run that was started again inherits the doubt of the run
+    /// before it, and keeps it until there is an outcome.
     pub uncertain_at: Option<Timestamp>,
     /// When the outcome was recorded.
     pub finished_at: Option<Timestamp>,
@@ -132,6 +133,20 @@ impl Record {
     /// Since when the row has been uncertain, if it is at `now`.
     pub fn uncertain_since(&self, now: Timestamp) -> Option<Timestamp> {
         (self.state_at(now) == State::Uncertain).then(|| self.uncertain_at.unwrap_or(self.expires_at))
+    }
+
+    /// Whether somebody ran this before the latest claim, and nobody knows what came of it.
+    pub fn inherits_doubt(&self) -> bool {
+        self.uncertain_at.is_some_and(|at| at <= self.claimed_at)
+    }
+
+    /// The row once somebody has seen that its claim ran out (O5).
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.state = State::Uncertain;
+        self.uncertain_at = Some(self.uncertain_at.unwrap_or(self.expires_at));
+        self.reason = Some(EXPIRED.to_owned());
+        self
     }
 
     /// Whether the recorded outcome is no longer replayed (O8).
@@ -206,6 +221,7 @@ pub fn mismatched(recorded: Option<Fingerprint>, asked: Option<Fingerprint>) -> 
 
 fn claimed(ask: &Ask, before: Option<&Record>, now: Timestamp) -> Record {
     let hard_expires_at = ask.hard_ttl.map(|hard| now.after(hard));
+    let doubted = before.filter(|row| row.state_at(now) == State::Uncertain);
     Record {
         namespace: ask.namespace.clone(),
         key: ask.key.clone(),
@@ -220,12 +236,12 @@ fn claimed(ask: &Ask, before: Option<&Record>, now: Timestamp) -> Record {
         hard_expires_at,
         ttl: ask.ttl,
         retain: ask.retain,
-        uncertain_at: None,
+        uncertain_at: doubted.and_then(|row| row.uncertain_since(now)),
         finished_at: None,
         retain_until: None,
         late: false,
         body: None,
-        reason: None,
+        reason: doubted.map(|row| row.reason.clone().unwrap_or_else(|| EXPIRED.to_owned())),
     }
 }
 
@@ -264,7 +280,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The state this ending leaves.
+    /// The state this ending leaves, unless the row is in doubt for another reason: see [`leaves`].
     pub fn state(&self) -> State {
         match self {
             Self::Done(_) => State::Done,
@@ -318,12 +334,21 @@ pub enum Settle {
     Stale,
 }
 
+/// The state an ending leaves in a row. That this run did nothing says nothing of the run before it: where that one is
+/// in doubt, the key stays uncertain (O5).
+pub fn leaves(row: &Record, ending: &Ending) -> State {
+    match ending.state() {
+        State::Released if row.inherits_doubt() => State::Uncertain,
+        state => state,
+    }
+}
+
 /// Decides over an ending (O2, O7): the token must still be the row's, and no outcome recorded.
 pub fn settle(row: Option<&Record>, token: Token, ending: &Ending, now: Timestamp) -> Settle {
     match row {
         Some(row) if row.token == token => match row.state {
             // Doubt does not overwrite doubt: the first reason stays.
-            State::Uncertain if ending.state() == State::Uncertain => Settle::Already,
+            State::Uncertain if leaves(row, ending) == State::Uncertain => Settle::Already,
             State::Running | State::Uncertain => Settle::Applied { late: row.expires_at <= now },
             state if state == ending.state() => Settle::Already,
             _ => Settle::Stale,
@@ -335,12 +360,14 @@ pub fn settle(row: Option<&Record>, token: Token, ending: &Ending, now: Timestam
 /// Writes an ending into a row.
 pub fn settled(row: &Record, ending: &Ending, late: bool, now: Timestamp) -> Record {
     let mut row = row.clone();
-    row.state = ending.state();
+    row.state = leaves(&row, ending);
     row.late = late;
     row.body = ending.body().cloned();
-    row.reason = ending.reason().map(|reason| cut(reason, limits::REASON_BYTES_MAX));
+    if row.state == ending.state() {
+        row.reason = ending.reason().map(|reason| cut(reason, limits::REASON_BYTES_MAX));
+    }
     if row.state == State::Uncertain {
-        row.uncertain_at = Some(now);
+        row.uncertain_at = row.uncertain_at.or(Some(now));
     } else {
         row.finished_at = Some(now);
         row.retain_until = Some(now.after(row.retain));

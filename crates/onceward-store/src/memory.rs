@@ -117,13 +117,10 @@ impl Tables {
         if row.state != State::Running || row.state_at(now) != State::Uncertain {
             return;
         }
-        let mut row = row.clone();
-        let reason = once::EXPIRED.to_owned();
-        self.log_once(&row, Event::Expired, row.owner.clone().as_str(), Some(reason.clone()), row.expires_at);
-        row.state = State::Uncertain;
-        row.uncertain_at = Some(row.expires_at);
-        row.reason = Some(reason);
-        self.once.insert(name.clone(), row);
+        let row = row.clone();
+        let reason = Some(once::EXPIRED.to_owned());
+        self.log_once(&row, Event::Expired, row.owner.as_str(), reason, row.expires_at);
+        self.once.insert(name.clone(), row.expired());
     }
 
     fn ahead(&mut self, ask: &lease::Ask, now: Timestamp) -> bool {
@@ -249,7 +246,9 @@ impl Tables {
         let settle = once::settle(self.once.get(&name), ask.token, &ask.ending, now);
         if let (Settle::Applied { late }, Some(row)) = (&settle, self.once.get(&name).cloned()) {
             let new = once::settled(&row, &ask.ending, *late, now);
-            self.log_once(&row, ask.ending.event(), row.owner.as_str(), new.reason.clone(), now);
+            let reason = ask.ending.reason();
+            let reason = reason.map(|reason| once::cut(reason, onceward_core::limits::REASON_BYTES_MAX));
+            self.log_once(&row, ask.ending.event(), row.owner.as_str(), reason, now);
             self.once.insert(name, new);
         }
         settle

@@ -129,13 +129,13 @@ async fn n42_a_migration_killed_half_way_is_done_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn n42_a_migration_in_whose_place_something_stands_changes_nothing() {
     let fresh = Fresh::unmigrated(&shared().postgres).await;
-    fresh.run("CREATE TABLE {schema}.once_unfinished (mine int)").await;
+    fresh.run("CREATE TABLE {schema}.once_doubted (mine int)").await;
     let migrator = fresh.migrator().await;
     let error = migrator.up(None).await.unwrap_err();
     assert_eq!((error.code(), error.verb()), (Code::SchemaObjectForeign, Some("migrate")), "{error}");
     let status = migrator.status().await.unwrap();
     assert_eq!((status.applied.len(), status.pending.len()), (1, 1));
-    fresh.run("DROP TABLE {schema}.once_unfinished").await;
+    fresh.run("DROP TABLE {schema}.once_doubted").await;
     assert_eq!(migrator.up(None).await.unwrap(), [2]);
 }
 

@@ -35,18 +35,16 @@ CREATE TABLE {schema}.lease (
     metadata        text,
     PRIMARY KEY (namespace, key, slot)
 ) WITH (
-    -- Renewals change no indexed column; with room on the page they are HOT and the indexes never hear of them. Half a
-    -- page is room for a new version of every row of it, as one batch of renewals writes them.
+    -- Nothing that is done to a row changes an indexed column; with room on the page they are HOT and the indexes never hear of them. Half a
+    -- page is room for a new version of every row of it, as one batch writes them.
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 500,
     autovacuum_analyze_scale_factor = 0.05
 );
 
--- With this index the token is a key column: a guard's FOR KEY SHARE stops takeovers, which change it, and lets
--- renewals pass. Every takeover leaves a dead entry here until the next vacuum, so nobody may go by it except to look
--- up a token; with a collation of their own, which sorts like the other one, the names can't lead here.
-CREATE UNIQUE INDEX lease_token ON {schema}.lease (token, namespace COLLATE "POSIX", key COLLATE "POSIX");
+-- No index on the token: whoever takes a lease over locks the row FOR UPDATE first, which a guard's FOR KEY SHARE holds
+-- off and renewals, which lock FOR NO KEY UPDATE, do not. So neither takeovers nor releases touch an index.
 
 -- Who waits for a key. Almost always empty.
 CREATE TABLE {schema}.lease_waiter (

@@ -3,8 +3,8 @@
 CREATE TABLE {schema}.once (
     namespace       text        COLLATE "C" NOT NULL,
     key             text        COLLATE "C" NOT NULL,
-    state           text        NOT NULL
-        CHECK (state IN ('running', 'done', 'failed', 'uncertain', 'released')),
+    -- running, done, failed, uncertain or released. A CHECK would be read and planned anew by every statement.
+    state           text        NOT NULL,
     token           bigint      NOT NULL,
     owner           text        NOT NULL,
     session         uuid        NOT NULL,
@@ -24,14 +24,24 @@ CREATE TABLE {schema}.once (
     content_type    text,
     body_size       bigint,
     reason          text,
+    -- Whether the history does not tell of the outcome yet: the row itself does, until it is overwritten or pruned.
+    untold          boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (namespace, key)
 ) WITH (
-    fillfactor = 80,
+    -- An outcome changes no indexed column. With room on the page for the new version of each row of a batch it is HOT,
+    -- and the indexes never hear of it.
+    fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05
 );
 
--- What is running or uncertain: the few rows an operator looks for.
-CREATE INDEX once_unfinished ON {schema}.once (namespace, key) WHERE finished_at IS NULL;
--- What may be forgotten.
-CREATE INDEX once_by_retention ON {schema}.once USING brin (retain_until) WITH (autosummarize = on);
+-- What is or was in doubt: the few rows an operator looks for. An outcome on time touches none of these columns.
+CREATE INDEX once_doubted ON {schema}.once (namespace, key) WHERE uncertain_at IS NOT NULL;
+-- What was claimed lately, for what is still running: an index of running claims would be written twice per call.
+CREATE INDEX once_claimed ON {schema}.once USING brin (claimed_at) WITH (autosummarize = on);
+
+-- How far upkeep has come: no claim from before this time is running, except those in once_doubted.
+CREATE TABLE {schema}.upkeep (
+    once_swept_until timestamptz NOT NULL
+);
+INSERT INTO {schema}.upkeep (once_swept_until) VALUES (timestamptz 'epoch');

@@ -150,7 +150,7 @@ macro_rules! conformance_suite {
                 l11_lines_of_different_keys_are_apart;
                 l11_the_line_of_a_counted_lease_is_for_all_places;
                 l11_waiting_never_loses_a_grant_already_made;
-                l11_concurrent_waiters_get_different_numbers;
+                l11_waiters_who_come_at_once_are_served_one_by_one;
                 l6_a_release_and_a_break_wake_those_who_wait;
             }
             lease_admin {
@@ -221,6 +221,7 @@ macro_rules! conformance_suite {
                 o5_an_expired_claim_is_uncertain_and_not_run_again;
                 o5_only_a_restartable_ask_runs_an_uncertain_key_again;
                 o5_a_restart_may_be_the_first_to_see_the_expiry;
+                o5_a_restart_that_does_not_start_leaves_the_doubt_before_it;
                 o6_doubt_never_ends_by_itself;
                 o6_a_resolution_settles_what_nobody_knows;
                 o6_an_expired_claim_is_resolved_before_anybody_saw_it;

@@ -1,7 +1,7 @@
 //! Once: what nobody knows, who may settle it, and what the first owner can no longer do then.
 
 use onceward_core::history::{Event, Subject};
-use onceward_core::once::{Ask, Body, Record, Resolution, Resolve, Settle, State};
+use onceward_core::once::{Ask, Body, Ending, Record, Resolution, Resolve, Settle, State};
 use onceward_core::{Token, limits};
 
 use super::Harness;
@@ -57,13 +57,47 @@ pub async fn o5_only_a_restartable_ask_runs_an_uncertain_key_again(harness: &dyn
         let ask = Ask { restartable: true, ..once(text) };
         let row = hand.begin(&ask).await;
         assert!(row.token > before.token && row.session == ask.session);
-        assert_eq!((row.attempts, row.state, row.uncertain_at), (2, State::Running, None));
+        assert_eq!((row.attempts, row.state), (2, State::Running));
+        assert!(row.inherits_doubt() && row.reason.is_some(), "the first run is in doubt still");
+        assert_eq!(row, hand.row(text).await);
         assert_eq!(hand.settle(before, done("too late")).await, Settle::Stale);
         assert_eq!(hand.once_renew(before).await, Renew::Lost);
         assert_eq!(hand.settle(&row, done("second")).await, ON_TIME);
         let events = [Event::Claimed, ended, Event::Restarted, Event::Claimed, Event::Done];
         assert_eq!(hand.events(Subject::Once, text).await, events);
     }
+}
+
+pub async fn o5_a_restart_that_does_not_start_leaves_the_doubt_before_it(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let first = expired(&hand, harness, "expired").await;
+    hand.existing(&once("expired")).await;
+    let doubted = hand.doubt("doubted").await;
+    for (text, since) in
+        [("expired", first.expires_at), ("doubted", hand.row("doubted").await.uncertain_at.unwrap())]
+    {
+        let before = hand.row(text).await;
+        let row = hand.begin(&Ask { restartable: true, ..once(text) }).await;
+        let nothing = Ending::NotStarted { reason: "no funds".to_owned() };
+        assert_eq!(hand.settle(&row, nothing.clone()).await, ON_TIME);
+        assert_eq!(hand.settle(&row, nothing).await, Settle::Already);
+        let seen = hand.row(text).await;
+        assert_eq!(
+            (seen.state, seen.uncertain_at, seen.reason),
+            (State::Uncertain, Some(since), before.reason)
+        );
+        hand.existing(&once(text)).await;
+        // The second run proves nothing, however it ends without an outcome; an outcome ends the doubt.
+        let row = hand.begin(&Ask { restartable: true, ..once(text) }).await;
+        harness.advance(TTL * 3).await;
+        hand.existing(&once(text)).await;
+        assert_eq!(hand.row(text).await.uncertain_at, Some(since));
+        assert_eq!(hand.settle(&row, done("third")).await, Settle::Applied { late: true });
+        let events = hand.events(Subject::Once, text).await;
+        let tail = [Event::NotStarted, Event::Restarted, Event::Claimed, Event::Expired, Event::Done];
+        assert_eq!(events[events.len() - 5..], tail, "{text}: {events:?}");
+    }
+    assert!(doubted.token > first.token);
 }
 
 pub async fn o5_a_restart_may_be_the_first_to_see_the_expiry(harness: &dyn Harness) {

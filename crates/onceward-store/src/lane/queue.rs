@@ -21,6 +21,9 @@ const QUARANTINE: Duration = Duration::from_secs(2);
 /// How long an ask whose effect is unknown is looked after when its caller has been told so.
 const DOUBT_MAX: Duration = Duration::from_secs(60);
 
+/// How long a caller waits before it makes sure that there is a sender.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 pub(super) struct Lane<V: Verb> {
     shared: Arc<Shared<V>>,
 }
@@ -82,18 +85,27 @@ impl<V: Verb> Lane<V> {
 
     /// Sends one row and waits for its answer.
     pub(super) async fn call(&self, item: V::Item, within: Duration) -> Result<V::Answer> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let key = self.shared.hasher.hash_one(V::name(&item));
         let deadline = Instant::now() + within;
         self.shared.enqueue(Entry { item, key, deadline, reply, doubt: false })?;
         self.shared.pump();
         // A batch tells its callers of their deadline itself; the grace is for a store that does not answer at all.
-        match timeout_at(deadline + Duration::from_millis(250), answer).await {
-            Ok(Ok(delivery)) => delivery.map(Delivery::take),
-            Ok(Err(_)) => {
-                Err(Error::new(Code::StoreClosed, "the client was shut down during the call").uncertain())
+        let last = deadline + Duration::from_millis(250);
+        loop {
+            match timeout_at(last.min(Instant::now() + LOOK_AGAIN), &mut answer).await {
+                Ok(Ok(delivery)) => return delivery.map(Delivery::take),
+                Ok(Err(_)) => {
+                    let error = Error::new(Code::StoreClosed, "the client was shut down during the call");
+                    return Err(error.uncertain());
+                }
+                Err(_) if Instant::now() >= last => {
+                    let error = Error::new(Code::StoreUnavailable, "the store did not answer in time");
+                    return Err(error.uncertain());
+                }
+                // The sender that was to take the row along may have gone with its runtime.
+                Err(_) => self.shared.pump(),
             }
-            Err(_) => Err(Error::new(Code::StoreUnavailable, "the store did not answer in time").uncertain()),
         }
     }
 }

@@ -35,13 +35,6 @@ pub(super) trait Verb: Send + Sync + 'static {
 
 const ABANDONED: &str = "the caller was gone before it learned of the grant; nothing was run";
 
-/// How a claim ends that began nothing. Where the key had been run before, that run may be the one nobody knows about:
-/// its doubt must not be lost with ours (O5).
-fn not_begun(row: &once::Record, reason: &str) -> Ending {
-    let reason = reason.to_owned();
-    if row.attempts > 1 { Ending::Unknown { reason } } else { Ending::NotStarted { reason } }
-}
-
 pub(super) enum AcquireLease {}
 
 impl Verb for AcquireLease {
@@ -118,7 +111,7 @@ impl Verb for ClaimOnce {
     fn undo<'a>(store: &'a dyn Store, answer: &'a Claimed) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             if let Claimed::Granted(row) = answer {
-                let ending = not_begun(row, ABANDONED);
+                let ending = Ending::NotStarted { reason: ABANDONED.to_owned() };
                 let (namespace, key) = (row.namespace.clone(), row.key.clone());
                 let ask = SettleOnce { namespace, key, token: row.token, ending };
                 store.once_settle(&[ask]).await?;

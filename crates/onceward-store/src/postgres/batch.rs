@@ -21,6 +21,15 @@ macro_rules! named {
 }
 named!(lease::Ask, once::Ask, ReleaseLease, SettleOnce);
 
+/// Which of two statements a batch is sent with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The one for what nearly always happens: keys nobody has, outcomes nobody doubts.
+    New,
+    /// The one for whatever may have happened.
+    Any,
+}
+
 /// One ask of a batch, and where its answer belongs.
 pub(super) struct Place<'a, T> {
     pub(super) at: usize,

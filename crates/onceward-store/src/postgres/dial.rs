@@ -35,7 +35,7 @@ const BOUNDS: &str = "-c search_path=pg_catalog -c lock_timeout=40ms -c statemen
 /// when it is large. Statements are prepared once and planned once: plans for the values of one batch would be no
 /// better, and cost more than the batch.
 const KEYED: &str = "-c enable_seqscan=off -c enable_indexscan=off -c enable_indexonlyscan=off \
-                     -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off \
+                     -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off -c enable_memoize=off \
                      -c effective_io_concurrency=0 -c plan_cache_mode=force_generic_plan";
 
 /// The start-up options of connections for keyed statements, for the tests of their plans.

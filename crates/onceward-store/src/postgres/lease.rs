@@ -6,8 +6,9 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Inner;
-use super::batch::{Place, column, find, in_order, sorted};
+use super::batch::{Place, Way, column, find, in_order, sorted};
 use super::link::{Call, Link};
+use super::live::Param;
 use super::row::{Columns, millis};
 use crate::store::{
     Acquired, BreakLease, Broken, KeyRef, LeaveLease, ListLeases, ReleaseLease, Snapshot, WaitLease,
@@ -111,11 +112,12 @@ impl Inner {
         let (mut open, counted): (Vec<_>, Vec<_>) =
             sorted(batch).into_iter().partition(|place| place.ask.capacity == 1);
         let mut answers = Vec::with_capacity(batch.len());
-        for round in 1..=ROUNDS {
+        for round in 0..=ROUNDS {
             if open.is_empty() {
                 break;
             }
-            let met = self.acquire_round(&open).await?;
+            let way = if round == 0 { Way::New } else { Way::Any };
+            let met = self.acquire_round(&open, way).await?;
             let mut again = Vec::new();
             for (place, met) in open.into_iter().zip(met) {
                 match met.answer(place.ask, 0) {
@@ -133,24 +135,24 @@ impl Inner {
         Ok(in_order(batch.len(), answers, || Acquired::Held { by: None, now }))
     }
 
-    async fn acquire_round(&self, places: &[Place<'_, Ask>]) -> Result<Vec<Met>> {
-        let call = Call {
-            verb: "lease.acquire",
-            statement: &self.sql.acquire,
-            params: &[
-                &column(places, |ask| ask.namespace.as_str()),
-                &column(places, |ask| ask.key.as_str()),
-                &column(places, |ask| ask.owner.as_str()),
-                &column(places, |ask| ask.session.as_uuid()),
-                &column(places, |ask| millis(ask.ttl)),
-                &column(places, |ask| ask.hard_ttl.map(millis)),
-                &column(places, |ask| millis(ask.lock_delay)),
-                &column(places, |ask| ask.metadata.as_deref()),
-                &column(places, |ask| ask.watched.map(|watched| watched.token.get())),
-                &column(places, |ask| ask.watched.map(|watched| watched.heartbeats)),
-            ],
-            rows: places.len(),
+    async fn acquire_round(&self, places: &[Place<'_, Ask>], way: Way) -> Result<Vec<Met>> {
+        let params: &[Param<'_>] = &[
+            &column(places, |ask| ask.namespace.as_str()),
+            &column(places, |ask| ask.key.as_str()),
+            &column(places, |ask| ask.owner.as_str()),
+            &column(places, |ask| ask.session.as_uuid()),
+            &column(places, |ask| millis(ask.ttl)),
+            &column(places, |ask| ask.hard_ttl.map(millis)),
+            &column(places, |ask| millis(ask.lock_delay)),
+            &column(places, |ask| ask.metadata.as_deref()),
+            &column(places, |ask| ask.watched.map(|watched| watched.token.get())),
+            &column(places, |ask| ask.watched.map(|watched| watched.heartbeats)),
+        ];
+        let (statement, params) = match way {
+            Way::New => (&self.sql.acquire_free, params.get(..8).unwrap_or_default()),
+            Way::Any => (&self.sql.acquire, params),
         };
+        let call = Call { verb: "lease.acquire", statement, params, rows: places.len() };
         let mut all: Vec<Met> = places.iter().map(|_| Met::Nothing).collect();
         let rows = self.begin_link(places).write(&call).await;
         for row in rows.inspect_err(|error| self.suspects.note(places, error))? {

@@ -96,6 +96,8 @@ struct Inner {
     renew: Link,
     read: Link,
     admin: Link,
+    /// Where in the tables upkeep goes on.
+    places: upkeep::Places,
     wakes: Arc<Wakes>,
 }
 
@@ -121,6 +123,7 @@ impl PostgresStore {
             renew: Link::with_deadline(&dial, Purpose::Keyed, options.deadline.min(RENEW_DEADLINE)),
             read: keyed(),
             admin: Link::new(&dial, Purpose::Plain),
+            places: upkeep::Places::default(),
             wakes: Arc::new(Wakes::new(&dial, &sql, &at.schema)),
             dial,
             sql,
@@ -160,7 +163,7 @@ fn limit(rows: usize) -> i64 {
 impl Store for PostgresStore {
     fn capabilities(&self) -> Capabilities {
         let poll_interval = if self.inner.dial.pooled { POLL_POOLED } else { POLL_LISTENING };
-        Capabilities { kind: StoreKind::Postgres, poll_interval, batches_in_flight: 2 }
+        Capabilities { kind: StoreKind::Postgres, poll_interval, batches_in_flight: 1 }
     }
 
     fn url(&self) -> &str {

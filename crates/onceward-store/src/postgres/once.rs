@@ -5,7 +5,7 @@ use onceward_core::once::{self, Ask, Body, Claim, Resolution, Resolve, Settle, S
 use onceward_core::{Code, Error, Result, Timestamp, Token};
 
 use super::Inner;
-use super::batch::{Place, column, find, in_order, sorted};
+use super::batch::{Place, Way, column, find, in_order, sorted};
 use super::lease::{ROUNDS, ROUNDS_LOCKED, in_the_way, place_of};
 use super::link::{Call, Link};
 use super::live::Param;
@@ -20,15 +20,6 @@ enum Met {
     Granted(Box<once::Record>),
     /// The row as read.
     Seen(Box<once::Record>, Timestamp),
-}
-
-/// How claims are sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// To claim what has no row, and read what has one: all that first calls and replays need.
-    New,
-    /// To claim whatever can be claimed.
-    Any,
 }
 
 impl Met {
@@ -55,13 +46,8 @@ impl Met {
 
 /// The row as the claim that met it has left it: an expired claim has become uncertain, by it or by somebody else (O5).
 fn doubted(row: &once::Record, now: Timestamp) -> once::Record {
-    let mut row = row.clone();
-    if row.state == State::Running && row.state_at(now) == State::Uncertain {
-        row.state = State::Uncertain;
-        row.uncertain_at = Some(row.expires_at);
-        row.reason = Some(once::EXPIRED.to_owned());
-    }
-    row
+    let row = row.clone();
+    if row.state == State::Running && row.state_at(now) == State::Uncertain { row.expired() } else { row }
 }
 
 impl Inner {
@@ -132,76 +118,90 @@ impl Inner {
     }
 
     pub(super) async fn once_settle(&self, batch: &[SettleOnce]) -> Result<Vec<Settle>> {
-        let mut open = sorted(batch);
+        // What nobody knows goes the way of doubt at once; of an outcome that can't be recorded, a look tells the way.
+        let (mut doubts, mut outcomes): (Vec<_>, Vec<_>) =
+            sorted(batch).into_iter().partition(|place| place.ask.ending.state() == State::Uncertain);
         let mut answers = Vec::with_capacity(batch.len());
         for _ in 0..ROUNDS {
-            if open.is_empty() {
-                break;
+            let mut left = self.settle_batch(&outcomes, Way::New, &mut answers).await?;
+            left.extend(self.settle_batch(&doubts, Way::Any, &mut answers).await?);
+            if left.is_empty() {
+                return Ok(in_order(batch.len(), answers, || Settle::Stale));
             }
-            open = self.settle_round(&open, &mut answers).await?;
+            (outcomes, doubts) = self.look_why(&left, &mut answers).await?;
         }
-        if !open.is_empty() {
-            return Err(in_the_way("once.settle"));
+        if outcomes.is_empty() && doubts.is_empty() {
+            return Ok(in_order(batch.len(), answers, || Settle::Stale));
         }
-        Ok(in_order(batch.len(), answers, || Settle::Stale))
+        Err(in_the_way("once.settle"))
     }
 
-    /// Settles what can be, finds out why the others can't, and returns those that could be after all.
-    async fn settle_round<'a>(
+    /// Finds out why these could not be settled, and returns those that can be after all: outcomes of undoubted claims,
+    /// and the others.
+    async fn look_why<'a>(
         &self,
-        places: &[Place<'a, SettleOnce>],
+        left: &[Place<'a, SettleOnce>],
         answers: &mut Vec<(usize, Settle)>,
-    ) -> Result<Vec<Place<'a, SettleOnce>>> {
-        let before = answers.len();
-        self.settle_batch(places, answers).await?;
-        let settled: Vec<usize> = answers.iter().skip(before).map(|(at, _)| *at).collect();
-        if settled.len() == places.len() {
-            return Ok(Vec::new());
-        }
-        let left: Vec<_> = places.iter().filter(|place| !settled.contains(&place.at)).copied().collect();
+    ) -> Result<(Vec<Place<'a, SettleOnce>>, Vec<Place<'a, SettleOnce>>)> {
         let keys: Vec<KeyRef> = left
             .iter()
             .map(|place| KeyRef { namespace: place.ask.namespace.clone(), key: place.ask.key.clone() })
             .collect();
         let seen = self.lookup("once.settle", self.end_link(), &keys).await?;
-        let mut again = Vec::new();
-        for (place, row) in left.into_iter().zip(seen.rows) {
+        let (mut outcomes, mut doubts) = (Vec::new(), Vec::new());
+        for (place, row) in left.iter().zip(seen.rows) {
             match once::settle(row.as_ref(), place.ask.token, &place.ask.ending, seen.now) {
-                Settle::Applied { .. } => again.push(place),
+                Settle::Applied { .. } if row.is_some_and(|row| row.uncertain_at.is_some()) => {
+                    doubts.push(*place);
+                }
+                Settle::Applied { .. } if place.ask.ending.state() == State::Uncertain => doubts.push(*place),
+                Settle::Applied { .. } => outcomes.push(*place),
                 answer => answers.push((place.at, answer)),
             }
         }
-        Ok(again)
+        Ok((outcomes, doubts))
     }
 
-    async fn settle_batch(
+    /// Settles what can be settled that way, and returns the others.
+    async fn settle_batch<'a>(
         &self,
-        places: &[Place<'_, SettleOnce>],
+        places: &[Place<'a, SettleOnce>],
+        way: Way,
         answers: &mut Vec<(usize, Settle)>,
-    ) -> Result<()> {
-        let call = Call {
-            verb: "once.settle",
-            statement: &self.sql.settle,
-            params: &[
-                &column(places, |ask| ask.namespace.as_str()),
-                &column(places, |ask| ask.key.as_str()),
-                &column(places, |ask| ask.token.get()),
-                &column(places, |ask| ask.ending.state().as_str()),
-                &column(places, |ask| ask.ending.event().as_str()),
-                &column(places, |ask| ask.ending.body().and_then(|body| body.bytes.as_deref())),
-                &column(places, |ask| ask.ending.body().map(|body| body.content_type.as_str())),
-                &column(places, |ask| ask.ending.body().map(size)),
-                &column(places, |ask| ask.ending.reason().map(|reason| once::cut(reason, REASON_BYTES_MAX))),
-            ],
-            rows: places.len(),
+    ) -> Result<Vec<Place<'a, SettleOnce>>> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let params: &[Param<'_>] = &[
+            &column(places, |ask| ask.namespace.as_str()),
+            &column(places, |ask| ask.key.as_str()),
+            &column(places, |ask| ask.token.get()),
+            &column(places, |ask| ask.ending.state().as_str()),
+            &column(places, |ask| ask.ending.body().and_then(|body| body.bytes.as_deref())),
+            &column(places, |ask| ask.ending.body().map(|body| body.content_type.as_str())),
+            &column(places, |ask| ask.ending.body().map(size)),
+            &column(places, |ask| ask.ending.reason().map(|reason| once::cut(reason, REASON_BYTES_MAX))),
+            &column(places, |ask| ask.ending.event().as_str()),
+        ];
+        let (statement, params) = match way {
+            Way::New => (&self.sql.settle_outcome, params.get(..8).unwrap_or_default()),
+            Way::Any => (&self.sql.settle_doubt, params),
         };
+        let call = Call { verb: "once.settle", statement, params, rows: places.len() };
+        let mut left = places.to_vec();
+        let mut settled = vec![false; places.len()];
         for row in self.end_link().write(&call).await? {
             let mut columns = Columns::of(&row);
-            if let Some(place) = place_of(places, columns.get()?) {
-                answers.push((place.at, Settle::Applied { late: columns.get()? }));
-            }
+            let n: i64 = columns.get()?;
+            let (Some(place), Some(slot)) = (place_of(places, n), place_slot(&mut settled, n)) else {
+                continue;
+            };
+            *slot = true;
+            answers.push((place.at, Settle::Applied { late: columns.get()? }));
         }
-        Ok(())
+        let mut settled = settled.into_iter();
+        left.retain(|_| settled.next() != Some(true));
+        Ok(left)
     }
 
     pub(super) async fn once_resolve(&self, ask: &ResolveOnce) -> Result<Resolve> {
@@ -289,19 +289,22 @@ impl Inner {
 
     pub(super) async fn once_list(&self, ask: &ListOnce) -> Result<Snapshot<once::Record>> {
         let after = ask.after.as_ref();
-        let call = Call {
-            verb: "once.list",
-            statement: &self.sql.once_list,
-            params: &[
-                &ask.namespace.as_ref().map(AsRef::<str>::as_ref),
-                &ask.prefix,
-                &ask.state.map(State::as_str),
-                &after.map(|(namespace, _)| namespace.as_str()),
-                &after.map(|(_, key)| key.as_str()),
-                &super::limit(ask.limit),
-            ],
-            rows: 1,
+        let open = matches!(ask.state, Some(State::Running | State::Uncertain));
+        let swept_until = if open { self.swept_until("once.list").await? } else { 0 };
+        let params: &[Param<'_>] = &[
+            &ask.namespace.as_ref().map(AsRef::<str>::as_ref),
+            &ask.prefix,
+            &ask.state.map(State::as_str),
+            &after.map(|(namespace, _)| namespace.as_str()),
+            &after.map(|(_, key)| key.as_str()),
+            &super::limit(ask.limit),
+            &swept_until,
+        ];
+        let (statement, params) = match open {
+            true => (&self.sql.once_list_open, params),
+            false => (&self.sql.once_list, params.get(..6).unwrap_or_default()),
         };
+        let call = Call { verb: "once.list", statement, params, rows: 1 };
         let (mut now, mut rows) = (Timestamp::default(), Vec::new());
         for row in self.admin.read(&call).await? {
             let mut columns = Columns::of(&row);
@@ -315,6 +318,11 @@ impl Inner {
     }
 }
 
+/// The mark of the ask in the place `n` of the arrays, counted from 1.
+fn place_slot(marks: &mut [bool], n: i64) -> Option<&mut bool> {
+    marks.get_mut(usize::try_from(n).ok()?.checked_sub(1)?)
+}
+
 fn size(body: &Body) -> i64 {
     i64::try_from(body.size).unwrap_or(i64::MAX)
 }
@@ -326,6 +334,10 @@ fn granted(ask: &Ask, columns: &mut Columns<'_>) -> Result<once::Record, Error> 
     columns.skip(2);
     let attempts = columns.get()?;
     columns.skip(1);
+    let (claimed_at, expires_at, hard_expires_at) = (columns.time()?, columns.time()?, columns.maybe_time()?);
+    columns.skip(2);
+    let uncertain_at = columns.maybe_time()?;
+    columns.skip(6);
     Ok(once::Record {
         namespace: ask.namespace.clone(),
         key: ask.key.clone(),
@@ -335,16 +347,16 @@ fn granted(ask: &Ask, columns: &mut Columns<'_>) -> Result<once::Record, Error> 
         session: ask.session,
         attempts,
         fingerprint: ask.fingerprint,
-        claimed_at: columns.time()?,
-        expires_at: columns.time()?,
-        hard_expires_at: columns.maybe_time()?,
+        claimed_at,
+        expires_at,
+        hard_expires_at,
         ttl: ask.ttl,
         retain: ask.retain,
-        uncertain_at: None,
+        uncertain_at,
         finished_at: None,
         retain_until: None,
         late: false,
         body: None,
-        reason: None,
+        reason: columns.get()?,
     })
 }

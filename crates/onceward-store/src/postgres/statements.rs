@@ -79,6 +79,8 @@ macro_rules! statements {
 }
 
 statements! {
+    acquire_free = prepared "lease/acquire" "free" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        INT8_ARRAY, TEXT_ARRAY);
     acquire = prepared "lease/acquire" "batch" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY);
     acquire_counted = prepared "lease/acquire" "counted" (TEXT, TEXT, TEXT, UUID, INT8, INT8, INT8, TEXT, INT8, INT8,
@@ -98,14 +100,20 @@ statements! {
         INT8_ARRAY, BYTEA_ARRAY, BOOL_ARRAY, TEXT);
     once_renew = prepared "once/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
     once_renew_seen = prepared "once/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
-    settle = prepared "once/settle" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+    settle_outcome = prepared "once/settle" "outcome" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
         TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
+    settle_doubt = prepared "once/settle" "doubt" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY);
     resolve = planned "once/resolve" (TEXT, TEXT, INT8, TEXT, TEXT, BYTEA, TEXT, INT8, TEXT, TEXT, TEXT, TEXT);
     once_lookup = prepared "once/lookup" (TEXT_ARRAY, TEXT_ARRAY);
-    once_list = planned "once/list" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8);
+    once_list = planned "once/list" "all" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8);
+    once_swept = planned "once/list" "swept" ();
+    once_list_open = planned "once/list" "open" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
     history = planned "history/list" (TEXT, TEXT, TEXT, INT8);
     prune_now = planned "upkeep/prune" "now" ();
-    prune_once = planned "upkeep/prune" "once" (INT8, INT8);
+    sweep = planned "upkeep/prune" "sweep" (INT8, INT8, INT8, TEXT);
+    prune_once = planned "upkeep/prune" "once" (INT8, INT8, TEXT, INT8);
+    prune_untold = planned "upkeep/prune" "untold" (INT8, INT8, TEXT);
     prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, INT8);
     prune_waiters = planned "upkeep/prune" "waiters" (INT8, INT8);
     prune_history = planned "upkeep/prune" "history" (INT8, INT8);

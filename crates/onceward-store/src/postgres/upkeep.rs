@@ -1,7 +1,9 @@
 //! History and pruning.
 
+use std::sync::{Mutex, PoisonError};
+
 use onceward_core::history::{Entry, Event, Row as HistoryRow};
-use onceward_core::{Result, Timestamp};
+use onceward_core::{Result, Timestamp, once};
 
 use super::Inner;
 use super::lease::only;
@@ -10,6 +12,23 @@ use super::live::Param;
 use super::row::Columns;
 use super::statements::Statement;
 use crate::store::{HistoryOf, Prune, Pruned};
+
+const HOUR: i64 = 3_600 * 1_000_000;
+
+/// The first place in a table.
+const START: &str = "(0,0)";
+
+/// Where in the tables upkeep goes on.
+pub(super) struct Places {
+    once: Mutex<String>,
+    untold: Mutex<String>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { once: Mutex::new(START.to_owned()), untold: Mutex::new(START.to_owned()) }
+    }
+}
 
 impl Inner {
     pub(super) async fn history(&self, ask: &HistoryOf) -> Result<Vec<HistoryRow>> {
@@ -35,13 +54,63 @@ impl Inner {
         let at = now.as_micros();
         let leases_until = now.before(ask.leases_older_than).as_micros();
         let history_until = now.before(ask.history_older_than).as_micros();
+        self.sweep(limit, at).await?;
+        let places = &self.places;
+        self.walk(&self.sql.prune_untold, &places.untold, ask.limit, &history_until, None).await?;
+        let once = self.walk(&self.sql.prune_once, &places.once, ask.limit, &at, Some(&history_until));
         let pruned = Pruned {
-            once: self.forget(&self.sql.prune_once, &[&limit, &at]).await?,
+            once: once.await?,
             leases: self.forget(&self.sql.prune_leases, &[&limit, &leases_until, &at]).await?,
             history: self.forget(&self.sql.prune_history, &[&limit, &history_until]).await?,
         };
         self.forget(&self.sql.prune_waiters, &[&limit, &at]).await?;
         Ok(pruned)
+    }
+
+    /// Writes down which claims have run out, and how far that has been done.
+    async fn sweep(&self, limit: i64, now: i64) -> Result<()> {
+        let from = self.swept_until("upkeep.prune").await?;
+        self.upkeep(&self.sql.sweep, &[&limit, &now, &from, &once::EXPIRED]).await.map(drop)
+    }
+
+    /// How far upkeep has come with once keys, in microseconds since 1970; from the beginning where that can't be
+    /// believed, because the clock has gone back since.
+    pub(super) async fn swept_until(&self, verb: &'static str) -> Result<i64> {
+        let call = Call { verb, statement: &self.sql.once_swept, params: &[], rows: 1 };
+        let row = only(self.admin.read(&call).await?)?;
+        let mut columns = Columns::of(&row);
+        let (swept_until, now): (i64, i64) = (columns.get()?, columns.get()?);
+        Ok(if swept_until <= now - HOUR { swept_until } else { 0 })
+    }
+
+    /// Does something to at most `limit` rows of a table, from where it was left the last time; when the end is
+    /// reached, from the beginning.
+    async fn walk(
+        &self,
+        statement: &Statement,
+        from: &Mutex<String>,
+        limit: usize,
+        until: &i64,
+        more: Option<&i64>,
+    ) -> Result<u64> {
+        let mut place = from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut done = 0;
+        loop {
+            let left = super::limit(limit) - i64::try_from(done).unwrap_or(i64::MAX);
+            let mut params: Vec<Param<'_>> = vec![&left, until, &place];
+            params.extend(more.map(|more| more as Param<'_>));
+            let row = only(self.upkeep(statement, &params).await?)?;
+            let mut columns = Columns::of(&row);
+            let (count, last): (i64, Option<String>) = (columns.get()?, columns.get()?);
+            done += u64::try_from(count).unwrap_or(0);
+            let at_end = count < left;
+            let began =
+                core::mem::replace(&mut place, last.filter(|_| !at_end).unwrap_or_else(|| START.to_owned()));
+            from.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&place);
+            if !at_end || began == START {
+                return Ok(done);
+            }
+        }
     }
 
     async fn forget(&self, statement: &Statement, params: &[Param<'_>]) -> Result<u64> {

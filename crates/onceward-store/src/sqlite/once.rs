@@ -92,11 +92,13 @@ fn with_claim<R>(row: &Record, now: &Now, write: impl FnOnce(&[&dyn ToSql]) -> R
         now.boot_id,
         micros(row.ttl),
         micros(row.retain),
+        instant(row.uncertain_at),
+        row.reason,
     ])
 }
 
 /// Writes that a claim has run out, if it has and nobody has written it yet; the row as it is then.
-fn note_expiry(connection: &Connection, mut row: Record, now: &Now) -> Result<Record> {
+fn note_expiry(connection: &Connection, row: Record, now: &Now) -> Result<Record> {
     if row.state != State::Running || row.state_at(now.wall) != State::Uncertain {
         return Ok(row);
     }
@@ -109,12 +111,10 @@ fn note_expiry(connection: &Connection, mut row: Record, now: &Now) -> Result<Re
         Some(once::EXPIRED),
         row.expires_at,
     )?;
+    let row = row.expired();
     let (namespace, key) = (row.namespace.as_str(), row.key.as_str());
-    let expired = params![namespace, key, row.token.get(), row.expires_at.as_micros(), once::EXPIRED];
+    let expired = params![namespace, key, row.token.get(), instant(row.uncertain_at), once::EXPIRED];
     connection.prepare_cached(SQL.once_expire)?.execute(expired)?;
-    row.state = State::Uncertain;
-    row.uncertain_at = Some(row.expires_at);
-    row.reason = Some(once::EXPIRED.to_owned());
     Ok(row)
 }
 
@@ -218,7 +218,7 @@ pub(crate) fn settle(connection: &Connection, asks: &[SettleOnce], now: &Now) ->
         let answer = once::settle(row, ask.token, &ask.ending, now.wall);
         if let (Settle::Applied { late }, Some((rowid, row))) = (&answer, &found) {
             write_ending(&mut settle, (*rowid, row), &ask.ending, *late, now)?;
-            if ask.ending.state() == State::Uncertain {
+            if !stands_in_row(row, &ask.ending) {
                 let (event, reason) = (ask.ending.event(), reason(&ask.ending));
                 let actor = row.owner.as_str();
                 tell(connection, SQL.once_settled, row, event, actor, reason.as_deref(), now.wall)?;
@@ -233,8 +233,13 @@ fn reason(ending: &Ending) -> Option<String> {
     ending.reason().map(|reason| once::cut(reason, limits::REASON_BYTES_MAX))
 }
 
-/// Writes an ending into its row, as [`once::settled`] has it, without a copy of the body. The history of an
-/// outcome is not told yet: it stands in the row.
+/// Whether the row alone tells the history of this ending, until it is overwritten: of an outcome that nobody ever
+/// doubted. Another outcome may follow a doubt.
+fn stands_in_row(row: &Record, ending: &Ending) -> bool {
+    row.uncertain_at.is_none() && ending.state() != State::Uncertain
+}
+
+/// Writes an ending into its row, as [`once::settled`] has it, without a copy of the body.
 fn write_ending(
     settle: &mut CachedStatement<'_>,
     (rowid, row): (i64, &Record),
@@ -243,9 +248,10 @@ fn write_ending(
     now: &Now,
 ) -> Result<()> {
     let body = Outcome::of(ending.body());
+    let state = once::leaves(row, ending);
     let (mut uncertain_at, mut finished_at, mut retain_until) = (row.uncertain_at, None, None);
-    if ending.state() == State::Uncertain {
-        uncertain_at = Some(now.wall);
+    if state == State::Uncertain {
+        uncertain_at = uncertain_at.or(Some(now.wall));
     } else {
         finished_at = Some(now.wall);
         retain_until = Some(now.wall.after(row.retain));
@@ -253,16 +259,16 @@ fn write_ending(
     let changed = settle.execute(params![
         rowid,
         row.token.get(),
-        ending.state().as_str(),
+        state.as_str(),
         late,
         instant(uncertain_at),
         instant(finished_at),
         instant(retain_until),
-        reason(ending),
+        if state == ending.state() { reason(ending) } else { row.reason.clone() },
         body.content_type,
         body.size,
         body.bytes,
-        finished_at.is_some(),
+        stands_in_row(row, ending),
     ])?;
     if changed == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(changed)) }
 }

@@ -73,11 +73,7 @@ where
     let sent = client.clock().boottime();
     match client.inner.lanes.claim(ask.clone()).await? {
         Claimed::Mismatch => Err(mismatch(&ask)),
-        Claimed::Granted(row) => {
-            // A run after one nobody knows about must not take that doubt away by not starting (O5).
-            let doubtful = ask.restartable && row.attempts > 1;
-            run(&client, &row, sent, doubtful, function).await
-        }
+        Claimed::Granted(row) => run(&client, &row, sent, function).await,
         Claimed::Existing { row, now } => {
             if row.state_at(now) == State::Running && builder.wait.is_some() {
                 return wait(&builder, &ask).await;
@@ -126,13 +122,7 @@ pub(super) fn replay(row: Record, now: Timestamp) -> Outcome<Body> {
 }
 
 /// Runs the function under its claim, and records how it ended.
-async fn run<F>(
-    client: &Onceward,
-    row: &Record,
-    sent: Timestamp,
-    doubtful: bool,
-    function: F,
-) -> Result<Outcome<Body>>
+async fn run<F>(client: &Onceward, row: &Record, sent: Timestamp, function: F) -> Result<Outcome<Body>>
 where
     F: AsyncFnOnce(Attempt) -> Result<Body, NotDone>,
 {
@@ -165,12 +155,6 @@ where
         Ending::NotStarted { reason }
     };
     open.ended = true;
-    let ending = match ending {
-        Ending::NotStarted { reason } if doubtful => {
-            Ending::Unknown { reason: format!("{reason}; what an earlier attempt did is still unknown") }
-        }
-        ending => ending,
-    };
     let outcome = settle(client, row, &hold, ending).await;
     client.inner.switchboard.ring(&row.namespace, &row.key);
     outcome
@@ -276,6 +260,10 @@ fn ended(ending: Ending, row: &Record) -> Outcome<Body> {
         Ending::Failed { body, reason } => {
             let data = body.and_then(|body| body.bytes);
             Outcome::Failed { error: Failure { reason, data }, replayed: false }
+        }
+        Ending::NotStarted { reason } if row.inherits_doubt() => {
+            let reason = format!("{reason}; what an earlier attempt did is still unknown");
+            Outcome::Uncertain { reason, since: row.uncertain_at.unwrap_or(row.claimed_at), value: None }
         }
         Ending::NotStarted { reason } => Outcome::NotStarted { error: Failure { reason, data: None } },
         Ending::Unknown { reason } => Outcome::Uncertain { reason, since: row.claimed_at, value: None },

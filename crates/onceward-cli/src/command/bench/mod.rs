@@ -79,7 +79,8 @@ fn chosen(args: &Args) -> Result<Vec<Workload>> {
         Target::Once => workloads::ONCE,
         Target::Lease => workloads::LEASE,
     };
-    if let Some(unknown) = args.only.iter().find(|name| all.iter().all(|workload| workload.name() != **name)) {
+    if let Some(unknown) = args.only.iter().find(|name| all.iter().all(|workload| workload.name() != **name))
+    {
         let names: Vec<String> = all.iter().map(|workload| workload.name()).collect();
         let why = format!("there is no workload \"{unknown}\" here; there are {}", names.join(", "));
         return Err(Error::new(Code::UsageInvalid, why));

@@ -1,5 +1,8 @@
 -- lease.acquire: takes leases. A refusal reads, and neither writes nor locks (decision 14).
 --
+-- free: asks of capacity 1, as batch, of leases that were given back or never taken, as long as nobody waits for any
+--   lease of their namespaces: what most asks need, and every further step of a statement costs time whether or not it
+--   has rows to work on. The parameters $1 to $8.
 -- batch: asks of capacity 1, one key each, sorted by (namespace, key)
 --   $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 lock_delay_ms[]
 --   $8 metadata[]   $9 watched token[]    $10 watched heartbeats[]
@@ -10,6 +13,72 @@
 --   Rows: the grant, if there is one; then one row as read, of the place the session holds already, else of the taken one
 --   that becomes free first. A last column counts the places that are taken.
 -- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey, one probe an ask.
+
+-- step: free
+WITH setting AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '40ms', true)
+), ask AS MATERIALIZED (
+    -- The place is a column although it is always 0: a constant would tempt the planner to read every row of place 0.
+    SELECT a.*, 0 AS ask_slot
+    FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::text[])
+        AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_lock_delay_ms, ask_metadata)
+    WHERE NOT EXISTS (SELECT FROM {schema}.lease_waiter w WHERE w.namespace = ANY ($1::text[]))
+), free AS MATERIALIZED (
+    -- Whoever holds a lock on it is taking it, or is still in the transaction that a guard was in: passed over.
+    SELECT a.*, l.ctid AS place, l.token AS last
+    FROM ask a
+    JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
+    WHERE l.released_at IS NOT NULL
+      -- The places of a key share one line of tokens.
+      AND NOT EXISTS (SELECT FROM {schema}.lease m
+                      WHERE m.namespace = a.namespace AND m.key = a.key AND m.slot > a.ask_slot)
+    FOR UPDATE OF l SKIP LOCKED
+), taken AS (
+    UPDATE {schema}.lease l
+    SET token = greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),
+        owner = f.ask_owner, session = f.ask_session, granted_at = f.now,
+        expires_at = least(f.now + f.ask_ttl_ms * interval '1 millisecond',
+                           f.now + f.ask_hard_ttl_ms * interval '1 millisecond'),
+        hard_expires_at = f.now + f.ask_hard_ttl_ms * interval '1 millisecond',
+        ttl_ms = f.ask_ttl_ms, lock_delay_ms = f.ask_lock_delay_ms, heartbeats = 0, released_at = NULL,
+        metadata = f.ask_metadata
+    FROM (SELECT free.*, {clock} AS now FROM free) f
+    WHERE l.ctid = f.place
+    RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at
+), made AS (
+    INSERT INTO {schema}.lease (namespace, key, slot, token, owner, session, granted_at, expires_at,
+                                hard_expires_at, ttl_ms, lock_delay_ms, heartbeats, metadata)
+    SELECT f.namespace, f.key, 0, greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),
+           f.ask_owner, f.ask_session, f.now,
+           least(f.now + f.ask_ttl_ms * interval '1 millisecond', f.now + f.ask_hard_ttl_ms * interval '1 millisecond'),
+           f.now + f.ask_hard_ttl_ms * interval '1 millisecond',
+           f.ask_ttl_ms, f.ask_lock_delay_ms, 0, f.ask_metadata
+    FROM (
+        SELECT a.*, {clock} AS now,
+               (SELECT max(m.token) FROM {schema}.lease m
+                WHERE m.namespace = a.namespace AND m.key = a.key) AS last
+        FROM ask a
+        WHERE (a.namespace, a.key) NOT IN (SELECT free.namespace, free.key FROM free)
+    ) f
+    ON CONFLICT DO NOTHING
+    RETURNING namespace, key, token, granted_at, expires_at, hard_expires_at
+)
+SELECT true AS granted, t.namespace, t.key, t.granted_at AS now, false AS ahead, 0 AS slot, t.token, NULL AS owner,
+       NULL::uuid AS session, t.granted_at, t.expires_at, t.hard_expires_at, NULL::bigint AS ttl_ms,
+       NULL::bigint AS lock_delay_ms, NULL::bigint AS heartbeats, NULL::timestamptz AS released_at, NULL AS metadata
+FROM taken t
+UNION ALL
+SELECT true, m.namespace, m.key, m.granted_at, false, 0, m.token, NULL, NULL, m.granted_at, m.expires_at,
+       m.hard_expires_at, NULL, NULL, NULL, NULL, NULL
+FROM made m
+UNION ALL
+SELECT false, l.namespace, l.key, a.now, false, l.slot, l.token, l.owner, l.session, l.granted_at, l.expires_at,
+       l.hard_expires_at, l.ttl_ms, l.lock_delay_ms, l.heartbeats, l.released_at, l.metadata
+FROM (SELECT ask.*, {clock} AS now
+      FROM ask
+      WHERE (ask.namespace, ask.key) NOT IN (SELECT free.namespace, free.key FROM free)) a
+JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
 
 -- step: batch
 WITH setting AS MATERIALIZED (

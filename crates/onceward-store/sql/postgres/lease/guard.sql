@@ -2,9 +2,9 @@
 --
 -- $1 namespace  $2 key  $3 token
 -- One row if the token is the current one and its time is not up; none otherwise.
--- Index: lease_token.
--- FOR KEY SHARE lets the holder's renewals pass, which change no key column, and makes takeovers wait until the
--- transaction ends (E18, L4). The expiry is checked after the lock is held (E17).
+-- Index: lease_pkey (namespace, key, slot).
+-- FOR KEY SHARE lets the holder's renewals pass, which lock FOR NO KEY UPDATE, and holds off takeovers, which lock FOR
+-- UPDATE, until the transaction ends (E18, L4). The expiry is checked after the lock is held (E17).
 
 WITH guarded AS MATERIALIZED (
     SELECT l.expires_at, l.released_at

@@ -8,7 +8,7 @@
 --   lease early, so nobody waits for the disk.
 -- seen: what became of those that were not renewed; the same parameters
 --   Rows: n, for each that is still held under that token: a lock was in the way. The others are lost.
--- Index: lease_pkey (namespace, key, slot) or lease_token. The update is HOT.
+-- Index: lease_pkey (namespace, key, slot). The update is HOT.
 
 -- step: renew
 WITH setting AS MATERIALIZED (

@@ -14,40 +14,36 @@
 -- step: new
 WITH setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', '40ms', true)
-), seen AS MATERIALIZED (
-    SELECT a.*, o.state, o.token, o.owner, o.session, o.attempts, o.fingerprint, o.claimed_at, o.expires_at,
-           o.hard_expires_at, o.ttl_ms, o.retain_ms, o.uncertain_at, o.finished_at, o.retain_until, o.late, o.body,
-           o.content_type, o.body_size, o.reason
-    FROM (
-        SELECT a.*, {clock} AS now
-        FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
-                             $8::bytea[])
-            AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms, ask_fingerprint)
-    ) a
-    LEFT JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
+), ask AS MATERIALIZED (
+    SELECT a.*, {clock} AS now
+    FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::bytea[])
+        AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms, ask_fingerprint)
 ), made AS (
+    -- A key that is there already costs a look into the index: nothing is written, and nothing locked.
     INSERT INTO {schema}.once (namespace, key, state, token, owner, session, attempts, fingerprint, claimed_at,
                                expires_at, hard_expires_at, ttl_ms, retain_ms, late)
     SELECT a.namespace, a.key, 'running', (extract(epoch FROM a.now) * 1000000)::bigint, a.ask_owner, a.ask_session,
            1, a.ask_fingerprint, a.now,
            least(a.now + a.ask_ttl_ms * interval '1 millisecond', a.now + a.ask_hard_ttl_ms * interval '1 millisecond'),
            a.now + a.ask_hard_ttl_ms * interval '1 millisecond', a.ask_ttl_ms, a.ask_retain_ms, false
-    FROM (SELECT s.namespace, s.key, s.ask_owner, s.ask_session, s.ask_ttl_ms, s.ask_hard_ttl_ms, s.ask_retain_ms,
-                 s.ask_fingerprint, {clock} AS now
-          FROM seen s
-          WHERE s.token IS NULL) a
+    FROM ask a
     ON CONFLICT DO NOTHING
     RETURNING namespace, key, token, attempts, claimed_at, expires_at, hard_expires_at
 )
-SELECT false AS granted, s.namespace, s.key, s.now, s.state, s.token, s.owner, s.session, s.attempts, s.fingerprint,
-       s.claimed_at, s.expires_at, s.hard_expires_at, s.ttl_ms, s.retain_ms, s.uncertain_at, s.finished_at,
-       s.retain_until, s.late, s.body, s.content_type, s.body_size, s.reason
-FROM seen s
-WHERE s.token IS NOT NULL
-UNION ALL
-SELECT true, m.namespace, m.key, m.claimed_at, NULL, m.token, NULL, NULL, m.attempts, NULL, m.claimed_at, m.expires_at,
-       m.hard_expires_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT true AS granted, m.namespace, m.key, m.claimed_at AS now, NULL AS state, m.token, NULL AS owner,
+       NULL::uuid AS session, m.attempts, NULL::bytea AS fingerprint, m.claimed_at, m.expires_at, m.hard_expires_at,
+       NULL::bigint AS ttl_ms, NULL::bigint AS retain_ms, NULL::timestamptz AS uncertain_at,
+       NULL::timestamptz AS finished_at, NULL::timestamptz AS retain_until, NULL::boolean AS late, NULL::bytea AS body,
+       NULL AS content_type, NULL::bigint AS body_size, NULL AS reason
 FROM made m
+UNION ALL
+SELECT false, o.namespace, o.key, a.now, o.state, o.token, o.owner, o.session, o.attempts, o.fingerprint, o.claimed_at,
+       o.expires_at, o.hard_expires_at, o.ttl_ms, o.retain_ms, o.uncertain_at, o.finished_at, o.retain_until, o.late,
+       o.body, o.content_type, o.body_size, o.reason
+FROM ask a
+JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
+WHERE (a.namespace, a.key) NOT IN (SELECT m.namespace, m.key FROM made m)
 
 -- step: claim
 WITH setting AS MATERIALIZED (
@@ -74,6 +70,7 @@ WITH setting AS MATERIALIZED (
 ), locked AS MATERIALIZED (
     SELECT s.namespace, s.key, s.ask_owner, s.ask_session, s.ask_ttl_ms, s.ask_hard_ttl_ms, s.ask_retain_ms,
            s.ask_fingerprint, o.state, o.token, o.owner, o.attempts, o.claimed_at, o.expires_at,
+           o.uncertain_at, o.finished_at, o.reason, o.untold,
            o.state IN ('released', 'done', 'failed')
                OR (s.restartable AND coalesce(o.fingerprint = s.ask_fingerprint, true)) AS grantable
     FROM seen s
@@ -89,7 +86,7 @@ WITH setting AS MATERIALIZED (
 ), doubted AS (
     -- Whoever sees an expired claim first writes that nobody knows (O5).
     UPDATE {schema}.once o
-    SET state = 'uncertain', uncertain_at = k.expires_at, reason = $10::text
+    SET state = 'uncertain', uncertain_at = coalesce(k.uncertain_at, k.expires_at), reason = $10::text
     FROM locked k
     WHERE o.namespace = k.namespace AND o.key = k.key AND k.state = 'running' AND NOT k.grantable
 ), taken AS (
@@ -100,14 +97,26 @@ WITH setting AS MATERIALIZED (
         expires_at = least(k.now + k.ask_ttl_ms * interval '1 millisecond',
                            k.now + k.ask_hard_ttl_ms * interval '1 millisecond'),
         hard_expires_at = k.now + k.ask_hard_ttl_ms * interval '1 millisecond',
-        ttl_ms = k.ask_ttl_ms, retain_ms = k.ask_retain_ms, uncertain_at = NULL, finished_at = NULL,
-        retain_until = NULL, late = false, body = NULL, content_type = NULL, body_size = NULL, reason = NULL
+        ttl_ms = k.ask_ttl_ms, retain_ms = k.ask_retain_ms, finished_at = NULL, retain_until = NULL, late = false,
+        body = NULL, content_type = NULL, body_size = NULL, untold = false,
+        -- Whoever runs what is in doubt once more inherits the doubt, until there is an outcome.
+        uncertain_at = CASE
+            WHEN k.state = 'running' THEN coalesce(k.uncertain_at, k.expires_at)
+            WHEN k.state = 'uncertain' THEN k.uncertain_at
+        END,
+        reason = CASE k.state WHEN 'running' THEN $10::text WHEN 'uncertain' THEN k.reason END
     FROM (SELECT locked.*, {clock} AS now FROM locked WHERE locked.grantable) k
     WHERE o.namespace = k.namespace AND o.key = k.key
     RETURNING o.namespace, o.key, o.token, o.owner, o.attempts, o.claimed_at, o.expires_at, o.hard_expires_at,
-              k.state AS ended_state, k.token AS ended_token
+              o.uncertain_at, o.reason, k.state AS ended_state, k.token AS ended_token
 ), told AS (
+    -- What the row itself has told of until now: how it ended.
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+    SELECT 'once', k.namespace, k.key, CASE k.state WHEN 'released' THEN 'not_started' ELSE k.state END, k.token,
+           k.owner, k.finished_at, k.reason, k.claimed_at
+    FROM locked k
+    WHERE k.untold
+    UNION ALL
     SELECT 'once', k.namespace, k.key, 'expired', k.token, k.owner, k.expires_at, $10::text, k.claimed_at
     FROM locked k
     WHERE k.state = 'running'
@@ -138,7 +147,7 @@ FROM seen s
 WHERE s.token IS NOT NULL
 UNION ALL
 SELECT true, t.namespace, t.key, t.claimed_at, NULL, t.token, NULL, NULL, t.attempts, NULL, t.claimed_at, t.expires_at,
-       t.hard_expires_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+       t.hard_expires_at, NULL, NULL, t.uncertain_at, NULL, NULL, NULL, NULL, NULL, NULL, t.reason
 FROM taken t
 UNION ALL
 SELECT true, m.namespace, m.key, m.claimed_at, NULL, m.token, NULL, NULL, m.attempts, NULL, m.claimed_at, m.expires_at,

@@ -28,6 +28,7 @@ WITH setting AS MATERIALIZED (
     JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
 ), locked AS MATERIALIZED (
     SELECT o.namespace, o.key, o.state, o.token, o.owner, o.attempts, o.claimed_at, o.expires_at,
+           o.uncertain_at, o.finished_at, o.reason, o.untold,
            o.state IN ('released', 'done', 'failed')
                OR (a.restartable AND coalesce(o.fingerprint = a.fingerprint, true)) AS grantable
     FROM seen s
@@ -42,7 +43,7 @@ WITH setting AS MATERIALIZED (
     FOR UPDATE OF o SKIP LOCKED
 ), doubted AS (
     UPDATE {schema}.once o
-    SET state = 'uncertain', uncertain_at = k.expires_at, reason = $10::text
+    SET state = 'uncertain', uncertain_at = coalesce(k.uncertain_at, k.expires_at), reason = $10::text
     FROM locked k
     WHERE o.namespace = k.namespace AND o.key = k.key AND k.state = 'running' AND NOT k.grantable
 ), taken AS (
@@ -53,13 +54,25 @@ WITH setting AS MATERIALIZED (
         expires_at = least(k.now + a.ttl_ms * interval '1 millisecond',
                            k.now + a.hard_ttl_ms * interval '1 millisecond'),
         hard_expires_at = k.now + a.hard_ttl_ms * interval '1 millisecond',
-        ttl_ms = a.ttl_ms, retain_ms = a.retain_ms, uncertain_at = NULL, finished_at = NULL,
-        retain_until = NULL, late = false, body = NULL, content_type = NULL, body_size = NULL, reason = NULL
+        ttl_ms = a.ttl_ms, retain_ms = a.retain_ms, finished_at = NULL, retain_until = NULL, late = false,
+        body = NULL, content_type = NULL, body_size = NULL, untold = false,
+        -- Whoever runs what is in doubt once more inherits the doubt, until there is an outcome.
+        uncertain_at = CASE
+            WHEN k.state = 'running' THEN coalesce(k.uncertain_at, k.expires_at)
+            WHEN k.state = 'uncertain' THEN k.uncertain_at
+        END,
+        reason = CASE k.state WHEN 'running' THEN $10::text WHEN 'uncertain' THEN k.reason END
     FROM (SELECT locked.*, {clock} AS now FROM locked WHERE locked.grantable) k, ask a
     WHERE o.namespace = k.namespace AND o.key = k.key
     RETURNING o.*, k.state AS ended_state, k.token AS ended_token
 ), told AS (
+    -- What the row itself has told of until now: how it ended.
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+    SELECT 'once', k.namespace, k.key, CASE k.state WHEN 'released' THEN 'not_started' ELSE k.state END, k.token,
+           k.owner, k.finished_at, k.reason, k.claimed_at
+    FROM locked k
+    WHERE k.untold
+    UNION ALL
     SELECT 'once', k.namespace, k.key, 'expired', k.token, k.owner, k.expires_at, $10::text, k.claimed_at
     FROM locked k
     WHERE k.state = 'running'

@@ -8,7 +8,7 @@
 WITH setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', '40ms', true)
 ), held AS MATERIALIZED (
-    SELECT o.namespace, o.key, o.state, o.token, o.owner, o.claimed_at, o.expires_at
+    SELECT o.namespace, o.key, o.state, o.token, o.owner, o.claimed_at, o.expires_at, o.uncertain_at
     FROM setting, {schema}.once o
     WHERE o.namespace = $1::text AND o.key = $2::text
       AND (o.state = 'uncertain' OR (o.state = 'running' AND o.expires_at <= {clock}))
@@ -20,13 +20,13 @@ WITH setting AS MATERIALIZED (
     WHERE h.state = 'uncertain' OR h.expires_at <= h.now
 ), doubted AS (
     UPDATE {schema}.once o
-    SET state = 'uncertain', uncertain_at = d.expires_at, reason = $12::text
+    SET state = 'uncertain', uncertain_at = coalesce(d.uncertain_at, d.expires_at), reason = $12::text
     FROM doubtful d
     WHERE o.namespace = d.namespace AND o.key = d.key AND d.state = 'running' AND NOT d.meant
 ), resolved AS (
     UPDATE {schema}.once o
     SET state = $4::text, token = greatest(d.token + 1, (extract(epoch FROM d.now) * 1000000)::bigint),
-        uncertain_at = CASE WHEN d.state = 'running' THEN d.expires_at ELSE o.uncertain_at END,
+        uncertain_at = coalesce(o.uncertain_at, d.expires_at),
         finished_at = d.now, retain_until = d.now + o.retain_ms * interval '1 millisecond',
         body = CASE WHEN $4::text = 'done' THEN $6::bytea ELSE o.body END,
         content_type = CASE WHEN $4::text = 'done' THEN $7::text ELSE o.content_type END,

@@ -13,21 +13,27 @@ WITH setting AS MATERIALIZED (
     SELECT o.token, o.state
     FROM setting, {schema}.once o
     WHERE o.namespace = $1::text AND o.key = $2::text
+), held AS MATERIALIZED (
+    SELECT o.namespace, o.key, o.token, o.state AS ended_state, o.owner, o.claimed_at, o.reason AS doubt,
+           -- That this run did nothing says nothing of the run before it.
+           CASE WHEN $4::text = 'released' AND o.uncertain_at <= o.claimed_at THEN 'uncertain' ELSE $4::text END AS state
+    FROM setting, {schema}.once o
+    WHERE o.namespace = $1::text AND o.key = $2::text AND o.token = $3::bigint AND o.state IN ('running', 'uncertain')
+    FOR NO KEY UPDATE OF o
 ), settled AS (
     UPDATE {schema}.once o
-    SET state = $4::text, late = o.expires_at <= a.now, body = $6::bytea, content_type = $7::text,
-        body_size = $8::bigint, reason = $9::text,
-        uncertain_at = CASE WHEN $4::text = 'uncertain' THEN a.now ELSE o.uncertain_at END,
-        finished_at = CASE WHEN $4::text <> 'uncertain' THEN a.now END,
-        retain_until = CASE WHEN $4::text <> 'uncertain' THEN a.now + o.retain_ms * interval '1 millisecond' END
-    FROM (SELECT {clock} AS now FROM setting) a
-    WHERE o.namespace = $1::text AND o.key = $2::text AND o.token = $3::bigint
-      AND (o.state = 'running' OR (o.state = 'uncertain' AND $4::text <> 'uncertain'))
-    RETURNING o.namespace, o.key, o.token, o.owner, o.late, o.reason, a.now,
-              CASE WHEN $4::text = 'uncertain' OR o.uncertain_at IS NULL THEN o.claimed_at END AS claimed_at
+    SET state = h.state, late = o.expires_at <= h.now, body = $6::bytea, content_type = $7::text,
+        body_size = $8::bigint, reason = CASE WHEN h.state = $4::text THEN $9::text ELSE h.doubt END,
+        uncertain_at = CASE WHEN h.state = 'uncertain' THEN coalesce(o.uncertain_at, h.now) ELSE o.uncertain_at END,
+        finished_at = CASE WHEN h.state <> 'uncertain' THEN h.now END,
+        retain_until = CASE WHEN h.state <> 'uncertain' THEN h.now + o.retain_ms * interval '1 millisecond' END
+    FROM (SELECT held.*, {clock} AS now FROM held) h
+    WHERE o.namespace = h.namespace AND o.key = h.key AND (h.ended_state = 'running' OR h.state <> 'uncertain')
+    RETURNING h.*, o.late
 ), told AS (
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
-    SELECT 'once', s.namespace, s.key, $5::text, s.token, s.owner, s.now, s.reason, s.claimed_at
+    SELECT 'once', s.namespace, s.key, $5::text, s.token, s.owner, s.now, $9::text,
+           CASE WHEN s.ended_state = 'running' THEN s.claimed_at END
     FROM settled s
 ), outcome AS (
     -- One row whatever there is; complete before the setting is put back.

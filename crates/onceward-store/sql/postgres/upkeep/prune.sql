@@ -4,8 +4,14 @@
 --
 -- now: one row: the clock, in microseconds since 1970; the others take their limits in time from it as a parameter,
 -- so that the planner knows how much lies before them.
+-- sweep: writes down which claims have run out, so that what is open need not be looked for among all that was claimed.
+--   $1 limit  $2 now  $3 how far the last sweep came  $4 the reason written. Index: once_claimed. How far it has come
+--   stays an hour behind, for claims in transactions that are still open.
 -- The others: one row, how many rows went.
--- once: $1 limit  $2 now. Index: once_by_retention.
+-- once, untold: the place in the table to go on from, as the second column. They read the table, from $3 on: an index
+--   on times would be written by every outcome.
+--   once: $1 limit  $2 now  $3 place to start from  $4 until when history may be forgotten.
+--   untold: $1 limit  $2 until when history may be forgotten  $3 place to start from.
 -- leases: $1 limit  $2 until when given back or run out  $3 now. Reads the table: an index on times would cost every
 --   renewal.
 -- waiters: $1 limit  $2 now.
@@ -14,21 +20,74 @@
 -- step: now
 SELECT (extract(epoch FROM {clock}) * 1000000)::bigint AS now
 
+-- step: sweep
+WITH open AS MATERIALIZED (
+    SELECT o.namespace, o.key, o.claimed_at
+    FROM {schema}.once o
+    WHERE o.claimed_at >= timestamptz 'epoch' + $3::bigint * interval '1 microsecond'
+      AND o.uncertain_at IS NULL AND o.state = 'running'
+), lost AS MATERIALIZED (
+    SELECT o.namespace, o.key, o.token, o.owner, o.claimed_at, o.expires_at
+    FROM open
+    JOIN {schema}.once o ON o.namespace = open.namespace AND o.key = open.key
+    WHERE o.state = 'running' AND o.expires_at <= timestamptz 'epoch' + $2::bigint * interval '1 microsecond'
+    LIMIT $1::bigint
+    FOR NO KEY UPDATE OF o SKIP LOCKED
+), doubted AS (
+    UPDATE {schema}.once o
+    SET state = 'uncertain', uncertain_at = l.expires_at, reason = $4::text
+    FROM lost l
+    WHERE o.namespace = l.namespace AND o.key = l.key
+    RETURNING o.namespace, o.key, o.token, o.owner, o.uncertain_at, o.reason, o.claimed_at
+), told AS (
+    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+    SELECT 'once', d.namespace, d.key, 'expired', d.token, d.owner, d.uncertain_at, d.reason, d.claimed_at
+    FROM doubted d
+)
+UPDATE {schema}.upkeep u
+SET once_swept_until = least(
+    timestamptz 'epoch' + $2::bigint * interval '1 microsecond' - interval '1 hour',
+    (SELECT min(open.claimed_at) FROM open))
+
 -- step: once
 WITH over AS MATERIALIZED (
-    SELECT o.namespace, o.key
+    SELECT o.ctid AS place, o.namespace, o.key, o.state, o.token, o.owner, o.claimed_at, o.finished_at, o.reason, o.untold
     FROM {schema}.once o
-    WHERE o.retain_until <= timestamptz 'epoch' + $2::bigint * interval '1 microsecond' AND o.state IN ('done', 'failed', 'released')
-      AND o.token < $2::bigint
+    WHERE o.ctid >= $3::text::tid
+      AND o.retain_until <= timestamptz 'epoch' + $2::bigint * interval '1 microsecond'
+      AND o.state IN ('done', 'failed', 'released') AND o.token < $2::bigint
     LIMIT $1::bigint
     FOR UPDATE OF o SKIP LOCKED
+), told AS (
+    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+    SELECT 'once', o.namespace, o.key, CASE o.state WHEN 'released' THEN 'not_started' ELSE o.state END, o.token,
+           o.owner, o.finished_at, o.reason, o.claimed_at
+    FROM over o
+    WHERE o.untold AND o.finished_at > timestamptz 'epoch' + $4::bigint * interval '1 microsecond'
 ), gone AS (
     DELETE FROM {schema}.once o
     USING over
-    WHERE o.namespace = over.namespace AND o.key = over.key
-    RETURNING 1
+    WHERE o.ctid = over.place
+    RETURNING over.place
 )
-SELECT count(*) FROM gone
+SELECT count(*), max(gone.place)::text FROM gone
+
+-- step: untold
+WITH old AS MATERIALIZED (
+    SELECT o.ctid AS place
+    FROM {schema}.once o
+    WHERE o.ctid >= $3::text::tid AND o.untold
+      AND o.finished_at <= timestamptz 'epoch' + $2::bigint * interval '1 microsecond'
+    LIMIT $1::bigint
+    FOR NO KEY UPDATE OF o SKIP LOCKED
+), forgotten AS (
+    UPDATE {schema}.once o
+    SET untold = false
+    FROM old
+    WHERE o.ctid = old.place
+    RETURNING old.place
+)
+SELECT count(*), max(forgotten.place)::text FROM forgotten
 
 -- step: leases
 WITH over AS MATERIALIZED (

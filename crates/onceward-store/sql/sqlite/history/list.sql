@@ -12,6 +12,6 @@ LIMIT ?4
 
 -- step: live
 SELECT CASE state WHEN 'released' THEN 'not_started' ELSE state END, token, owner, finished_at, reason,
-    CASE WHEN uncertain_at IS NULL THEN claimed_at END, NULL
+    claimed_at, NULL
 FROM onceward_once
 WHERE namespace = ?1 AND key = ?2 AND untold

@@ -23,7 +23,7 @@ WHERE namespace = ?1 AND key = ?2 AND ?8 AND state = 'running' AND (boot_id <> ?
     AND (fingerprint IS NULL OR ?7 IS NULL OR fingerprint = ?7)
 UNION ALL
 SELECT 'once', namespace, key, CASE state WHEN 'released' THEN 'not_started' ELSE state END, token, owner,
-    finished_at, reason, CASE WHEN uncertain_at IS NULL THEN claimed_at END
+    finished_at, reason, claimed_at
 FROM onceward_once
 WHERE namespace = ?1 AND key = ?2 AND untold AND (state = 'released' OR retain_until <= ?5)
 UNION ALL
@@ -44,8 +44,17 @@ INSERT INTO onceward_once AS row (
 ON CONFLICT (namespace, key) DO UPDATE
 SET state = 'running', token = max(row.token + 1, ?5), owner = ?6, session = ?9, attempts = row.attempts + 1,
     fingerprint = ?7, claimed_at = ?5, expires_at = ?10, expires_boot = ?11, hard_expires_boot = ?12, boot_id = ?3,
-    ttl_us = ?13, retain_us = ?14, uncertain_at = NULL, finished_at = NULL, retain_until = NULL, late = 0,
-    reason = NULL, body_type = NULL, body_size = NULL, body = NULL, untold = 0
+    ttl_us = ?13, retain_us = ?14, finished_at = NULL, retain_until = NULL, late = 0,
+    -- Whoever runs what is in doubt once more inherits the doubt, until there is an outcome.
+    uncertain_at = CASE row.state
+        WHEN 'running' THEN ifnull(row.uncertain_at, min(row.expires_at, ?5))
+        WHEN 'uncertain' THEN row.uncertain_at
+    END,
+    reason = CASE row.state
+        WHEN 'running' THEN 'the claim ran out: its holder died, was paused, or met its hard limit'
+        WHEN 'uncertain' THEN row.reason
+    END,
+    body_type = NULL, body_size = NULL, body = NULL, untold = 0
 WHERE row.state = 'released'
     OR (row.state IN ('done', 'failed') AND row.retain_until <= ?5)
     OR (?8 AND (row.fingerprint IS NULL OR ?7 IS NULL OR row.fingerprint = ?7)

@@ -18,6 +18,7 @@ RETURNING late
 
 -- step: history
 INSERT INTO onceward_history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
-SELECT 'once', namespace, key, ?3, token, owner, ?4, reason, CASE WHEN uncertain_at IS NULL THEN claimed_at END
+SELECT 'once', namespace, key, ?3, token, owner, ?4, reason,
+    CASE WHEN uncertain_at IS NULL OR uncertain_at <= claimed_at THEN claimed_at END
 FROM onceward_once
 WHERE namespace = ?1 AND key = ?2

@@ -21,7 +21,7 @@ WHERE untold AND finished_at <= ?1 AND rowid IN (SELECT rowid FROM onceward_once
 -- step: told
 INSERT INTO onceward_history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
 SELECT 'once', namespace, key, CASE state WHEN 'released' THEN 'not_started' ELSE state END, token, owner,
-    finished_at, reason, CASE WHEN uncertain_at IS NULL THEN claimed_at END
+    finished_at, reason, claimed_at
 FROM onceward_once
 WHERE untold AND rowid IN (
     SELECT rowid FROM onceward_once WHERE retain_until <= ?1 ORDER BY retain_until LIMIT ?2
