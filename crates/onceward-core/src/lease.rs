@@ -14,7 +14,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 use crate::history::{Event, words};
-use crate::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token, limits};
+use crate::{Code, Error, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token, limits};
 
 words! {
     /// What the row says about a lease at one instant.
@@ -62,6 +62,9 @@ pub struct Record {
     pub released_at: Option<Timestamp>,
     /// A text the holder left for people to read.
     pub metadata: Option<String>,
+    /// Where the store has put the row.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// Writes a duration as whole milliseconds.
@@ -201,6 +204,7 @@ fn granted(ask: &Ask, slot: u32, token: Token, now: Timestamp) -> Record {
         heartbeats: 0,
         released_at: None,
         metadata: ask.metadata.clone(),
+        place: Place::default(),
     }
 }
 

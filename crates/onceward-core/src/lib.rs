@@ -15,10 +15,12 @@ pub mod lease;
 pub mod limits;
 mod name;
 pub mod once;
+mod place;
 mod time;
 mod token;
 
 pub use error::{Code, Error, Fault, Result};
 pub use name::{Key, Namespace, Owner, SessionId};
+pub use place::Place;
 pub use time::Timestamp;
 pub use token::Token;

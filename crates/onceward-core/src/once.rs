@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::history::{Event, words};
 use crate::lease::{as_millis, check_hard_ttl, check_ttl, clipped, in_range};
-use crate::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token, limits};
+use crate::{Code, Error, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token, limits};
 
 words! {
     /// The state of a once key.
@@ -119,6 +119,9 @@ pub struct Record {
     pub body: Option<Body>,
     /// Why it failed or is uncertain, for people to read.
     pub reason: Option<String>,
+    /// Where the store has put the row.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 impl Record {
@@ -242,6 +245,7 @@ fn claimed(ask: &Ask, before: Option<&Record>, now: Timestamp) -> Record {
         late: false,
         body: None,
         reason: doubted.map(|row| row.reason.clone().unwrap_or_else(|| EXPIRED.to_owned())),
+        place: Place::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use onceward_core::history::{self, Subject};
 use onceward_core::lease::{self, Standing};
 use onceward_core::once::{self, Ending, Resolution, Resolve, Settle, State};
-use onceward_core::{Key, Namespace, Owner, Result, SessionId, Timestamp, Token};
+use onceward_core::{Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -108,6 +108,8 @@ pub struct ReleaseLease {
     pub token: Token,
     /// Why, for the history; `None` for the ordinary end.
     pub reason: Option<String>,
+    /// Where the store said the row is.
+    pub place: Place,
 }
 
 /// Takes (or keeps) a place among those who wait for a lease.
@@ -204,6 +206,8 @@ pub struct SettleOnce {
     pub token: Token,
     /// How it ended.
     pub ending: Ending,
+    /// Where the store said the row is.
+    pub place: Place,
 }
 
 /// Settles an uncertain key. Audited.

@@ -60,7 +60,15 @@ async fn work(store: Arc<dyn Store>, worker: usize, stop: Arc<AtomicBool>) -> Le
                 ledger.tokens.entry(row.key.to_string()).or_default().push(row.token);
                 let (namespace, key, token) = (row.namespace, row.key, row.token);
                 // Not released is only closed for its ttl.
-                let _ = store.lease_release(&[ReleaseLease { namespace, key, token, reason: None }]).await;
+                let _ = store
+                    .lease_release(&[ReleaseLease {
+                        namespace,
+                        key,
+                        token,
+                        reason: None,
+                        place: onceward_core::Place::default(),
+                    }])
+                    .await;
             }
             Ok(Acquired::Held { .. }) => {}
             Err(error) => note(&mut ledger, &error),
@@ -87,7 +95,13 @@ async fn settled(store: &dyn Store, name: &str, ledger: &mut Ledger) -> bool {
             }
         };
         let ending = Ending::Done(Body::new(name.as_bytes().to_vec(), "text/plain"));
-        let settle = SettleOnce { namespace: Namespace::default(), key: key(name), token, ending };
+        let settle = SettleOnce {
+            namespace: Namespace::default(),
+            key: key(name),
+            token,
+            ending,
+            place: onceward_core::Place::default(),
+        };
         for _ in 0..20 {
             match store.once_settle(std::slice::from_ref(&settle)).await {
                 Ok(answers) => {

@@ -46,7 +46,8 @@ async fn begin(store: &dyn Store, ask: &once::Ask) -> once::Record {
 
 fn done(row: &once::Record) -> SettleOnce {
     let ending = Ending::Done(Body::new(b"ok".to_vec(), "text/plain"));
-    SettleOnce { namespace: row.namespace.clone(), key: row.key.clone(), token: row.token, ending }
+    let (namespace, key) = (row.namespace.clone(), row.key.clone());
+    SettleOnce { namespace, key, token: row.token, ending, place: row.place }
 }
 
 async fn settle(store: &dyn Store, settle: &SettleOnce) -> onceward_core::Result<Settle> {
@@ -341,7 +342,16 @@ async fn l4_fence_refuses_all_but_the_current_token() {
     assert_eq!(fence(next.token.get().to_string()).await, Ok(()));
     assert_eq!(fence(token.to_string()).await, Err("OW203".to_owned()));
     let (namespace, key, token) = (next.namespace.clone(), next.key.clone(), next.token);
-    store.lease_release(&[ReleaseLease { namespace, key, token, reason: None }]).await.unwrap();
+    store
+        .lease_release(&[ReleaseLease {
+            namespace,
+            key,
+            token,
+            reason: None,
+            place: onceward_core::Place::default(),
+        }])
+        .await
+        .unwrap();
     assert_eq!(fence(token.get().to_string()).await, Err("OW203".to_owned()), "given back");
     // S44: it is nobody's unless it is given to them.
     let role = support::fresh_name();
@@ -428,7 +438,15 @@ async fn l6_a_release_wakes_another_process() {
         let wait = WaitLease { namespace, key, session, fair: false, ttl: Duration::from_secs(60) };
         there.lease_wait(&wait).await.unwrap();
         let (namespace, key, token) = (held.namespace.clone(), held.key.clone(), held.token);
-        here.lease_release(&[ReleaseLease { namespace, key, token, reason: None }]).await.unwrap();
+        here.lease_release(&[ReleaseLease {
+            namespace,
+            key,
+            token,
+            reason: None,
+            place: onceward_core::Place::default(),
+        }])
+        .await
+        .unwrap();
         let wake = timeout(Duration::from_secs(10), wakes.recv()).await.unwrap().unwrap();
         assert!(matches!(&wake, Wake::Lease(_, key) if key.as_str() == "k"), "{round}: {wake:?}");
     }

@@ -129,7 +129,8 @@ async fn w12_a_zombie_does_not_overwrite_the_second_run() {
     ow.admin().resolve("k", None, Resolution::Release, "not in the ledger", false).await.unwrap();
     assert_eq!(ow.once("k").run(async |_| Ok("second".to_owned())).await.unwrap().done().unwrap(), "second");
     let ending = Ending::Done(Body::new(b"\"first\"".to_vec(), "application/json"));
-    let late = SettleOnce { namespace: zombie.namespace, key: zombie.key, token: zombie.token, ending };
+    let (namespace, key, token, place) = (zombie.namespace, zombie.key, zombie.token, zombie.place);
+    let late = SettleOnce { namespace, key, token, ending, place };
     assert_eq!(store.once_settle(&[late]).await.unwrap(), [Settle::Stale]);
     let seen = ow.once("k").run(async |_| Ok(String::new())).await.unwrap();
     assert_eq!(seen.done().unwrap(), "second");

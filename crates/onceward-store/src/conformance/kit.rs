@@ -135,11 +135,13 @@ pub(super) fn claim_of_once(row: &once::Record) -> ClaimRef {
 }
 
 pub(super) fn release_of(row: &lease::Record) -> ReleaseLease {
-    ReleaseLease { namespace: row.namespace.clone(), key: row.key.clone(), token: row.token, reason: None }
+    let (namespace, key) = (row.namespace.clone(), row.key.clone());
+    ReleaseLease { namespace, key, token: row.token, reason: None, place: row.place }
 }
 
 pub(super) fn settle_of(row: &once::Record, ending: Ending) -> SettleOnce {
-    SettleOnce { namespace: row.namespace.clone(), key: row.key.clone(), token: row.token, ending }
+    let (namespace, key) = (row.namespace.clone(), row.key.clone());
+    SettleOnce { namespace, key, token: row.token, ending, place: row.place }
 }
 
 /// A settling of an uncertain key by the operator `ops`.

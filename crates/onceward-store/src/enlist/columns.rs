@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::once::{self, Body, Fingerprint, Record, State};
-use onceward_core::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token};
+use onceward_core::{Code, Error, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token};
 
 use super::{Cell, Row};
 
@@ -117,6 +117,7 @@ impl Columns {
                 self.text_or_null()?.map(|content_type| Body { bytes, content_type, size: 0 })
             },
             reason: None,
+            place: Place::default(),
         })
         .and_then(|row| self.sized(row))
     }
@@ -180,6 +181,7 @@ impl Columns {
             late,
             body: content_type.map(|content_type| Body { bytes, content_type, size }),
             reason,
+            place: Place::default(),
         })
     }
 }

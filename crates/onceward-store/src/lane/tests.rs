@@ -143,7 +143,13 @@ async fn l7_a_lost_answer_is_asked_for_again() {
     let (lanes, store) = lanes();
     store.next(Verb::LeaseAcquire, Fault::ReplyLost);
     let Acquired::Granted(row) = lanes.acquire(lease_ask("k")).await.unwrap() else { panic!("adopted") };
-    let release = ReleaseLease { namespace: row.namespace, key: row.key, token: row.token, reason: None };
+    let release = ReleaseLease {
+        namespace: row.namespace,
+        key: row.key,
+        token: row.token,
+        reason: None,
+        place: row.place,
+    };
     store.next(Verb::LeaseRelease, Fault::ReplyLost);
     // The second send finds the lease given back already: not ours any more, and nothing else was touched.
     assert!(!lanes.release(release).await.unwrap());
@@ -154,7 +160,8 @@ async fn l7_a_lost_answer_is_asked_for_again() {
     assert_eq!(row.attempts, 1, "claimed once, not twice");
     store.next(Verb::OnceSettle, Fault::ReplyLost);
     let ending = Ending::Done(Body::new(vec![1], "x"));
-    let settle = SettleOnce { namespace: row.namespace, key: row.key, token: row.token, ending };
+    let settle =
+        SettleOnce { namespace: row.namespace, key: row.key, token: row.token, ending, place: row.place };
     assert_eq!(lanes.settle(settle, DEADLINE).await.unwrap(), Settle::Already);
 }
 

@@ -64,7 +64,7 @@ impl Verb for AcquireLease {
             if let Acquired::Granted(row) = answer {
                 let reason = Some(ABANDONED.to_owned());
                 let (namespace, key) = (row.namespace.clone(), row.key.clone());
-                let ask = ReleaseLease { namespace, key, token: row.token, reason };
+                let ask = ReleaseLease { namespace, key, token: row.token, reason, place: row.place };
                 store.lease_release(&[ask]).await?;
             }
             Ok(())
@@ -113,7 +113,7 @@ impl Verb for ClaimOnce {
             if let Claimed::Granted(row) = answer {
                 let ending = Ending::NotStarted { reason: ABANDONED.to_owned() };
                 let (namespace, key) = (row.namespace.clone(), row.key.clone());
-                let ask = SettleOnce { namespace, key, token: row.token, ending };
+                let ask = SettleOnce { namespace, key, token: row.token, ending, place: row.place };
                 store.once_settle(&[ask]).await?;
             }
             Ok(())

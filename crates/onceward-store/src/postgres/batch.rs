@@ -85,7 +85,7 @@ mod tests {
     fn release(namespace: &str, key: &str) -> ReleaseLease {
         let token = Token::from_row(1);
         let (namespace, key) = (Namespace::new(namespace).unwrap(), Key::new(key).unwrap());
-        ReleaseLease { namespace, key, token, reason: None }
+        ReleaseLease { namespace, key, token, reason: None, place: onceward_core::Place::default() }
     }
 
     #[test]

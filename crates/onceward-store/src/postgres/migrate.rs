@@ -46,7 +46,7 @@ impl PostgresMigrator {
         link.lineage().await.map_err(|error| error.at(VERB))?;
         Ok(Self {
             link,
-            sql: Statements::new(&at.schema, options.test_clock),
+            sql: Statements::new(&at.schema, options.test_clock, at.pooler),
             schema: at.schema.clone(),
             test_clock: options.test_clock,
             deadline: options.deadline,
@@ -120,7 +120,7 @@ impl PostgresMigrator {
     }
 
     fn filled(&self, text: &str) -> String {
-        fill(text, &self.schema, self.test_clock)
+        fill(text, &self.schema, self.test_clock, false)
     }
 
     async fn applied(&self, live: &Live) -> Result<Vec<Applied>> {

@@ -109,7 +109,7 @@ impl PostgresStore {
     /// [`SchemaBehind`](onceward_core::Code::SchemaBehind), and the `OW04xx` codes of the self-check.
     pub async fn open(at: &PostgresAt, options: OpenOptions) -> Result<Self> {
         let dial = Arc::new(Dial::new(at, &options)?);
-        let sql = Arc::new(Statements::new(&at.schema, options.test_clock));
+        let sql = Arc::new(Statements::new(&at.schema, options.test_clock, at.pooler));
         let keyed = || Link::new(&dial, Purpose::Keyed);
         let inner = Inner {
             url: at.redacted.clone(),

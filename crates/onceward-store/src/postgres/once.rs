@@ -3,13 +3,14 @@
 use onceward_core::limits::REASON_BYTES_MAX;
 use onceward_core::once::{self, Ask, Body, Claim, Resolution, Resolve, Settle, State};
 use onceward_core::{Code, Error, Result, Timestamp, Token};
+use tokio_postgres::types::ToSql;
 
 use super::Inner;
 use super::batch::{Place, Way, column, find, in_order, sorted};
 use super::lease::{ROUNDS, ROUNDS_LOCKED, in_the_way, place_of};
 use super::link::{Call, Link};
 use super::live::Param;
-use super::row::{Columns, millis};
+use super::row::{Columns, Tid, millis};
 use crate::store::{Claimed, KeyRef, ListOnce, ResolveOnce, SettleOnce, Snapshot};
 
 /// What one statement said about one ask.
@@ -118,9 +119,10 @@ impl Inner {
     }
 
     pub(super) async fn once_settle(&self, batch: &[SettleOnce]) -> Result<Vec<Settle>> {
-        // What nobody knows goes the way of doubt at once; of an outcome that can't be recorded, a look tells the way.
-        let (mut doubts, mut outcomes): (Vec<_>, Vec<_>) =
-            sorted(batch).into_iter().partition(|place| place.ask.ending.state() == State::Uncertain);
+        // What nobody knows goes the way of doubt at once, and so does what nobody knows the place of.
+        let direct = |ask: &SettleOnce| ask.place.0.is_some() && ask.ending.state() != State::Uncertain;
+        let (mut outcomes, mut doubts): (Vec<_>, Vec<_>) =
+            sorted(batch).into_iter().partition(|place| direct(place.ask));
         let mut answers = Vec::with_capacity(batch.len());
         for _ in 0..ROUNDS {
             let mut left = self.settle_batch(&outcomes, Way::New, &mut answers).await?;
@@ -128,38 +130,33 @@ impl Inner {
             if left.is_empty() {
                 return Ok(in_order(batch.len(), answers, || Settle::Stale));
             }
-            (outcomes, doubts) = self.look_why(&left, &mut answers).await?;
+            (outcomes, doubts) = (Vec::new(), self.look_why(&left, &mut answers).await?);
         }
-        if outcomes.is_empty() && doubts.is_empty() {
+        if doubts.is_empty() {
             return Ok(in_order(batch.len(), answers, || Settle::Stale));
         }
         Err(in_the_way("once.settle"))
     }
 
-    /// Finds out why these could not be settled, and returns those that can be after all: outcomes of undoubted claims,
-    /// and the others.
+    /// Finds out why these could not be settled, and returns those that can be after all.
     async fn look_why<'a>(
         &self,
         left: &[Place<'a, SettleOnce>],
         answers: &mut Vec<(usize, Settle)>,
-    ) -> Result<(Vec<Place<'a, SettleOnce>>, Vec<Place<'a, SettleOnce>>)> {
+    ) -> Result<Vec<Place<'a, SettleOnce>>> {
         let keys: Vec<KeyRef> = left
             .iter()
             .map(|place| KeyRef { namespace: place.ask.namespace.clone(), key: place.ask.key.clone() })
             .collect();
         let seen = self.lookup("once.settle", self.end_link(), &keys).await?;
-        let (mut outcomes, mut doubts) = (Vec::new(), Vec::new());
+        let mut again = Vec::new();
         for (place, row) in left.iter().zip(seen.rows) {
             match once::settle(row.as_ref(), place.ask.token, &place.ask.ending, seen.now) {
-                Settle::Applied { .. } if row.is_some_and(|row| row.uncertain_at.is_some()) => {
-                    doubts.push(*place);
-                }
-                Settle::Applied { .. } if place.ask.ending.state() == State::Uncertain => doubts.push(*place),
-                Settle::Applied { .. } => outcomes.push(*place),
+                Settle::Applied { .. } => again.push(*place),
                 answer => answers.push((place.at, answer)),
             }
         }
-        Ok((outcomes, doubts))
+        Ok(again)
     }
 
     /// Settles what can be settled that way, and returns the others.
@@ -172,6 +169,10 @@ impl Inner {
         if places.is_empty() {
             return Ok(Vec::new());
         }
+        let (statement, last): (_, Box<dyn ToSql + Send + Sync>) = match way {
+            Way::New => (&self.sql.settle_outcome, Box::new(column(places, |ask| ask.place.0.map(Tid)))),
+            Way::Any => (&self.sql.settle_doubt, Box::new(column(places, |ask| ask.ending.event().as_str()))),
+        };
         let params: &[Param<'_>] = &[
             &column(places, |ask| ask.namespace.as_str()),
             &column(places, |ask| ask.key.as_str()),
@@ -181,12 +182,8 @@ impl Inner {
             &column(places, |ask| ask.ending.body().map(|body| body.content_type.as_str())),
             &column(places, |ask| ask.ending.body().map(size)),
             &column(places, |ask| ask.ending.reason().map(|reason| once::cut(reason, REASON_BYTES_MAX))),
-            &column(places, |ask| ask.ending.event().as_str()),
+            &*last,
         ];
-        let (statement, params) = match way {
-            Way::New => (&self.sql.settle_outcome, params.get(..8).unwrap_or_default()),
-            Way::Any => (&self.sql.settle_doubt, params),
-        };
         let call = Call { verb: "once.settle", statement, params, rows: places.len() };
         let mut left = places.to_vec();
         let mut settled = vec![false; places.len()];
@@ -358,5 +355,6 @@ fn granted(ask: &Ask, columns: &mut Columns<'_>) -> Result<once::Record, Error> 
         late: false,
         body: None,
         reason: columns.get()?,
+        place: columns.place()?,
     })
 }

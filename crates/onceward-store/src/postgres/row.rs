@@ -3,10 +3,11 @@
 use core::time::Duration;
 use std::error::Error as StdError;
 
-use onceward_core::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token};
+use bytes::BytesMut;
+use onceward_core::{Code, Error, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token};
 use onceward_core::{lease, once};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 /// Microseconds between 1970 and 2000, where PostgreSQL counts from.
@@ -76,6 +77,14 @@ impl<'a> Columns<'a> {
         self.get::<Uuid>().map(SessionId::from_uuid)
     }
 
+    /// Where the row lies, if this statement says so.
+    pub(super) fn place(&mut self) -> Result<Place> {
+        if self.next >= self.row.len() {
+            return Ok(Place::default());
+        }
+        Ok(Place(self.get::<Option<Tid>>()?.map(|tid| tid.0)))
+    }
+
     /// A word of a closed list.
     pub(super) fn word<T>(&mut self, read: impl Fn(&str) -> Option<T>) -> Result<T> {
         let word: &str = self.get()?;
@@ -108,6 +117,7 @@ impl<'a> Columns<'a> {
             heartbeats: self.get()?,
             released_at: self.maybe_time()?,
             metadata: self.get()?,
+            place: Place::default(),
         })
     }
 
@@ -133,6 +143,7 @@ impl<'a> Columns<'a> {
             late: self.get()?,
             body: self.body()?,
             reason: self.get()?,
+            place: Place::default(),
         })
     }
 
@@ -151,6 +162,35 @@ impl<'a> Columns<'a> {
         let size = size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
         Ok(content_type.map(|content_type| once::Body { bytes, content_type, size }))
     }
+}
+
+/// Where a row lies (`tid`): a block, and a line of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tid(pub(super) u64);
+
+impl<'a> FromSql<'a> for Tid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        let raw: [u8; 6] = raw.try_into()?;
+        Ok(Self(raw.into_iter().fold(0, |number, byte| number << 8 | u64::from(byte))))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TID
+    }
+}
+
+impl ToSql for Tid {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        let [_, _, raw @ ..] = self.0.to_be_bytes();
+        out.extend_from_slice(&raw);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TID
+    }
+
+    to_sql_checked!();
 }
 
 /// Any value that is not NULL.

@@ -19,20 +19,34 @@ pub(super) struct Statement {
     pub(super) prepared: bool,
 }
 
-/// Puts the schema and the clock into a text, and leaves its comments behind.
+/// What a statement brings along where a connection has no settings of its own: behind a pooler.
+const BOUND: &str = "WITH setting AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '40ms', true)
+)";
+
+/// Puts the schema and the clock into a text, and leaves its comments behind. `{bound}` stands before a statement that
+/// waits for locks at most as long as its connection allows, or as it says itself behind a pooler; `{bounded}` stands
+/// where it begins to read.
 ///
 /// The schema is quoted: the rule for its name allows words that SQL keeps for itself.
-pub(super) fn fill(text: &str, schema: &str, test_clock: bool) -> String {
+pub(super) fn fill(text: &str, schema: &str, test_clock: bool, pooled: bool) -> String {
     let schema = format!("\"{schema}\"");
     let clock = if test_clock { format!("{schema}.test_clock()") } else { "clock_timestamp()".to_owned() };
     let code =
         text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    let code = match pooled {
+        false => code.replace("{bound}", "").replace("{bounded}", ""),
+        true => {
+            let code = code.replace("{bound}WITH ", &format!("{BOUND}, "));
+            code.replace("{bound}", BOUND).replace("{bounded}", "setting, ")
+        }
+    };
     code.replace("{schema}", &schema).replace("{clock}", &clock)
 }
 
 /// The statements that may join a caller's transaction.
 pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
-    let one = |text: &str| vec![Arc::from(fill(text, schema, test_clock))];
+    let one = |text: &str| vec![Arc::from(fill(text, schema, test_clock, false))];
     EnlistSql {
         kind: StoreKind::Postgres,
         guard: one(postgres_sql!("lease/guard")),
@@ -56,10 +70,10 @@ macro_rules! statements {
             pub(super) const COUNT: usize = Place::Count as usize;
 
             /// Fills all of them in.
-            pub(super) fn new(schema: &str, test_clock: bool) -> Self {
+            pub(super) fn new(schema: &str, test_clock: bool, pooled: bool) -> Self {
                 Self { $($name: Statement {
                     index: Place::$name as usize,
-                    text: fill(statements!(@text $file $($step)?), schema, test_clock),
+                    text: fill(statements!(@text $file $($step)?), schema, test_clock, pooled),
                     types: { const TYPES: &[Type] = &[$(Type::$type),*]; TYPES },
                     prepared: statements!(@$how),
                 },)* }
@@ -87,7 +101,8 @@ statements! {
         INT8);
     lease_renew = prepared "lease/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     lease_renew_seen = prepared "lease/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
-    release = prepared "lease/release" "release" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
+    release_place = prepared "lease/release" "place" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
+    release_key = prepared "lease/release" "key" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
     notify = planned "lease/release" "notify" (TEXT, TEXT);
     wait = prepared "lease/wait" (TEXT, TEXT, UUID, BOOL, INT8);
     leave = prepared "lease/leave" (TEXT, TEXT, UUID);
@@ -101,7 +116,7 @@ statements! {
     once_renew = prepared "once/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
     once_renew_seen = prepared "once/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY);
     settle_outcome = prepared "once/settle" "outcome" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
-        TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
+        TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
     settle_doubt = prepared "once/settle" "doubt" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
         TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY);
     resolve = planned "once/resolve" (TEXT, TEXT, INT8, TEXT, TEXT, BYTEA, TEXT, INT8, TEXT, TEXT, TEXT, TEXT);
@@ -140,7 +155,7 @@ pub struct Planned {
 /// Every statement of a schema, for the tests of their plans.
 #[cfg(feature = "conformance")]
 pub fn planned(schema: &str) -> Vec<Planned> {
-    let statements = Statements::new(schema, false);
+    let statements = Statements::new(schema, false, false);
     let spelt = |ty: &Type| match ty.name().strip_prefix('_') {
         Some(element) => format!("{element}[]"),
         None => ty.name().to_owned(),
@@ -156,7 +171,7 @@ pub fn planned(schema: &str) -> Vec<Planned> {
 
 /// Which cluster answers, and how often it was promoted. Asked on every new connection, whatever the schema.
 pub(super) fn lineage() -> String {
-    fill(step(postgres_sql!("upkeep/check"), "lineage"), "", false)
+    fill(step(postgres_sql!("upkeep/check"), "lineage"), "", false, false)
 }
 
 #[cfg(test)]
@@ -165,8 +180,13 @@ mod tests {
 
     #[test]
     fn every_statement_is_found_and_filled_in() {
-        let statements = Statements::new("select", true);
-        for (number, (name, statement)) in statements.all().into_iter().enumerate() {
+        let (direct, pooled) =
+            (Statements::new("select", true, false), Statements::new("select", true, true));
+        assert!(
+            pooled.claim_new.text.contains("lock_timeout") && !direct.claim_new.text.contains("lock_timeout")
+        );
+        let all = pooled.all().into_iter().enumerate().chain(direct.all().into_iter().enumerate());
+        for (number, (name, statement)) in all {
             let text = &statement.text;
             assert_eq!(number, statement.index);
             assert!(!text.trim().is_empty(), "{name} is empty: its step is missing");

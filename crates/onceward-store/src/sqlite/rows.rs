@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::once::{self, Body, Fingerprint, State};
-use onceward_core::{Key, Namespace, Owner, SessionId, Timestamp, Token, lease};
+use onceward_core::{Key, Namespace, Owner, Place, SessionId, Timestamp, Token, lease};
 use rusqlite::{Connection, Result, Row, ToSql};
 
 use super::clocks::{Expiry, Now};
@@ -69,6 +69,7 @@ pub(crate) fn lease(row: &Row<'_>, namespace: &Namespace, key: &Key, now: &Now) 
         lock_delay: duration(row, 10)?,
         heartbeats: row.get(11)?,
         released_at: row.get::<_, Option<i64>>(12)?.map(Timestamp::from_micros),
+        place: Place::default(),
         metadata: row.get(13)?,
     })
 }
@@ -98,6 +99,7 @@ pub(crate) fn once(row: &Row<'_>, namespace: &Namespace, key: &Key, now: &Now) -
         late: row.get(16)?,
         reason: row.get(17)?,
         body: body(row, 18)?,
+        place: Place::default(),
     })
 }
 

@@ -196,7 +196,8 @@ impl World {
             Step::Release { ago } => {
                 let Some(row) = self.leases.iter().rev().nth(ago) else { return Ok(()) };
                 let (namespace, key) = (row.namespace.clone(), row.key.clone());
-                let batch = [ReleaseLease { namespace, key, token: row.token, reason: None }];
+                let batch =
+                    [ReleaseLease { namespace, key, token: row.token, reason: None, place: row.place }];
                 self.ask(async |store| store.lease_release(&batch).await).await?;
             }
             _ => {}
@@ -251,7 +252,8 @@ impl World {
             Step::Settle { ago, how } => {
                 let Some(row) = self.claims.iter().rev().nth(ago) else { return Ok(()) };
                 let (namespace, key) = (row.namespace.clone(), row.key.clone());
-                let batch = [SettleOnce { namespace, key, token: row.token, ending: ending(how) }];
+                let batch =
+                    [SettleOnce { namespace, key, token: row.token, ending: ending(how), place: row.place }];
                 self.ask(async |store| store.once_settle(&batch).await).await?;
             }
             Step::Resolve { key, how, ago, dry_run } => {

@@ -64,7 +64,7 @@ pub(crate) async fn grant(store: &dyn Store, text: &str) -> Box<lease::Record> {
 
 pub(crate) async fn release(store: &dyn Store, row: &lease::Record) -> bool {
     let (namespace, key) = (row.namespace.clone(), row.key.clone());
-    let ask = ReleaseLease { namespace, key, token: row.token, reason: None };
+    let ask = ReleaseLease { namespace, key, token: row.token, reason: None, place: row.place };
     store.lease_release(&[ask]).await.unwrap().pop().unwrap()
 }
 
@@ -88,7 +88,8 @@ pub(crate) async fn existing(store: &dyn Store, text: &str) -> Box<once::Record>
 
 pub(crate) fn done(row: &once::Record) -> SettleOnce {
     let ending = Ending::Done(Body::new(b"x".to_vec(), "text/plain"));
-    SettleOnce { namespace: row.namespace.clone(), key: row.key.clone(), token: row.token, ending }
+    let (namespace, key) = (row.namespace.clone(), row.key.clone());
+    SettleOnce { namespace, key, token: row.token, ending, place: row.place }
 }
 
 pub(crate) async fn finish(store: &dyn Store, text: &str) -> Box<once::Record> {

@@ -27,8 +27,13 @@ async fn run_in(store: &SqliteStore, file: &File, ask: &once::Ask, ending: Optio
     let (sql, clock) = (store.enlist().unwrap(), store.clock().as_ref());
     let claimed = claim_in(sql, clock, &mut tx, ask).await.unwrap();
     if let (ClaimedIn::Granted { token, .. }, Some(ending)) = (&claimed, ending) {
-        let settle =
-            SettleOnce { namespace: ask.namespace.clone(), key: ask.key.clone(), token: *token, ending };
+        let settle = SettleOnce {
+            namespace: ask.namespace.clone(),
+            key: ask.key.clone(),
+            token: *token,
+            ending,
+            place: onceward_core::Place::default(),
+        };
         settle_in(sql, clock, &mut tx, &settle).await.unwrap();
     }
     tx.commit().unwrap();

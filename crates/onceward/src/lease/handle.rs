@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::lease::{Record, Renew};
-use onceward_core::{Code, Error, Key, Namespace, Owner, Result, SessionId, Timestamp, Token};
+use onceward_core::{Code, Error, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token};
 use onceward_store::enlist::{self, Enlist};
 use onceward_store::{ClaimRef, ReleaseLease};
 
@@ -23,6 +23,7 @@ use crate::renewer::{Farewell, Kind, Watch};
 pub struct Lease {
     client: Onceward,
     claim: ClaimRef,
+    place: Place,
     owner: Owner,
     granted_at: Timestamp,
     ttl: Duration,
@@ -53,6 +54,7 @@ impl Lease {
         let watch = renewer.watch(Kind::Lease, claim.clone(), row.ttl, builder.auto_renew, Arc::clone(&hold));
         Self {
             claim,
+            place: row.place,
             owner: row.owner.clone(),
             granted_at: row.granted_at,
             ttl: row.ttl,
@@ -167,7 +169,7 @@ impl Lease {
 
     fn release_ask(&self) -> ReleaseLease {
         let ClaimRef { namespace, key, token, .. } = self.claim.clone();
-        ReleaseLease { namespace, key, token, reason: None }
+        ReleaseLease { namespace, key, token, reason: None, place: self.place }
     }
 
     /// The header that carries the token to a receiver that checks it: `X-Fence-Token`. See [`fence::Checker`].

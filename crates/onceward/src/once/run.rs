@@ -189,7 +189,8 @@ impl Drop for Open<'_> {
 }
 
 fn settle_ask(row: &Record, ending: Ending) -> SettleOnce {
-    SettleOnce { namespace: row.namespace.clone(), key: row.key.clone(), token: row.token, ending }
+    let (namespace, key) = (row.namespace.clone(), row.key.clone());
+    SettleOnce { namespace, key, token: row.token, ending, place: row.place }
 }
 
 /// The reason of an [`Outcome::Uncertain`] whose function ran here, and whose outcome was refused because the key had

@@ -58,7 +58,13 @@ impl OnceBuilder {
         let unwritable =
             |error| Error::new(Code::ResultUnwritable, "roll back, the result is no JSON").with_source(error);
         let ending = Ending::Done(Body::new(serde_json::to_vec(&value).map_err(unwritable)?, JSON));
-        let settle = SettleOnce { namespace: ask.namespace, key: ask.key, token, ending };
+        let settle = SettleOnce {
+            namespace: ask.namespace,
+            key: ask.key,
+            token,
+            ending,
+            place: onceward_core::Place::default(),
+        };
         match enlist::settle_in(sql, clock, tx, &settle).await? {
             Settle::Stale => {
                 Err(Error::new(Code::SettleStale, "roll back: the claim of this transaction is gone"))

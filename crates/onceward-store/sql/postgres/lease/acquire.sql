@@ -2,7 +2,7 @@
 --
 -- free: asks of capacity 1, as batch, of leases that were given back or never taken, as long as nobody waits for any
 --   lease of their namespaces: what most asks need, and every further step of a statement costs time whether or not it
---   has rows to work on. The parameters $1 to $8.
+--   has rows to work on. The parameters $1 to $8. Rows as batch, and where a grant was written.
 -- batch: asks of capacity 1, one key each, sorted by (namespace, key)
 --   $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 lock_delay_ms[]
 --   $8 metadata[]   $9 watched token[]    $10 watched heartbeats[]
@@ -15,12 +15,10 @@
 -- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey, one probe an ask.
 
 -- step: free
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
+{bound}WITH ask AS MATERIALIZED (
     -- The place is a column although it is always 0: a constant would tempt the planner to read every row of place 0.
     SELECT a.*, 0 AS ask_slot
-    FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+    FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::text[])
         AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_lock_delay_ms, ask_metadata)
     WHERE NOT EXISTS (SELECT FROM {schema}.lease_waiter w WHERE w.namespace = ANY ($1::text[]))
@@ -45,7 +43,7 @@ WITH setting AS MATERIALIZED (
         metadata = f.ask_metadata
     FROM (SELECT free.*, {clock} AS now FROM free) f
     WHERE l.ctid = f.place
-    RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at
+    RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at, l.ctid AS place
 ), made AS (
     INSERT INTO {schema}.lease (namespace, key, slot, token, owner, session, granted_at, expires_at,
                                 hard_expires_at, ttl_ms, lock_delay_ms, heartbeats, metadata)
@@ -62,31 +60,30 @@ WITH setting AS MATERIALIZED (
         WHERE (a.namespace, a.key) NOT IN (SELECT free.namespace, free.key FROM free)
     ) f
     ON CONFLICT DO NOTHING
-    RETURNING namespace, key, token, granted_at, expires_at, hard_expires_at
+    RETURNING namespace, key, token, granted_at, expires_at, hard_expires_at, ctid AS place
 )
 SELECT true AS granted, t.namespace, t.key, t.granted_at AS now, false AS ahead, 0 AS slot, t.token, NULL AS owner,
        NULL::uuid AS session, t.granted_at, t.expires_at, t.hard_expires_at, NULL::bigint AS ttl_ms,
-       NULL::bigint AS lock_delay_ms, NULL::bigint AS heartbeats, NULL::timestamptz AS released_at, NULL AS metadata
+       NULL::bigint AS lock_delay_ms, NULL::bigint AS heartbeats, NULL::timestamptz AS released_at, NULL AS metadata,
+       t.place
 FROM taken t
 UNION ALL
 SELECT true, m.namespace, m.key, m.granted_at, false, 0, m.token, NULL, NULL, m.granted_at, m.expires_at,
-       m.hard_expires_at, NULL, NULL, NULL, NULL, NULL
+       m.hard_expires_at, NULL, NULL, NULL, NULL, NULL, m.place
 FROM made m
 UNION ALL
 SELECT false, l.namespace, l.key, a.now, false, l.slot, l.token, l.owner, l.session, l.granted_at, l.expires_at,
-       l.hard_expires_at, l.ttl_ms, l.lock_delay_ms, l.heartbeats, l.released_at, l.metadata
+       l.hard_expires_at, l.ttl_ms, l.lock_delay_ms, l.heartbeats, l.released_at, l.metadata, NULL
 FROM (SELECT ask.*, {clock} AS now
       FROM ask
       WHERE (ask.namespace, ask.key) NOT IN (SELECT free.namespace, free.key FROM free)) a
 JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
 
 -- step: batch
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
+{bound}WITH ask AS MATERIALIZED (
     -- The place is a column although it is always 0: a constant would tempt the planner to read every row of place 0.
     SELECT a.*, 0 AS ask_slot
-    FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+    FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::text[], $9::bigint[], $10::bigint[])
         AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_lock_delay_ms,
               ask_metadata, watched_token, watched_heartbeats)

@@ -1,24 +1,25 @@
 -- lease.release: gives leases back, exactly those of the tokens (L8). Late is not too late while the token is the row's.
 --
--- release
+-- place: those whose rows lie where they were written; $5 place[]. Without an index: the place names the row, and names
+--        and token decide.
+-- key:   the others, by lease_pkey (namespace, key, slot). A renewal moves a row.
 --   $1 namespace[]  $2 key[]  $3 token[]  $4 reason[]; one key each, sorted by (namespace, key)
 --   Rows: n (place in the arrays, from 1), whether anybody waits for the key; only of what was released.
 -- notify: tells other processes, in a transaction of its own
 --   $1 channel  $2 payload
--- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey. The update is HOT.
+-- Index: lease_waiter_pkey. The update is HOT.
 
--- step: release
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
-    SELECT a.*
-    FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
-        AS a (namespace, key, token, reason, n)
-), released AS (
+-- step: place
+{bound}WITH released AS (
     UPDATE {schema}.lease l
     SET released_at = a.now
-    FROM (SELECT ask.*, {clock} AS now FROM ask) a
-    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
+    FROM (
+        SELECT a.*, {clock} AS now
+        FROM {bounded}unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::tid[]) WITH ORDINALITY
+            AS a (namespace, key, token, reason, place, n)
+    ) a
+    WHERE l.ctid = a.place AND l.namespace = a.namespace AND l.key = a.key AND l.token = a.token
+      AND l.released_at IS NULL
     RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
 ), told AS (
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
@@ -31,6 +32,27 @@ SELECT r.n,
            SELECT FROM {schema}.lease_waiter w
            WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at)
        ELSE false END AS waited_for
+FROM released r
+
+-- step: key
+{bound}WITH released AS (
+    UPDATE {schema}.lease l
+    SET released_at = a.now
+    FROM (
+        SELECT a.*, {clock} AS now
+        FROM {bounded}unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
+            AS a (namespace, key, token, reason, n)
+    ) a
+    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
+    RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
+), told AS (
+    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
+    SELECT 'lease', r.namespace, r.key, 'released', r.token, r.owner, r.released_at, r.reason, r.granted_at
+    FROM released r
+)
+SELECT r.n,
+       EXISTS (SELECT FROM {schema}.lease_waiter w
+               WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at) AS waited_for
 FROM released r
 
 -- step: notify

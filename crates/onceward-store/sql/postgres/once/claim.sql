@@ -1,7 +1,8 @@
 -- once.claim: claims keys, durably (O9). A finished key costs a read: no write, no lock.
 --
 -- new: claims what has no row, and reads what has: first calls and replays need no more, and every further step of a
---      statement costs time whether or not it has rows to work on. The parameters $1 to $8.
+--      statement costs time whether or not it has rows to work on. The parameters $1 to $8; the last column says where a grant was
+--      written.
 -- claim: claims what can be claimed, and writes down what ran out.
 --
 -- $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 retain_ms[]  $8 fingerprint[]
@@ -12,11 +13,9 @@
 -- Index: once_pkey (namespace, key).
 
 -- step: new
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
+{bound}WITH ask AS MATERIALIZED (
     SELECT a.*, {clock} AS now
-    FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+    FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::bytea[])
         AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms, ask_fingerprint)
 ), made AS (
@@ -29,28 +28,26 @@ WITH setting AS MATERIALIZED (
            a.now + a.ask_hard_ttl_ms * interval '1 millisecond', a.ask_ttl_ms, a.ask_retain_ms, false
     FROM ask a
     ON CONFLICT DO NOTHING
-    RETURNING namespace, key, token, attempts, claimed_at, expires_at, hard_expires_at
+    RETURNING namespace, key, token, attempts, claimed_at, expires_at, hard_expires_at, ctid AS place
 )
 SELECT true AS granted, m.namespace, m.key, m.claimed_at AS now, NULL AS state, m.token, NULL AS owner,
        NULL::uuid AS session, m.attempts, NULL::bytea AS fingerprint, m.claimed_at, m.expires_at, m.hard_expires_at,
        NULL::bigint AS ttl_ms, NULL::bigint AS retain_ms, NULL::timestamptz AS uncertain_at,
        NULL::timestamptz AS finished_at, NULL::timestamptz AS retain_until, NULL::boolean AS late, NULL::bytea AS body,
-       NULL AS content_type, NULL::bigint AS body_size, NULL AS reason
+       NULL AS content_type, NULL::bigint AS body_size, NULL AS reason, m.place
 FROM made m
 UNION ALL
 SELECT false, o.namespace, o.key, a.now, o.state, o.token, o.owner, o.session, o.attempts, o.fingerprint, o.claimed_at,
        o.expires_at, o.hard_expires_at, o.ttl_ms, o.retain_ms, o.uncertain_at, o.finished_at, o.retain_until, o.late,
-       o.body, o.content_type, o.body_size, o.reason
+       o.body, o.content_type, o.body_size, o.reason, NULL
 FROM ask a
 JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
 WHERE (a.namespace, a.key) NOT IN (SELECT m.namespace, m.key FROM made m)
 
 -- step: claim
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
+{bound}WITH ask AS MATERIALIZED (
     SELECT a.*
-    FROM setting, unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+    FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::bytea[], $9::boolean[])
         AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms,
               ask_fingerprint, restartable)

@@ -1,38 +1,34 @@
 -- once.settle: records how functions ended, while the token is the row's and no outcome is recorded (O2, O7).
 --
--- outcome: an outcome of a claim that nobody ever doubted. The row tells of it itself, until it is overwritten: no row of
---          history; and no indexed column changes, so the update is HOT. The parameters $1 to $8.
--- doubt:   everything else: an ending that nobody knows, or any ending of what is in doubt.
+-- outcome: an outcome of a claim that nobody ever doubted, whose row lies where it was written. The row tells of it
+--          itself, until it is overwritten: no row of history; and no indexed column changes, so the update is HOT.
+--          The parameters $1 to $9. Without an index: the place names the row, and names and token decide.
+-- doubt:   everything else. $1 to $8, and the event in $9. Index: once_pkey (namespace, key).
 --
 -- $1 namespace[]  $2 key[]  $3 token[]  $4 state[]  $5 body[]  $6 content_type[]  $7 body_size[]  $8 reason[]
--- $9 event[]; one key each, sorted by (namespace, key)
+-- $9 place[] or event[]; one key each, sorted by (namespace, key)
 -- Rows: n (place in the arrays, from 1), late; only of what was recorded. Look up the others to learn why not.
--- Index: once_pkey (namespace, key).
 
 -- step: outcome
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
-    SELECT a.*
-    FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bigint[],
-                         $8::text[]) WITH ORDINALITY
-        AS a (namespace, key, token, state, body, content_type, body_size, reason, n)
-)
+{bound}
 UPDATE {schema}.once o
 SET state = a.state, late = o.expires_at <= a.now, body = a.body, content_type = a.content_type,
     body_size = a.body_size, reason = a.reason, finished_at = a.now,
     retain_until = a.now + o.retain_ms * interval '1 millisecond', untold = true
-FROM (SELECT ask.*, {clock} AS now FROM ask) a
-WHERE o.namespace = a.namespace AND o.key = a.key AND o.token = a.token AND o.state = 'running'
+FROM (
+    SELECT a.*, {clock} AS now
+    FROM {bounded}unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bigint[],
+                         $8::text[], $9::tid[]) WITH ORDINALITY
+        AS a (namespace, key, token, state, body, content_type, body_size, reason, place, n)
+) a
+WHERE o.ctid = a.place AND o.namespace = a.namespace AND o.key = a.key AND o.token = a.token AND o.state = 'running'
   AND o.uncertain_at IS NULL
 RETURNING a.n, o.late
 
 -- step: doubt
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true)
-), ask AS MATERIALIZED (
+{bound}WITH ask AS MATERIALIZED (
     SELECT a.*
-    FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bigint[],
+    FROM {bounded}unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::text[], $7::bigint[],
                          $8::text[], $9::text[]) WITH ORDINALITY
         AS a (namespace, key, token, asked_state, body, content_type, body_size, reason, event, n)
 ), held AS MATERIALIZED (
