@@ -24,6 +24,9 @@ const DOUBT_MAX: Duration = Duration::from_secs(60);
 /// How long a caller waits before it makes sure that there is a sender.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How often a sender lets others go first, at most.
+const YIELDS_MAX: usize = 8;
+
 pub(super) struct Lane<V: Verb> {
     shared: Arc<Shared<V>>,
 }
@@ -152,7 +155,7 @@ impl<V: Verb> Shared<V> {
     async fn send_batches(self: Arc<Self>, place: Place<V>) {
         loop {
             // Whoever is ready to call gets to do so first: that is what fills the batch, without a timer.
-            tokio::task::yield_now().await;
+            self.gather().await;
             let batch = self.lock().take_batch();
             if batch.is_empty() {
                 drop(place);
@@ -161,6 +164,19 @@ impl<V: Verb> Shared<V> {
             // There may be room for a second batch beside this one.
             self.pump();
             self.send(Batch::new(&self, batch)).await;
+        }
+    }
+
+    /// Lets others go first for as long as calls keep coming.
+    async fn gather(&self) {
+        let mut waiting = self.lock().waiting.len();
+        for _ in 0..YIELDS_MAX {
+            tokio::task::yield_now().await;
+            let now = self.lock().waiting.len();
+            if now <= waiting {
+                return;
+            }
+            waiting = now;
         }
     }
 

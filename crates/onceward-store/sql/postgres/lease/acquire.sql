@@ -22,27 +22,23 @@
                          $8::text[])
         AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_lock_delay_ms, ask_metadata)
     WHERE NOT EXISTS (SELECT FROM {schema}.lease_waiter w WHERE w.namespace = ANY ($1::text[]))
-), free AS MATERIALIZED (
-    -- Whoever holds a lock on it is taking it, or is still in the transaction that a guard was in: passed over.
-    SELECT a.*, l.ctid AS place, l.token AS last
-    FROM ask a
-    JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
-    WHERE l.released_at IS NOT NULL
+), taken AS (
+    -- A guard's lock outlives the release in the row's xmax: such a row is left to the next step, which passes over what
+    -- is locked. Nobody can guard with a lease that was given back.
+    UPDATE {schema}.lease l
+    SET token = greatest(l.token + 1, (extract(epoch FROM a.now) * 1000000)::bigint),
+        owner = a.ask_owner, session = a.ask_session, granted_at = a.now,
+        expires_at = least(a.now + a.ask_ttl_ms * interval '1 millisecond',
+                           a.now + a.ask_hard_ttl_ms * interval '1 millisecond'),
+        hard_expires_at = a.now + a.ask_hard_ttl_ms * interval '1 millisecond',
+        ttl_ms = a.ask_ttl_ms, lock_delay_ms = a.ask_lock_delay_ms, heartbeats = 0, released_at = NULL,
+        metadata = a.ask_metadata
+    FROM (SELECT ask.*, {clock} AS now FROM ask) a
+    WHERE l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
+      AND l.released_at IS NOT NULL AND l.xmax = '0'::xid
       -- The places of a key share one line of tokens.
       AND NOT EXISTS (SELECT FROM {schema}.lease m
                       WHERE m.namespace = a.namespace AND m.key = a.key AND m.slot > a.ask_slot)
-    FOR UPDATE OF l SKIP LOCKED
-), taken AS (
-    UPDATE {schema}.lease l
-    SET token = greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),
-        owner = f.ask_owner, session = f.ask_session, granted_at = f.now,
-        expires_at = least(f.now + f.ask_ttl_ms * interval '1 millisecond',
-                           f.now + f.ask_hard_ttl_ms * interval '1 millisecond'),
-        hard_expires_at = f.now + f.ask_hard_ttl_ms * interval '1 millisecond',
-        ttl_ms = f.ask_ttl_ms, lock_delay_ms = f.ask_lock_delay_ms, heartbeats = 0, released_at = NULL,
-        metadata = f.ask_metadata
-    FROM (SELECT free.*, {clock} AS now FROM free) f
-    WHERE l.ctid = f.place
     RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at, l.ctid AS place
 ), made AS (
     INSERT INTO {schema}.lease (namespace, key, slot, token, owner, session, granted_at, expires_at,
@@ -57,7 +53,7 @@
                (SELECT max(m.token) FROM {schema}.lease m
                 WHERE m.namespace = a.namespace AND m.key = a.key) AS last
         FROM ask a
-        WHERE (a.namespace, a.key) NOT IN (SELECT free.namespace, free.key FROM free)
+        WHERE (a.namespace, a.key) NOT IN (SELECT t.namespace, t.key FROM taken t)
     ) f
     ON CONFLICT DO NOTHING
     RETURNING namespace, key, token, granted_at, expires_at, hard_expires_at, ctid AS place
@@ -76,7 +72,7 @@ SELECT false, l.namespace, l.key, a.now, false, l.slot, l.token, l.owner, l.sess
        l.hard_expires_at, l.ttl_ms, l.lock_delay_ms, l.heartbeats, l.released_at, l.metadata, NULL
 FROM (SELECT ask.*, {clock} AS now
       FROM ask
-      WHERE (ask.namespace, ask.key) NOT IN (SELECT free.namespace, free.key FROM free)) a
+      WHERE (ask.namespace, ask.key) NOT IN (SELECT t.namespace, t.key FROM taken t)) a
 JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
 
 -- step: batch

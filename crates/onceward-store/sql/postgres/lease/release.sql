@@ -7,15 +7,18 @@
 --   Rows: n (place in the arrays, from 1), whether anybody waits for the key; only of what was released.
 -- notify: tells other processes, in a transaction of its own
 --   $1 channel  $2 payload
+-- Nobody waits for the disk: a release that a crash of the server undoes leaves a lease that runs out (decision 8).
 -- Index: lease_waiter_pkey. The update is HOT.
 
 -- step: place
-{bound}WITH released AS (
+WITH setting AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '40ms', true), set_config('synchronous_commit', 'off', true)
+), released AS (
     UPDATE {schema}.lease l
     SET released_at = a.now
     FROM (
         SELECT a.*, {clock} AS now
-        FROM {bounded}unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::tid[]) WITH ORDINALITY
+        FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::tid[]) WITH ORDINALITY
             AS a (namespace, key, token, reason, place, n)
     ) a
     WHERE l.ctid = a.place AND l.namespace = a.namespace AND l.key = a.key AND l.token = a.token
@@ -35,12 +38,14 @@ SELECT r.n,
 FROM released r
 
 -- step: key
-{bound}WITH released AS (
+WITH setting AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '40ms', true), set_config('synchronous_commit', 'off', true)
+), released AS (
     UPDATE {schema}.lease l
     SET released_at = a.now
     FROM (
         SELECT a.*, {clock} AS now
-        FROM {bounded}unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
+        FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
             AS a (namespace, key, token, reason, n)
     ) a
     WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
