@@ -304,6 +304,12 @@ impl Tables {
         });
         let old = now.before(ask.history_older_than);
         self.history.retain(|row| take(&mut pruned.history, row.entry.at <= old));
+        let expired = |(_, row): &(&Name, &once::Record)| {
+            row.state == State::Running && row.state_at(now) == State::Uncertain
+        };
+        let expired: Vec<Name> =
+            self.once.iter().filter(expired).take(ask.limit).map(|(name, _)| name.clone()).collect();
+        expired.iter().for_each(|name| self.note_expiry(name, now));
         pruned
     }
 }

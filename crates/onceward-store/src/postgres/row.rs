@@ -79,10 +79,12 @@ impl<'a> Columns<'a> {
 
     /// Where the row lies, if this statement says so.
     pub(super) fn place(&mut self) -> Result<Place> {
-        if self.next >= self.row.len() {
-            return Ok(Place::default());
+        match self.row.columns().get(self.next) {
+            Some(column) if *column.type_() == Type::TID => {
+                Ok(Place(self.get::<Option<Tid>>()?.map(|tid| tid.0)))
+            }
+            _ => Ok(Place::default()),
         }
-        Ok(Place(self.get::<Option<Tid>>()?.map(|tid| tid.0)))
     }
 
     /// A word of a closed list.

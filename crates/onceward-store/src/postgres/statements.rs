@@ -93,8 +93,8 @@ macro_rules! statements {
 }
 
 statements! {
-    acquire_free = prepared "lease/acquire" "free" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
-        INT8_ARRAY, TEXT_ARRAY);
+    acquire_free = prepared "lease/acquire" "free" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY,
+        INT8_ARRAY, INT8_ARRAY, TEXT_ARRAY);
     acquire = prepared "lease/acquire" "batch" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY);
     acquire_counted = prepared "lease/acquire" "counted" (TEXT, TEXT, TEXT, UUID, INT8, INT8, INT8, TEXT, INT8, INT8,
@@ -127,7 +127,7 @@ statements! {
     history = planned "history/list" (TEXT, TEXT, TEXT, INT8);
     prune_now = planned "upkeep/prune" "now" ();
     sweep = planned "upkeep/prune" "sweep" (INT8, INT8, INT8, TEXT);
-    prune_once = planned "upkeep/prune" "once" (INT8, INT8, TEXT, INT8);
+    prune_once = planned "upkeep/prune" "once" (INT8, INT8, TEXT);
     prune_untold = planned "upkeep/prune" "untold" (INT8, INT8, TEXT);
     prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, INT8);
     prune_waiters = planned "upkeep/prune" "waiters" (INT8, INT8);

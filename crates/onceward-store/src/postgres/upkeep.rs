@@ -54,16 +54,17 @@ impl Inner {
         let at = now.as_micros();
         let leases_until = now.before(ask.leases_older_than).as_micros();
         let history_until = now.before(ask.history_older_than).as_micros();
-        self.sweep(limit, at).await?;
-        let places = &self.places;
-        self.walk(&self.sql.prune_untold, &places.untold, ask.limit, &history_until, None).await?;
-        let once = self.walk(&self.sql.prune_once, &places.once, ask.limit, &at, Some(&history_until));
+        let old = self.forget(&self.sql.prune_history, &[&limit, &history_until]).await?;
+        // What stands in the rows of once keys is history as well.
+        let left = ask.limit.saturating_sub(usize::try_from(old).unwrap_or(usize::MAX));
+        let untold = self.walk(&self.sql.prune_untold, &self.places.untold, left, &history_until);
         let pruned = Pruned {
-            once: once.await?,
+            history: old + untold.await?,
+            once: self.walk(&self.sql.prune_once, &self.places.once, ask.limit, &at).await?,
             leases: self.forget(&self.sql.prune_leases, &[&limit, &leases_until, &at]).await?,
-            history: self.forget(&self.sql.prune_history, &[&limit, &history_until]).await?,
         };
         self.forget(&self.sql.prune_waiters, &[&limit, &at]).await?;
+        self.sweep(limit, at).await?;
         Ok(pruned)
     }
 
@@ -91,15 +92,12 @@ impl Inner {
         from: &Mutex<String>,
         limit: usize,
         until: &i64,
-        more: Option<&i64>,
     ) -> Result<u64> {
         let mut place = from.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut done = 0;
         loop {
             let left = super::limit(limit) - i64::try_from(done).unwrap_or(i64::MAX);
-            let mut params: Vec<Param<'_>> = vec![&left, until, &place];
-            params.extend(more.map(|more| more as Param<'_>));
-            let row = only(self.upkeep(statement, &params).await?)?;
+            let row = only(self.upkeep(statement, &[&left, until, &place]).await?)?;
             let mut columns = Columns::of(&row);
             let (count, last): (i64, Option<String>) = (columns.get()?, columns.get()?);
             done += u64::try_from(count).unwrap_or(0);

@@ -118,6 +118,23 @@ fn note_expiry(connection: &Connection, row: Record, now: &Now) -> Result<Record
     Ok(row)
 }
 
+/// Writes which claims have run out that nobody has looked at since, at most `limit` of them.
+pub(crate) fn note_expiries(connection: &Connection, limit: usize, now: &Now) -> Result<()> {
+    let mut open = connection.prepare_cached(SQL.once_list_all_open)?;
+    let mut rows = open.query(["", ""])?;
+    let mut expired = Vec::new();
+    while expired.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let (namespace, key) = rows::name(row, 21)?;
+        let record = rows::once(row, &namespace, &key, now)?;
+        if record.state == State::Running && record.state_at(now.wall) == State::Uncertain {
+            expired.push(record);
+        }
+    }
+    expired.into_iter().try_for_each(|record| note_expiry(connection, record, now).map(drop))
+}
+
 /// Writes an event; the first after a claim also tells that the claim had begun.
 fn tell(
     connection: &Connection,

@@ -74,6 +74,7 @@ pub(crate) fn prune(connection: &Connection, ask: &Prune, now: &Now) -> Result<P
     let old_boot = now.boot.saturating_sub(micros(ask.leases_older_than));
     let leases = run(SQL.prune_leases, params![wall, old, old_boot, now.boot_id, limit])?;
     run(SQL.prune_waiting, params![now.boot_id, now.boot])?;
+    super::once::note_expiries(connection, ask.limit, now)?;
     Ok(Pruned { once, leases, history })
 }
 

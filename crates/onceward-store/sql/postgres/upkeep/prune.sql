@@ -10,7 +10,7 @@
 -- The others: one row, how many rows went.
 -- once, untold: the place in the table to go on from, as the second column. They read the table, from $3 on: an index
 --   on times would be written by every outcome.
---   once: $1 limit  $2 now  $3 place to start from  $4 until when history may be forgotten.
+--   once: $1 limit  $2 now  $3 place to start from. What the rows told of themselves goes to the history.
 --   untold: $1 limit  $2 until when history may be forgotten  $3 place to start from.
 -- leases: $1 limit  $2 until when given back or run out  $3 now. Reads the table: an index on times would cost every
 --   renewal.
@@ -63,7 +63,7 @@ WITH over AS MATERIALIZED (
     SELECT 'once', o.namespace, o.key, CASE o.state WHEN 'released' THEN 'not_started' ELSE o.state END, o.token,
            o.owner, o.finished_at, o.reason, o.claimed_at
     FROM over o
-    WHERE o.untold AND o.finished_at > timestamptz 'epoch' + $4::bigint * interval '1 microsecond'
+    WHERE o.untold
 ), gone AS (
     DELETE FROM {schema}.once o
     USING over
