@@ -122,8 +122,6 @@ pub struct Ask {
     pub lock_delay: Duration,
     /// A text for people to read.
     pub metadata: Option<String>,
-    /// The ticket of a waiting caller; see [`Ticket`].
-    pub ticket: Option<Token>,
     /// A poisoned row the caller has watched for at least the row's ttl on its own clock without seeing it renewed.
     pub watched: Option<Watched>,
 }

@@ -28,6 +28,7 @@ mod sql;
 pub mod sqlite;
 mod store;
 pub mod url;
+mod wall;
 
 pub use clock::Clock;
 pub use open::{OpenOptions, open};

@@ -396,7 +396,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest rows of one key's history, newest first.
     async fn history(&self, ask: &HistoryOf) -> Result<Vec<history::Row>>;
-    /// Forgets what may be forgotten.
+    /// Forgets what may be forgotten, and writes down which claims have run out.
     async fn prune(&self, ask: &Prune) -> Result<Pruned>;
     /// Looks at the database and its settings, as at start.
     async fn check(&self) -> Result<Vec<Finding>>;

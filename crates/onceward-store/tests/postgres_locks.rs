@@ -54,6 +54,29 @@ async fn settle(store: &dyn Store, settle: &SettleOnce) -> onceward_core::Result
     store.once_settle(std::slice::from_ref(settle)).await.map(|mut answers| answers.remove(0))
 }
 
+/// O14, N16: a server whose clock is a month ahead for a while makes nothing forgotten, and nothing run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn o14_a_server_clock_that_jumps_ahead_forgets_nothing() {
+    const MONTH: i64 = 30 * 86_400_000_000;
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let pay = once_ask("pay", Duration::from_secs(30));
+    let row = begin(&*store, &pay).await;
+    settle(&*store, &done(&row)).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    let prune = onceward_store::Prune { leases_older_than: day, history_older_than: day, limit: 100 };
+    let again = once::Ask { session: support::session(), ..pay };
+    fresh.shift(MONTH).await;
+    assert_eq!(store.prune(&prune).await.unwrap().once, 0);
+    let seen = store.once_claim(std::slice::from_ref(&again)).await.unwrap().remove(0);
+    assert!(matches!(&seen, Claimed::Existing { row, .. } if row.state == once::State::Done), "{seen:?}");
+    fresh.shift(-MONTH).await;
+    assert_eq!(store.prune(&prune).await.unwrap().once, 0, "its retention has not ended");
+    fresh.advance(day * 30).await;
+    assert_eq!(store.prune(&prune).await.unwrap().once, 1, "time has passed");
+    begin(&*store, &again).await;
+}
+
 fn is_granted(acquired: &Acquired) -> bool {
     matches!(acquired, Acquired::Granted(_))
 }

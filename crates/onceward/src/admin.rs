@@ -294,7 +294,8 @@ impl Admin {
         })
     }
 
-    /// Forgets what may be forgotten: one round, at most `limit` rows of each kind.
+    /// Forgets what may be forgotten: one round, at most `limit` rows of each kind. Claims that have run out and that
+    /// nobody has looked at since become uncertain by it, with their history.
     ///
     /// # Errors
     /// Those of an unreachable store.

@@ -15,7 +15,6 @@ fn ask(session: u128, ttl_ms: u64) -> Ask {
         hard_ttl: None,
         lock_delay: Duration::ZERO,
         metadata: None,
-        ticket: None,
         watched: None,
     }
 }

@@ -64,7 +64,6 @@ pub(super) fn lease(text: impl AsRef<str>) -> lease::Ask {
         hard_ttl: None,
         lock_delay: Duration::ZERO,
         metadata: None,
-        ticket: None,
         watched: None,
     }
 }

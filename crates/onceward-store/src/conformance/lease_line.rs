@@ -9,10 +9,10 @@ use super::Harness;
 use super::kit::*;
 use crate::Wake;
 
-/// The ask of somebody who stands in line: it carries its ticket from now on.
+/// The ask of somebody who stands in line, by its session.
 async fn queued(hand: &Hand, ask: Ask, ttl: Duration) -> Ask {
-    let ticket = hand.wait(&ask, true, ttl).await;
-    Ask { ticket: Some(ticket.number), ..ask }
+    hand.wait(&ask, true, ttl).await;
+    ask
 }
 
 pub async fn l11_fair_waiters_are_served_in_their_order(harness: &dyn Harness) {
@@ -44,7 +44,8 @@ pub async fn l11_a_place_in_line_has_a_larger_number_than_those_before(harness: 
     assert!(second.fair && second.session == ask.session);
     assert!(near(second.expires_at, first.expires_at));
     let elsewhere = hand.wait(&lease("other"), true, TTL).await;
-    hand.grant(&Ask { ticket: Some(elsewhere.number), ..lease("unrelated") }).await;
+    assert!(elsewhere.fair);
+    hand.grant(&lease("unrelated")).await;
 }
 
 pub async fn l11_a_free_key_that_is_promised_shows_no_holder(harness: &dyn Harness) {
@@ -67,11 +68,14 @@ pub async fn l11_a_place_not_asked_for_again_is_given_up(harness: &dyn Harness) 
     hand.refused(&next).await;
     harness.advance(secs(5)).await;
     let again = hand.wait(&gone, true, secs(60)).await;
-    assert!(again.number > next.ticket.unwrap(), "whoever comes back stands at the end");
+    assert!(
+        again.number > hand.wait(&next, true, secs(60)).await.number,
+        "whoever comes back stands at the end"
+    );
     let row = hand.grant(&next).await;
     hand.leave(&next).await;
     assert!(hand.release(&row).await);
-    hand.grant(&Ask { ticket: Some(again.number), ..gone }).await;
+    hand.grant(&gone).await;
 }
 
 pub async fn l11_asking_again_keeps_the_place(harness: &dyn Harness) {
@@ -88,7 +92,7 @@ pub async fn l11_asking_again_keeps_the_place(harness: &dyn Harness) {
     }
     assert!(hand.release(&holder).await);
     hand.refused(&next).await;
-    hand.grant(&Ask { ticket: Some(first.number), ..ask }).await;
+    hand.grant(&ask).await;
 }
 
 pub async fn l11_whoever_leaves_makes_way(harness: &dyn Harness) {
@@ -109,7 +113,7 @@ pub async fn l11_an_unfair_waiter_blocks_nobody(harness: &dyn Harness) {
     let ticket = hand.wait(&ask, false, secs(60)).await;
     assert!(!ticket.fair);
     let row = hand.grant(&lease("k")).await;
-    hand.refused(&Ask { ticket: Some(ticket.number), ..ask.clone() }).await;
+    hand.refused(&ask).await;
     assert!(hand.release(&row).await);
     let fair = queued(&hand, lease("k"), secs(60)).await;
     hand.refused(&ask).await;

@@ -22,7 +22,6 @@ fn ask(text: &str) -> lease::Ask {
         hard_ttl: None,
         lock_delay: Duration::ZERO,
         metadata: None,
-        ticket: None,
         watched: None,
     }
 }

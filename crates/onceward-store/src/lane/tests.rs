@@ -29,7 +29,6 @@ fn lease_ask(key: &str) -> lease::Ask {
         hard_ttl: None,
         lock_delay: Duration::ZERO,
         metadata: None,
-        ticket: None,
         watched: None,
     }
 }

@@ -27,6 +27,7 @@ mod renew;
 mod row;
 mod statements;
 mod tls;
+mod trust;
 mod upkeep;
 mod wake;
 
@@ -98,6 +99,7 @@ struct Inner {
     admin: Link,
     /// Where in the tables upkeep goes on.
     places: upkeep::Places,
+    trust: trust::Trust,
     wakes: Arc<Wakes>,
 }
 
@@ -124,6 +126,7 @@ impl PostgresStore {
             read: keyed(),
             admin: Link::new(&dial, Purpose::Plain),
             places: upkeep::Places::default(),
+            trust: trust::Trust::default(),
             wakes: Arc::new(Wakes::new(&dial, &sql, &at.schema)),
             dial,
             sql,

@@ -1,5 +1,6 @@
 //! The verbs of once, except renewing.
 
+use onceward_core::history::Event;
 use onceward_core::limits::REASON_BYTES_MAX;
 use onceward_core::once::{self, Ask, Body, Claim, Resolution, Resolve, Settle, State};
 use onceward_core::{Code, Error, Result, Timestamp, Token};
@@ -12,6 +13,7 @@ use super::link::{Call, Link};
 use super::live::Param;
 use super::row::{Columns, Tid, millis};
 use crate::store::{Claimed, KeyRef, ListOnce, ResolveOnce, SettleOnce, Snapshot};
+use crate::wall::WallClock;
 
 /// What one statement said about one ask.
 enum Met {
@@ -26,7 +28,7 @@ enum Met {
 impl Met {
     /// The answer, or `None` to ask again: it could have been claimed, but somebody had it locked, or it was asked for
     /// in a way that only claims what has no row.
-    fn answer(&self, ask: &Ask, way: Way) -> Option<Claimed> {
+    fn answer(&self, ask: &Ask, way: Way, clock: WallClock) -> Option<Claimed> {
         match self {
             Self::Nothing => None,
             Self::Granted(row) => Some(Claimed::Granted(row.clone())),
@@ -35,6 +37,10 @@ impl Met {
             Self::Seen(row, now) => {
                 let row = doubted(row, *now);
                 match once::claim(Some(&row), ask, *now) {
+                    // N16: a clock that jumped ahead for a moment must not make anything run again.
+                    Claim::Grant { ended: Some(Event::Retired), .. } if clock == WallClock::Ahead => {
+                        Some(Claimed::Existing { row: Box::new(row), now: *now })
+                    }
                     Claim::Grant { .. } => None,
                     Claim::Adopt(row) => Some(Claimed::Granted(row)),
                     Claim::Mismatch => Some(Claimed::Mismatch),
@@ -60,10 +66,10 @@ impl Inner {
                 break;
             }
             let way = if round == 0 { Way::New } else { Way::Any };
-            let met = self.claim_round(&open, way).await?;
+            let (met, clock) = self.claim_round(&open, way).await?;
             let mut again = Vec::new();
             for (place, met) in open.into_iter().zip(met) {
-                match met.answer(place.ask, way) {
+                match met.answer(place.ask, way, clock) {
                     Some(answer) => answers.push((place.at, answer)),
                     None if round >= ROUNDS_LOCKED && matches!(met, Met::Seen(..)) => {
                         let why = format!("an open transaction holds {:?}", place.ask.key);
@@ -80,7 +86,7 @@ impl Inner {
         Ok(in_order(batch.len(), answers, || Claimed::Mismatch))
     }
 
-    async fn claim_round(&self, places: &[Place<'_, Ask>], way: Way) -> Result<Vec<Met>> {
+    async fn claim_round(&self, places: &[Place<'_, Ask>], way: Way) -> Result<(Vec<Met>, WallClock)> {
         let params: &[Param<'_>] = &[
             &column(places, |ask| ask.namespace.as_str()),
             &column(places, |ask| ask.key.as_str()),
@@ -98,7 +104,8 @@ impl Inner {
             Way::Any => (&self.sql.claim, params),
         };
         let call = Call { verb: "once.claim", statement, params, rows: places.len() };
-        let mut all: Vec<Met> = places.iter().map(|_| Met::Nothing).collect();
+        let (mut all, mut clock): (Vec<Met>, _) =
+            (places.iter().map(|_| Met::Nothing).collect(), WallClock::Trusted);
         let rows = self.begin_link(places).write(&call).await;
         for row in rows.inspect_err(|error| self.suspects.note(places, error))? {
             let mut columns = Columns::of(&row);
@@ -108,6 +115,9 @@ impl Inner {
                 continue;
             };
             let now = columns.time()?;
+            if clock == WallClock::Trusted {
+                clock = self.trust.observe(now, self.clock.boottime());
+            }
             if granted_now {
                 *slot = Met::Granted(Box::new(granted(place.ask, &mut columns)?));
             } else if matches!(slot, Met::Nothing) {
@@ -115,7 +125,7 @@ impl Inner {
                 *slot = Met::Seen(Box::new(columns.once(name)?), now);
             }
         }
-        Ok(all)
+        Ok((all, clock))
     }
 
     pub(super) async fn once_settle(&self, batch: &[SettleOnce]) -> Result<Vec<Settle>> {

@@ -12,6 +12,7 @@ use super::live::Param;
 use super::row::Columns;
 use super::statements::Statement;
 use crate::store::{HistoryOf, Prune, Pruned};
+use crate::wall::WallClock;
 
 const HOUR: i64 = 3_600 * 1_000_000;
 
@@ -50,6 +51,10 @@ impl Inner {
     pub(super) async fn prune(&self, ask: &Prune) -> Result<Pruned> {
         let now = Columns::of(&only(self.upkeep(&self.sql.prune_now, &[]).await?)?).get()?;
         let now = Timestamp::from_micros(now);
+        if self.trust.observe(now, self.clock.boottime()) != WallClock::Trusted {
+            tracing::warn!("the server's clock jumped: nothing is forgotten until it is believed");
+            return Ok(Pruned::default());
+        }
         let limit = super::limit(ask.limit);
         let at = now.as_micros();
         let leases_until = now.before(ask.leases_older_than).as_micros();

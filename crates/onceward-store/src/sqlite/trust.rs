@@ -1,8 +1,7 @@
 //! Whether the clocks can be believed: between processes (N52), and the wall clock before anything is
 //! forgotten (O14).
 //!
-//! The wall clock may step; the boot clock may not. Their difference is kept in the file. When it changes by
-//! more than a minute, nothing is forgotten until it has gone back or has stayed like that for an hour.
+//! The difference between the wall clock and the boot clock is kept in the file; `crate::wall` judges it.
 
 use std::time::Instant;
 
@@ -13,14 +12,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::clocks::Now;
 use super::statements::SQL;
 use super::{failure, transaction};
+pub(crate) use crate::wall::WallClock;
+use crate::wall::{self, Believed, Offset, Verdict};
 
 const SECOND: i64 = 1_000_000;
 /// How far the boot clock of another process may be ahead. Two of them read the same clock.
 const BOOT_SLACK: i64 = 5 * SECOND;
-/// How far the wall clock may step before it is doubted.
-const WALL_SLACK: i64 = 60 * SECOND;
-/// How long another offset must last to be believed.
-const DOUBT: i64 = 3_600 * SECOND;
 /// The clocks of the last opener are written again when they are that old.
 const FRESH: i64 = SECOND;
 /// How long opening waits for the write lock to do so: it is not worth more.
@@ -34,32 +31,6 @@ pub(crate) struct Meta {
     pub(crate) wall: i64,
     offset: i64,
     doubted: Option<Offset>,
-}
-
-/// Another difference between the clocks, and the boottime since when it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Offset {
-    offset: i64,
-    since: i64,
-}
-
-/// How the wall clock stands to what is believed about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WallClock {
-    /// As it should.
-    Trusted,
-    /// It jumped ahead: what seems to be over may not be.
-    Ahead,
-    /// It jumped back: what is over may seem not to be.
-    Behind,
-}
-
-/// What follows from [`Meta`] at an instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Verdict {
-    clock: WallClock,
-    /// What to write, if anything has changed: the offset believed in, and the one in doubt.
-    write: Option<(i64, Option<Offset>)>,
 }
 
 /// Reads what the file knows.
@@ -118,7 +89,7 @@ pub(crate) fn wall_clock(connection: &Connection, now: &Now) -> rusqlite::Result
         return Ok(WallClock::Trusted);
     };
     let verdict = judge(&known, now);
-    if let Some((offset, doubted)) = verdict.write {
+    if let Some(Believed { offset, doubted }) = verdict.changed {
         let doubted = (doubted.map(|it| it.offset), doubted.map(|it| it.since));
         connection.execute(SQL.meta_doubt, params![offset, doubted.0, doubted.1])?;
     }
@@ -131,21 +102,7 @@ pub(crate) fn is_doubted(known: &Meta, now: &Now) -> bool {
 }
 
 fn judge(known: &Meta, now: &Now) -> Verdict {
-    let offset = now.wall.as_micros() - now.boot;
-    let near = |other: i64| (offset - other).abs() <= WALL_SLACK;
-    if near(known.offset) {
-        // Small steps add up: what is believed follows them.
-        let changed = known.doubted.is_some() || (offset - known.offset).abs() > SECOND;
-        return Verdict { clock: WallClock::Trusted, write: changed.then_some((offset, None)) };
-    }
-    let clock = if offset > known.offset { WallClock::Ahead } else { WallClock::Behind };
-    match known.doubted.filter(|doubted| near(doubted.offset)) {
-        Some(doubted) if now.boot - doubted.since >= DOUBT => {
-            Verdict { clock: WallClock::Trusted, write: Some((offset, None)) }
-        }
-        Some(_) => Verdict { clock, write: None },
-        None => Verdict { clock, write: Some((known.offset, Some(Offset { offset, since: now.boot }))) },
-    }
+    wall::judge(Believed { offset: known.offset, doubted: known.doubted }, now.wall.as_micros(), now.boot)
 }
 
 #[cfg(test)]
@@ -179,22 +136,25 @@ mod tests {
     #[test]
     fn o14_a_wall_clock_that_jumped_is_doubted() {
         let (clock, clocks, mut meta) = start();
-        let trusted = Verdict { clock: WallClock::Trusted, write: None };
+        let trusted = Verdict { clock: WallClock::Trusted, changed: None };
         clock.advance(Duration::from_secs(86_400));
         assert_eq!(judge(&meta, &clocks.now()), trusted);
         clock.step_wall(30 * 86_400 * SECOND);
         let verdict = judge(&meta, &clocks.now());
         assert_eq!(verdict.clock, WallClock::Ahead);
-        meta.doubted = verdict.write.unwrap().1;
+        meta.doubted = verdict.changed.unwrap().doubted;
         clock.advance(Duration::from_secs(10));
-        let still = Verdict { clock: WallClock::Ahead, write: None };
+        let still = Verdict { clock: WallClock::Ahead, changed: None };
         assert_eq!(judge(&meta, &clocks.now()), still, "still in doubt");
         clock.advance(Duration::from_secs(3_600));
         assert_eq!(judge(&meta, &clocks.now()).clock, WallClock::Trusted, "it has lasted");
         clock.step_wall(-30 * 86_400 * SECOND);
-        let back = Verdict { clock: WallClock::Trusted, write: Some((meta.offset, None)) };
+        let back = Verdict {
+            clock: WallClock::Trusted,
+            changed: Some(Believed { offset: meta.offset, doubted: None }),
+        };
         assert_eq!(judge(&meta, &clocks.now()), back, "it is back");
-        clock.step_wall(-WALL_SLACK - 1);
+        clock.step_wall(-wall::SLACK - 1);
         assert_eq!(judge(&meta, &clocks.now()).clock, WallClock::Behind);
     }
 }

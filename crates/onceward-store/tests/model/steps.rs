@@ -371,7 +371,6 @@ fn lease_ask(session: SessionId, key: usize, hard: bool, delay: bool) -> lease::
         hard_ttl: hard.then_some(Duration::from_secs(6)),
         lock_delay: Duration::from_secs(if delay { 2 } else { 0 }),
         metadata: delay.then(|| "slow".to_owned()),
-        ticket: None,
         watched: None,
     }
 }

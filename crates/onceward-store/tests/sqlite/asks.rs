@@ -32,7 +32,6 @@ pub(crate) fn lease(text: &str) -> lease::Ask {
         hard_ttl: None,
         lock_delay: Duration::ZERO,
         metadata: None,
-        ticket: None,
         watched: None,
     }
 }

@@ -7,9 +7,11 @@ mod proxy;
 mod server;
 
 use core::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use onceward_core::{Key, Namespace, Owner, SessionId, lease, once};
+use onceward_core::{Key, Namespace, Owner, SessionId, Timestamp, lease, once};
+use onceward_store::clock::{Clock, SystemClock};
 use onceward_store::postgres::{PostgresMigrator, PostgresStore};
 use onceward_store::url::{PostgresAt, StoreUrl};
 use onceward_store::{ClaimRef, OpenOptions, Store, migrate::Migrator};
@@ -63,6 +65,24 @@ pub struct Fresh {
     pub schema: String,
     pub pooled: bool,
     pub options: OpenOptions,
+    pub passed: Arc<AtomicI64>,
+}
+
+/// The clocks of a host on which time passes as it does in the schema: with the real one, and in leaps.
+struct Passing(Arc<AtomicI64>);
+
+impl Clock for Passing {
+    fn boottime(&self) -> Timestamp {
+        SystemClock.boottime().after(Duration::from_micros(self.0.load(Ordering::SeqCst).unsigned_abs()))
+    }
+
+    fn wall(&self) -> Timestamp {
+        SystemClock.wall()
+    }
+
+    fn boot_id(&self) -> &str {
+        SystemClock.boot_id()
+    }
 }
 
 impl Fresh {
@@ -85,13 +105,15 @@ impl Fresh {
 
     /// A schema with nothing in it but a clock.
     pub async fn unmigrated(server: &str) -> Self {
+        let passed = Arc::new(AtomicI64::new(0));
         let options = OpenOptions {
+            clock: Arc::new(Passing(passed.clone())),
             test_clock: true,
             ttl_min: Duration::from_millis(100),
             application_name: "onceward tests".to_owned(),
             ..OpenOptions::default()
         };
-        let fresh = Self { server: server.to_owned(), schema: fresh_name(), pooled: false, options };
+        let fresh = Self { server: server.to_owned(), schema: fresh_name(), pooled: false, options, passed };
         let schema = &fresh.schema;
         let clock = format!(
             "CREATE SCHEMA {schema};
@@ -139,7 +161,9 @@ impl Fresh {
 
     /// Lets the schema's clock pass.
     pub async fn advance(&self, by: Duration) {
-        self.shift(i64::try_from(by.as_micros()).unwrap()).await;
+        let micros = i64::try_from(by.as_micros()).unwrap();
+        self.passed.fetch_add(micros, Ordering::SeqCst);
+        self.shift(micros).await;
     }
 
     /// Steps the schema's clock.
@@ -168,7 +192,6 @@ pub fn ask(name: &str, ttl: Duration) -> lease::Ask {
         hard_ttl: None,
         lock_delay: Duration::ZERO,
         metadata: None,
-        ticket: None,
         watched: None,
     }
 }

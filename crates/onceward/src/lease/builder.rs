@@ -194,7 +194,6 @@ impl LeaseBuilder {
             hard_ttl: self.hard_ttl,
             lock_delay: self.lock_delay,
             metadata: self.metadata.clone(),
-            ticket: None,
             watched: None,
         };
         ask.check(self.client.ttl_min())?;
