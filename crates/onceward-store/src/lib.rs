@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod enlist;
 #[cfg(feature = "conformance")]
 pub mod faulty;
+mod insist;
 pub mod lane;
 pub mod memory;
 pub mod migrate;
@@ -31,6 +32,7 @@ pub mod url;
 mod wall;
 
 pub use clock::Clock;
+pub use insist::insist;
 pub use open::{OpenOptions, open};
 pub use store::{
     Acquired, BreakLease, Broken, Capabilities, ClaimRef, Claimed, CommitOutcome, Counters, Finding,

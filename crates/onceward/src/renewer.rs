@@ -6,10 +6,12 @@
 
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use onceward_core::{Code, Error, Result, Timestamp, backoff, lease, limits};
-use onceward_store::{ClaimRef, LeaveLease, ReleaseLease, Renew, SettleOnce, Store};
+use onceward_store::{ClaimRef, LeaveLease, ReleaseLease, Renew, SettleOnce, Store, insist};
 use tokio::sync::{Notify, oneshot};
 
 use crate::hold::{Hold, Lost};
@@ -41,6 +43,8 @@ pub(crate) struct Renewer {
 struct Shared {
     store: Arc<dyn Store>,
     bell: Notify,
+    /// How many farewells are on their way or wait for it.
+    farewells: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -93,7 +97,14 @@ impl Watched {
 
 impl Renewer {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { shared: Arc::new(Shared { store, bell: Notify::new(), state: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                bell: Notify::new(),
+                farewells: AtomicUsize::new(0),
+                state: Mutex::default(),
+            }),
+        }
     }
 
     /// Takes a claim into care: renews it if `auto`, and says when it is lost.
@@ -126,6 +137,12 @@ impl Renewer {
 
     /// Sends something in the background, trying for a while.
     pub(crate) fn send(&self, farewell: Farewell) {
+        if self.shared.farewells.fetch_add(1, Ordering::SeqCst) >= limits::LANE_WAITING_MAX {
+            self.shared.farewells.fetch_sub(1, Ordering::SeqCst);
+            return tracing::warn!(
+                "too many farewells wait for the store already; the claim runs out by itself"
+            );
+        }
         let mut state = self.shared.lock();
         state.farewells.push(farewell);
         self.shared.start(&mut state);
@@ -360,7 +377,11 @@ async fn turn_by_turn(shared: &Arc<Shared>) {
             }
         }
         for farewell in farewells {
-            tasks.spawn(say(Arc::clone(&shared.store), farewell));
+            let shared = Arc::clone(&shared);
+            tasks.spawn(async move {
+                say(Arc::clone(&shared.store), farewell).await;
+                shared.farewells.fetch_sub(1, Ordering::SeqCst);
+            });
         }
         tokio::select! {
             () = shared.bell.notified() => {}
@@ -403,28 +424,23 @@ async fn renew(shared: Arc<Shared>, kind: Kind, rows: Vec<Due>, patience: Durati
 
 /// Sends what somebody left behind, for at most a minute.
 async fn say(store: Arc<dyn Store>, farewell: Farewell) {
-    if tokio::time::timeout(FAREWELL_MAX, insist(&*store, &farewell)).await.is_err() {
-        tracing::warn!("a farewell could not be sent within a minute; the claim runs out by itself");
+    let send = || -> BoxFuture<'_, Result<()>> {
+        Box::pin(async {
+            match &farewell {
+                Farewell::Leave(ask) => store.lease_leave(ask).await,
+                Farewell::Release(ask) => store.lease_release(core::slice::from_ref(ask)).await.map(drop),
+                Farewell::Settle(ask) => store.once_settle(core::slice::from_ref(ask)).await.map(drop),
+            }
+        })
+    };
+    match tokio::time::timeout(FAREWELL_MAX, insist(FAREWELL_MAX, send)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a farewell was refused; the claim runs out by itself"),
+        Err(_) => {
+            tracing::warn!("a farewell could not be sent within a minute; the claim runs out by itself")
+        }
     }
 }
 
 /// How long something is sent for somebody who has left.
 const FAREWELL_MAX: Duration = Duration::from_secs(60);
-
-async fn insist(store: &dyn Store, farewell: &Farewell) {
-    for attempt in 0_u32.. {
-        let sent = match farewell {
-            Farewell::Leave(ask) => store.lease_leave(ask).await,
-            Farewell::Release(ask) => store.lease_release(core::slice::from_ref(ask)).await.map(drop),
-            Farewell::Settle(ask) => store.once_settle(core::slice::from_ref(ask)).await.map(drop),
-        };
-        match sent {
-            Ok(()) => return,
-            Err(error) if error.is_retryable() => {
-                let (first, cap) = (Duration::from_millis(20), Duration::from_secs(2));
-                tokio::time::sleep(backoff::delay(attempt, first, cap, u64::from(attempt))).await;
-            }
-            Err(error) => return tracing::warn!(%error, "a farewell was refused"),
-        }
-    }
-}

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::verbs::Verb;
-use crate::Store;
+use crate::{Store, insist};
 
 /// How many rows may be out one by one at the same time. Each holds a connection for up to a lock timeout.
 const SOLO_IN_FLIGHT_MAX: usize = 2;
@@ -20,6 +20,8 @@ const SOLO_IN_FLIGHT_MAX: usize = 2;
 const QUARANTINE: Duration = Duration::from_secs(2);
 /// How long an ask whose effect is unknown is looked after when its caller has been told so.
 const DOUBT_MAX: Duration = Duration::from_secs(60);
+/// What went wrong a moment ago is given a moment.
+const DOUBT_FIRST: Duration = Duration::from_millis(50);
 
 /// How long a caller waits before it makes sure that there is a sender.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -439,42 +441,17 @@ trait ResolveDoubt {
 impl ResolveDoubt for Arc<dyn Store> {
     /// Asks again, with the same session, until the store answers, and gives back what it had granted (L7).
     async fn resolve_doubt<V: Verb>(self, item: V::Item) {
-        let give_up = Instant::now() + DOUBT_MAX;
-        for attempt in 0_u32.. {
-            sleep(backoff::delay(
-                attempt,
-                Duration::from_millis(50),
-                Duration::from_secs(2),
-                u64::from(attempt),
-            ))
-            .await;
-            match V::run(&*self, core::slice::from_ref(&item)).await {
-                Ok(answers) => {
-                    for answer in answers {
-                        drop(Delivery::<V> { store: Arc::clone(&self), answer: Some(answer) });
-                    }
-                    return;
-                }
-                Err(error) if error.is_retryable() && Instant::now() < give_up => {}
-                Err(_) => return,
-            }
+        sleep(DOUBT_FIRST).await;
+        let answers = insist(DOUBT_MAX, || V::run(&*self, core::slice::from_ref(&item))).await;
+        for answer in answers.unwrap_or_default() {
+            drop(Delivery::<V> { store: Arc::clone(&self), answer: Some(answer) });
         }
     }
 
     /// Gives back what was granted to nobody, trying for a while; after that it runs out by itself.
     async fn undo<V: Verb>(self, answer: V::Answer) {
-        let give_up = Instant::now() + DOUBT_MAX;
-        for attempt in 0_u32.. {
-            match V::undo(&*self, &answer).await {
-                Err(error) if error.is_retryable() && Instant::now() < give_up => {
-                    let (first, cap) = (Duration::from_millis(20), Duration::from_secs(2));
-                    sleep(backoff::delay(attempt, first, cap, u64::from(attempt))).await;
-                }
-                Err(error) => {
-                    return tracing::debug!(%error, "an abandoned grant could not be given back and will run out");
-                }
-                Ok(()) => return,
-            }
+        if let Err(error) = insist(DOUBT_MAX, || V::undo(&*self, &answer)).await {
+            tracing::debug!(%error, "an abandoned grant could not be given back and will run out");
         }
     }
 }

@@ -150,7 +150,8 @@ impl PostgresMigrator {
     /// Plans are made from statistics; a fresh table should not wait for autovacuum to have some.
     async fn analyze(&self) -> Result<()> {
         let live = self.connect().await?;
-        let tables = ["lease", "lease_waiter", "history", "once"].map(|table| format!("{{schema}}.{table}"));
+        let tables =
+            ["lease", "lease_waiter", "history", "once", "upkeep"].map(|table| format!("{{schema}}.{table}"));
         self.run(&live, &self.filled(&format!("ANALYZE {}", tables.join(", ")))).await
     }
 

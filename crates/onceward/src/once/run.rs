@@ -129,7 +129,8 @@ where
     let clock = Arc::clone(client.clock());
     let hard_ttl = row.hard_expires_at.map(|hard| hard.since(row.claimed_at));
     let hold = Arc::new(Hold::new(row.token, row.expires_at, clock, sent, row.ttl, hard_ttl));
-    let mut open = Open { client, row, hold: &hold, ended: false };
+    let dropped = "the future of the function was dropped before it ended".to_owned();
+    let mut open = Unsent::of(client, &hold, settle_ask(row, Ending::Unknown { reason: dropped }));
     let claim = ClaimRef {
         namespace: row.namespace.clone(),
         key: row.key.clone(),
@@ -154,7 +155,7 @@ where
         let reason = "the claim had run out before the function could start".to_owned();
         Ending::NotStarted { reason }
     };
-    open.ended = true;
+    open.ask = None;
     let outcome = settle(client, row, &hold, ending).await;
     client.inner.switchboard.ring(&row.namespace, &row.key);
     outcome
@@ -165,27 +166,6 @@ fn words(panic: &(dyn core::any::Any + Send)) -> String {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     onceward_core::once::cut(text.unwrap_or("without a message"), 1024)
-}
-
-/// A function that has started and not ended. Dropped like that, nobody knows what it did.
-struct Open<'a> {
-    client: &'a Onceward,
-    row: &'a Record,
-    hold: &'a Hold,
-    ended: bool,
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.hold.lose(Lost::Released);
-            let reason = "the future of the function was dropped before it ended".to_owned();
-            self.client
-                .inner
-                .renewer
-                .send(Farewell::Settle(settle_ask(self.row, Ending::Unknown { reason })));
-        }
-    }
 }
 
 fn settle_ask(row: &Record, ending: Ending) -> SettleOnce {
@@ -203,7 +183,7 @@ async fn settle(client: &Onceward, row: &Record, hold: &Hold, ending: Ending) ->
     let ask = settle_ask(row, ending.clone());
     let sent = client.clock().boottime();
     let within = client.inner.lanes.deadline();
-    let mut unsent = Unsent { client, ask: Some(ask.clone()) };
+    let mut unsent = Unsent::of(client, hold, ask.clone());
     let settled = client.inner.lanes.settle(ask, within).await;
     if settled.is_ok() {
         unsent.ask = None;
@@ -225,15 +205,24 @@ async fn settle(client: &Onceward, row: &Record, hold: &Hold, ending: Ending) ->
     })
 }
 
-/// An outcome on its way to the store; if its caller leaves, the background goes on sending it.
+/// What is to be said of a run whose future is dropped: while the function runs, that nobody knows how it ended; while
+/// its outcome is on its way to the store, that outcome. The background goes on saying it.
 struct Unsent<'a> {
     client: &'a Onceward,
+    hold: &'a Hold,
     ask: Option<SettleOnce>,
+}
+
+impl<'a> Unsent<'a> {
+    fn of(client: &'a Onceward, hold: &'a Hold, ask: SettleOnce) -> Self {
+        Self { client, hold, ask: Some(ask) }
+    }
 }
 
 impl Drop for Unsent<'_> {
     fn drop(&mut self) {
         if let Some(ask) = self.ask.take() {
+            self.hold.lose(Lost::Released);
             self.client.inner.renewer.send(Farewell::Settle(ask));
         }
     }

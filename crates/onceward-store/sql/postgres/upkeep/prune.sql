@@ -5,8 +5,8 @@
 -- now: one row: the clock, in microseconds since 1970; the others take their limits in time from it as a parameter,
 -- so that the planner knows how much lies before them.
 -- sweep: writes down which claims have run out, so that what is open need not be looked for among all that was claimed.
---   $1 limit  $2 now  $3 how far the last sweep came  $4 the reason written. Index: once_claimed. How far it has come
---   stays an hour behind, for claims in transactions that are still open.
+--   $1 limit  $2 now  $3 how far the last sweep came  $4 the reason written. Indexes: once_claimed,
+--   once_doubted. How far it has come stays an hour behind, for claims in transactions that are still open.
 -- The others: one row, how many rows went.
 -- once, untold: the place in the table to go on from, as the second column. They read the table, from $3 on: an index
 --   on times would be written by every outcome.
@@ -26,6 +26,10 @@ WITH open AS MATERIALIZED (
     FROM {schema}.once o
     WHERE o.claimed_at >= timestamptz 'epoch' + $3::bigint * interval '1 microsecond'
       AND o.uncertain_at IS NULL AND o.state = 'running'
+    UNION ALL
+    SELECT o.namespace, o.key, o.claimed_at
+    FROM {schema}.once o
+    WHERE o.uncertain_at IS NOT NULL AND o.state = 'running'
 ), lost AS MATERIALIZED (
     SELECT o.namespace, o.key, o.token, o.owner, o.claimed_at, o.expires_at
     FROM open
@@ -35,13 +39,13 @@ WITH open AS MATERIALIZED (
     FOR NO KEY UPDATE OF o SKIP LOCKED
 ), doubted AS (
     UPDATE {schema}.once o
-    SET state = 'uncertain', uncertain_at = l.expires_at, reason = $4::text
+    SET state = 'uncertain', uncertain_at = coalesce(o.uncertain_at, l.expires_at), reason = $4::text
     FROM lost l
     WHERE o.namespace = l.namespace AND o.key = l.key
-    RETURNING o.namespace, o.key, o.token, o.owner, o.uncertain_at, o.reason, o.claimed_at
+    RETURNING o.namespace, o.key, o.token, o.owner, o.expires_at, o.reason, o.claimed_at
 ), told AS (
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
-    SELECT 'once', d.namespace, d.key, 'expired', d.token, d.owner, d.uncertain_at, d.reason, d.claimed_at
+    SELECT 'once', d.namespace, d.key, 'expired', d.token, d.owner, d.expires_at, d.reason, d.claimed_at
     FROM doubted d
 )
 UPDATE {schema}.upkeep u
