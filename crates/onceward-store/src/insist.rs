@@ -6,7 +6,8 @@ use futures_util::future::BoxFuture;
 use onceward_core::{Result, backoff};
 use tokio::time::{Instant, sleep};
 
-/// Calls until the answer is not an error that may pass, for at most `within`; waits longer each time, up to two seconds.
+/// Calls until the answer is no error, or one that won't pass, for at most `within`. Waits longer each time, up to two
+/// seconds.
 ///
 /// Cancel safe as far as `call` is: nothing is kept between two calls.
 ///

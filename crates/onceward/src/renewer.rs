@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
-use onceward_core::{Code, Error, Result, Timestamp, backoff, lease, limits};
+use onceward_core::{Code, Error, Result, Timestamp, lease, limits};
 use onceward_store::{ClaimRef, LeaveLease, ReleaseLease, Renew, SettleOnce, Store, insist};
 use tokio::sync::{Notify, oneshot};
 
@@ -377,7 +377,7 @@ async fn turn_by_turn(shared: &Arc<Shared>) {
             }
         }
         for farewell in farewells {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(shared);
             tasks.spawn(async move {
                 say(Arc::clone(&shared.store), farewell).await;
                 shared.farewells.fetch_sub(1, Ordering::SeqCst);

@@ -11,7 +11,7 @@ pub(super) trait Verb: Send + Sync + 'static {
     /// One row of the batch.
     type Item: Send + Sync + 'static;
     /// The answer to it.
-    type Answer: Send + 'static;
+    type Answer: Send + Sync + 'static;
     /// Whether a row that somebody's transaction holds is asked for again until the deadline, instead of saying so.
     const INSISTS: bool;
 

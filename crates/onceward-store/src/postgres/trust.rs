@@ -1,5 +1,5 @@
-//! Whether the server's clock can be believed before anything is forgotten by it (O14, N16): each answer tells its time,
-//! and this host's boot clock tells how much time has passed since an earlier one.
+//! Whether the server's clock can be believed before anything is forgotten by it (O14, N16): each answer tells its
+//! time, and this host's boot clock tells how much time has passed since an earlier one.
 
 use std::sync::{Mutex, PoisonError};
 
