@@ -45,7 +45,7 @@ enum Action {
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     match (&args.action, &args.run) {
-        (None, Some(run)) => run::run(run, globals).await,
+        (None, Some(run)) => Box::pin(run::run(run, globals)).await,
         (Some(Action::List(list)), None) => list::run(list, globals).await,
         (Some(Action::Show(show)), None) => show::run(show, globals).await,
         (Some(Action::History(history)), None) => history::run(history, Subject::Lease, globals).await,
