@@ -239,7 +239,8 @@ fn claimed(ask: &Ask, before: Option<&Record>, now: Timestamp) -> Record {
         hard_expires_at,
         ttl: ask.ttl,
         retain: ask.retain,
-        uncertain_at: doubted.and_then(|row| row.uncertain_since(now)),
+        // A clock that has gone back must not make the doubt look younger than this claim.
+        uncertain_at: doubted.and_then(|row| row.uncertain_since(now)).map(|at| at.min(now)),
         finished_at: None,
         retain_until: None,
         late: false,

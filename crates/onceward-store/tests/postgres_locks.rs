@@ -17,6 +17,7 @@ use onceward_store::{
 };
 use support::{Fresh, Server, ask, claim_of, key, once_ask, once_claim_of};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::IsolationLevel;
 
 const TTL: Duration = Duration::from_millis(600);
 /// A lock is waited for 40 ms; the machine may be busy.
@@ -335,6 +336,70 @@ async fn l4_a_guard_lets_renewals_pass_and_stops_takeovers() {
     assert!(other.query(&*guard, &[&"default", &"k", &token]).await.unwrap().is_empty());
     sleep(TTL + TTL / 10).await;
     assert!(other.query(&*guard, &[&"default", &"k", &next.token.get()]).await.unwrap().is_empty());
+}
+
+/// L4: a transaction that still sees the holder before, because its snapshot is older than the release and the grant that
+/// followed, guards nothing: its guard is refused, or PostgreSQL refuses the transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn l4_an_old_snapshot_guards_nothing() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let guard = store.enlist().unwrap().guard[0].clone();
+    let mut other = fresh.client().await;
+    for isolation in
+        [IsolationLevel::ReadCommitted, IsolationLevel::RepeatableRead, IsolationLevel::Serializable]
+    {
+        let held = grant(&*store, &ask("k", TTL * 20)).await;
+        let tx = other.build_transaction().isolation_level(isolation).start().await.unwrap();
+        tx.query("SELECT 1 FROM pg_class LIMIT 1", &[]).await.unwrap();
+        assert!(store.lease_release(&[released(&held)]).await.unwrap()[0]);
+        let next = grant(&*store, &ask("k", TTL * 20)).await;
+        let guarded = tx.query(&*guard, &[&"default", &"k", &held.token.get()]).await;
+        assert!(guarded.is_err() || guarded.unwrap().is_empty(), "{isolation:?}: two guards of one key");
+        drop(tx);
+        assert!(store.lease_release(&[released(&next)]).await.unwrap()[0]);
+    }
+}
+
+fn released(row: &lease::Record) -> ReleaseLease {
+    let (namespace, key) = (row.namespace.clone(), row.key.clone());
+    ReleaseLease { namespace, key, token: row.token, reason: None, place: row.place }
+}
+
+/// L1, L8: places that are given out at the same time have different tokens, also while the clock is behind them (N15).
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_places_given_out_at_once_have_different_tokens() {
+    let fresh = Fresh::new().await;
+    let stores = [fresh.store().await, fresh.store().await];
+    let counted = || lease::Ask { capacity: 16, ..ask("pool", Duration::from_secs(60)) };
+    grant(&*stores[0], &counted()).await;
+    fresh.shift(-3_600_000_000).await;
+    let mut asks = tokio::task::JoinSet::new();
+    for at in 0..15 {
+        let (store, ask) = (stores[at % 2].clone(), counted());
+        asks.spawn(async move { grant(&*store, &ask).await.token });
+    }
+    let tokens: std::collections::BTreeSet<_> = asks.join_all().await.into_iter().collect();
+    assert_eq!(tokens.len(), 15);
+}
+
+/// Decision 14: whoever asks for a key whose row an open transaction is writing is answered at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_does_not_wait_for_whoever_writes_the_row() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    grant(&*store, &ask("k", Duration::from_secs(60))).await;
+    let row = begin(&*store, &once_ask("k", Duration::from_secs(60))).await;
+    settle(&*store, &done(&row)).await.unwrap();
+    let mut other = fresh.client().await;
+    let tx = other.transaction().await.unwrap();
+    let schema = &fresh.schema;
+    let text = format!("UPDATE {schema}.lease SET metadata = 'x'; UPDATE {schema}.once SET reason = 'x'");
+    tx.batch_execute(&text).await.unwrap();
+    let seen = store.once_claim(&[once_ask("k", Duration::from_secs(60))]).await.unwrap().remove(0);
+    assert!(matches!(seen, Claimed::Existing { .. }), "{seen:?}");
+    assert!(!is_granted(&acquire(&*store, &ask("k", TTL)).await));
+    tx.rollback().await.unwrap();
 }
 
 /// L4: the same from any language.

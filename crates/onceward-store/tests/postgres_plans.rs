@@ -117,7 +117,7 @@ async fn assert_keyed(fresh: &Fresh, case: &str) {
         let plan = explain(&client, statement, 0).await;
         let name = statement.name;
         assert_eq!(wide_scans(&plan), [""; 0], "{name} on {case} tables reads too much:\n{plan}");
-        let by_place = ["settle_outcome", "release_place"].contains(&name);
+        let by_place = ["settle_outcome", "release", "acquire_free"].contains(&name);
         assert!(!by_place || plan.contains("Tid Scan"), "{name} on {case} tables:\n{plan}");
     }
 }

@@ -1,7 +1,7 @@
 //! Leases with several holders: one ask, one statement, the lowest place that is free.
 
+use onceward_core::Result;
 use onceward_core::lease::Ask;
-use onceward_core::{Code, Result};
 
 use super::Inner;
 use super::lease::{Met, met};
@@ -17,11 +17,7 @@ impl Inner {
         let mut met = Met::Nothing;
         for _ in 0..ROUNDS {
             let busy;
-            (met, busy) = match self.counted_round(ask).await {
-                // Two grants of the key drew one token; nothing was done.
-                Err(error) if error.code() == Code::StoreBusy => continue,
-                answer => answer?,
-            };
+            (met, busy) = self.counted_round(ask).await?;
             // A place counts as taken only while it is held: fewer than there are places means that one was free, but
             // locked. Whether it was the one shown does not matter.
             if let Some(answer) = met.answer(ask, 0) {

@@ -79,8 +79,6 @@ fn meaning(state: &str) -> (Code, &'static str) {
     match state {
         "55P03" => (Code::KeyLocked, "an open transaction holds the row"),
         "40P01" | "40001" => (Code::StoreBusy, "another transaction was in the way"),
-        // Two grants drew the same token in the same microsecond: the next try draws another.
-        "23505" => (Code::StoreBusy, "two grants met"),
         "57014" => (Code::StoreBusy, "PostgreSQL cancelled the statement"),
         // The schema was changed under a prepared statement; the next connection prepares it anew.
         "0A000" => (Code::StoreBusy, "PostgreSQL wants the statement prepared anew"),

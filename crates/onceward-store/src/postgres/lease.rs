@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Inner;
-use super::batch::{Named, Place, Way, column, find, in_order, sorted};
+use super::batch::{Place, Way, column, find, in_order, sorted};
 use super::link::{Call, Link};
 use super::live::Param;
 use super::row::{Columns, Tid, millis};
@@ -177,48 +177,29 @@ impl Inner {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (near, mut far): (Vec<_>, Vec<_>) =
-            sorted(batch).into_iter().partition(|place| place.ask.place.0.is_some());
-        let mut released = vec![false; batch.len()];
-        self.release_round(&near, Way::New, &mut released).await?;
-        far.extend(near.into_iter().filter(|place| released.get(place.at) == Some(&false)));
-        far.sort_by(|a, b| a.ask.name().cmp(&b.ask.name()));
-        self.release_round(&far, Way::Any, &mut released).await?;
-        Ok(released)
-    }
-
-    async fn release_round(
-        &self,
-        places: &[Place<'_, ReleaseLease>],
-        way: Way,
-        released: &mut [bool],
-    ) -> Result<()> {
-        if places.is_empty() {
-            return Ok(());
-        }
-        let params: &[Param<'_>] = &[
-            &column(places, |ask| ask.namespace.as_str()),
-            &column(places, |ask| ask.key.as_str()),
-            &column(places, |ask| ask.token.get()),
-            &column(places, |ask| ask.reason.as_deref()),
-            &column(places, |ask| ask.place.0.map(Tid)),
-        ];
-        let (statement, params) = match way {
-            Way::New => (&self.sql.release_place, params),
-            Way::Any => (&self.sql.release_key, params.get(..4).unwrap_or_default()),
+        let places = sorted(batch);
+        let call = Call {
+            verb: "lease.release",
+            statement: &self.sql.release,
+            params: &[
+                &column(&places, |ask| ask.namespace.as_str()),
+                &column(&places, |ask| ask.key.as_str()),
+                &column(&places, |ask| ask.token.get()),
+                &column(&places, |ask| ask.reason.as_deref()),
+                &column(&places, |ask| ask.place.0.map(Tid)),
+            ],
+            rows: places.len(),
         };
-        let call = Call { verb: "lease.release", statement, params, rows: places.len() };
+        let mut released = Vec::new();
         for row in self.end_link().write(&call).await? {
             let mut columns = Columns::of(&row);
-            let Some(place) = place_of(places, columns.get()?) else { continue };
+            let Some(place) = place_of(&places, columns.get()?) else { continue };
             if columns.get()? {
                 self.wakes.tell(&place.ask.namespace, &place.ask.key);
             }
-            if let Some(slot) = released.get_mut(place.at) {
-                *slot = true;
-            }
+            released.push((place.at, true));
         }
-        Ok(())
+        Ok(in_order(batch.len(), released, || false))
     }
 
     pub(super) async fn lease_wait(&self, wait: &WaitLease) -> Result<Ticket> {

@@ -101,8 +101,7 @@ statements! {
         INT8);
     lease_renew = prepared "lease/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     lease_renew_seen = prepared "lease/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
-    release_place = prepared "lease/release" "place" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
-    release_key = prepared "lease/release" "key" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY);
+    release = prepared "lease/release" "release" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
     notify = planned "lease/release" "notify" (TEXT, TEXT);
     wait = prepared "lease/wait" (TEXT, TEXT, UUID, BOOL, INT8);
     leave = prepared "lease/leave" (TEXT, TEXT, UUID);
@@ -126,7 +125,7 @@ statements! {
     once_list_open = planned "once/list" "open" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
     history = planned "history/list" (TEXT, TEXT, TEXT, INT8);
     prune_now = planned "upkeep/prune" "now" ();
-    sweep = planned "upkeep/prune" "sweep" (INT8, INT8, INT8, TEXT);
+    sweep = planned "upkeep/prune" "sweep" (INT8, INT8, TEXT);
     prune_once = planned "upkeep/prune" "once" (INT8, INT8, TEXT);
     prune_untold = planned "upkeep/prune" "untold" (INT8, INT8, TEXT);
     prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, INT8);

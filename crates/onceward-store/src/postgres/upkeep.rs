@@ -75,16 +75,17 @@ impl Inner {
 
     /// Writes down which claims have run out, and how far that has been done.
     async fn sweep(&self, limit: i64, now: i64) -> Result<()> {
-        let from = self.swept_until("upkeep.prune").await?;
-        self.upkeep(&self.sql.sweep, &[&limit, &now, &from, &once::EXPIRED]).await.map(drop)
+        self.upkeep(&self.sql.sweep, &[&limit, &now, &once::EXPIRED]).await.map(drop)
     }
 
     /// How far upkeep has come with once keys, in microseconds since 1970; from the beginning where that can't be
     /// believed, because the clock has gone back since.
     pub(super) async fn swept_until(&self, verb: &'static str) -> Result<i64> {
         let call = Call { verb, statement: &self.sql.once_swept, params: &[], rows: 1 };
-        let row = only(self.admin.read(&call).await?)?;
-        let mut columns = Columns::of(&row);
+        // A table that was restored without its row tells nothing.
+        let rows = self.admin.read(&call).await?;
+        let Some(row) = rows.first() else { return Ok(0) };
+        let mut columns = Columns::of(row);
         let (swept_until, now): (i64, i64) = (columns.get()?, columns.get()?);
         Ok(if swept_until <= now - HOUR { swept_until } else { 0 })
     }

@@ -8,11 +8,12 @@
 --   $8 metadata[]   $9 watched token[]    $10 watched heartbeats[]
 --   Rows: granted, namespace, key, now, ahead, then the columns of the row: as written where granted, else as read.
 --   A key without a row was being written by somebody else: ask again in a new statement.
--- counted: one ask of a larger capacity
+-- counted: one ask of a larger capacity. Two asks take different places at the same time and don't see each other: so
+--   the number of the place is in the token, which leaves the same remainder by 16384 in every grant of the place.
 --   $1..$10 as above, one value each  $11 capacity
 --   Rows: the grant, if there is one; then one row as read, of the place the session holds already, else of the taken one
 --   that becomes free first. A last column counts the places that are taken.
--- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey, one probe an ask.
+-- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey.
 
 -- step: free
 {bound}WITH ask AS MATERIALIZED (
@@ -22,23 +23,28 @@
                          $8::text[])
         AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_lock_delay_ms, ask_metadata)
     WHERE NOT EXISTS (SELECT FROM {schema}.lease_waiter w WHERE w.namespace = ANY ($1::text[]))
-), taken AS (
-    -- A guard's lock outlives the release in the row's xmax: such a row is left to the next step, which passes over what
-    -- is locked. Nobody can guard with a lease that was given back.
-    UPDATE {schema}.lease l
-    SET token = greatest(l.token + 1, (extract(epoch FROM a.now) * 1000000)::bigint),
-        owner = a.ask_owner, session = a.ask_session, granted_at = a.now,
-        expires_at = least(a.now + a.ask_ttl_ms * interval '1 millisecond',
-                           a.now + a.ask_hard_ttl_ms * interval '1 millisecond'),
-        hard_expires_at = a.now + a.ask_hard_ttl_ms * interval '1 millisecond',
-        ttl_ms = a.ask_ttl_ms, lock_delay_ms = a.ask_lock_delay_ms, heartbeats = 0, released_at = NULL,
-        metadata = a.ask_metadata
-    FROM (SELECT ask.*, {clock} AS now FROM ask) a
-    WHERE l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
-      AND l.released_at IS NOT NULL AND l.xmax = '0'::xid
+), free AS MATERIALIZED (
+    -- Locked FOR UPDATE before it is changed: a lesser lock would let the guard of a transaction that still sees the
+    -- holder before pass (L4). Whoever holds a lock on it is taking it, or guarded with it: passed over.
+    SELECT a.*, l.ctid AS place, l.token AS last
+    FROM ask a
+    JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
+    WHERE l.released_at IS NOT NULL
       -- The places of a key share one line of tokens.
       AND NOT EXISTS (SELECT FROM {schema}.lease m
                       WHERE m.namespace = a.namespace AND m.key = a.key AND m.slot > a.ask_slot)
+    FOR UPDATE OF l SKIP LOCKED
+), taken AS (
+    UPDATE {schema}.lease l
+    SET token = greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),
+        owner = f.ask_owner, session = f.ask_session, granted_at = f.now,
+        expires_at = least(f.now + f.ask_ttl_ms * interval '1 millisecond',
+                           f.now + f.ask_hard_ttl_ms * interval '1 millisecond'),
+        hard_expires_at = f.now + f.ask_hard_ttl_ms * interval '1 millisecond',
+        ttl_ms = f.ask_ttl_ms, lock_delay_ms = f.ask_lock_delay_ms, heartbeats = 0, released_at = NULL,
+        metadata = f.ask_metadata
+    FROM (SELECT free.*, {clock} AS now FROM free) f
+    WHERE l.ctid = f.place
     RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at, l.ctid AS place
 ), made AS (
     INSERT INTO {schema}.lease (namespace, key, slot, token, owner, session, granted_at, expires_at,
@@ -53,7 +59,10 @@
                (SELECT max(m.token) FROM {schema}.lease m
                 WHERE m.namespace = a.namespace AND m.key = a.key) AS last
         FROM ask a
-        WHERE (a.namespace, a.key) NOT IN (SELECT t.namespace, t.key FROM taken t)
+        WHERE (a.namespace, a.key) NOT IN (SELECT free.namespace, free.key FROM free)
+          -- The insert would wait for whoever is writing a row that is there.
+          AND NOT EXISTS (SELECT FROM {schema}.lease m
+                          WHERE m.namespace = a.namespace AND m.key = a.key AND m.slot = a.ask_slot)
     ) f
     ON CONFLICT DO NOTHING
     RETURNING namespace, key, token, granted_at, expires_at, hard_expires_at, ctid AS place
@@ -72,7 +81,7 @@ SELECT false, l.namespace, l.key, a.now, false, l.slot, l.token, l.owner, l.sess
        l.hard_expires_at, l.ttl_ms, l.lock_delay_ms, l.heartbeats, l.released_at, l.metadata, NULL
 FROM (SELECT ask.*, {clock} AS now
       FROM ask
-      WHERE (ask.namespace, ask.key) NOT IN (SELECT t.namespace, t.key FROM taken t)) a
+      WHERE (ask.namespace, ask.key) NOT IN (SELECT free.namespace, free.key FROM free)) a
 JOIN {schema}.lease l ON l.namespace = a.namespace AND l.key = a.key AND l.slot = a.ask_slot
 
 -- step: batch
@@ -218,7 +227,7 @@ WITH setting AS MATERIALIZED (
     FOR UPDATE OF l SKIP LOCKED
 ), taken AS (
     UPDATE {schema}.lease l
-    SET token = greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),
+    SET token = f.drawn + mod(f.slot + 1 - mod(f.drawn, 16384) + 16384, 16384),
         owner = f.ask_owner, session = f.session, granted_at = f.now,
         expires_at = least(f.now + f.ttl_ms * interval '1 millisecond',
                            f.now + f.hard_ttl_ms * interval '1 millisecond'),
@@ -226,9 +235,12 @@ WITH setting AS MATERIALIZED (
         ttl_ms = f.ttl_ms, lock_delay_ms = f.lock_delay_ms, heartbeats = 0, released_at = NULL,
         metadata = f.metadata
     FROM (
-        SELECT free.*, a.owner AS ask_owner, a.session, a.ttl_ms, a.hard_ttl_ms, a.lock_delay_ms, a.metadata,
-               greatest(free.token, a.last) AS last, {clock} AS now
-        FROM free, wish a
+        SELECT g.*, greatest(g.last + 1, (extract(epoch FROM g.now) * 1000000)::bigint) AS drawn
+        FROM (
+            SELECT free.*, a.owner AS ask_owner, a.session, a.ttl_ms, a.hard_ttl_ms, a.lock_delay_ms, a.metadata,
+                   greatest(free.token, a.last) AS last, {clock} AS now
+            FROM free, wish a
+        ) g
     ) f
     WHERE l.namespace = f.namespace AND l.key = f.key AND l.slot = f.slot
     RETURNING l.namespace, l.key, f.now, l.slot, l.token, l.owner, l.granted_at, l.expires_at, l.hard_expires_at,
@@ -243,13 +255,18 @@ WITH setting AS MATERIALIZED (
 ), made AS (
     INSERT INTO {schema}.lease (namespace, key, slot, token, owner, session, granted_at, expires_at,
                                 hard_expires_at, ttl_ms, lock_delay_ms, heartbeats, metadata)
-    SELECT a.namespace, a.key, a.gap, greatest(a.last + 1, (extract(epoch FROM a.now) * 1000000)::bigint),
+    SELECT a.namespace, a.key, a.gap, a.drawn + mod(a.gap + 1 - mod(a.drawn, 16384) + 16384, 16384),
            a.owner, a.session, a.now,
            least(a.now + a.ttl_ms * interval '1 millisecond', a.now + a.hard_ttl_ms * interval '1 millisecond'),
            a.now + a.hard_ttl_ms * interval '1 millisecond', a.ttl_ms, a.lock_delay_ms, 0, a.metadata
-    FROM (SELECT namespace, key, owner, session, ttl_ms, hard_ttl_ms, lock_delay_ms, metadata, gap, last, {clock} AS now
-          FROM wish
-          WHERE wish.open AND wish.gap < wish.capacity AND NOT EXISTS (SELECT FROM free)) a
+    FROM (
+        SELECT w.*, greatest(w.last + 1, (extract(epoch FROM w.now) * 1000000)::bigint) AS drawn
+        FROM (
+            SELECT namespace, key, owner, session, ttl_ms, hard_ttl_ms, lock_delay_ms, metadata, gap, last, {clock} AS now
+            FROM wish
+            WHERE wish.open AND wish.gap < wish.capacity AND NOT EXISTS (SELECT FROM free)
+        ) w
+    ) a
     ON CONFLICT DO NOTHING
     RETURNING namespace, key, slot, token, granted_at, expires_at, hard_expires_at
 )

@@ -1,29 +1,38 @@
 -- lease.release: gives leases back, exactly those of the tokens (L8). Late is not too late while the token is the row's.
 --
--- place: those whose rows lie where they were written; $5 place[]. Without an index: the place names the row, and names
---        and token decide.
--- key:   the others, by lease_pkey (namespace, key, slot). A renewal moves a row.
---   $1 namespace[]  $2 key[]  $3 token[]  $4 reason[]; one key each, sorted by (namespace, key)
+-- release: those whose rows lie where they were written, without an index: the place names the row, and names and token
+--   decide. The others, which a renewal has moved, by lease_pkey (namespace, key, slot).
+--   $1 namespace[]  $2 key[]  $3 token[]  $4 reason[]  $5 place[]; one key each, sorted by (namespace, key)
 --   Rows: n (place in the arrays, from 1), whether anybody waits for the key; only of what was released.
 -- notify: tells other processes, in a transaction of its own
 --   $1 channel  $2 payload
 -- Nobody waits for the disk: a release that a crash of the server undoes leaves a lease that runs out (decision 8).
--- Index: lease_waiter_pkey. The update is HOT.
+-- Index: lease_waiter_pkey. The updates are HOT.
 
--- step: place
+-- step: release
 WITH setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', '40ms', true), set_config('synchronous_commit', 'off', true)
-), released AS (
+), ask AS MATERIALIZED (
+    SELECT a.*
+    FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::tid[]) WITH ORDINALITY
+        AS a (namespace, key, token, reason, place, n)
+), near AS (
     UPDATE {schema}.lease l
     SET released_at = a.now
-    FROM (
-        SELECT a.*, {clock} AS now
-        FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::tid[]) WITH ORDINALITY
-            AS a (namespace, key, token, reason, place, n)
-    ) a
+    FROM (SELECT ask.*, {clock} AS now FROM ask) a
     WHERE l.ctid = a.place AND l.namespace = a.namespace AND l.key = a.key AND l.token = a.token
       AND l.released_at IS NULL
     RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
+), far AS (
+    UPDATE {schema}.lease l
+    SET released_at = a.now
+    FROM (SELECT ask.*, {clock} AS now FROM ask WHERE ask.n NOT IN (SELECT near.n FROM near)) a
+    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
+    RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
+), released AS (
+    SELECT * FROM near
+    UNION ALL
+    SELECT * FROM far
 ), told AS (
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
     SELECT 'lease', r.namespace, r.key, 'released', r.token, r.owner, r.released_at, r.reason, r.granted_at
@@ -35,29 +44,6 @@ SELECT r.n,
            SELECT FROM {schema}.lease_waiter w
            WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at)
        ELSE false END AS waited_for
-FROM released r
-
--- step: key
-WITH setting AS MATERIALIZED (
-    SELECT set_config('lock_timeout', '40ms', true), set_config('synchronous_commit', 'off', true)
-), released AS (
-    UPDATE {schema}.lease l
-    SET released_at = a.now
-    FROM (
-        SELECT a.*, {clock} AS now
-        FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) WITH ORDINALITY
-            AS a (namespace, key, token, reason, n)
-    ) a
-    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
-    RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
-), told AS (
-    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
-    SELECT 'lease', r.namespace, r.key, 'released', r.token, r.owner, r.released_at, r.reason, r.granted_at
-    FROM released r
-)
-SELECT r.n,
-       EXISTS (SELECT FROM {schema}.lease_waiter w
-               WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at) AS waited_for
 FROM released r
 
 -- step: notify

@@ -58,8 +58,8 @@ WITH setting AS MATERIALIZED (
         body = NULL, content_type = NULL, body_size = NULL, untold = false,
         -- Whoever runs what is in doubt once more inherits the doubt, until there is an outcome.
         uncertain_at = CASE
-            WHEN k.state = 'running' THEN coalesce(k.uncertain_at, k.expires_at)
-            WHEN k.state = 'uncertain' THEN k.uncertain_at
+            WHEN k.state = 'running' THEN least(coalesce(k.uncertain_at, k.expires_at), k.now)
+            WHEN k.state = 'uncertain' THEN least(k.uncertain_at, k.now)
         END,
         reason = CASE k.state WHEN 'running' THEN $10::text WHEN 'uncertain' THEN k.reason END
     FROM (SELECT locked.*, {clock} AS now FROM locked WHERE locked.grantable) k, ask a

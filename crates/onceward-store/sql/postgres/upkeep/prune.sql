@@ -5,8 +5,8 @@
 -- now: one row: the clock, in microseconds since 1970; the others take their limits in time from it as a parameter,
 -- so that the planner knows how much lies before them.
 -- sweep: writes down which claims have run out, so that what is open need not be looked for among all that was claimed.
---   $1 limit  $2 now  $3 how far the last sweep came  $4 the reason written. Indexes: once_claimed,
---   once_doubted. How far it has come stays an hour behind, for claims in transactions that are still open.
+--   $1 limit  $2 now  $3 the reason written. Reads the table, so that what a wrong clock has hidden is found again. How
+--   far it has come stays an hour behind, for claims in transactions that are still open.
 -- The others: one row, how many rows went.
 -- once, untold: the place in the table to go on from, as the second column. They read the table, from $3 on: an index
 --   on times would be written by every outcome.
@@ -24,12 +24,7 @@ SELECT (extract(epoch FROM {clock}) * 1000000)::bigint AS now
 WITH open AS MATERIALIZED (
     SELECT o.namespace, o.key, o.claimed_at
     FROM {schema}.once o
-    WHERE o.claimed_at >= timestamptz 'epoch' + $3::bigint * interval '1 microsecond'
-      AND o.uncertain_at IS NULL AND o.state = 'running'
-    UNION ALL
-    SELECT o.namespace, o.key, o.claimed_at
-    FROM {schema}.once o
-    WHERE o.uncertain_at IS NOT NULL AND o.state = 'running'
+    WHERE o.state = 'running'
 ), lost AS MATERIALIZED (
     SELECT o.namespace, o.key, o.token, o.owner, o.claimed_at, o.expires_at
     FROM open
@@ -39,7 +34,7 @@ WITH open AS MATERIALIZED (
     FOR NO KEY UPDATE OF o SKIP LOCKED
 ), doubted AS (
     UPDATE {schema}.once o
-    SET state = 'uncertain', uncertain_at = coalesce(o.uncertain_at, l.expires_at), reason = $4::text
+    SET state = 'uncertain', uncertain_at = coalesce(o.uncertain_at, l.expires_at), reason = $3::text
     FROM lost l
     WHERE o.namespace = l.namespace AND o.key = l.key
     RETURNING o.namespace, o.key, o.token, o.owner, o.expires_at, o.reason, o.claimed_at
@@ -52,6 +47,8 @@ UPDATE {schema}.upkeep u
 SET once_swept_until = least(
     timestamptz 'epoch' + $2::bigint * interval '1 microsecond' - interval '1 hour',
     (SELECT min(open.claimed_at) FROM open))
+FROM (SELECT u.ctid AS place FROM {schema}.upkeep u FOR UPDATE OF u SKIP LOCKED) m
+WHERE u.ctid = m.place
 
 -- step: once
 WITH over AS MATERIALIZED (

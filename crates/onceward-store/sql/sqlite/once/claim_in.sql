@@ -47,8 +47,8 @@ SET state = 'running', token = max(row.token + 1, ?5), owner = ?6, session = ?9,
     ttl_us = ?13, retain_us = ?14, finished_at = NULL, retain_until = NULL, late = 0,
     -- Whoever runs what is in doubt once more inherits the doubt, until there is an outcome.
     uncertain_at = CASE row.state
-        WHEN 'running' THEN ifnull(row.uncertain_at, min(row.expires_at, ?5))
-        WHEN 'uncertain' THEN row.uncertain_at
+        WHEN 'running' THEN min(ifnull(row.uncertain_at, row.expires_at), ?5)
+        WHEN 'uncertain' THEN min(row.uncertain_at, ?5)
     END,
     reason = CASE row.state
         WHEN 'running' THEN 'the claim ran out: its holder died, was paused, or met its hard limit'
