@@ -179,10 +179,16 @@ pub fn acquire(row: Option<&Record>, ask: &Ask, slot: u32, ahead: bool, now: Tim
         // Whoever had it before is not in the way.
         _ if ahead => None,
         row => Some(Acquire::Grant {
-            row: granted(ask, slot, Token::next(row.map(|row| row.token), now), now),
+            row: granted(ask, slot, draw(ask, slot, row.map(|row| row.token), now), now),
             ended: row.filter(|row| row.released_at.is_none()).map(|_| Event::Expired),
         }),
     }
+}
+
+/// The token of a grant, after the last one of the key (L1): of counted leases, one that belongs to the place.
+pub fn draw(ask: &Ask, slot: u32, last: Option<Token>, now: Timestamp) -> Token {
+    let token = Token::next(last, now);
+    if ask.capacity == 1 { token } else { token.of_place(slot) }
 }
 
 fn granted(ask: &Ask, slot: u32, token: Token, now: Timestamp) -> Record {

@@ -40,6 +40,8 @@ pub const RETAIN_MAX: Duration = Duration::from_secs(3660 * 24 * 60 * 60);
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 /// The most holders of one counted lease.
 pub const CAPACITY_MAX: u32 = 10_000;
+/// Every how many tokens one belongs to the same place of a counted lease: a power of two above [`CAPACITY_MAX`].
+pub const PLACE_TOKENS: i64 = 16_384;
 /// The most keys of one several-keys acquire.
 pub const KEYS_AT_ONCE_MAX: usize = 100;
 

@@ -35,6 +35,14 @@ impl Token {
         Self(last.map_or(clock, |last| clock.max(last.0.saturating_add(1))))
     }
 
+    /// The smallest token from this one on that belongs to a place of a counted lease: tokens of different places leave
+    /// different remainders, so that two places given out at the same time never have the same token. It lies at most
+    /// 16 ms ahead.
+    #[must_use]
+    pub fn of_place(self, slot: u32) -> Self {
+        Self(self.0.saturating_add((i64::from(slot) + 1 - self.0).rem_euclid(limits::PLACE_TOKENS)))
+    }
+
     /// The token as a number, for use in SQL.
     pub fn get(self) -> i64 {
         self.0
@@ -115,6 +123,19 @@ mod tests {
         assert_eq!("17".parse::<Token>().unwrap().get(), 17);
         for bad in ["", "0", "-1", "+1", " 1", "1.0", "9007199254740992", "99999999999999999999"] {
             assert!(bad.parse::<Token>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn l1_tokens_of_different_places_never_meet() {
+        let drawn = Token::from_row(1_800_000_000_000_000);
+        let tokens: std::collections::BTreeSet<i64> =
+            (0..limits::CAPACITY_MAX).map(|slot| drawn.of_place(slot).get()).collect();
+        assert_eq!(tokens.len(), limits::CAPACITY_MAX as usize);
+        for slot in [0, 1, 9_999] {
+            let token = drawn.of_place(slot);
+            assert!(token >= drawn && token.get() - drawn.get() < limits::PLACE_TOKENS);
+            assert_eq!(token.of_place(slot), token);
         }
     }
 }

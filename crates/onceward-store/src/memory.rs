@@ -150,7 +150,7 @@ impl Tables {
             let before = self.leases.get(&place(slot)).cloned();
             match lease::acquire(before.as_ref(), ask, slot, ahead, now) {
                 Some(Acquire::Grant { mut row, ended }) => {
-                    row.token = Token::next(last, now);
+                    row.token = lease::draw(ask, slot, last, now);
                     if let (Some(before), Some(event)) = (&before, ended) {
                         self.log_lease(before, event, ask.owner.as_str(), None, now);
                     }

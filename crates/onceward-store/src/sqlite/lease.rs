@@ -72,7 +72,7 @@ fn pick(places: &[Record], ask: &Ask, ahead: bool, now: Timestamp) -> Decision {
         match lease::acquire(before, ask, slot, ahead, now) {
             Some(Acquire::Grant { mut row, ended }) => {
                 // All places of a key share one line of tokens (L1).
-                row.token = Token::next(places.iter().map(|row| row.token).max(), now);
+                row.token = lease::draw(ask, slot, places.iter().map(|row| row.token).max(), now);
                 let before = before.cloned().map(Box::new);
                 return Decision::Grant { row: Box::new(row), before, ended };
             }
