@@ -13,17 +13,11 @@
 -- Index: once_pkey (namespace, key).
 
 -- step: new
-{bound}WITH seen AS MATERIALIZED (
-    SELECT a.*, o.state, o.token, o.owner, o.session, o.attempts, o.fingerprint, o.claimed_at, o.expires_at,
-           o.hard_expires_at, o.ttl_ms, o.retain_ms, o.uncertain_at, o.finished_at, o.retain_until, o.late, o.body,
-           o.content_type, o.body_size, o.reason
-    FROM (
-        SELECT a.*, {clock} AS now
-        FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
-                             $8::bytea[])
-            AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms, ask_fingerprint)
-    ) a
-    LEFT JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
+{bound}WITH ask AS MATERIALIZED (
+    SELECT a.*, {clock} AS now
+    FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::bytea[])
+        AS a (namespace, key, ask_owner, ask_session, ask_ttl_ms, ask_hard_ttl_ms, ask_retain_ms, ask_fingerprint)
 ), made AS (
     INSERT INTO {schema}.once (namespace, key, state, token, owner, session, attempts, fingerprint, claimed_at,
                                expires_at, hard_expires_at, ttl_ms, retain_ms, late)
@@ -31,23 +25,25 @@
            1, a.ask_fingerprint, a.now,
            least(a.now + a.ask_ttl_ms * interval '1 millisecond', a.now + a.ask_hard_ttl_ms * interval '1 millisecond'),
            a.now + a.ask_hard_ttl_ms * interval '1 millisecond', a.ask_ttl_ms, a.ask_retain_ms, false
-    FROM (SELECT s.namespace, s.key, s.ask_owner, s.ask_session, s.ask_ttl_ms, s.ask_hard_ttl_ms, s.ask_retain_ms,
-                 s.ask_fingerprint, {clock} AS now
-          FROM seen s
-          WHERE s.token IS NULL) a
+    FROM ask a
+    -- The insert would wait for whoever is writing a row that is there.
+    WHERE NOT EXISTS (SELECT FROM {schema}.once o WHERE o.namespace = a.namespace AND o.key = a.key)
     ON CONFLICT DO NOTHING
     RETURNING namespace, key, token, attempts, claimed_at, expires_at, hard_expires_at, ctid AS place
 )
-SELECT false AS granted, s.namespace, s.key, s.now, s.state, s.token, s.owner, s.session, s.attempts, s.fingerprint,
-       s.claimed_at, s.expires_at, s.hard_expires_at, s.ttl_ms, s.retain_ms, s.uncertain_at, s.finished_at,
-       s.retain_until, s.late, s.body, s.content_type, s.body_size, s.reason,
-       NULL::tid AS place
-FROM seen s
-WHERE s.token IS NOT NULL
-UNION ALL
-SELECT true, m.namespace, m.key, m.claimed_at, NULL, m.token, NULL, NULL, m.attempts, NULL, m.claimed_at, m.expires_at,
-       m.hard_expires_at, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, m.place
+SELECT true AS granted, m.namespace, m.key, m.claimed_at AS now, NULL AS state, m.token, NULL AS owner,
+       NULL::uuid AS session, m.attempts, NULL::bytea AS fingerprint, m.claimed_at, m.expires_at, m.hard_expires_at,
+       NULL::bigint AS ttl_ms, NULL::bigint AS retain_ms, NULL::timestamptz AS uncertain_at,
+       NULL::timestamptz AS finished_at, NULL::timestamptz AS retain_until, NULL::boolean AS late, NULL::bytea AS body,
+       NULL AS content_type, NULL::bigint AS body_size, NULL AS reason, m.place
 FROM made m
+UNION ALL
+SELECT false, o.namespace, o.key, a.now, o.state, o.token, o.owner, o.session, o.attempts, o.fingerprint, o.claimed_at,
+       o.expires_at, o.hard_expires_at, o.ttl_ms, o.retain_ms, o.uncertain_at, o.finished_at, o.retain_until, o.late,
+       o.body, o.content_type, o.body_size, o.reason, NULL
+FROM ask a
+JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
+WHERE (a.namespace, a.key) NOT IN (SELECT m.namespace, m.key FROM made m)
 
 -- step: claim
 {bound}WITH ask AS MATERIALIZED (
