@@ -338,8 +338,8 @@ async fn l4_a_guard_lets_renewals_pass_and_stops_takeovers() {
     assert!(other.query(&*guard, &[&"default", &"k", &next.token.get()]).await.unwrap().is_empty());
 }
 
-/// L4: a transaction that still sees the holder before, because its snapshot is older than the release and the grant that
-/// followed, guards nothing: its guard is refused, or PostgreSQL refuses the transaction.
+/// L4: a transaction that still sees the holder before, because its snapshot is older than the release and the grant
+/// that followed, guards nothing: its guard is refused, or PostgreSQL refuses the transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn l4_an_old_snapshot_guards_nothing() {
     let fresh = Fresh::new().await;

@@ -262,7 +262,8 @@ WITH setting AS MATERIALIZED (
     FROM (
         SELECT w.*, greatest(w.last + 1, (extract(epoch FROM w.now) * 1000000)::bigint) AS drawn
         FROM (
-            SELECT namespace, key, owner, session, ttl_ms, hard_ttl_ms, lock_delay_ms, metadata, gap, last, {clock} AS now
+            SELECT namespace, key, owner, session, ttl_ms, hard_ttl_ms, lock_delay_ms, metadata, gap, last,
+                   {clock} AS now
             FROM wish
             WHERE wish.open AND wish.gap < wish.capacity AND NOT EXISTS (SELECT FROM free)
         ) w

@@ -1,8 +1,8 @@
 -- once.claim: claims keys, durably (O9). A finished key costs a read: no write, no lock.
 --
 -- new: claims what has no row, and reads what has: first calls and replays need no more, and every further step of a
---      statement costs time whether or not it has rows to work on. The parameters $1 to $8; the last column says where a grant was
---      written.
+--      statement costs time whether or not it has rows to work on. The parameters $1 to $8; the last column says
+--      where a grant was written.
 -- claim: claims what can be claimed, and writes down what ran out.
 --
 -- $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 retain_ms[]  $8 fingerprint[]

@@ -52,7 +52,8 @@ WHERE u.ctid = m.place
 
 -- step: once
 WITH over AS MATERIALIZED (
-    SELECT o.ctid AS place, o.namespace, o.key, o.state, o.token, o.owner, o.claimed_at, o.finished_at, o.reason, o.untold
+    SELECT o.ctid AS place, o.namespace, o.key, o.state, o.token, o.owner, o.claimed_at, o.finished_at, o.reason,
+           o.untold
     FROM {schema}.once o
     WHERE o.ctid >= $3::text::tid
       AND o.retain_until <= timestamptz 'epoch' + $2::bigint * interval '1 microsecond'
