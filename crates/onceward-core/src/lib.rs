@@ -4,23 +4,25 @@
 //! argument. Every decision has the shape `(state, input, now) -> (state, answer)`, so it can be tested in
 //! microseconds and the stores can be held against it.
 //!
-//! Start with [`lease`] and [`once`]; both move a row through the same four verbs:
+//! Start with [`lease`], [`once`] and [`job`]; all of them move a row through the same four verbs:
 //! *enqueue* (the row exists), *claim* (an owner, a [`Token`], an expiry), *renew*, *settle*.
 
 pub mod backoff;
 pub mod duration;
 pub mod error;
 pub mod history;
+pub mod job;
 pub mod lease;
 pub mod limits;
 mod name;
 pub mod once;
 mod place;
+pub mod session;
 mod time;
 mod token;
 
 pub use error::{Code, Error, Fault, Result};
-pub use name::{Key, Namespace, Owner, SessionId};
+pub use name::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Tag};
 pub use place::Place;
 pub use time::Timestamp;
 pub use token::Token;

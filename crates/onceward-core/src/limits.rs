@@ -45,6 +45,49 @@ pub const PLACE_TOKENS: i64 = 16_384;
 /// The most keys of one several-keys acquire.
 pub const KEYS_AT_ONCE_MAX: usize = 100;
 
+/// The longest kind of a job, in bytes.
+pub const KIND_BYTES_MAX: usize = 128;
+/// The longest name of a queue, in bytes.
+pub const QUEUE_BYTES_MAX: usize = 128;
+/// The largest payload of a job, in bytes. A larger one belongs into a store for files, and its name into the job.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// The priorities run from minus this number to plus this number; the higher one goes first.
+pub const PRIORITY_MAX: i16 = 1_000;
+/// The most attempts of one job.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// The attempts of a job when the caller does not say.
+pub const ATTEMPTS_DEFAULT: u32 = 20;
+/// How many attempts may be lost with their processes before a job is taken for the cause of it.
+pub const LOST_MAX: u32 = 5;
+/// The longest time until a job is due, a retry is made, or a snooze ends: ten years.
+pub const DELAY_MAX: Duration = Duration::from_secs(3660 * 24 * 60 * 60);
+/// The shortest time-out of one attempt.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// The longest time-out of one attempt.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The time-out of one attempt when the caller does not say.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15 * 60);
+/// How long a job that has succeeded or was cancelled is kept when the caller does not say.
+pub const JOB_RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a dead job is kept.
+pub const DEAD_RETAIN_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// How long an idempotency key refers to its job when the caller does not say.
+pub const JOB_KEY_TTL_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The most tags of a job or of a worker.
+pub const TAGS_MAX: usize = 16;
+/// The longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 64;
+/// The longest trace context of a job, in bytes.
+pub const TRACE_BYTES_MAX: usize = 512;
+/// The longest error kept of one attempt, in bytes. Longer ones are cut on a character.
+pub const ATTEMPT_ERROR_BYTES_MAX: usize = 2 * 1024;
+/// How much is kept of the attempts before the last one, in bytes. The first and the newest ones stay.
+pub const PAST_BYTES_MAX: usize = 32 * 1024;
+/// The most jobs of one claim.
+pub const CLAIM_JOBS_MAX: usize = 1_000;
+/// The time to live of a worker's session when nothing else is said.
+pub const SESSION_TTL_DEFAULT: Duration = Duration::from_secs(15);
+
 /// The most rows in one batch that goes to a store as one statement.
 pub const BATCH_ROWS_MAX: usize = 512;
 /// The most payload bytes in one batch, counted over results and metadata.

@@ -8,6 +8,44 @@ use serde::{Serialize, Serializer};
 
 use crate::{Code, Error, Result, limits};
 
+macro_rules! id {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $type(uuid::Uuid);
+
+        impl $type {
+            /// Wraps an identifier. The caller draws it: this crate has no randomness.
+            pub const fn from_uuid(uuid: uuid::Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The identifier.
+            pub const fn as_uuid(self) -> uuid::Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&self.0)
+            }
+        }
+    };
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $max:expr, $code:expr) => {
         $(#[$doc])*
@@ -85,6 +123,25 @@ name! {
     Owner, "an owner", limits::OWNER_BYTES_MAX, Code::OwnerInvalid
 }
 
+name! {
+    /// What a job is, and so which handler runs it: `mail.welcome`.
+    Kind, "a kind", limits::KIND_BYTES_MAX, Code::KindInvalid
+}
+name! {
+    /// The queue a job waits in.
+    Queue, "a queue", limits::QUEUE_BYTES_MAX, Code::QueueInvalid
+}
+name! {
+    /// What a job asks of a worker, or a worker offers: `gpu`, `eu-west`.
+    Tag, "a tag", limits::TAG_BYTES_MAX, Code::TagsInvalid
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
 impl Default for Namespace {
     fn default() -> Self {
         Self("default".into())
@@ -109,33 +166,31 @@ fn check(text: &str, what: &str, max: usize) -> core::result::Result<(), String>
     }
 }
 
-/// One claim attempt: what a caller recognises its own grant by, when the answer to the claim got lost (L7, L10).
-///
-/// Two handles never share one, even within a process and under the same owner name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(uuid::Uuid);
-
-impl SessionId {
-    /// Wraps a random identifier. The caller draws it: this crate has no randomness.
-    pub const fn from_uuid(uuid: uuid::Uuid) -> Self {
-        Self(uuid)
-    }
-
-    /// The identifier.
-    pub const fn as_uuid(self) -> uuid::Uuid {
-        self.0
-    }
+id! {
+    /// One claim attempt: what a caller recognises its own grant by, when the answer to the claim got lost (L7, L10).
+    ///
+    /// Two handles never share one, even within a process and under the same owner name. A worker's session has one for
+    /// all the jobs it runs.
+    SessionId
+}
+id! {
+    /// One job, drawn by who enqueues it: a UUID of version 7, so that jobs of a time lie together. Its time decides
+    /// nothing.
+    JobId
+}
+id! {
+    /// One claim of jobs, drawn by the claimer: what it recognises the claim by when the answer got lost.
+    ClaimId
 }
 
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+impl core::str::FromStr for JobId {
+    type Err = Error;
 
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+    fn from_str(text: &str) -> Result<Self> {
+        let shown = || text.chars().take(40).flat_map(char::escape_debug).collect::<String>();
+        uuid::Uuid::parse_str(text)
+            .map(Self)
+            .map_err(|_| Error::new(Code::JobIdInvalid, format!("\"{}\" is not the id of a job", shown())))
     }
 }
 

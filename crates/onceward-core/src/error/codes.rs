@@ -75,6 +75,18 @@ codes! {
     ReasonMissing = "OW0115", Caller, "this action wants a reason";
     WaitInvalid = "OW0116", Caller, "the waiting time is out of range";
 
+    KindInvalid = "OW0117", Caller, "the kind of a job is empty, too long, or holds a control character";
+    QueueInvalid = "OW0118", Caller, "the queue name is empty, too long, or holds a control character";
+    PayloadTooLarge = "OW0119", Caller, "the payload is too large";
+    PriorityInvalid = "OW0120", Caller, "the priority is out of range";
+    AttemptsInvalid = "OW0121", Caller, "the number of attempts is out of range";
+    DelayInvalid = "OW0122", Caller, "the delay or the time is out of range";
+    RetryPolicyInvalid = "OW0123", Caller, "the retry policy can't be understood";
+    TimeoutInvalid = "OW0124", Caller, "the time-out of an attempt is out of range";
+    TagsInvalid = "OW0125", Caller, "a tag is malformed, or there are too many";
+    JobIdInvalid = "OW0126", Caller, "the text is not the id of a job";
+    LimitInvalid = "OW0127", Caller, "the limit is out of range";
+
     // 02xx: leases.
     LeaseHeld = "OW0201", Race, "another holder has the lease";
     LeaseLost = "OW0202", Race, "the lease was lost";
@@ -114,12 +126,24 @@ codes! {
     IdempotencyKeyInvalid = "OW0502", Caller, "the Idempotency-Key is malformed";
     RequestTooLarge = "OW0503", Caller, "the request body is too large to fingerprint";
 
+    // 07xx: jobs.
+    JobAbsent = "OW0701", Caller, "there is no such job";
+    JobKeyMismatch = "OW0702", Caller, "the idempotency key was used before for another job";
+    JobStateWrong = "OW0703", Caller, "the job is not in a state that allows this";
+    AttemptStale = "OW0704", Race, "the attempt is no longer the current one";
+    SessionLost = "OW0705", Race, "the worker's session has run out";
+    PayloadUnreadable = "OW0706", Caller, "the payload is not what the handler expects";
+    PayloadUnwritable = "OW0707", Caller, "the payload can't be written as JSON";
+    HandlerTwice = "OW0708", Caller, "two handlers want the same kind of job";
+    WorkerIdle = "OW0709", Caller, "the worker has no handler or no queue";
+
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";
     CommandNotStarted = "OW0602", Caller, "the command could not be started";
     CodeUnknown = "OW0603", Caller, "there is no such error code";
     AuditFailed = "OW0604", Onceward, "the demo's audit does not hold";
     StatusFileFailed = "OW0605", Caller, "the status file can't be written";
+    CommandsFileInvalid = "OW0606", Caller, "the file of allowed commands can't be read";
 }
 
 impl fmt::Display for Code {

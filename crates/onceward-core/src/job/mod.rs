@@ -1,0 +1,318 @@
+//! The rules of jobs: work that is enqueued with the caller's own commit, and then runs until it is done, dead, or
+//! honestly uncertain.
+//!
+//! ```text
+//! enqueue ──▶ scheduled ──due──▶ ready ──claim──▶ running ──settle──▶ succeeded
+//!                 ▲                ▲                │ ├──────────────▶ retrying ──due──▶ ready
+//!                 └────snooze──────│────────────────┤ ├──────────────▶ dead        out of attempts, or said so
+//!                                  └──handed back───┘ ├──────────────▶ cancelled
+//!                                  └──rescue, if its process died─────▶ ready, dead, or uncertain (at most once)
+//! ```
+//!
+//! A job's row is written when it is enqueued and when an attempt ends; claiming it writes one row for all jobs of the
+//! claim. The row holds the token of the last attempt that ended. A claim's token is larger than that of each of its
+//! jobs: **a job runs under a claim as long as its row's token is smaller than the claim's**. Settling writes the claim's
+//! token, rescuing a newer one; whoever comes second finds a token that is not smaller, and changes nothing (J5, J7).
+
+mod ending;
+mod intervene;
+mod new;
+mod past;
+mod retry;
+mod spec;
+
+use core::time::Duration;
+
+use serde::Serialize;
+
+pub use ending::{CALLED_OFF, Ended, Ending, Facts, LOST, Next, end};
+pub use intervene::{Move, Moved, intervene};
+pub use new::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict};
+pub use past::{Attempt, from_text as past_from_text, remember, to_text as past_to_text};
+pub use retry::{Growth, Retry};
+pub use spec::{Spec, may_take, route};
+
+use crate::history::words;
+use crate::lease::as_millis;
+use crate::once::Body;
+use crate::{
+    ClaimId, JobId, Key, Kind, Namespace, Owner, Place, Queue, SessionId, Tag, Timestamp, Token, limits,
+};
+
+words! {
+    /// The state of a job. `running` is never written: a job runs while a claim holds it.
+    State {
+        /// It is not due yet.
+        Scheduled = "scheduled",
+        /// It waits for a worker.
+        Ready = "ready",
+        /// A worker has it.
+        Running = "running",
+        /// An attempt failed, and the next one is not due yet.
+        Retrying = "retrying",
+        /// It is done.
+        Succeeded = "succeeded",
+        /// It is out of attempts, or its handler said that more of them are no use.
+        Dead = "dead",
+        /// Somebody called it off.
+        Cancelled = "cancelled",
+        /// It was to run at most once, and nobody knows whether it did.
+        Uncertain = "uncertain",
+    }
+}
+
+impl State {
+    /// Whether nothing happens to the job any more by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Dead | Self::Cancelled | Self::Uncertain)
+    }
+
+    /// Whether the row moves to the history of finished jobs. Dead and uncertain ones still want somebody.
+    pub fn is_history(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Cancelled)
+    }
+
+    /// Whether the job waits for its time.
+    pub fn is_later(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Retrying)
+    }
+}
+
+/// How a job is run: kept with each job, so that a change of code does not change what was promised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// How many attempts it has.
+    pub max_attempts: u32,
+    /// How long one attempt may take.
+    #[serde(rename = "timeout_ms", serialize_with = "as_millis")]
+    pub timeout: Duration,
+    /// After this it is not started any more.
+    pub deadline: Option<Timestamp>,
+    /// How long to wait between attempts.
+    pub retry: Retry,
+    /// Whether an attempt that nobody knows the end of makes it uncertain, instead of being followed by another.
+    pub at_most_once: bool,
+    /// How long it is kept once it has succeeded or was cancelled; zero deletes it at once.
+    #[serde(rename = "retain_ms", serialize_with = "as_millis")]
+    pub retain: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_attempts: limits::ATTEMPTS_DEFAULT,
+            timeout: limits::TIMEOUT_DEFAULT,
+            deadline: None,
+            retry: Retry::default(),
+            at_most_once: false,
+            retain: limits::JOB_RETAIN_DEFAULT,
+        }
+    }
+}
+
+/// What the bytes of a job are.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Payload {
+    /// The bytes, exactly as they were given.
+    pub bytes: Vec<u8>,
+    /// What they are, for example `application/json`.
+    pub content_type: String,
+}
+
+/// Who runs a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Running {
+    /// Under which claim.
+    #[serde(skip)]
+    pub claim: ClaimId,
+    /// In which session.
+    pub session: SessionId,
+    /// The token of the attempt.
+    pub token: Token,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who, for people.
+    pub owner: Owner,
+}
+
+/// The row of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// The namespace it belongs to.
+    pub namespace: Namespace,
+    /// Which one.
+    pub id: JobId,
+    /// What it is.
+    pub kind: Kind,
+    /// Where it waits.
+    pub queue: Queue,
+    /// The higher one goes first.
+    pub priority: i16,
+    /// The state as written; a job that [runs](Self::running) is written as what it was before.
+    pub state: State,
+    /// The token of the last attempt that ended; zero before the first.
+    pub token: Token,
+    /// How many attempts have ended, those that were lost included.
+    pub attempt: u32,
+    /// How many of them were lost with their process.
+    pub lost: u32,
+    /// How it is run.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// When it was enqueued.
+    pub enqueued_at: Timestamp,
+    /// When it is due.
+    pub run_at: Timestamp,
+    /// What it is about.
+    #[serde(skip)]
+    pub payload: Payload,
+    /// Whose jobs run one after the other.
+    pub ordering_key: Option<Key>,
+    /// What a worker must offer one of.
+    pub tags: Vec<Tag>,
+    /// What else its maker wanted to say, as JSON.
+    pub metadata: Option<String>,
+    /// The trace it belongs to (`traceparent`).
+    pub trace: Option<String>,
+    /// The job it repeats.
+    pub replay_of: Option<JobId>,
+    /// The first job of that line: what receivers recognise the work by (itself, unless it is a replay).
+    pub root: JobId,
+    /// The token under which its handler was started, if that had to be written down.
+    #[serde(skip)]
+    pub begun: Option<Token>,
+    /// When the last attempt began.
+    pub attempted_at: Option<Timestamp>,
+    /// When it reached its final state.
+    pub finished_at: Option<Timestamp>,
+    /// Who ran the last attempt.
+    pub worker: Option<Owner>,
+    /// What the last attempt left in words, if it failed.
+    pub error: Option<String>,
+    /// What it returned.
+    pub result: Option<Body>,
+    /// The attempts before the last one.
+    #[serde(skip)]
+    pub past: Vec<Attempt>,
+    /// Who runs it now. Only look-ups and listings know.
+    pub running: Option<Running>,
+    /// Where the store has put the row.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+impl Record {
+    /// The row a job begins with.
+    pub fn of_new(new: &New, now: Timestamp) -> Self {
+        let run_at = new.due(now);
+        Self {
+            namespace: new.namespace.clone(),
+            id: new.id,
+            kind: new.kind.clone(),
+            queue: new.queue.clone(),
+            priority: new.priority,
+            state: if run_at > now { State::Scheduled } else { State::Ready },
+            token: Token::from_row(0),
+            attempt: 0,
+            lost: 0,
+            policy: new.policy.clone(),
+            enqueued_at: now,
+            run_at,
+            payload: new.payload.clone(),
+            ordering_key: new.ordering_key.clone(),
+            tags: new.tags.clone(),
+            metadata: new.metadata.clone(),
+            trace: new.trace.clone(),
+            replay_of: new.replay_of,
+            root: new.root,
+            begun: None,
+            attempted_at: None,
+            finished_at: None,
+            worker: None,
+            error: None,
+            result: None,
+            past: Vec::new(),
+            running: None,
+            place: Place::default(),
+        }
+    }
+
+    /// Fills in what its [`Spec`] says.
+    #[must_use]
+    pub fn with_spec(mut self, spec: Spec) -> Self {
+        self.policy = spec.policy;
+        self.ordering_key = spec.ordering_key;
+        self.tags = spec.tags;
+        self.metadata = spec.metadata;
+        self.trace = spec.trace;
+        self.replay_of = spec.replay_of;
+        self.root = spec.root.unwrap_or(self.id);
+        self
+    }
+
+    /// The state people mean: running while somebody runs it.
+    pub fn state_now(&self) -> State {
+        if self.running.is_some() && !self.state.is_final() { State::Running } else { self.state }
+    }
+
+    /// What deciding over the end of an attempt wants to know.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            attempt: self.attempt,
+            lost: self.lost,
+            policy: &self.policy,
+            state: self.state,
+            past: &self.past,
+        }
+    }
+
+    /// Every attempt that has ended, in order.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        let last = self.attempted_at.map(|started_at| Attempt {
+            number: self.attempt,
+            token: self.token,
+            started_at,
+            finished_at: self.finished_at.unwrap_or(started_at),
+            outcome: self.state.as_str().to_owned(),
+            worker: self.worker.as_ref().map_or_else(String::new, |worker| worker.as_str().to_owned()),
+            error: self.error.clone(),
+        });
+        // An attempt that was followed by another is in the past already.
+        let last = last.filter(|last| self.past.last().is_none_or(|before| before.token < last.token));
+        self.past.iter().cloned().chain(last).collect()
+    }
+
+    /// Whether an attempt may start now.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.policy.deadline.is_some_and(|deadline| deadline <= now)
+    }
+}
+
+/// A job in the hands of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The job as it was before this attempt.
+    pub job: Record,
+    /// The token of the attempt.
+    pub token: Token,
+}
+
+impl Claimed {
+    /// The number of this attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.job.attempt.saturating_add(1)
+    }
+}
+
+/// The token of a claim: larger than those of all its jobs, so that each of them grows (J3).
+pub fn claim_token(jobs: impl IntoIterator<Item = Token>, now: Timestamp) -> Token {
+    Token::next(jobs.into_iter().max(), now)
+}
+
+/// Whether a job still runs under a claim: nobody has settled or rescued it since.
+pub fn is_running(job: Token, claim: Token) -> bool {
+    job < claim
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::Code;
+
+fn id(number: u128) -> JobId {
+    JobId::from_uuid(uuid::Uuid::from_u128(number))
+}
+
+fn new() -> New {
+    New::of_kind(Namespace::default(), id(1), Kind::from_row("mail"), Payload::default())
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn ended() -> Ended {
+    Ended { token: Token::from_row(7), started_at: at(5), worker: Owner::from_row("web-1:7") }
+}
+
+fn facts(policy: &Policy, attempt: u32) -> Facts<'_> {
+    Facts { attempt, lost: 0, policy, state: State::Ready, past: &[] }
+}
+
+fn failed() -> Ending {
+    Ending::Failed { error: "no".to_owned(), after: None }
+}
+
+#[test]
+fn bad_input_is_refused_with_its_code() {
+    let codes = |change: &dyn Fn(&mut New)| {
+        let mut job = new();
+        change(&mut job);
+        job.check().unwrap_err().code()
+    };
+    assert!(new().check().is_ok());
+    let too_large = vec![0; limits::PAYLOAD_BYTES_MAX + 1];
+    assert_eq!(codes(&|job| job.payload.bytes.clone_from(&too_large)), Code::PayloadTooLarge);
+    assert_eq!(codes(&|job| job.priority = 1001), Code::PriorityInvalid);
+    assert_eq!(codes(&|job| job.priority = i16::MIN), Code::PriorityInvalid);
+    assert_eq!(codes(&|job| job.policy.max_attempts = 0), Code::AttemptsInvalid);
+    assert_eq!(codes(&|job| job.policy.max_attempts = 1001), Code::AttemptsInvalid);
+    assert_eq!(codes(&|job| job.policy.timeout = Duration::ZERO), Code::TimeoutInvalid);
+    assert_eq!(codes(&|job| job.policy.retain = Duration::MAX), Code::RetainInvalid);
+    assert_eq!(codes(&|job| job.delay = Some(Duration::MAX)), Code::DelayInvalid);
+    assert_eq!(codes(&|job| job.run_at = Some(at(i64::MAX))), Code::DelayInvalid);
+    assert_eq!(
+        codes(&|job| (job.run_at, job.policy.deadline) = (Some(at(5)), Some(at(5)))),
+        Code::DelayInvalid
+    );
+    assert_eq!(codes(&|job| job.tags = vec![Tag::from_row("a"); 17]), Code::TagsInvalid);
+    assert_eq!(codes(&|job| job.metadata = Some("\0".to_owned())), Code::MetadataInvalid);
+    assert_eq!(codes(&|job| job.payload.content_type = "a\nb".to_owned()), Code::MetadataInvalid);
+}
+
+#[test]
+fn an_ending_leaves_the_state_it_means() {
+    let policy = Policy::default();
+    let of = |ending| end(facts(&policy, 0), &ended(), ending, at(10), false, 1);
+    let body = Body::new(b"ok".to_vec(), "text/plain");
+    let done = of(Ending::Done(Some(body.clone())));
+    assert_eq!((done.state, done.attempt, done.result), (State::Succeeded, 1, Some(body)));
+    let next = of(failed());
+    assert_eq!((next.state, next.attempt, next.past.len()), (State::Retrying, 1, 1));
+    assert!(next.delay.is_some_and(|delay| delay >= Duration::from_millis(1_600)));
+    let next = of(Ending::Failed { error: "later".to_owned(), after: Some(Duration::from_secs(9)) });
+    assert_eq!(next.delay, Some(Duration::from_secs(9)));
+    let next = of(Ending::Snoozed(Duration::from_secs(3)));
+    assert_eq!((next.state, next.attempt, next.delay), (State::Scheduled, 0, Some(Duration::from_secs(3))));
+    let next = of(Ending::HandedBack);
+    assert_eq!((next.state, next.attempt, next.past.len()), (State::Ready, 0, 0));
+    assert_eq!(of(Ending::Dead("bad".to_owned())).state, State::Dead);
+    assert_eq!(of(Ending::Uncertain("?".to_owned())).state, State::Uncertain);
+    assert_eq!(of(Ending::TimedOut).state, State::Retrying);
+    let next = of(Ending::Lost { begun: true });
+    assert_eq!((next.state, next.attempt, next.lost, next.alone), (State::Ready, 1, 1, true));
+    let next = of(Ending::Lost { begun: false });
+    assert_eq!((next.state, next.attempt, next.lost, next.alone), (State::Ready, 0, 0, false));
+}
+
+#[test]
+fn at_most_once_is_not_tried_again_after_it_may_have_run() {
+    let policy = Policy { at_most_once: true, ..Policy::default() };
+    let of = |ending| end(facts(&policy, 0), &ended(), ending, at(10), false, 1).state;
+    assert_eq!(of(failed()), State::Dead);
+    assert_eq!(of(Ending::NotStarted { error: "refused".to_owned() }), State::Retrying);
+    assert_eq!(of(Ending::TimedOut), State::Uncertain);
+    assert_eq!(of(Ending::Lost { begun: true }), State::Uncertain);
+    assert_eq!(of(Ending::Lost { begun: false }), State::Ready);
+    assert_eq!(of(Ending::HandedBack), State::Ready);
+}
+
+/// J8: whoever called a job off does not see it run again; a true outcome stays one.
+#[test]
+fn a_job_that_was_called_off_does_not_go_on() {
+    let policy = Policy::default();
+    let of = |ending| end(facts(&policy, 0), &ended(), ending, at(10), true, 1).state;
+    assert_eq!(of(failed()), State::Cancelled);
+    assert_eq!(of(Ending::Snoozed(Duration::from_secs(1))), State::Cancelled);
+    assert_eq!(of(Ending::HandedBack), State::Cancelled);
+    assert_eq!(of(Ending::Lost { begun: true }), State::Cancelled);
+    assert_eq!(of(Ending::Done(None)), State::Succeeded);
+    assert_eq!(of(Ending::Dead("bad".to_owned())), State::Dead);
+}
+
+#[test]
+fn nothing_is_tried_again_after_its_deadline() {
+    let policy = Policy { deadline: Some(at(3_000_000)), ..Policy::default() };
+    let job = facts(&policy, 0);
+    assert_eq!(end(job, &ended(), failed(), at(0), false, 1).state, State::Retrying);
+    assert_eq!(end(job, &ended(), failed(), at(2_000_000), false, 1).state, State::Dead);
+}
+
+/// J3: a claim's token is larger than that of each of its jobs, whatever the clock says.
+#[test]
+fn a_claim_has_a_larger_token_than_its_jobs() {
+    let token = claim_token([3, 90, 5].map(Token::from_row), at(10));
+    assert!([3, 90, 5].into_iter().all(|job| is_running(Token::from_row(job), token)));
+    assert_eq!(claim_token([], at(10)).get(), 10);
+}
+
+#[test]
+fn the_past_survives_its_text_and_is_bounded() {
+    let attempt = |number| Attempt {
+        number,
+        token: Token::from_row(i64::from(number) + 100),
+        started_at: at(1),
+        finished_at: at(2),
+        outcome: "failed".to_owned(),
+        worker: "web-1:7".to_owned(),
+        error: Some("\"quoted\" \u{1F980}\n".repeat(60)),
+    };
+    let mut past = Vec::new();
+    for number in 1..=200 {
+        past = remember(&past, attempt(number));
+    }
+    let text = past_to_text(&past).unwrap();
+    assert!(text.len() < limits::PAST_BYTES_MAX * 2, "{}", text.len());
+    assert_eq!(past_from_text(Some(&text)), past);
+    assert_eq!(past.iter().take(3).map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(past.last().unwrap().number, 200);
+    assert_eq!(past_to_text(&[]), None);
+    assert_eq!(past_from_text(Some("{")), []);
+}
+
+fn any_ending() -> impl Strategy<Value = Ending> {
+    let text = || "no".to_owned();
+    prop_oneof![
+        Just(Ending::Done(None)),
+        Just(failed()),
+        Just(Ending::NotStarted { error: text() }),
+        Just(Ending::TimedOut),
+        Just(Ending::Snoozed(Duration::from_secs(1))),
+        Just(Ending::HandedBack),
+        Just(Ending::Cancelled(text())),
+        Just(Ending::Dead(text())),
+        Just(Ending::Uncertain(text())),
+        any::<bool>().prop_map(|begun| Ending::Lost { begun }),
+    ]
+}
+
+proptest! {
+    /// J4: however its attempts end, a job has no more than its attempts, and each of them is charged at most once.
+    #[test]
+    fn j4_attempts_stay_within_the_limit(
+        endings in prop::collection::vec((any_ending(), any::<bool>()), 1..60),
+        max_attempts in 1_u32..8,
+        at_most_once: bool,
+    ) {
+        let policy = Policy { max_attempts, at_most_once, ..Policy::default() };
+        let (mut attempt, mut lost, mut past, mut state) = (0, 0, Vec::new(), State::Ready);
+        for (seed, (ending, called_off)) in endings.into_iter().enumerate() {
+            let job = Facts { attempt, lost, policy: &policy, state, past: &past };
+            let next = end(job, &ended(), ending.clone(), at(0), called_off, seed as u64);
+            prop_assert!(next.attempt == attempt || next.attempt == attempt + 1);
+            prop_assert!(next.attempt <= max_attempts && next.lost <= next.attempt);
+            prop_assert!(next.state != State::Running);
+            prop_assert!(!called_off || next.state.is_final());
+            prop_assert_eq!(next.delay.is_some(), next.state.is_later());
+            if at_most_once && matches!(ending, Ending::Failed { .. } | Ending::TimedOut | Ending::Lost { begun: true }) {
+                prop_assert!(next.state.is_final());
+            }
+            if next.state.is_final() {
+                break;
+            }
+            (attempt, lost, past, state) = (next.attempt, next.lost, next.past, next.state);
+        }
+    }
+}
+
+/// J6: what has ended well, or was called off, stays so; the rest can be moved by whoever saw it as it is.
+#[test]
+fn interventions_respect_what_has_ended() {
+    let row = |state| Record { state, token: Token::from_row(5), ..Record::of_new(&new(), at(0)) };
+    let of = |state, to: &Move| intervene(Some(&row(state)), Some(Token::from_row(5)), to);
+    for state in [State::Scheduled, State::Ready, State::Retrying, State::Dead, State::Uncertain] {
+        assert_eq!(of(state, &Move::Cancel), Moved::Applied { from: state });
+        assert_eq!(of(state, &Move::RunNow), Moved::Applied { from: state });
+    }
+    for state in [State::Succeeded, State::Cancelled] {
+        assert_eq!(of(state, &Move::RunNow), Moved::Wrong(state));
+        assert_eq!(of(state, &Move::Cancel), Moved::Wrong(state));
+    }
+    assert_eq!(of(State::Uncertain, &Move::Done(None)), Moved::Applied { from: State::Uncertain });
+    assert_eq!(of(State::Dead, &Move::Done(None)), Moved::Wrong(State::Dead));
+    assert_eq!(intervene(None, None, &Move::Cancel), Moved::Absent);
+    let stale = intervene(Some(&row(State::Dead)), Some(Token::from_row(4)), &Move::Cancel);
+    assert_eq!(stale, Moved::Stale(Token::from_row(5)));
+    let running = Running {
+        claim: ClaimId::from_uuid(uuid::Uuid::nil()),
+        session: SessionId::from_uuid(uuid::Uuid::nil()),
+        token: Token::from_row(9),
+        since: at(1),
+        owner: Owner::from_row("web-1:7"),
+    };
+    let row = Record { running: Some(running), ..row(State::Ready) };
+    assert_eq!(intervene(Some(&row), None, &Move::Cancel), Moved::Noted);
+    assert_eq!(intervene(Some(&row), None, &Move::RunNow), Moved::Running);
+}
