@@ -349,6 +349,8 @@ macro_rules! renew {
     }};
 }
 
+impl crate::JobStore for Faulty {}
+
 #[async_trait]
 impl Store for Faulty {
     fn capabilities(&self) -> Capabilities {

@@ -314,6 +314,8 @@ impl Tables {
     }
 }
 
+impl crate::JobStore for MemoryStore {}
+
 #[async_trait]
 impl Store for MemoryStore {
     fn capabilities(&self) -> Capabilities {

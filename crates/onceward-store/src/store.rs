@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use onceward_core::history::{self, Subject};
 use onceward_core::lease::{self, Standing};
 use onceward_core::once::{self, Ending, Resolution, Resolve, Settle, State};
-use onceward_core::{Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token};
+use onceward_core::{Key, Namespace, Owner, Place, Queue, Result, SessionId, Timestamp, Token};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -15,6 +15,15 @@ use crate::Clock;
 use crate::enlist::EnlistSql;
 
 pub use onceward_core::lease::Renew;
+
+mod jobs;
+
+pub(crate) use jobs::result_columns;
+pub use jobs::{
+    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, JobStore, ListJobs, MoveJob, PauseQueue, Promoted,
+    PruneJobs, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed,
+    SettleJob, SettleJobs, SettledJob, Want,
+};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +54,8 @@ pub struct Capabilities {
 pub enum Wake {
     /// A lease of this key was given back or broken.
     Lease(Namespace, Key),
+    /// Jobs of this queue have become ready, or soon will be.
+    Jobs(Namespace, Queue),
     /// Something happened, nobody knows what: look again.
     Anything,
 }
@@ -342,7 +353,7 @@ pub enum CommitOutcome {
 /// A row locked by somebody's open transaction fails the batch with [`onceward_core::Code::KeyLocked`] within 50 ms;
 /// the [`lane`](crate::lane) then sends the rows one by one.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: JobStore {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
     /// The URL it was opened by, without a password.

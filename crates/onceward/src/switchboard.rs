@@ -122,6 +122,7 @@ async fn listen(shared: Weak<Shared>, listening: Listening) {
         let Some(shared) = shared.upgrade() else { return };
         match wake {
             Ok(Ok(Wake::Lease(namespace, key))) => shared.ring(&namespace, &key),
+            Ok(Ok(Wake::Jobs(..))) => {}
             Ok(Ok(Wake::Anything) | Err(RecvError::Lagged(_))) => shared.ring_all(),
             Ok(Err(RecvError::Closed)) => return,
             Err(_) => {}

@@ -162,6 +162,8 @@ fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
+impl crate::JobStore for PostgresStore {}
+
 #[async_trait]
 impl Store for PostgresStore {
     fn capabilities(&self) -> Capabilities {

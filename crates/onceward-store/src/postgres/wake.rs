@@ -254,7 +254,7 @@ mod tests {
             .into_iter()
             .map(|wake| match wake {
                 Wake::Lease(namespace, key) => (namespace, key),
-                Wake::Anything => panic!("nothing was understood"),
+                other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(heard, names);

@@ -1,0 +1,9 @@
+DROP TABLE {schema}.job_queue;
+DROP TABLE {schema}.job_key;
+DROP TABLE {schema}.job_cancel;
+DROP TABLE {schema}.job_claim;
+DROP TABLE {schema}.job_later;
+DROP TABLE {schema}.job_ready;
+DROP TABLE {schema}.job_done;
+DROP TABLE {schema}.job;
+DROP TABLE {schema}.session;

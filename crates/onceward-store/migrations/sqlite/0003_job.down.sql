@@ -1,0 +1,9 @@
+DROP TABLE onceward_job_queue;
+DROP TABLE onceward_job_key;
+DROP TABLE onceward_job_cancel;
+DROP TABLE onceward_job_claim;
+DROP TABLE onceward_job_later;
+DROP TABLE onceward_job_ready;
+DROP TABLE onceward_job_done;
+DROP TABLE onceward_job;
+DROP TABLE onceward_session;

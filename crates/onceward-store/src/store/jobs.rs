@@ -1,0 +1,394 @@
+//! The verbs of jobs and of the sessions that run them: one params struct each, batch-first where the verb is hot.
+
+use core::time::Duration;
+
+use async_trait::async_trait;
+use onceward_core::job::{self, Claimed, Move, Moved, Next, State};
+use onceward_core::once::Body;
+use onceward_core::{
+    ClaimId, JobId, Kind, Namespace, Owner, Place, Queue, Result, SessionId, Tag, Timestamp, Token, session,
+};
+use serde::Serialize;
+
+use super::{CommitOutcome, Renew, Snapshot};
+
+/// A job in its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct JobRef {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Which one.
+    pub id: JobId,
+}
+
+/// A session as its worker knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRef {
+    /// Which one.
+    pub id: SessionId,
+    /// Its token.
+    pub token: Token,
+}
+
+/// What a renewal of a session says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRenewed {
+    /// Until when, or that it has run out.
+    pub renew: Renew,
+    /// The jobs of its claims that somebody has asked to cancel, again each time until they have ended.
+    pub called_off: Vec<JobRef>,
+    /// Whether it was asked to take no more jobs.
+    pub draining: bool,
+}
+
+/// What came of enqueueing a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Enqueued {
+    /// It is there, by this send or an earlier one of the same id.
+    Created(JobId),
+    /// Its idempotency key or its dedupe key belongs to this job, which was there before.
+    Existing(JobId),
+    /// Its idempotency key belongs to a job of another kind or payload. Nothing was written.
+    Mismatch(JobId),
+}
+
+/// One lane that jobs are taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The queue.
+    pub queue: Queue,
+    /// The kind.
+    pub kind: Kind,
+    /// The lane of jobs with these tags: [`job::route`]; empty for those without.
+    pub route: String,
+    /// How many of this lane at most.
+    pub limit: usize,
+}
+
+/// Takes jobs that are ready: the highest priority first, and of one priority those due first (J14: never more than
+/// asked for). Lanes of paused queues give nothing.
+#[derive(Clone, Debug)]
+pub struct ClaimJobs {
+    /// Whose jobs.
+    pub namespace: Namespace,
+    /// For which session. It need not be checked: what a lost session claims is rescued like what it had.
+    pub session: SessionId,
+    /// This claim. Asking again with the same one finds what it got, as far as it was not rescued since.
+    pub claim: ClaimId,
+    /// From where.
+    pub wants: Vec<Want>,
+    /// Jobs that have lost a process are claimed by themselves: `true` asks for those only, and gets one at most.
+    pub alone: bool,
+    /// How many in all; 1 to [`onceward_core::limits::CLAIM_JOBS_MAX`].
+    pub limit: usize,
+}
+
+/// The jobs of a claim. An empty claim leaves nothing behind.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimedJobs {
+    /// The jobs, in the order they are to be started. All have the same token.
+    pub jobs: Vec<Claimed>,
+    /// When they were claimed, by the store's clock.
+    pub now: Timestamp,
+}
+
+/// Writes down that a handler is about to start: of jobs that run at most once, and of jobs whose dedupe key is free
+/// from then on.
+#[derive(Clone, Debug)]
+pub struct BeginJob {
+    /// Which job.
+    pub job: JobRef,
+    /// The token of the attempt.
+    pub token: Token,
+    /// In which session: one that has run out begins nothing.
+    pub session: SessionId,
+}
+
+/// Records how an attempt ended, decided by [`job::end`].
+///
+/// It applies while the row's token is smaller than `fence`, or where the row is uncertain under exactly this token and
+/// `next` is a final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is not
+/// final, the state becomes cancelled (J8).
+#[derive(Clone, Debug)]
+pub struct SettleJob {
+    /// Which job.
+    pub job: JobRef,
+    /// Where the store said the row is.
+    pub place: Place,
+    /// The token of the attempt.
+    pub fence: Token,
+    /// The token to write: the attempt's own for its worker.
+    pub token: Token,
+    /// When the attempt was claimed.
+    pub started_at: Timestamp,
+    /// Who ran it.
+    pub worker: Owner,
+    /// What the row says from now on.
+    pub next: Next,
+    /// How long a job that is over is kept; zero deletes it at once.
+    pub retain: Duration,
+}
+
+/// A batch of endings.
+#[derive(Clone, Debug, Default)]
+pub struct SettleJobs {
+    /// The endings; no job twice.
+    pub jobs: Vec<SettleJob>,
+    /// Claims of which no job is left after this.
+    pub finished: Vec<ClaimId>,
+}
+
+/// What came of an ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettledJob {
+    /// It was recorded; the state it has now.
+    Applied(State),
+    /// The same token was recorded before: the answer to an earlier send was lost.
+    Already(State),
+    /// The row has moved on; nothing was changed (J5).
+    Stale,
+    /// There is no row: it was deleted when it was over, by an earlier send of this or since.
+    Gone,
+}
+
+/// What has become ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Promoted {
+    /// How many jobs.
+    pub moved: u64,
+    /// Of which queues.
+    pub queues: Vec<(Namespace, Queue)>,
+    /// When the next one is due, if any waits.
+    pub next_due: Option<Timestamp>,
+    /// The store's clock.
+    pub now: Timestamp,
+}
+
+/// A job that was taken from a session that has run out, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RescuedJob {
+    /// Which job.
+    pub job: JobRef,
+    /// Its queue.
+    pub queue: Queue,
+    /// Its state now.
+    pub state: State,
+}
+
+/// What a rescue did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// The jobs that were taken from lost sessions.
+    pub jobs: Vec<RescuedJob>,
+    /// How many sessions are gone for good.
+    pub sessions: u64,
+    /// Whether there may be more to do.
+    pub more: bool,
+}
+
+/// Moves a job from outside. Audited in the row: who and why are its error text.
+#[derive(Clone, Debug)]
+pub struct MoveJob {
+    /// Which job.
+    pub job: JobRef,
+    /// The token that was looked at; `None` takes the row as it is.
+    pub token: Option<Token>,
+    /// What is wanted.
+    pub to: Move,
+    /// Who does it.
+    pub actor: Owner,
+    /// Why.
+    pub reason: Option<String>,
+    /// Decide, but write nothing.
+    pub dry_run: bool,
+}
+
+/// A page of jobs, the newest first, without payloads and results.
+#[derive(Clone, Debug, Default)]
+pub struct ListJobs {
+    /// Only this namespace.
+    pub namespace: Option<Namespace>,
+    /// Only this state, as people mean it.
+    pub state: Option<State>,
+    /// Only this queue.
+    pub queue: Option<Queue>,
+    /// Only this kind.
+    pub kind: Option<Kind>,
+    /// Only with this tag.
+    pub tag: Option<Tag>,
+    /// Only what comes after this id in the order of the listing: smaller ids.
+    pub after: Option<JobId>,
+    /// How many at most; 1 to [`onceward_core::limits::PAGE_ROWS_MAX`].
+    pub limit: usize,
+}
+
+/// What a queue is set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueRecord {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The queue.
+    pub queue: Queue,
+    /// Since when it is paused.
+    pub paused_at: Option<Timestamp>,
+    /// Who paused it.
+    pub paused_by: Option<Owner>,
+    /// Why.
+    pub pause_reason: Option<String>,
+    /// How many jobs wait for a worker, at most [`QUEUE_COUNT_MAX`].
+    pub ready: u64,
+    /// How many are not due yet, at most [`QUEUE_COUNT_MAX`].
+    pub later: u64,
+    /// How many run.
+    pub running: u64,
+    /// When the job that has waited longest was due.
+    pub oldest: Option<Timestamp>,
+    /// The kinds that wait.
+    pub kinds: Vec<Kind>,
+}
+
+/// Up to where the jobs of a queue are counted for a listing: a count of millions reads millions of rows.
+pub const QUEUE_COUNT_MAX: u64 = 10_000;
+
+/// Pauses or resumes a queue.
+#[derive(Clone, Debug)]
+pub struct PauseQueue {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The queue. It need not have been used before.
+    pub queue: Queue,
+    /// Pause or resume.
+    pub paused: bool,
+    /// Who does it.
+    pub actor: Owner,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Forgets what is over.
+#[derive(Clone, Debug)]
+pub struct PruneJobs {
+    /// Dead jobs that ended at least this long ago go; uncertain ones never do (G16).
+    pub dead_older_than: Duration,
+    /// How many rows of each kind at most.
+    pub limit: usize,
+}
+
+/// How many rows a prune removed. Whole partitions that were dropped are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PrunedJobs {
+    /// Jobs that had succeeded or were cancelled.
+    pub done: u64,
+    /// Dead jobs.
+    pub dead: u64,
+    /// Idempotency and dedupe keys.
+    pub keys: u64,
+}
+
+/// Where jobs are kept. The contract of [`Store`](super::Store) holds here as well: answers in the order of the batch,
+/// refusals are answers, the same batch may be sent again, the store's clock decides.
+#[async_trait]
+pub trait JobStore: Send + Sync + 'static {
+    /// Opens a session; the same id again finds it, unless it has run out.
+    async fn session_open(&self, ask: &session::Open) -> Result<session::Record> {
+        Err(unbuilt())
+    }
+    /// Renews a session, on the connection of the renewals: one statement, whatever it runs.
+    async fn session_renew(&self, ask: &SessionRef) -> Result<SessionRenewed> {
+        Err(unbuilt())
+    }
+    /// Ends a session. What it still holds is rescued as if it had run out.
+    async fn session_close(&self, ask: &SessionRef) -> Result<bool> {
+        Err(unbuilt())
+    }
+    /// Every session that has not been cleared away, the oldest first.
+    async fn session_list(&self) -> Result<Snapshot<session::Record>> {
+        Err(unbuilt())
+    }
+    /// Asks a session to take no more jobs, or to take some again; `false` if there is no such session.
+    async fn session_drain(&self, id: SessionId, draining: bool) -> Result<bool> {
+        Err(unbuilt())
+    }
+
+    /// Enqueues jobs. No two of a batch have the same id, idempotency key or dedupe key.
+    async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
+        Err(unbuilt())
+    }
+    /// Takes jobs. The claim is durable when it is answered.
+    async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
+        Err(unbuilt())
+    }
+    /// Writes down that handlers start; `false` where the attempt is no longer the current one, or its session has run
+    /// out: then it must not start.
+    async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
+        Err(unbuilt())
+    }
+    /// Records how attempts ended.
+    async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
+        Err(unbuilt())
+    }
+
+    /// Makes up to `limit` jobs ready that are due.
+    async fn job_promote(&self, limit: usize) -> Result<Promoted> {
+        Err(unbuilt())
+    }
+    /// Takes up to about `limit` jobs from sessions that have run out (J7), and clears away what is finished.
+    async fn job_rescue(&self, limit: usize) -> Result<Rescued> {
+        Err(unbuilt())
+    }
+    /// The lanes in which jobs are ready, except paused queues' and those of jobs that are claimed alone. Each is named
+    /// once, with limit 0, however many wait.
+    async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
+        Err(unbuilt())
+    }
+
+    /// Tells workers, here and on other machines, that jobs of these queues have become ready. A hint: nothing depends
+    /// on it.
+    async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {
+        Err(unbuilt())
+    }
+    /// What became of transactions that enqueued something, by the numbers that the enqueue returned. `None`: it is
+    /// still open, or nobody knows any more.
+    async fn transactions(&self, ids: &[u64]) -> Result<Vec<Option<CommitOutcome>>> {
+        Err(unbuilt())
+    }
+
+    /// Moves a job from outside.
+    async fn job_move(&self, ask: &MoveJob) -> Result<Moved> {
+        Err(unbuilt())
+    }
+    /// Reads jobs, in the order asked for, with payloads, results, and who runs them.
+    async fn job_lookup(&self, jobs: &[JobRef]) -> Result<Snapshot<Option<job::Record>>> {
+        Err(unbuilt())
+    }
+    /// A page of jobs.
+    async fn job_list(&self, ask: &ListJobs) -> Result<Snapshot<job::Record>> {
+        Err(unbuilt())
+    }
+    /// Pauses or resumes a queue.
+    async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
+        Err(unbuilt())
+    }
+    /// The queues of a namespace that hold something or are set to something, by name.
+    async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {
+        Err(unbuilt())
+    }
+    /// Forgets jobs that are over.
+    async fn job_prune(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
+        Err(unbuilt())
+    }
+}
+
+/// The result of a settled job, as the stores keep it.
+pub(crate) fn result_columns(result: Option<&Body>) -> (Option<&[u8]>, Option<&str>, Option<i64>) {
+    let size = |body: &Body| i64::try_from(body.size).unwrap_or(i64::MAX);
+    (
+        result.and_then(|body| body.bytes.as_deref()),
+        result.map(|body| body.content_type.as_str()),
+        result.map(size),
+    )
+}
+
+fn unbuilt() -> onceward_core::Error {
+    onceward_core::Error::new(onceward_core::Code::StoreFailed, "not built yet")
+}
