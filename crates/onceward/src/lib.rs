@@ -36,7 +36,7 @@ pub use onceward_core::{Code, Error, Fault, Key, Namespace, Owner, Result, Times
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;
 
-pub use admin::{Admin, Bulk};
+pub use admin::{Admin, Bulk, BulkAction, BulkJobs, JobFilter, JobResolution, QueueView, Replay, Replayed};
 pub use client::{ConnectOptions, Onceward};
 pub use hold::Lost;
 pub use lease::Lease;

@@ -43,7 +43,7 @@ fn check_open(connection: &mut SqliteConnection) -> Result<()> {
     if matches!(status.transaction_depth(), Ok(Some(_))) {
         return Ok(());
     }
-    let why = "the Diesel connection has no transaction open: call this inside of `connection.immediate_transaction(…)`";
+    let why = "the Diesel connection has no transaction open: call this inside of `immediate_transaction(…)`";
     Err(Error::new(Code::StoreFailed, why))
 }
 
