@@ -1,6 +1,6 @@
 //! The suite every store passes: one list of cases over a [`Harness`], run by [`suite!`](suite).
 //!
-//! A store that passes keeps the invariants L1-L12 and O1-O14 as far as a store can: the rest belongs to the
+//! A store that passes keeps the invariants L1-L12, O1-O14 and J1-J16 as far as a store can: the rest belongs to the
 //! client (trust margins, waiting) and to the enlisted transactions. Cases never assume that the clock stands
 //! still, nor that it runs.
 //!
@@ -34,6 +34,10 @@
 
 pub mod about;
 pub mod batch;
+pub mod job_claim;
+pub mod job_enqueue;
+pub mod job_key;
+mod job_kit;
 pub mod keeping;
 mod kit;
 pub mod lease_admin;
@@ -267,6 +271,59 @@ macro_rules! conformance_suite {
                 l1_a_row_whose_token_is_ahead_of_the_clock_is_kept;
                 a_prune_takes_old_history_and_leaves_the_young;
                 a_prune_takes_no_more_than_asked_at_a_time;
+            }
+            job_enqueue {
+                j1_an_enqueued_job_is_seen_by_every_process;
+                a_new_job_is_what_its_maker_said_and_no_more;
+                everything_said_about_a_job_comes_back;
+                j2_the_same_job_sent_twice_is_one_job;
+                j2_the_first_of_two_jobs_of_one_id_wins;
+                payloads_come_back_to_the_byte;
+                the_largest_payload_comes_back_to_the_byte;
+                j15_a_delayed_job_waits_for_its_time_by_the_stores_clock;
+                a_job_that_was_due_long_ago_is_due_now;
+                jobs_may_be_due_as_late_as_can_be_said;
+                j2_a_thousand_jobs_are_enqueued_claimed_and_settled_at_once;
+                one_batch_of_jobs_has_every_fate_in_its_order;
+                empty_batches_of_jobs_have_no_answers;
+                odd_names_of_kinds_and_queues_are_kept_apart;
+                a_job_belongs_to_its_namespace;
+            }
+            job_key {
+                j9_an_idempotency_key_finds_its_job_in_every_state;
+                j9_an_idempotency_key_refuses_another_request;
+                j9_a_job_sent_again_is_not_kept_away_by_its_own_keys;
+                j9_an_idempotency_key_outlives_the_row_of_its_job;
+                j9_an_idempotency_key_ends_with_its_time;
+                j9_keys_of_one_text_are_apart_by_namespace_and_purpose;
+                j9_a_key_until_started_is_free_when_the_handler_starts;
+                j9_a_key_until_started_ends_with_a_job_that_never_started;
+                j9_a_key_until_done_lasts_as_long_as_its_job;
+                j9_a_key_until_done_is_free_after_every_end;
+                j9_a_window_lasts_whatever_becomes_of_its_job;
+                j9_a_newcomer_replaces_what_waits_under_its_key;
+                j9_a_newcomer_changes_nothing_that_has_ended;
+                j9_a_newcomer_pushes_out_what_waits_under_its_key;
+                j9_of_many_at_once_one_gets_the_key;
+                j13_a_replay_asked_for_twice_is_one_job_that_tells_its_line;
+            }
+            job_claim {
+                j14_a_claim_takes_no_more_than_asked;
+                j14_the_same_claim_sent_twice_takes_nothing_more;
+                j3_a_claim_sent_again_shows_what_still_runs_under_it;
+                an_empty_claim_leaves_nothing_behind;
+                the_highest_priority_goes_first_then_what_was_due_first;
+                the_best_of_several_lanes_go_first;
+                j15_unknown_kinds_are_left_for_others;
+                j15_what_is_not_due_hides_nothing_that_is;
+                tagged_jobs_are_taken_only_from_their_own_lane;
+                j3_the_token_of_a_job_grows_over_all_its_attempts;
+                j3_many_claimers_take_each_job_once;
+                j14_the_same_claim_sent_many_times_at_once_takes_once;
+                a_claimed_job_shows_who_runs_it;
+                j14_only_one_job_is_claimed_alone;
+                j15_jobs_that_come_late_with_small_ids_are_taken;
+                the_largest_claim_may_name_many_lanes;
             }
             race {
                 l2_sixteen_contenders_never_overlap_and_their_tokens_grow;
