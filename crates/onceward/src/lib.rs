@@ -24,7 +24,7 @@
 //!
 //! What is promised, where the promise ends, and how it is proved stands in `docs/concepts/promises.md`.
 
-mod admin;
+pub mod admin;
 mod bells;
 mod client;
 mod hold;

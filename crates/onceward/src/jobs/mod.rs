@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use onceward_core::job::{
-    Attempt, DedupeScope, Growth, Move, OnConflict, Record, Retry, State,
+    Attempt, DedupeScope, Growth, Moved, OnConflict, Record, Retry, State,
 };
 pub use onceward_core::{JobId, Kind, Queue, Tag};
 
@@ -16,7 +16,7 @@ pub use builder::{Enqueue, Enqueued};
 pub use many::IntoEnqueue;
 pub use options::JobOptions;
 
-pub(crate) use builder::{JSON, new_job};
+pub(crate) use builder::JSON;
 pub(crate) use many::enqueue as enqueue_many;
 
 /// A type whose values are payloads of jobs, kept as JSON.

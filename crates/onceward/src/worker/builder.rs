@@ -293,7 +293,7 @@ impl WorkerBuilder {
             self.queues.push(QueueShare { queue: Queue::default(), weight: None });
         }
         if self.queues.iter().any(|share| share.weight.is_some()) {
-            self.queues.iter_mut().for_each(|share| drop(share.weight.get_or_insert(1)));
+            self.queues.iter_mut().for_each(|share| share.weight = share.weight.or(Some(1)));
         }
         let mut kinds: Vec<Kind> = self.handlers.keys().cloned().collect();
         kinds.sort_unstable();

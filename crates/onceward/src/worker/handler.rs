@@ -105,7 +105,7 @@ macro_rules! handlers {
                     Ok(argument) => argument,
                     Err(error) => return ready(Outcome::not_started(error)).boxed(),
                 }),*);
-                future.map(IntoOutcome::into_outcome).boxed()
+                async move { future.await.into_outcome() }.boxed()
             }
 
             fn needs() -> Vec<(TypeId, &'static str)> {
@@ -136,7 +136,8 @@ where
     R: IntoOutcome,
 {
     fn run(&self, context: JobContext) -> BoxFuture<'static, Outcome> {
-        self(context).map(IntoOutcome::into_outcome).boxed()
+        let future = self(context);
+        async move { future.await.into_outcome() }.boxed()
     }
 }
 

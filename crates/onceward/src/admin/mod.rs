@@ -1,6 +1,10 @@
 //! Looking and intervening: the one place through which the command line and every later console change anything.
 //! Interventions want a reason and are written into the history of the key.
 
+mod jobs;
+mod queues;
+mod replay;
+
 use onceward_core::history::{self, Entry, Event, Subject};
 use onceward_core::lease::{self, Standing};
 use onceward_core::once::{self, Resolution, Resolve, State, check_reason};
@@ -13,6 +17,9 @@ use serde::Serialize;
 
 use crate::client::Onceward;
 use crate::once::Verdict;
+
+pub use jobs::{Bulked, JobAction, JobFilter, Verdict as JobVerdict};
+pub use replay::Replay;
 
 /// Looking at keys and settling what can't settle itself.
 #[derive(Clone, Debug)]
