@@ -1,8 +1,8 @@
 //! What somebody may do to a job from outside, on the row it has: call it off, run it now, say how it ended.
 
-use super::{Record, State};
-use crate::Token;
-use crate::once::Body;
+use super::{Record, State, remember};
+use crate::once::{Body, cut};
+use crate::{Owner, Timestamp, Token, limits};
 
 /// What somebody wants of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Moved {
 }
 
 /// Decides (J6, J8). `seen`: the token that was looked at; `None` takes the row as it is. Where the answer is
-/// [`Applied`](Moved::Applied), the row gets the state [`Move::state`] and a new token.
+/// [`Applied`](Moved::Applied), the row becomes what [`moved`] says.
 pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved {
     let Some(row) = row else { return Moved::Absent };
     if seen.is_some_and(|seen| seen != row.token) {
@@ -54,7 +54,48 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
     }
 }
 
+/// The row after an intervention that was applied. Its token is a new one: whatever was still on its way to the row as
+/// it was comes too late.
+pub fn moved(row: &Record, to: &Move, actor: &Owner, reason: Option<&str>, now: Timestamp) -> Record {
+    let mut next = row.clone();
+    next.token = Token::next(Some(row.token), now);
+    next.state = to.state();
+    next.error = Some(to.note(actor, reason));
+    next.finished_at = next.state.is_final().then_some(now);
+    match to {
+        Move::RunNow => {
+            // The attempt that ended the job stands in its columns, which the next one needs.
+            next.past = match row.last_attempt() {
+                Some(last) => remember(&row.past, last),
+                None => next.past,
+            };
+            next.run_at = row.run_at.min(now);
+            let granted = row.attempt.saturating_add(1).min(limits::ATTEMPTS_MAX);
+            next.policy.max_attempts = row.policy.max_attempts.max(granted);
+            next.result = None;
+        }
+        Move::Done(result) => next.result.clone_from(result),
+        Move::Cancel | Move::Dead => {}
+    }
+    next
+}
+
 impl Move {
+    /// What the row says of it: who did what, and why. Of a job that runs it is the error it is cancelled with.
+    pub fn note(&self, actor: &Owner, reason: Option<&str>) -> String {
+        let what = match self {
+            Self::Cancel => "cancelled",
+            Self::RunNow => "run again",
+            Self::Done(_) => "said to be done",
+            Self::Dead => "given up",
+        };
+        let note = match reason {
+            Some(reason) => format!("{what} by {}: {reason}", actor.as_str()),
+            None => format!("{what} by {}", actor.as_str()),
+        };
+        cut(&note, limits::REASON_BYTES_MAX)
+    }
+
     /// The state it leaves.
     pub fn state(&self) -> State {
         match self {

@@ -26,7 +26,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 pub use ending::{CALLED_OFF, Ended, Ending, Facts, LOST, Next, end};
-pub use intervene::{Move, Moved, intervene};
+pub use intervene::{Move, Moved, intervene, moved};
 pub use new::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict};
 pub use past::{Attempt, from_text as past_from_text, remember, to_text as past_to_text};
 pub use retry::{Growth, Retry};
@@ -178,6 +178,9 @@ pub struct Record {
     pub replay_of: Option<JobId>,
     /// The first job of that line: what receivers recognise the work by (itself, unless it is a replay).
     pub root: JobId,
+    /// Whether its dedupe key is free for others once its handler starts, which is written down therefore.
+    #[serde(skip)]
+    pub until_started: bool,
     /// The token under which its handler was started, if that had to be written down.
     #[serde(skip)]
     pub begun: Option<Token>,
@@ -225,6 +228,7 @@ impl Record {
             trace: new.trace.clone(),
             replay_of: new.replay_of,
             root: new.root,
+            until_started: new.is_until_started(),
             begun: None,
             attempted_at: None,
             finished_at: None,
@@ -247,6 +251,7 @@ impl Record {
         self.trace = spec.trace;
         self.replay_of = spec.replay_of;
         self.root = spec.root.unwrap_or(self.id);
+        self.until_started = spec.until_started;
         self
     }
 
@@ -266,9 +271,16 @@ impl Record {
         }
     }
 
-    /// Every attempt that has ended, in order.
+    /// Every attempt that was charged and has ended, in order.
     pub fn attempts(&self) -> Vec<Attempt> {
-        let last = self.attempted_at.map(|started_at| Attempt {
+        self.past.iter().cloned().chain(self.last_attempt()).collect()
+    }
+
+    /// The attempt that ended the job, which stands in its own columns. An attempt that was followed by another, or may
+    /// be, is in the past already; one that was not charged is none.
+    fn last_attempt(&self) -> Option<Attempt> {
+        let started_at = self.attempted_at.filter(|_| self.attempt > 0)?;
+        let last = Attempt {
             number: self.attempt,
             token: self.token,
             started_at,
@@ -276,10 +288,27 @@ impl Record {
             outcome: self.state.as_str().to_owned(),
             worker: self.worker.as_ref().map_or_else(String::new, |worker| worker.as_str().to_owned()),
             error: self.error.clone(),
-        });
-        // An attempt that was followed by another is in the past already.
-        let last = last.filter(|last| self.past.last().is_none_or(|before| before.token < last.token));
-        self.past.iter().cloned().chain(last).collect()
+        };
+        Some(last).filter(|last| self.past.last().is_none_or(|before| before.number < last.number))
+    }
+
+    /// What the row keeps beside the columns.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            policy: self.policy.clone(),
+            ordering_key: self.ordering_key.clone(),
+            tags: self.tags.clone(),
+            metadata: self.metadata.clone(),
+            trace: self.trace.clone(),
+            replay_of: self.replay_of,
+            root: Some(self.root).filter(|root| *root != self.id),
+            until_started: self.until_started,
+        }
+    }
+
+    /// Whether the start of its handler is written down before it starts.
+    pub fn wants_begin(&self) -> bool {
+        self.policy.at_most_once || self.until_started
     }
 
     /// Whether an attempt may start now.

@@ -124,7 +124,13 @@ impl New {
             trace: self.trace.clone(),
             replay_of: self.replay_of,
             root: Some(self.root).filter(|root| *root != self.id),
+            until_started: self.is_until_started(),
         }
+    }
+
+    /// Whether its dedupe key is free for others once its handler starts.
+    pub fn is_until_started(&self) -> bool {
+        self.dedupe.as_ref().is_some_and(|dedupe| dedupe.scope == DedupeScope::UntilStarted)
     }
 
     /// When it is due, as of `now`.

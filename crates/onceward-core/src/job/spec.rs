@@ -27,6 +27,8 @@ pub struct Spec {
     pub replay_of: Option<JobId>,
     /// The first job of that line, if it is another one.
     pub root: Option<JobId>,
+    /// Whether its dedupe key is free for others once its handler starts.
+    pub until_started: bool,
 }
 
 /// As it is kept: only what differs from the default.
@@ -57,6 +59,8 @@ struct Kept {
     replay_of: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    until_started: bool,
 }
 
 impl Spec {
@@ -80,6 +84,7 @@ impl Spec {
             trace: self.trace.clone(),
             replay_of: self.replay_of.map(JobId::as_uuid),
             root: self.root.map(JobId::as_uuid),
+            until_started: self.until_started,
         };
         serde_json::to_string(&kept).ok()
     }
@@ -106,6 +111,7 @@ impl Spec {
             trace: kept.trace,
             replay_of: kept.replay_of.map(JobId::from_uuid),
             root: kept.root.map(JobId::from_uuid),
+            until_started: kept.until_started,
         }
     }
 }
@@ -147,6 +153,7 @@ mod tests {
             trace: Some("00-1-2-01".to_owned()),
             replay_of: Some(id),
             root: Some(id),
+            until_started: true,
         };
         assert_eq!(Spec::from_text(spec.to_text().as_deref()), spec);
     }

@@ -218,3 +218,40 @@ fn interventions_respect_what_has_ended() {
     assert_eq!(intervene(Some(&row), None, &Move::Cancel), Moved::Noted);
     assert_eq!(intervene(Some(&row), None, &Move::RunNow), Moved::Running);
 }
+
+/// Every attempt is told once, whatever state the job was left in, and none that was not charged.
+#[test]
+fn attempts_are_told_once() {
+    let mut row = Record::of_new(&new(), at(0));
+    let numbers = |row: &Record| row.attempts().iter().map(|attempt| attempt.number).collect::<Vec<_>>();
+    for (token, ending, told) in [
+        (7, Ending::HandedBack, &[][..]),
+        (8, failed(), &[1]),
+        (9, Ending::Snoozed(Duration::from_secs(1)), &[1]),
+        (10, Ending::Dead("bad".to_owned()), &[1, 2]),
+    ] {
+        let ended = Ended { token: Token::from_row(token), ..ended() };
+        let next = end(row.facts(), &ended, ending, at(10), false, 1);
+        (row.token, row.attempted_at, row.state) = (ended.token, Some(at(5)), next.state);
+        (row.attempt, row.past, row.error) = (next.attempt, next.past, next.error);
+        assert_eq!(numbers(&row), told, "after {:?}", row.state);
+    }
+    let row = moved(&row, &Move::RunNow, &Owner::from_row("ops"), Some("fixed"), at(20));
+    assert_eq!((row.state, numbers(&row)), (State::Ready, vec![1, 2]));
+    assert_eq!(row.error.as_deref(), Some("run again by ops: fixed"));
+    let row = moved(&row, &Move::Cancel, &Owner::from_row("ops"), None, at(30));
+    assert_eq!((row.finished_at, numbers(&row)), (Some(at(30)), vec![1, 2]));
+}
+
+/// J4, J6: whoever wants a job to run again grants the attempt it has not left, and no more.
+#[test]
+fn a_job_that_is_run_again_has_an_attempt() {
+    let ops = Owner::from_row("ops");
+    let dead = |attempt| {
+        let mut row = Record { state: State::Dead, attempt, ..Record::of_new(&new(), at(0)) };
+        row.policy.max_attempts = 3;
+        moved(&row, &Move::RunNow, &ops, None, at(10))
+    };
+    assert_eq!([1, 3].map(|attempt| dead(attempt).policy.max_attempts), [3, 4]);
+    assert!(dead(3).token > Token::from_row(0) && dead(3).finished_at.is_none());
+}
