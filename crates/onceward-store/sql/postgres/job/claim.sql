@@ -12,7 +12,7 @@
 --   already fails with 23505.
 -- again: what a claim still holds. $1 claim
 -- moved: jobs of a claim by their keys. $1 claim  $2 id[]
--- Rows of both: the token and the time of the claim, then the columns of a job.
+-- Rows of both: the token and the time of the claim, then the columns of a job; NULL for one that has ended.
 -- Index: job_ready_lane (lane, alone, rank, run_at, id), in its order, from the hint on; job_pkey; places.
 
 -- step: one
@@ -128,8 +128,8 @@ SELECT c.token, c.claimed_at,
        j.result_type, j.result_size, j.past, j.ctid AS place
 FROM (SELECT c.namespace, c.token, c.claimed_at, unnest(c.jobs) AS job
       FROM {schema}.job_claim c WHERE c.id = $1::uuid) c
-JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = c.job
-WHERE j.token < c.token
+LEFT JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = c.job AND j.token < c.token
+                        AND j.state NOT IN ('dead', 'uncertain')
 
 -- step: moved
 SELECT c.token, c.claimed_at,
@@ -139,4 +139,4 @@ SELECT c.token, c.claimed_at,
 FROM (SELECT c.namespace, c.token, c.claimed_at, unnest($2::uuid[]) AS job
       FROM {schema}.job_claim c WHERE c.id = $1::uuid) c
 JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = c.job
-WHERE j.token < c.token
+WHERE j.token < c.token AND j.state NOT IN ('dead', 'uncertain')

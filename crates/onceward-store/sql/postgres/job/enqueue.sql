@@ -12,9 +12,11 @@
 --   $15 dedupe key[]  $16 its ttl_ms[]  $17 until_started[]  $18 until_done[]; of one job each, sorted by id
 --   Rows: n (place in the arrays, from 1), whether it is there, the job of its idempotency key, whether that one has the
 --   same fingerprint, the job of its dedupe key; the latter three NULL where a key is free, and as they were before.
---   A job that is not there and has no key in the way lost a race: ask again.
--- replace: gives a job that still waits another payload, or another time.
---   $1 namespace  $2 id  $3 payload (NULL: as it was)  $4 content_type  $5 due, as above  $6 whether the time changes
+--   A job that is not there and has no key in the way lost a race: ask again, after left.
+-- left: lets go of a key that was got while the other one was not. $1 namespace  $2 idempotency key  $3 dedupe key  $4 id
+-- replace: gives a job that still waits what a newcomer says, or its time.
+--   $1 namespace  $2 id  $3 its token  $4 payload (NULL: all but the time stays)  $5 content_type  $6 spec  $7 route
+--   $8 due, as above  $9 whether the time changes
 --   Rows: one if it still waited.
 -- Indexes: job_pkey, job_done_of_id, job_key_pkey; job_ready_lane, job_later_due and job_held_of_key for one row.
 
@@ -64,7 +66,7 @@ SELECT true
     SELECT a.*,
            EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = a.namespace AND j.id = a.id)
                OR EXISTS (SELECT FROM {schema}.job_done d WHERE d.namespace = a.namespace AND d.id = a.id) AS known,
-           k.id AS key_id, coalesce(k.fingerprint = a.fingerprint, true) AS same, k.expires_at <= a.now AS key_over,
+           k.id AS key_id, coalesce(k.fingerprint = a.fingerprint, false) AS same, k.expires_at <= a.now AS key_over,
            d.id AS dedupe_id, coalesce(d.expires_at <= a.now, false) AS dedupe_over
     FROM ask a
     LEFT JOIN {schema}.job_key k
@@ -72,26 +74,21 @@ SELECT true
     LEFT JOIN {schema}.job_key d
         ON d.namespace = a.namespace AND d.purpose = 'dedupe' AND d.key = a.dedupe_key
 ), fresh AS MATERIALIZED (
-    SELECT s.*,
-           s.key IS NOT NULL AND s.key_id IS DISTINCT FROM s.id AS wants_key,
-           s.dedupe_key IS NOT NULL AND s.dedupe_id IS DISTINCT FROM s.id AS wants_dedupe
+    SELECT s.*
     FROM seen s
-    WHERE NOT s.known
-      -- A key of its own that points to no job is what a race has left.
-      AND (s.key_id IS NULL OR s.key_over OR s.key_id = s.id)
-      AND (s.dedupe_id IS NULL OR s.dedupe_over OR s.dedupe_id = s.id)
+    WHERE NOT s.known AND (s.key_id IS NULL OR s.key_over) AND (s.dedupe_id IS NULL OR s.dedupe_over)
 ), wanted AS MATERIALIZED (
     SELECT w.*
     FROM (
         SELECT f.n, f.namespace, 'idempotency' AS purpose, f.key, f.id, f.fingerprint, f.key_id AS old,
                f.now + f.key_ttl_ms * interval '1 millisecond' AS expires_at, false AS until_started, f.now
         FROM fresh f
-        WHERE f.wants_key
+        WHERE f.key IS NOT NULL
         UNION ALL
         SELECT f.n, f.namespace, 'dedupe', f.dedupe_key, f.id, NULL, f.dedupe_id,
                f.now + f.dedupe_ttl_ms * interval '1 millisecond', f.until_started, f.now
         FROM fresh f
-        WHERE f.wants_dedupe
+        WHERE f.dedupe_key IS NOT NULL
     ) w
     ORDER BY w.namespace, w.purpose, w.key
 ), taken AS (
@@ -116,10 +113,10 @@ SELECT true
            f.content_type, f.spec, f.route, f.ordering_key,
            CASE WHEN f.until_started OR f.until_done THEN f.dedupe_key END
     FROM fresh f
-    WHERE (NOT f.wants_key
+    WHERE (f.key IS NULL
            OR EXISTS (SELECT FROM taken t WHERE t.n = f.n AND t.purpose = 'idempotency')
            OR EXISTS (SELECT FROM made_key m WHERE m.id = f.id AND m.purpose = 'idempotency'))
-      AND (NOT f.wants_dedupe
+      AND (f.dedupe_key IS NULL
            OR EXISTS (SELECT FROM taken t WHERE t.n = f.n AND t.purpose = 'dedupe')
            OR EXISTS (SELECT FROM made_key m WHERE m.id = f.id AND m.purpose = 'dedupe'))
     ON CONFLICT DO NOTHING
@@ -147,24 +144,24 @@ SELECT true
     SELECT DISTINCT m.namespace, m.ordering_key
     FROM made m
     WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
-), left_over AS (
-    -- It lost a race for its other key, and that one stays with whoever has it.
-    DELETE FROM {schema}.job_key k
-    USING seen s
-    WHERE k.namespace = s.namespace AND k.purpose = 'idempotency' AND k.key = s.key AND k.id = s.id
-      AND NOT s.known AND s.key_id = s.id AND s.dedupe_id <> s.id AND NOT s.dedupe_over
 )
 SELECT s.n, s.known OR EXISTS (SELECT FROM made m WHERE m.id = s.id AND m.namespace = s.namespace) AS present,
        CASE WHEN NOT s.key_over THEN s.key_id END AS key_id, s.same,
        CASE WHEN NOT s.dedupe_over THEN s.dedupe_id END AS dedupe_id
 FROM seen s
 
+-- step: left
+DELETE FROM {schema}.job_key k
+WHERE k.namespace = $1::text AND k.id = $4::uuid
+  AND (k.purpose, k.key) IN (('idempotency', $2::text), ('dedupe', $3::text))
+  AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = k.namespace AND j.id = k.id)
+
 -- step: replace
 {bound}WITH held AS MATERIALIZED (
     SELECT j.ctid AS place, j.namespace, j.id, j.kind, j.queue, j.priority, coalesce(j.route, '') AS route,
            j.ordering_key, j.run_at, j.token, {clock} AS now
     FROM {bounded}{schema}.job j
-    WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.state IN ('scheduled', 'ready', 'retrying')
+    WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.token = $3::bigint AND j.state IN ('scheduled', 'ready', 'retrying')
     FOR UPDATE OF j SKIP LOCKED
 ), from_ready AS (
     DELETE FROM {schema}.job_ready r
@@ -193,21 +190,24 @@ FROM seen s
     SELECT from_held.alone, 'held' FROM from_held
 ), changed AS (
     UPDATE {schema}.job j
-    SET payload = coalesce($3::bytea, j.payload), content_type = coalesce($4::text, j.content_type),
-        run_at = h.due, state = CASE WHEN NOT $6::boolean THEN j.state
-                                     WHEN h.due > h.now THEN 'scheduled' ELSE 'ready' END
+    SET payload = coalesce($4::bytea, j.payload),
+        content_type = CASE WHEN $4::bytea IS NULL THEN j.content_type ELSE $5::text END,
+        spec = CASE WHEN $4::bytea IS NULL THEN j.spec ELSE $6::text END,
+        route = CASE WHEN $4::bytea IS NULL THEN j.route ELSE $7::text END, run_at = h.due,
+        state = CASE WHEN NOT $9::boolean OR j.state = 'retrying' THEN j.state
+                     WHEN h.due > h.now THEN 'scheduled' ELSE 'ready' END
     FROM (
         SELECT held.*, waited.alone, waited.lane,
-               CASE WHEN NOT $6::boolean THEN held.run_at
-                    WHEN $5::bigint IS NULL THEN held.now
-                    WHEN $5::bigint < 0 THEN held.now - $5::bigint * interval '1 microsecond'
-                    ELSE timestamptz 'epoch' + $5::bigint * interval '1 microsecond' END AS due
+               CASE WHEN NOT $9::boolean THEN held.run_at
+                    WHEN $8::bigint IS NULL THEN held.now
+                    WHEN $8::bigint < 0 THEN held.now - $8::bigint * interval '1 microsecond'
+                    ELSE timestamptz 'epoch' + $8::bigint * interval '1 microsecond' END AS due
         FROM held, waited
     ) h
     WHERE j.ctid = h.place
-    RETURNING j.namespace, j.queue, j.kind, h.route, j.priority, j.run_at, j.id, j.token, j.ctid AS place,
+    RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token, j.ctid AS place,
               j.ordering_key, h.alone,
-              CASE WHEN NOT $6::boolean THEN h.lane
+              CASE WHEN NOT $9::boolean THEN h.lane
                    WHEN h.due > h.now THEN 'later'
                    -- One that was let through stays so; one that waited for its time goes where its key waits.
                    WHEN j.ordering_key IS NOT NULL AND h.lane <> 'ready' THEN 'held'

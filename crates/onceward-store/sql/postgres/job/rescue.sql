@@ -22,7 +22,7 @@ SELECT c.session, c.owner, c.claim, c.token, c.claimed_at, t.now,
        j.result_type, j.result_size, j.past, j.ctid AS place
 FROM (SELECT {clock} AS now OFFSET 0) t
 CROSS JOIN (
-    SELECT l.id AS session, coalesce(l.owner, c.session::text) AS owner, c.id AS claim, c.namespace, c.token,
+    SELECT l.id AS session, l.owner, c.id AS claim, c.namespace, c.token,
            c.claimed_at, unnest(c.jobs) AS job
     FROM {schema}.job_claim c
     LEFT JOIN lost l ON l.id = c.session

@@ -13,11 +13,11 @@
 --   $10 delay_us[]  $11 error[]  $12 result[]  $13 result_type[]  $14 result_size[]  $15 past[]  $16 alone[]
 --   $17 retain_us[]  $18 rescued[]  $19 session[]  $20 begun[]; of one job each, sorted by (namespace, id)
 --   A rescue names the session that has run out, if there still is one, and what it has seen in begun.
---   Rows: n, the state it has now, whether jobs of its ordering key may have become free; only of what was recorded.
+--   Rows: n, the state it has now, its queue, whether jobs of its ordering key may have become free; only of what was recorded.
 --   Rows that somebody has locked are passed over.
 -- why: what became of jobs. $1 namespace[]  $2 id[]
 --   Rows: n, token, state; none of what is gone.
--- closed: $1 finished claims[]
+-- closed: $1 finished claims[]; those of which nothing is left go
 -- Indexes: places; job_pkey, job_done_of_id, job_key_pkey, job_gate_pkey, job_cancel_pkey, job_claim_pkey, session_pkey.
 
 -- step: done
@@ -82,12 +82,12 @@ WITH ask AS MATERIALIZED (
     FOR UPDATE OF s SKIP LOCKED
 ), held AS MATERIALIZED (
     SELECT a.*, j.ctid AS place, j.kind, j.queue, j.priority, j.enqueued_at, j.run_at, j.payload, j.content_type,
-           j.spec, j.route, j.ordering_key, j.dedupe_key, j.past AS past_before, j.called_off, j.begun AS begun_before,
+           j.spec, j.route, j.ordering_key, j.dedupe_key, j.called_off, j.begun AS begun_before,
            CASE WHEN j.called_off IS NOT NULL AND a.state IN ('scheduled', 'ready', 'retrying') THEN 'cancelled'
                 ELSE a.state END AS next
     FROM ask a
     JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.id
-    WHERE (j.token < a.fence
+    WHERE (j.token < a.fence AND j.state NOT IN ('dead', 'uncertain')
            -- Late evidence about what nobody knew.
            OR (j.token = a.fence AND j.state = 'uncertain' AND a.state IN ('succeeded', 'dead', 'cancelled')))
       AND (NOT a.rescued
@@ -106,8 +106,8 @@ WITH ask AS MATERIALIZED (
                                    worker, error, result, result_type, result_size, past, forget_at)
     SELECT h.namespace, h.id, h.kind, h.queue, h.priority, h.next, h.token, h.attempt, h.lost, h.enqueued_at, h.run_at,
            h.payload, h.content_type, h.spec, h.route, h.ordering_key, h.begun_before, h.started_at, h.now, h.worker,
-           CASE WHEN h.next <> h.state THEN coalesce(h.called_off, h.error) ELSE h.error END, h.result, h.result_type,
-           h.result_size, CASE WHEN h.next <> h.state THEN h.past_before ELSE h.past END,
+           CASE WHEN h.next <> h.state THEN coalesce(h.error, h.called_off) ELSE h.error END, h.result, h.result_type,
+           h.result_size, h.past,
            h.now + h.retain_us * interval '1 microsecond'
     FROM now h
     WHERE h.next IN ('succeeded', 'cancelled') AND h.retain_us > 0
@@ -155,7 +155,8 @@ WITH ask AS MATERIALIZED (
     USING now h
     WHERE h.called_off IS NOT NULL AND c.namespace = h.namespace AND c.id = h.id
 )
-SELECT h.n, h.next, h.ordering_key IS NOT NULL AND h.next IN ('succeeded', 'cancelled', 'dead', 'uncertain') AS frees
+SELECT h.n, h.next, h.queue,
+       h.ordering_key IS NOT NULL AND h.next IN ('succeeded', 'cancelled', 'dead', 'uncertain') AS frees
 FROM now h
 
 -- step: why
@@ -174,3 +175,5 @@ CROSS JOIN LATERAL (
 -- step: closed
 DELETE FROM {schema}.job_claim c
 WHERE c.id = ANY ($1::uuid[])
+  AND NOT EXISTS (SELECT FROM unnest(c.jobs) held (id)
+                  JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = held.id AND j.token < c.token)
