@@ -32,7 +32,8 @@ CREATE TABLE {schema}.job (
     queue        text        COLLATE "C" NOT NULL,
     -- scheduled, ready, retrying, dead or uncertain. That it runs is not written here.
     state        text        NOT NULL,
-    content_type text        NOT NULL,
+    -- NULL: application/json, which nearly all are.
+    content_type text,
     payload      bytea       NOT NULL,
     -- What was said about the job and is not the default, as JSON; nothing in SQL looks into it.
     spec         text,

@@ -7,9 +7,8 @@
 -- many: from several lanes: the best of all
 --   $1 namespace  $2 session  $3 claim  $4 queue[]  $5 kind[]  $6 route[]  $7 limit[]  $8 alone  $9 limit in all
 --   $10 rank[]  $11 run_at[]  $12 id[]; as above
--- Rows of both: the token and the time of the claim, how long finding took in seconds, the id; the token, place, rank
---   and run_at by its lane; then the columns of the job, NULL if it was not where its lane said. A claim that is there
---   already fails with 23505.
+-- Rows of both: the token and the time of the claim, how long finding took in seconds; the id of a job that was not where
+--   its lane said, or the columns of the job. A claim that is there already fails with 23505.
 -- again: what a claim still holds. $1 claim
 -- moved: jobs of a claim by their keys. $1 claim  $2 id[]
 -- Rows of both: the token and the time of the claim, then the columns of a job; NULL for one that has ended.
@@ -47,7 +46,7 @@ WITH lane AS MATERIALIZED (
     RETURNING token, claimed_at
 )
 SELECT c.token, c.claimed_at, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
-       t.id, t.token, t.place, t.rank, t.run_at,
+       CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
        j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
        j.result_type, j.result_size, j.past, j.ctid AS place
@@ -112,7 +111,7 @@ WITH want AS MATERIALIZED (
     RETURNING token, claimed_at
 )
 SELECT c.token, c.claimed_at, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
-       t.id, t.token, t.place, t.rank, t.run_at,
+       CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
        j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
        j.result_type, j.result_size, j.past, j.ctid AS place

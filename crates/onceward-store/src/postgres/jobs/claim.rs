@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::Claimed;
-use onceward_core::{Code, Error, JobId, Result, Timestamp, Token};
+use onceward_core::{Code, Error, Result, Timestamp};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -22,11 +22,11 @@ const LOOKS: usize = 3;
 
 /// What a claim took from the lanes.
 struct Taken {
-    token: Token,
     now: Timestamp,
     took: Duration,
-    /// In which order, and where; the job if it was there.
-    jobs: Vec<(Edge, Option<Claimed>)>,
+    jobs: Vec<Claimed>,
+    /// Those that were not where their lanes said.
+    missing: Vec<Uuid>,
 }
 
 impl Inner {
@@ -69,7 +69,7 @@ impl Inner {
 
     /// Remembers how far the lane was read, if there was one; of several nobody knows which one was slow.
     fn note_edges(&self, lanes: &[Lane], taken: &Taken, limit: usize) {
-        let last = taken.jobs.iter().map(|(edge, _)| *edge).max();
+        let last = taken.jobs.iter().map(|claimed| edge_of(&claimed.job)).max();
         if let ([lane], Some(last)) = (lanes, last) {
             let mut known = self.jobs.edges();
             if taken.jobs.len() < limit {
@@ -125,27 +125,23 @@ impl Inner {
         link.write_unless_taken(&call).await
     }
 
-    /// Puts the jobs in order, and looks for those that were not where their lanes said.
+    /// Looks for the jobs that were not where their lanes said, and puts all of them in order.
     async fn complete(&self, ask: &ClaimJobs, taken: Taken) -> Result<ClaimedJobs> {
-        let Taken { now, token, mut jobs, .. } = taken;
-        jobs.sort_by_key(|(edge, _)| *edge);
+        let Taken { now, mut jobs, mut missing, .. } = taken;
         for _ in 0..LOOKS {
-            let missing: Vec<Uuid> =
-                jobs.iter().filter(|(_, job)| job.is_none()).map(|(edge, _)| edge.id.as_uuid()).collect();
             if missing.is_empty() {
                 break;
             }
             let params: &[Param<'_>] = &[&ask.claim.as_uuid(), &missing];
             let call = Call { verb: VERB, statement: &self.sql.claim_moved, params, rows: missing.len() };
-            for found in claimed(&Link::idlest(&self.end).read(&call).await?)?.jobs {
-                if let Some((_, slot)) = jobs.iter_mut().find(|(edge, _)| edge.id == found.job.id) {
-                    *slot = Some(found);
-                }
-            }
+            let found = claimed(&Link::idlest(&self.end).read(&call).await?)?.jobs;
+            missing.retain(|id| found.iter().all(|found| found.job.id.as_uuid() != *id));
+            jobs.extend(found);
         }
         // What could not be read stays in the claim, and is rescued with it.
-        let jobs = jobs.into_iter().filter_map(|(_, job)| job).filter(|claimed| claimed.job.token < token);
-        Ok(ClaimedJobs { jobs: jobs.collect(), now })
+        jobs.retain(|claimed| claimed.job.token < claimed.token);
+        jobs.sort_by_key(|claimed| edge_of(&claimed.job));
+        Ok(ClaimedJobs { jobs, now })
     }
 
     /// What a claim that was made before still holds; a time of zero if there is no such claim any more.
@@ -208,13 +204,16 @@ fn taken(rows: &[Row]) -> Result<Option<Taken>> {
     for row in rows {
         let mut columns = Columns::of(row);
         let (token, now, took) = (columns.token()?, columns.time()?, columns.seconds()?);
-        let id = JobId::from_uuid(columns.get()?);
-        columns.skip(2);
-        let edge = Edge { id, rank: columns.get()?, run_at: columns.time()? };
-        let job = if columns.at_null() { None } else { Some(columns.job(&mut names)?) };
-        let taken =
-            taken.get_or_insert_with(|| Taken { token, now, took, jobs: Vec::with_capacity(rows.len()) });
-        taken.jobs.push((edge, job.map(|job| Claimed { job, token })));
+        let taken = taken.get_or_insert_with(|| Taken {
+            now,
+            took,
+            jobs: Vec::with_capacity(rows.len()),
+            missing: Vec::new(),
+        });
+        match columns.get::<Option<Uuid>>()? {
+            Some(missing) => taken.missing.push(missing),
+            None => taken.jobs.push(Claimed { job: columns.job(&mut names)?, token }),
+        }
         taken.took = taken.took.min(took);
     }
     Ok(taken)

@@ -15,6 +15,7 @@ use super::super::lease::{ROUNDS, in_the_way};
 use super::super::link::{Call, Link};
 use super::super::live::Param;
 use super::super::row::{Columns, micros, millis};
+use super::rows::kept_type;
 use crate::store::{Enqueued, JobRef};
 
 const VERB: &str = "job.enqueue";
@@ -71,7 +72,7 @@ impl Inner {
             &shapes.column(|new| new.kind.as_str()),
             &shapes.column(|new| new.queue.as_str()),
             &shapes.column(|new| new.priority),
-            &shapes.column(|new| new.payload.content_type.as_str()),
+            &shapes.column(|new| kept_type(&new.payload.content_type)),
             &shapes.column(route_of),
             &shapes.of,
             &column(entries, |new| new.id.as_uuid()),
@@ -121,7 +122,7 @@ impl Inner {
             &column(entries, |new| new.kind.as_str()),
             &column(entries, |new| new.queue.as_str()),
             &column(entries, |new| new.priority),
-            &column(entries, |new| new.payload.content_type.as_str()),
+            &column(entries, |new| kept_type(&new.payload.content_type)),
             &column(entries, route_of),
             &column(entries, |new| new.id.as_uuid()),
             &column(entries, |new| new.payload.bytes.as_slice()),
@@ -196,7 +197,7 @@ impl Inner {
                 &row.id.as_uuid(),
                 &row.token.get(),
                 &replaces.then_some(new.payload.bytes.as_slice()),
-                &new.payload.content_type.as_str(),
+                &kept_type(&new.payload.content_type),
                 &spec.to_text(),
                 &route_of(new),
                 &due(new),

@@ -10,6 +10,14 @@ use uuid::Uuid;
 
 use super::super::row::Columns;
 
+/// The content type of a payload where the row says none.
+const USUAL_TYPE: &str = "application/json";
+
+/// The content type as a row keeps it.
+pub(super) fn kept_type(content_type: &str) -> Option<&str> {
+    Some(content_type).filter(|content_type| *content_type != USUAL_TYPE)
+}
+
 /// The names of the row before: most rows have the same.
 #[derive(Default)]
 pub(super) struct Names {
@@ -47,7 +55,9 @@ impl Columns<'_> {
         let token = self.token()?;
         let (attempt, lost) = (self.count()?, self.count()?);
         let (enqueued_at, run_at) = (self.time()?, self.time()?);
-        let payload = Payload { bytes: self.get()?, content_type: self.get()? };
+        let bytes = self.get()?;
+        let content_type: Option<String> = self.get()?;
+        let payload = Payload { bytes, content_type: content_type.unwrap_or_else(|| USUAL_TYPE.to_owned()) };
         let spec = Spec::from_text(self.get::<Option<&str>>()?);
         let mut record = Record {
             namespace,
