@@ -11,7 +11,7 @@
 mod clocks;
 mod connect;
 mod failure;
-
+mod jobs;
 mod lease;
 mod migrate;
 mod once;
