@@ -42,7 +42,7 @@ use crate::{
 
 macro_rules! verbs {
     ($($(#[$doc:meta])* $verb:ident = $name:literal, $writes:literal;)*) => {
-        /// A verb of a [`Store`].
+        /// A verb of a [`Store`], or of its jobs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Verb { $($(#[$doc])* $verb,)* }
@@ -99,6 +99,46 @@ verbs! {
     Prune = "prune", true;
     /// [`Store::check`].
     Check = "check", false;
+    /// [`JobStore::session_open`](crate::JobStore::session_open).
+    SessionOpen = "session.open", true;
+    /// [`JobStore::session_renew`](crate::JobStore::session_renew).
+    SessionRenew = "session.renew", true;
+    /// [`JobStore::session_close`](crate::JobStore::session_close).
+    SessionClose = "session.close", true;
+    /// [`JobStore::session_list`](crate::JobStore::session_list).
+    SessionList = "session.list", false;
+    /// [`JobStore::session_drain`](crate::JobStore::session_drain).
+    SessionDrain = "session.drain", true;
+    /// [`JobStore::job_enqueue`](crate::JobStore::job_enqueue).
+    JobEnqueue = "job.enqueue", true;
+    /// [`JobStore::job_claim`](crate::JobStore::job_claim).
+    JobClaim = "job.claim", true;
+    /// [`JobStore::job_begin`](crate::JobStore::job_begin).
+    JobBegin = "job.begin", true;
+    /// [`JobStore::job_settle`](crate::JobStore::job_settle).
+    JobSettle = "job.settle", true;
+    /// [`JobStore::job_promote`](crate::JobStore::job_promote).
+    JobPromote = "job.promote", true;
+    /// [`JobStore::job_rescue`](crate::JobStore::job_rescue).
+    JobRescue = "job.rescue", true;
+    /// [`JobStore::job_lanes`](crate::JobStore::job_lanes).
+    JobLanes = "job.lanes", false;
+    /// [`JobStore::job_announce`](crate::JobStore::job_announce): a hint, which leaves no doubt.
+    JobAnnounce = "job.announce", false;
+    /// [`JobStore::transactions`](crate::JobStore::transactions).
+    Transactions = "transactions", false;
+    /// [`JobStore::job_move`](crate::JobStore::job_move).
+    JobMove = "job.move", true;
+    /// [`JobStore::job_lookup`](crate::JobStore::job_lookup).
+    JobLookup = "job.lookup", false;
+    /// [`JobStore::job_list`](crate::JobStore::job_list).
+    JobList = "job.list", false;
+    /// [`JobStore::queue_pause`](crate::JobStore::queue_pause).
+    QueuePause = "queue.pause", true;
+    /// [`JobStore::queue_list`](crate::JobStore::queue_list).
+    QueueList = "queue.list", false;
+    /// [`JobStore::job_prune`](crate::JobStore::job_prune).
+    JobPrune = "job.prune", true;
 }
 
 /// What goes wrong with one call.
@@ -349,8 +389,6 @@ macro_rules! renew {
     }};
 }
 
-impl crate::JobStore for Faulty {}
-
 #[async_trait]
 impl Store for Faulty {
     fn capabilities(&self) -> Capabilities {
@@ -455,5 +493,6 @@ impl Store for Faulty {
     }
 }
 
+mod jobs;
 #[cfg(test)]
 mod tests;

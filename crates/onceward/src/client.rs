@@ -4,15 +4,19 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use onceward_core::{Error, Key, Namespace, Owner, Result, SessionId, limits};
+use onceward_core::job::Payload;
+use onceward_core::{Error, Key, Kind, Namespace, Owner, Result, SessionId, limits};
 use onceward_store::lane::Lanes;
 use onceward_store::{Clock, OpenOptions, Store};
 
 use crate::admin::Admin;
+use crate::bells::Bells;
+use crate::jobs::{Enqueue, Enqueued, IntoEnqueue, Job};
 use crate::lease::{LeaseBuilder, LeasesBuilder, PoisonWatch};
 use crate::once::{Cache, OnceBuilder, OnceManyBuilder};
 use crate::renewer::Renewer;
 use crate::switchboard::Switchboard;
+use crate::worker::WorkerBuilder;
 
 /// The way in: leases, once, and their administration, on one store.
 ///
@@ -42,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) lanes: Lanes,
     pub(crate) renewer: Renewer,
     pub(crate) switchboard: Switchboard,
+    pub(crate) bells: Bells,
     pub(crate) cache: Cache,
     pub(crate) poison: PoisonWatch,
     pub(crate) ttl_min: Duration,
@@ -152,6 +157,7 @@ impl ConnectOptions {
         let inner = Inner {
             renewer: Renewer::new(Arc::clone(&store)),
             switchboard: Switchboard::new(Arc::clone(&store)),
+            bells: Bells::default(),
             cache: Cache::new(self.cache_bytes),
             poison: PoisonWatch::default(),
             ttl_min: self.open.ttl_min,
@@ -206,6 +212,54 @@ impl Onceward {
     /// One function for many keys, each of them at most once, sent in batches: see [`OnceManyBuilder`].
     pub fn once_many<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> OnceManyBuilder {
         OnceManyBuilder::new(self.clone(), keys.into_iter().map(Key::new).collect())
+    }
+
+    /// Enqueues a job: see [`Enqueue`].
+    pub fn enqueue<J: Job>(&self, job: J) -> Enqueue {
+        Enqueue::typed(self.clone(), &job)
+    }
+
+    /// Enqueues a job whose payload is bytes of whatever `content_type` says.
+    pub fn enqueue_raw(
+        &self,
+        kind: impl AsRef<str>,
+        payload: impl Into<Vec<u8>>,
+        content_type: impl Into<String>,
+    ) -> Enqueue {
+        let payload = Payload { bytes: payload.into(), content_type: content_type.into() };
+        Enqueue::raw(self.clone(), Kind::new(kind), payload)
+    }
+
+    /// Enqueues many jobs, in few large statements; answers in the order of the jobs. All are checked before anything
+    /// is sent. They are not one transaction: for all or nothing, enqueue them in a transaction of yours.
+    ///
+    /// ```
+    /// # #[derive(serde::Serialize, serde::Deserialize, onceward::Job)]
+    /// # #[job(kind = "mail.welcome")]
+    /// # struct Welcome { user: u64 }
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let jobs = ow.enqueue_many((0..5_000).map(|user| Welcome { user })).await?;
+    /// assert_eq!(jobs.len(), 5_000);
+    /// let keyed = (0..3).map(|user| ow.enqueue(Welcome { user }).key(format!("welcome:{user}")));
+    /// ow.enqueue_many(keyed).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As awaiting an [`Enqueue`]. Jobs that were enqueued before the error stay: give them keys, and enqueueing all of
+    /// them again finds those that are there.
+    pub async fn enqueue_many<J: IntoEnqueue>(
+        &self,
+        jobs: impl IntoIterator<Item = J>,
+    ) -> Result<Vec<Enqueued>> {
+        crate::jobs::enqueue_many(self, jobs).await
+    }
+
+    /// A worker that runs jobs: see [`WorkerBuilder`].
+    pub fn worker(&self) -> WorkerBuilder {
+        WorkerBuilder::new(self.clone())
     }
 
     /// Looking and intervening: what the command line and operators use.

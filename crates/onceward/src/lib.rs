@@ -1,10 +1,12 @@
 //! Work that runs once and only moves forward.
 //!
-//! [`Onceward`] gives a backend two primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
+//! [`Onceward`] gives a backend three primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
 //!
 //! - a [`lease`](Onceward::lease): ownership of a key for a while, with a fencing token that only ever grows;
 //! - [`once`](Onceward::once): a function that starts at most once under a key, its outcome replayed to everybody else,
-//!   and an honest [`Uncertain`](Outcome::Uncertain) where nobody can know.
+//!   and an honest [`Uncertain`](Outcome::Uncertain) where nobody can know;
+//! - [`jobs`]: work that is [enqueued](Onceward::enqueue), in the caller's own transaction where that is wanted, and
+//!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain.
 //!
 //! ```
 //! use onceward::{Onceward, Outcome};
@@ -23,21 +25,28 @@
 //! What is promised, where the promise ends, and how it is proved stands in `docs/concepts/promises.md`.
 
 mod admin;
+mod bells;
 mod client;
 mod hold;
 #[cfg(feature = "tower")]
 pub mod http;
+pub mod jobs;
 pub mod lease;
 pub mod once;
 mod renewer;
 mod switchboard;
+pub mod worker;
+
+/// Makes a type the payload of a job; see the trait of the same name.
+pub use onceward_macros::Job;
 
 pub use onceward_core::{Code, Error, Fault, Key, Namespace, Owner, Result, Timestamp, Token};
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;
 
-pub use admin::{Admin, Bulk};
+pub use admin::{Admin, Bulk, BulkAction, BulkJobs, JobFilter, JobResolution, QueueView, Replay, Replayed};
 pub use client::{ConnectOptions, Onceward};
 pub use hold::Lost;
+pub use jobs::Job;
 pub use lease::Lease;
 pub use once::{Attempt, Classify, NotDone, Outcome, Verdict};

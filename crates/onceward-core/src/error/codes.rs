@@ -136,6 +136,7 @@ codes! {
     PayloadUnwritable = "OW0707", Caller, "the payload can't be written as JSON";
     HandlerTwice = "OW0708", Caller, "two handlers want the same kind of job";
     WorkerIdle = "OW0709", Caller, "the worker has no handler or no queue";
+    StateMissing = "OW0710", Caller, "a handler wants a state that the worker was not given";
 
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";

@@ -54,8 +54,8 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
     }
 }
 
-/// The row after an intervention that was applied. Its token is a new one: whatever was still on its way to the row as it
-/// was comes too late.
+/// The row after an intervention that was applied. Its token is a new one: whatever was still on its way to the row as
+/// it was comes too late.
 pub fn moved(row: &Record, to: &Move, actor: &Owner, reason: Option<&str>, now: Timestamp) -> Record {
     let mut next = row.clone();
     next.token = Token::next(Some(row.token), now);

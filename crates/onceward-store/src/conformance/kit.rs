@@ -178,7 +178,7 @@ impl Hand {
         Self { patient: true, ..self }
     }
 
-    async fn ask<T, F: Future<Output = Result<T>>>(&self, verb: impl Fn() -> F) -> T {
+    pub(super) async fn ask<T, F: Future<Output = Result<T>>>(&self, verb: impl Fn() -> F) -> T {
         for _ in 0..200 {
             match verb().await {
                 Ok(answer) => return answer,

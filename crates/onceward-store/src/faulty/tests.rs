@@ -1,6 +1,6 @@
 //! What each fault does, and what it leaves behind.
 
-use onceward_core::{Key, Namespace, Owner, SessionId};
+use onceward_core::{Key, Namespace, Owner, SessionId, Token};
 
 use super::*;
 use crate::memory::MemoryStore;
@@ -132,4 +132,32 @@ async fn random_faults_repeat_with_their_seed() {
     let count = |code| first.iter().filter(|seen| **seen == Some(code)).count();
     let (away, busy) = (count(Code::StoreUnavailable), count(Code::StoreBusy));
     assert!((10..50).contains(&away) && (10..50).contains(&busy), "{away} and {busy} of 200");
+}
+
+/// J2: an enqueue whose answer was lost is sent again, and there is one job.
+#[tokio::test]
+async fn j2_a_lost_answer_leaves_a_job_that_the_same_enqueue_finds() {
+    use onceward_core::job::{New, Payload};
+    use onceward_core::{JobId, Kind};
+
+    use crate::{Enqueued, JobRef, JobStore, ListJobs};
+
+    let store = faulty();
+    let id = JobId::from_uuid(uuid::Uuid::new_v4());
+    let kind = Kind::new("mail").unwrap();
+    let batch = [New::of_kind(Namespace::default(), id, kind, Payload::default())];
+    for (fault, there) in [(Fault::RequestLost, false), (Fault::ReplyLost, true), (Fault::Away, true)] {
+        store.next(Verb::JobEnqueue, fault);
+        let error = store.job_enqueue(&batch).await.unwrap_err();
+        assert_eq!((error.verb(), error.is_uncertain()), (Some("job.enqueue"), fault != Fault::Away));
+        let job = JobRef { namespace: Namespace::default(), id };
+        let found = store.job_lookup(&[job]).await.unwrap().rows.remove(0);
+        assert_eq!(found.is_some(), there, "{fault:?}");
+    }
+    assert_eq!(store.job_enqueue(&batch).await.unwrap(), [Enqueued::Created(id)]);
+    let all = ListJobs { limit: 10, ..ListJobs::default() };
+    assert_eq!(store.job_list(&all).await.unwrap().rows.len(), 1);
+    store.next(Verb::SessionRenew, Fault::Busy);
+    let ask = crate::SessionRef { id: SessionId::from_uuid(id.as_uuid()), token: Token::from_row(1) };
+    assert_eq!(store.session_renew(&ask).await.unwrap_err().verb(), Some("session.renew"));
 }

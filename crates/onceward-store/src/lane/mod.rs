@@ -7,13 +7,15 @@
 //! 1. A batch never waits for one of its rows: where an open transaction holds one, the store gives up within 50 ms,
 //!    and the rows go out one by one, the locked key apart from the others for a while.
 //! 2. A batch never fails for one of its rows.
-//! 3. A batch holds one row per key, and a key is in one batch at a time.
+//! 3. A batch holds one row per key, and a key is in one batch at a time. (A job has up to three of them: its id, its
+//!    idempotency key, its dedupe key.)
 //! 4. An answer nobody waits for any more is undone: the lease is given back, the claim is marked not started.
 //! 5. An ambiguous answer is resolved by asking again with the same session or token, never by guessing (G5).
 //! 6. Queues are bounded, and every call ends by its deadline.
 //!
 //! Renewals don't come this way; they have a thread and a connection of their own.
 
+mod bulk;
 mod queue;
 #[cfg(all(test, feature = "conformance"))]
 mod tests;
@@ -23,11 +25,11 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::once::Settle;
-use onceward_core::{Result, lease, once};
+use onceward_core::{Result, job, lease, once};
 
 use self::queue::Lane;
-use self::verbs::{AcquireLease, ClaimOnce, ReleaseLeases, SettleOnces};
-use crate::{Acquired, Claimed, ReleaseLease, SettleOnce, Store};
+use self::verbs::{AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, ReleaseLeases, SettleOnces};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, ReleaseLease, SettleOnce, Store};
 
 /// The hot verbs of one store, one row a call, batched underneath. Clones share the lanes.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ pub struct Lanes {
     release: Lane<ReleaseLeases>,
     claim: Lane<ClaimOnce>,
     settle: Lane<SettleOnces>,
+    enqueue: Lane<EnqueueJobs>,
+    begin: Lane<BeginJobs>,
 }
 
 impl Lanes {
@@ -49,6 +53,8 @@ impl Lanes {
             release: Lane::new(&store),
             claim: Lane::new(&store),
             settle: Lane::new(&store),
+            enqueue: Lane::new(&store),
+            begin: Lane::new(&store),
             store,
         }
     }
@@ -94,5 +100,31 @@ impl Lanes {
     /// As [`acquire`](Self::acquire).
     pub async fn settle(&self, ask: SettleOnce, within: Duration) -> Result<Settle> {
         self.settle.call(ask, within).await
+    }
+    /// Enqueues a job. An answer that got lost is asked for again under the same id.
+    ///
+    /// Dropping the future leaves it open whether the job is there.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and [`KeyLocked`](onceward_core::Code::KeyLocked) where an open transaction
+    /// holds the job's key until the deadline.
+    pub async fn enqueue(&self, new: job::New) -> Result<Enqueued> {
+        self.enqueue.call(new, self.deadline).await
+    }
+
+    /// Enqueues many jobs, in the order given, in large statements that wait for nothing else. Answers in that order.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue). What was enqueued before the error stays.
+    pub async fn enqueue_many(&self, jobs: Vec<job::New>) -> Result<Vec<Enqueued>> {
+        bulk::enqueue(self, jobs).await
+    }
+
+    /// Writes down that a handler starts, trying for `within`; `false`: it must not.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub async fn begin(&self, ask: BeginJob, within: Duration) -> Result<bool> {
+        self.begin.call(ask, within).await
     }
 }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::verbs::Verb;
+use super::verbs::{Marks, Verb};
 use crate::{Store, insist};
 
 /// How many rows may be out one by one at the same time. Each holds a connection for up to a lock timeout.
@@ -52,7 +52,7 @@ struct State<V: Verb> {
     solo: VecDeque<Entry<V>>,
     batches: usize,
     solos: usize,
-    /// Keys that are out now. Another row of the same key waits its turn.
+    /// What rows that are out now are about. Another row about the same waits its turn.
     out: HashSet<u64>,
     quarantine: HashMap<u64, Instant>,
     /// Rows whose callers have left, and which an earlier send may have granted.
@@ -61,10 +61,10 @@ struct State<V: Verb> {
 
 struct Entry<V: Verb> {
     item: V::Item,
-    key: u64,
+    marks: Marks,
     deadline: Instant,
     reply: oneshot::Sender<Result<Delivery<V>>>,
-    /// Whether an earlier send may have granted it although no answer came.
+    /// Whether an earlier send may have taken effect although no answer came.
     doubt: bool,
 }
 
@@ -91,9 +91,9 @@ impl<V: Verb> Lane<V> {
     /// Sends one row and waits for its answer.
     pub(super) async fn call(&self, item: V::Item, within: Duration) -> Result<V::Answer> {
         let (reply, mut answer) = oneshot::channel();
-        let key = self.shared.hasher.hash_one(V::name(&item));
+        let marks = V::marks(&item, &self.shared.hasher);
         let deadline = Instant::now() + within;
-        self.shared.enqueue(Entry { item, key, deadline, reply, doubt: false })?;
+        self.shared.enqueue(Entry { item, marks, deadline, reply, doubt: false })?;
         self.shared.pump();
         // A batch tells its callers of their deadline itself; the grace is for a store that does not answer at all.
         let last = deadline + Duration::from_millis(250);
@@ -127,8 +127,7 @@ impl<V: Verb> Shared<V> {
             let max = limits::LANE_WAITING_MAX;
             return Err(Error::new(Code::LaneFull, format!("{max} calls are waiting for the store already")));
         }
-        let now = Instant::now();
-        if state.quarantine.get(&entry.key).is_some_and(|until| *until > now) {
+        if state.is_in_quarantine(entry.marks) {
             state.solo.push_back(entry);
         } else {
             state.waiting.push_back(entry);
@@ -238,7 +237,7 @@ impl<V: Verb> State<V> {
                 stay.push_back(entry);
                 break;
             }
-            if !self.out.insert(entry.key) {
+            if !self.take_out(entry.marks) {
                 stay.push_back(entry);
                 // A key everybody wants is not looked for behind a thousand others of its kind at every turn.
                 if stay.len() >= limits::BATCH_ROWS_MAX * 2 {
@@ -260,17 +259,44 @@ impl<V: Verb> State<V> {
 
     /// Whether a sender would find something to send. Behind a thousand rows of keys that are out it does not look.
     fn is_ready(&self) -> bool {
-        self.waiting.iter().take(limits::BATCH_ROWS_MAX * 2).any(|entry| !self.out.contains(&entry.key))
+        self.waiting.iter().take(limits::BATCH_ROWS_MAX * 2).any(|entry| !self.is_out(entry.marks))
     }
 
     /// As [`is_ready`](Self::is_ready), for the rows that go out one by one.
     fn is_solo_ready(&self) -> bool {
-        self.solo.iter().take(limits::BATCH_ROWS_MAX * 2).any(|entry| !self.out.contains(&entry.key))
+        self.solo.iter().take(limits::BATCH_ROWS_MAX * 2).any(|entry| !self.is_out(entry.marks))
+    }
+
+    fn is_out(&self, marks: Marks) -> bool {
+        marks.into_iter().flatten().any(|mark| self.out.contains(&mark))
+    }
+
+    /// Marks what a row is about as being out; `false` if some of it is out already.
+    fn take_out(&mut self, marks: Marks) -> bool {
+        let free = !self.is_out(marks);
+        if free {
+            self.out.extend(marks.into_iter().flatten());
+        }
+        free
+    }
+
+    fn take_back(&mut self, marks: Marks) {
+        for mark in marks.into_iter().flatten() {
+            self.out.remove(&mark);
+        }
+    }
+
+    fn is_in_quarantine(&self, marks: Marks) -> bool {
+        if self.quarantine.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        marks.into_iter().flatten().any(|mark| self.quarantine.get(&mark).is_some_and(|until| *until > now))
     }
 
     /// Somebody has left: what an earlier send may have granted has to be looked after.
     fn leave(&mut self, entry: Entry<V>) {
-        if entry.doubt {
+        if entry.doubt && V::GRANTS {
             self.orphans.push(entry.item);
         }
     }
@@ -280,9 +306,9 @@ impl<V: Verb> State<V> {
             let Some(entry) = self.solo.pop_front() else { break };
             if entry.reply.is_closed() { self.leave(entry) } else { self.solo.push_back(entry) }
         }
-        let at = self.solo.iter().position(|entry| !self.out.contains(&entry.key))?;
+        let at = self.solo.iter().position(|entry| !self.is_out(entry.marks))?;
         let entry = self.solo.remove(at)?;
-        self.out.insert(entry.key);
+        self.take_out(entry.marks);
         Some(entry)
     }
 }
@@ -315,7 +341,7 @@ struct Batch<V: Verb> {
 }
 
 struct Caller<V: Verb> {
-    key: u64,
+    marks: Marks,
     deadline: Instant,
     reply: oneshot::Sender<Result<Delivery<V>>>,
     doubt: bool,
@@ -324,7 +350,7 @@ struct Caller<V: Verb> {
 impl<V: Verb> Batch<V> {
     fn new(shared: &Arc<Shared<V>>, entries: Vec<Entry<V>>) -> Self {
         let split =
-            |Entry { item, key, deadline, reply, doubt }| (item, Caller { key, deadline, reply, doubt });
+            |Entry { item, marks, deadline, reply, doubt }| (item, Caller { marks, deadline, reply, doubt });
         let (items, callers) = entries.into_iter().map(split).unzip();
         Self { shared: Arc::clone(shared), items, callers }
     }
@@ -336,7 +362,7 @@ impl<V: Verb> Batch<V> {
         }
         let mut state = self.shared.lock();
         for caller in &callers {
-            state.out.remove(&caller.key);
+            state.take_back(caller.marks);
         }
         drop(state);
         // Others may have waited for these keys.
@@ -344,12 +370,12 @@ impl<V: Verb> Batch<V> {
         callers
     }
 
-    /// Remembers what an error leaves open. A row that is told to be locked was not granted before either: the same
-    /// session would have found its grant.
+    /// Remembers what an error leaves open. A grant that is told to be locked was not made before either: the same
+    /// session would have found it.
     fn note(&mut self, error: &Error) {
-        let locked = error.code() == Code::KeyLocked && self.items.len() == 1;
+        let refused = V::GRANTS && error.code() == Code::KeyLocked && self.items.len() == 1;
         for caller in &mut self.callers {
-            caller.doubt = V::GRANTS && !locked && (caller.doubt || error.is_uncertain());
+            caller.doubt = !refused && (caller.doubt || error.is_uncertain());
         }
     }
 
@@ -374,8 +400,8 @@ impl<V: Verb> Batch<V> {
         let callers = self.free_keys();
         let items = core::mem::take(&mut self.items);
         let mut state = self.shared.lock();
-        for (Caller { key, deadline, reply, doubt }, item) in callers.into_iter().zip(items) {
-            state.solo.push_back(Entry { item, key, deadline, reply, doubt: doubt || granted });
+        for (Caller { marks, deadline, reply, doubt }, item) in callers.into_iter().zip(items) {
+            state.solo.push_back(Entry { item, marks, deadline, reply, doubt: doubt || granted });
         }
         drop(state);
         self.shared.pump();
@@ -385,8 +411,8 @@ impl<V: Verb> Batch<V> {
         let mut state = self.shared.lock();
         let now = Instant::now();
         state.quarantine.retain(|_, until| *until > now);
-        for caller in &self.callers {
-            state.quarantine.insert(caller.key, now + QUARANTINE);
+        for mark in self.callers.iter().flat_map(|caller| caller.marks).flatten() {
+            state.quarantine.insert(mark, now + QUARANTINE);
         }
     }
 
@@ -399,7 +425,7 @@ impl<V: Verb> Batch<V> {
                 self.items.push(item);
                 self.callers.push(caller);
             } else {
-                self.shared.lock().out.remove(&caller.key);
+                self.shared.lock().take_back(caller.marks);
                 self.shared.tell(caller, item, error);
             }
         }

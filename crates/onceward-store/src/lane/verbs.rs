@@ -1,10 +1,17 @@
 //! The hot verbs as the lanes see them: which rows, which statement, and how to undo an answer nobody took.
 
+use core::hash::Hash;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
 use futures_util::future::BoxFuture;
 use onceward_core::once::{Ending, Settle};
-use onceward_core::{Key, Namespace, Result, lease, once};
+use onceward_core::{Result, job, lease, once};
 
-use crate::{Acquired, Claimed, ReleaseLease, SettleOnce, Store};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, ReleaseLease, SettleOnce, Store};
+
+/// What a row is about, each as a hash: rows that have one in common are never out at the same time.
+pub(super) type Marks = [Option<u64>; 3];
 
 /// One hot verb.
 pub(super) trait Verb: Send + Sync + 'static {
@@ -15,7 +22,7 @@ pub(super) trait Verb: Send + Sync + 'static {
     /// Whether a row that somebody's transaction holds is asked for again until the deadline, instead of saying so.
     const INSISTS: bool;
 
-    fn name(item: &Self::Item) -> (&Namespace, &Key);
+    fn marks(item: &Self::Item, hasher: &RandomState) -> Marks;
     /// Roughly how many bytes the row adds to a statement.
     fn weight(_item: &Self::Item) -> usize {
         512
@@ -33,6 +40,10 @@ pub(super) trait Verb: Send + Sync + 'static {
     const GRANTS: bool = false;
 }
 
+fn only(about: impl Hash, hasher: &RandomState) -> Marks {
+    [Some(hasher.hash_one(about)), None, None]
+}
+
 const ABANDONED: &str = "the caller was gone before it learned of the grant; nothing was run";
 
 pub(super) enum AcquireLease {}
@@ -43,8 +54,8 @@ impl Verb for AcquireLease {
     const INSISTS: bool = false;
     const GRANTS: bool = true;
 
-    fn name(item: &lease::Ask) -> (&Namespace, &Key) {
-        (&item.namespace, &item.key)
+    fn marks(item: &lease::Ask, hasher: &RandomState) -> Marks {
+        only((&item.namespace, &item.key), hasher)
     }
 
     fn weight(item: &lease::Ask) -> usize {
@@ -79,8 +90,8 @@ impl Verb for ReleaseLeases {
     type Answer = bool;
     const INSISTS: bool = true;
 
-    fn name(item: &ReleaseLease) -> (&Namespace, &Key) {
-        (&item.namespace, &item.key)
+    fn marks(item: &ReleaseLease, hasher: &RandomState) -> Marks {
+        only((&item.namespace, &item.key), hasher)
     }
 
     fn run<'a>(store: &'a dyn Store, items: &'a [ReleaseLease]) -> BoxFuture<'a, Result<Vec<bool>>> {
@@ -96,8 +107,8 @@ impl Verb for ClaimOnce {
     const INSISTS: bool = false;
     const GRANTS: bool = true;
 
-    fn name(item: &once::Ask) -> (&Namespace, &Key) {
-        (&item.namespace, &item.key)
+    fn marks(item: &once::Ask, hasher: &RandomState) -> Marks {
+        only((&item.namespace, &item.key), hasher)
     }
 
     fn run<'a>(store: &'a dyn Store, items: &'a [once::Ask]) -> BoxFuture<'a, Result<Vec<Claimed>>> {
@@ -128,8 +139,8 @@ impl Verb for SettleOnces {
     type Answer = Settle;
     const INSISTS: bool = true;
 
-    fn name(item: &SettleOnce) -> (&Namespace, &Key) {
-        (&item.namespace, &item.key)
+    fn marks(item: &SettleOnce, hasher: &RandomState) -> Marks {
+        only((&item.namespace, &item.key), hasher)
     }
 
     fn weight(item: &SettleOnce) -> usize {
@@ -139,5 +150,56 @@ impl Verb for SettleOnces {
 
     fn run<'a>(store: &'a dyn Store, items: &'a [SettleOnce]) -> BoxFuture<'a, Result<Vec<Settle>>> {
         store.once_settle(items)
+    }
+}
+
+pub(super) enum EnqueueJobs {}
+
+/// A job that was enqueued without an answer needs no looking after: it is there under its id, or it is not.
+impl Verb for EnqueueJobs {
+    type Item = job::New;
+    type Answer = Enqueued;
+    const INSISTS: bool = true;
+
+    fn marks(item: &job::New, hasher: &RandomState) -> Marks {
+        enqueue_marks(item, hasher)
+    }
+
+    fn weight(item: &job::New) -> usize {
+        enqueue_weight(item)
+    }
+
+    fn run<'a>(store: &'a dyn Store, items: &'a [job::New]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        store.job_enqueue(items)
+    }
+}
+
+/// A job is about its id, and about the keys that it may share with others.
+pub(super) fn enqueue_marks(item: &job::New, hasher: &RandomState) -> Marks {
+    let namespace = &item.namespace;
+    [
+        Some(hasher.hash_one((namespace, item.id))),
+        item.key.as_ref().map(|key| hasher.hash_one((namespace, "key", &key.key))),
+        item.dedupe.as_ref().map(|dedupe| hasher.hash_one((namespace, "dedupe", &dedupe.key))),
+    ]
+}
+
+pub(super) fn enqueue_weight(item: &job::New) -> usize {
+    512 + item.payload.bytes.len() + item.metadata.as_ref().map_or(0, String::len)
+}
+
+pub(super) enum BeginJobs {}
+
+impl Verb for BeginJobs {
+    type Item = BeginJob;
+    type Answer = bool;
+    const INSISTS: bool = true;
+
+    fn marks(item: &BeginJob, hasher: &RandomState) -> Marks {
+        only(&item.job, hasher)
+    }
+
+    fn run<'a>(store: &'a dyn Store, items: &'a [BeginJob]) -> BoxFuture<'a, Result<Vec<bool>>> {
+        store.job_begin(items)
     }
 }

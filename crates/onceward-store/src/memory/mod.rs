@@ -2,6 +2,8 @@
 //!
 //! It keeps nothing beyond the process. Users get it for their tests; we hold the databases against it.
 
+mod jobs;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +37,7 @@ struct Tables {
     waiting: BTreeMap<Name, Vec<Ticket>>,
     once: BTreeMap<Name, once::Record>,
     history: Vec<history::Row>,
+    jobs: jobs::Jobs,
 }
 
 impl Default for MemoryStore {
@@ -313,8 +316,6 @@ impl Tables {
         pruned
     }
 }
-
-impl crate::JobStore for MemoryStore {}
 
 #[async_trait]
 impl Store for MemoryStore {

@@ -13,7 +13,7 @@ use super::builder::LeaseBuilder;
 use super::fence;
 use crate::client::{Onceward, no_transactions};
 use crate::hold::{Hold, Lost};
-use crate::renewer::{Farewell, Kind, Watch};
+use crate::renewer::{Farewell, Subject, Watch};
 
 /// A lease we hold. It is renewed in the background; dropping it gives it back.
 ///
@@ -51,7 +51,8 @@ impl Lease {
         let hold = Hold::new(row.token, row.expires_at, clock, sent, row.ttl, builder.hard_ttl);
         let (hold, claim) = (Arc::new(hold), claim_of(row));
         let renewer = &client.inner.renewer;
-        let watch = renewer.watch(Kind::Lease, claim.clone(), row.ttl, builder.auto_renew, Arc::clone(&hold));
+        let subject = Subject::Lease(claim.clone());
+        let watch = renewer.watch(subject, row.ttl, builder.auto_renew, Arc::clone(&hold));
         Self {
             claim,
             place: row.place,

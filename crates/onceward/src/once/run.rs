@@ -16,7 +16,7 @@ use super::builder::{OnceBuilder, Verdict};
 use super::{Attempt, Failure, NotDone, Outcome};
 use crate::client::Onceward;
 use crate::hold::{Hold, Lost};
-use crate::renewer::{Farewell, Kind};
+use crate::renewer::{Farewell, Subject};
 
 /// The content type of typed results.
 pub(super) const JSON: &str = "application/json";
@@ -138,7 +138,7 @@ where
         token: row.token,
         session: row.session,
     };
-    let _watch = client.inner.renewer.watch(Kind::Once, claim, row.ttl, true, Arc::clone(&hold));
+    let _watch = client.inner.renewer.watch(Subject::Once(claim), row.ttl, true, Arc::clone(&hold));
     let attempt = Attempt { key: row.key.clone(), number: row.attempts, hold: Arc::clone(&hold) };
     let ending = if hold.is_valid() {
         let function = AssertUnwindSafe(function(attempt)).catch_unwind();
@@ -162,7 +162,7 @@ where
 }
 
 /// What a panic said.
-fn words(panic: &(dyn core::any::Any + Send)) -> String {
+pub(crate) fn words(panic: &(dyn core::any::Any + Send)) -> String {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     onceward_core::once::cut(text.unwrap_or("without a message"), 1024)

@@ -1,0 +1,35 @@
+//! The derive macros of Onceward: they read what was said, refuse what can't be meant, and write it down as constants.
+//! No behaviour is generated.
+//!
+//! Use them through the crate `onceward`, which re-exports them.
+
+mod job;
+
+use proc_macro::TokenStream;
+
+/// Makes a type with named or unnamed fields the payload of a job.
+///
+/// ```text
+/// #[derive(Serialize, Deserialize, Job)]
+/// #[job(kind = "mail.welcome", queue = "mail", max_attempts = 8, timeout = "30s", priority = 5,
+///       retry = "exponential 2s max 15m", at_most_once)]
+/// struct Welcome { user: u64 }
+/// ```
+///
+/// | word | meaning | otherwise |
+/// |---|---|---|
+/// | `kind` | what the job is, and so which handler runs it; must be said | |
+/// | `queue` | where it waits | `default` |
+/// | `priority` | -1000 to 1000, the higher one goes first | 0 |
+/// | `max_attempts` | 1 to 1000 | 20 |
+/// | `timeout` | how long one attempt may take, 10 ms to 7 days | 15 minutes |
+/// | `retry` | how long to wait between attempts | `exponential 2s max 15m jitter 0.2` |
+/// | `at_most_once` | an attempt nobody knows the end of makes it uncertain | it is tried again |
+/// | `retain` | how long it is kept when it is over; `0s` deletes it at once | 7 days |
+///
+/// Each of them may be said otherwise when a job is enqueued. What is out of range is refused by the compiler.
+#[proc_macro_derive(Job, attributes(job))]
+pub fn derive_job(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    job::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}

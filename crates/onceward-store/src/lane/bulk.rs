@@ -1,0 +1,70 @@
+//! Many jobs of one caller: they are a batch already, and go to the store as such.
+
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use onceward_core::{Result, job, limits};
+
+use super::Lanes;
+use super::verbs::{enqueue_marks, enqueue_weight};
+use crate::{Enqueued, insist};
+
+/// The most jobs of one statement.
+const CHUNK_ROWS_MAX: usize = 1_000;
+
+pub(super) async fn enqueue(lanes: &Lanes, jobs: Vec<job::New>) -> Result<Vec<Enqueued>> {
+    let at_once = lanes.store.capabilities().batches_in_flight.clamp(1, 4);
+    let sends = chunks(jobs).into_iter().map(|chunk| send(lanes, chunk));
+    let answers: Vec<Vec<Enqueued>> = stream::iter(sends).buffered(at_once).try_collect().await?;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// One statement's worth each, in order; what must not meet is in different ones.
+fn chunks(jobs: Vec<job::New>) -> Vec<Vec<job::New>> {
+    let hasher = RandomState::new();
+    let (mut chunks, mut chunk, mut bytes, mut seen) = (Vec::new(), Vec::new(), 0, HashSet::new());
+    for job in jobs {
+        let weight = enqueue_weight(&job);
+        let marks = enqueue_marks(&job, &hasher);
+        let full = chunk.len() >= CHUNK_ROWS_MAX || bytes + weight > limits::BATCH_BYTES_MAX;
+        let meets = marks.iter().flatten().any(|mark| seen.contains(mark));
+        if !chunk.is_empty() && (full || meets) {
+            chunks.push(core::mem::take(&mut chunk));
+            bytes = 0;
+            seen.clear();
+        }
+        bytes += weight;
+        seen.extend(marks.into_iter().flatten());
+        chunk.push(job);
+    }
+    chunks.push(chunk);
+    chunks.retain(|chunk| !chunk.is_empty());
+    chunks
+}
+
+async fn send(lanes: &Lanes, chunk: Vec<job::New>) -> Result<Vec<Enqueued>> {
+    match insist(lanes.deadline, || whole(lanes, &chunk)).await? {
+        Some(answers) => Ok(answers),
+        // One of them is locked, or refused: the lane finds out which, and the others go ahead (laws 1 and 2).
+        None => try_join_all(chunk.into_iter().map(|job| lanes.enqueue(job))).await,
+    }
+}
+
+/// Sends a chunk as it is; `None` where it can't go as a whole.
+fn whole<'a>(
+    lanes: &'a Lanes,
+    chunk: &'a [job::New],
+) -> futures_util::future::BoxFuture<'a, Result<Option<Vec<Enqueued>>>> {
+    Box::pin(async move {
+        match lanes.store.job_enqueue(chunk).await {
+            Ok(answers) => Ok(Some(answers)),
+            Err(error) if error.is_retryable() && error.code() != onceward_core::Code::KeyLocked => {
+                Err(error)
+            }
+            Err(_) if chunk.len() > 1 => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+}

@@ -1,0 +1,230 @@
+//! Attempts in the memory model: claimed, begun, and ended by a settle or a rescue, of which the first one counts.
+
+use core::time::Duration;
+
+use onceward_core::job::{self, Ended, Ending, Next, Record, State};
+use onceward_core::{ClaimId, JobId, Owner, SessionId, Timestamp, Token};
+
+use super::lanes::Lane;
+use super::{Claim, Jobs, Name, name};
+use crate::store::{
+    BeginJob, ClaimJobs, ClaimedJobs, JobRef, Rescued, RescuedJob, SettleJob, SettleJobs, SettledJob, Want,
+};
+
+/// An ending, as the worker or the rescuer has decided it.
+struct Verdict<'a> {
+    token: Token,
+    started_at: Timestamp,
+    worker: Option<Owner>,
+    next: &'a Next,
+    retain: Duration,
+}
+
+impl Jobs {
+    pub(super) fn claim(&mut self, ask: &ClaimJobs, now: Timestamp) -> ClaimedJobs {
+        if !self.claims.contains_key(&ask.claim) {
+            self.take(ask, now);
+        }
+        let Some(claim) = self.claims.get(&ask.claim) else { return ClaimedJobs { jobs: Vec::new(), now } };
+        let held = claim.names().filter(|name| self.runs(name, claim.token));
+        let rows = held.filter_map(|name| self.rows.get(&name).cloned());
+        let jobs = rows.map(|job| job::Claimed { job, token: claim.token }).collect();
+        ClaimedJobs { jobs, now: claim.claimed_at }
+    }
+
+    fn take(&mut self, ask: &ClaimJobs, now: Timestamp) {
+        let open = ask.wants.iter().filter(|want| !self.is_paused(&ask.namespace, &want.queue));
+        let mut lanes: Vec<Lane> = open.flat_map(|want| self.front(ask, want)).collect();
+        lanes.sort_by_key(|lane| (lane.rank, lane.run_at, lane.id));
+        lanes.dedup_by_key(|lane| lane.id);
+        lanes.truncate(if ask.alone { 1 } else { ask.limit });
+        if lanes.is_empty() {
+            return;
+        }
+        lanes.iter().for_each(|lane| drop(self.ready.take(lane)));
+        let jobs: Vec<JobId> = lanes.into_iter().map(|lane| lane.id).collect();
+        let rows = jobs.iter().filter_map(|id| self.rows.get(&(ask.namespace.clone(), *id)));
+        let token = job::claim_token(rows.map(|row| row.token), now);
+        let claim =
+            Claim { namespace: ask.namespace.clone(), session: ask.session, token, claimed_at: now, jobs };
+        self.claims.insert(ask.claim, claim);
+    }
+
+    /// The first rows of one lane.
+    fn front(&self, ask: &ClaimJobs, want: &Want) -> Vec<Lane> {
+        let first = Lane {
+            namespace: ask.namespace.clone(),
+            queue: want.queue.clone(),
+            kind: want.kind.clone(),
+            route: want.route.clone(),
+            alone: ask.alone,
+            rank: i32::MIN,
+            run_at: Timestamp::from_micros(i64::MIN),
+            id: JobId::from_uuid(uuid::Uuid::nil()),
+        };
+        let same = |lane: &&Lane| {
+            (&lane.namespace, &lane.queue, &lane.kind, &lane.route, lane.alone)
+                == (&first.namespace, &first.queue, &first.kind, &first.route, first.alone)
+        };
+        self.ready.range(&first..).take_while(same).take(want.limit).cloned().collect()
+    }
+
+    pub(super) fn begin(&mut self, ask: &BeginJob, now: Timestamp) -> bool {
+        let name = name(&ask.job);
+        let mut claims = self.claims.values();
+        let held = claims.any(|claim| {
+            (claim.session, claim.token) == (ask.session, ask.token)
+                && claim.namespace == name.0
+                && claim.jobs.contains(&name.1)
+        });
+        if !held || !self.runs(&name, ask.token) || self.is_lost(ask.session, now) {
+            return false;
+        }
+        if let Some(row) = self.rows.get_mut(&name) {
+            row.begun = Some(ask.token);
+        }
+        self.free_at_start(&name);
+        true
+    }
+
+    pub(super) fn settle_all(&mut self, ask: &SettleJobs, now: Timestamp) -> Vec<SettledJob> {
+        let answers = ask.jobs.iter().map(|ask| self.settle(ask, now)).collect();
+        for id in &ask.finished {
+            self.clear_claim(*id);
+        }
+        answers
+    }
+
+    fn settle(&mut self, ask: &SettleJob, now: Timestamp) -> SettledJob {
+        let name = name(&ask.job);
+        let Some(row) = self.rows.get(&name) else { return SettledJob::Gone };
+        let runs = !row.state.is_final() && job::is_running(row.token, ask.fence);
+        // Saying once more that nobody knows is no evidence.
+        let evidence = ask.next.state.is_final() && ask.next.state != State::Uncertain;
+        let late = row.state == State::Uncertain && row.token == ask.fence && evidence;
+        if !runs && !late {
+            return if row.token == ask.token { SettledJob::Already(row.state) } else { SettledJob::Stale };
+        }
+        let verdict = Verdict {
+            token: ask.token,
+            started_at: ask.started_at,
+            worker: Some(ask.worker.clone()),
+            next: &ask.next,
+            retain: ask.retain,
+        };
+        SettledJob::Applied(self.end(&name, verdict, now))
+    }
+
+    /// Writes how an attempt ended, and puts the job where it waits or rests from now on. Its state then.
+    fn end(&mut self, name: &Name, verdict: Verdict<'_>, now: Timestamp) -> State {
+        let Verdict { next, .. } = verdict;
+        let called_off = self.called_off.remove(name).filter(|_| !next.state.is_final());
+        let state = if called_off.is_some() { State::Cancelled } else { next.state };
+        let Some(row) = self.rows.get_mut(name) else { return state };
+        row.state = state;
+        row.token = verdict.token;
+        (row.attempt, row.lost) = (next.attempt, next.lost);
+        (row.attempted_at, row.worker) = (Some(verdict.started_at), verdict.worker);
+        row.error = next.error.clone().or(called_off);
+        (row.result, row.past) = (next.result.clone(), next.past.clone());
+        row.finished_at = state.is_final().then_some(now);
+        if let Some(delay) = next.delay.filter(|_| !state.is_final()) {
+            row.run_at = now.after(delay);
+        }
+        if state.is_final() {
+            self.rest(name, verdict.retain, now);
+        } else {
+            self.place(name, next.alone, now);
+        }
+        state
+    }
+
+    /// What follows from the end of a job: its key is free, the next of its ordering key may run, and it is kept for as
+    /// long as it was to be.
+    pub(super) fn rest(&mut self, name: &Name, retain: Duration, now: Timestamp) {
+        self.free_at_end(name);
+        let Some(row) = self.rows.get(name).cloned() else { return };
+        self.let_next_in(&row, now);
+        if !row.state.is_history() {
+            return;
+        }
+        if retain.is_zero() {
+            self.forget(name);
+        } else {
+            self.forget_at.insert(name.clone(), now.after(retain));
+        }
+    }
+
+    /// Removes the row of a job that is over.
+    pub(super) fn forget(&mut self, name: &Name) {
+        self.rows.remove(name);
+        self.forget_at.remove(name);
+        self.dedupe.remove(name);
+    }
+
+    /// Removes a claim of which nothing runs any more.
+    fn clear_claim(&mut self, id: ClaimId) {
+        let over = |claim: &Claim| !claim.names().any(|name| self.runs(&name, claim.token));
+        if self.claims.get(&id).is_some_and(over) {
+            self.claims.remove(&id);
+        }
+    }
+
+    pub(super) fn rescue(&mut self, limit: usize, now: Timestamp) -> Rescued {
+        let mut rescued = Rescued::default();
+        let lost: Vec<ClaimId> = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| self.is_lost(claim.session, now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            let Some(claim) = self.claims.get(&id) else { continue };
+            let held: Vec<Name> = claim.names().filter(|name| self.runs(name, claim.token)).collect();
+            for name in held {
+                if rescued.jobs.len() >= limit {
+                    rescued.more = true;
+                    return rescued;
+                }
+                rescued.jobs.extend(self.take_over(&name, id, now));
+            }
+            self.claims.remove(&id);
+        }
+        let gone: Vec<SessionId> =
+            self.sessions.values().filter(|row| row.is_lost(now)).map(|row| row.id).collect();
+        rescued.sessions = gone.len() as u64;
+        gone.iter().for_each(|id| drop(self.sessions.remove(id)));
+        rescued
+    }
+
+    /// Ends an attempt whose worker is gone.
+    fn take_over(&mut self, name: &Name, claim: ClaimId, now: Timestamp) -> Option<RescuedJob> {
+        let (claim, row) = (self.claims.get(&claim)?, self.rows.get(name)?);
+        let worker = self.sessions.get(&claim.session).map(|session| session.owner.clone());
+        let (token, started_at) = (claim.token, claim.claimed_at);
+        let next = lost(row, token, started_at, worker.as_ref(), self.called_off.contains_key(name), now);
+        // An uncertain job keeps the token, so that its worker, should it come back, can still say how it was.
+        let token = if next.state == State::Uncertain { token } else { Token::next(Some(token), now) };
+        let (queue, retain) = (row.queue.clone(), row.policy.retain);
+        let state = self.end(name, Verdict { token, started_at, worker, next: &next, retain }, now);
+        let job = JobRef { namespace: name.0.clone(), id: name.1 };
+        Some(RescuedJob { job, queue, state })
+    }
+}
+
+/// What becomes of a job whose attempt was lost.
+fn lost(
+    row: &Record,
+    token: Token,
+    started_at: Timestamp,
+    worker: Option<&Owner>,
+    called_off: bool,
+    now: Timestamp,
+) -> Next {
+    // The start of a handler is written down only where it matters: everything else may have been started.
+    let begun = !row.policy.at_most_once || row.begun == Some(token);
+    let worker = worker.cloned().unwrap_or_else(|| Owner::from_row(""));
+    let ended = Ended { token, started_at, worker };
+    // A lost attempt waits for nothing: no jitter is drawn.
+    job::end(row.facts(), &ended, Ending::Lost { begun }, now, called_off, 0)
+}

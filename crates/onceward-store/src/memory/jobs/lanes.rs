@@ -1,0 +1,195 @@
+//! Where jobs wait in the memory model: for a worker, for their time, or for the end of the one before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use onceward_core::job;
+use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Timestamp};
+
+use super::{Jobs, Name};
+use crate::store::{PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, Want};
+
+/// The row of a job that is ready, in the order in which a lane is claimed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lane {
+    pub(super) namespace: Namespace,
+    pub(super) queue: Queue,
+    pub(super) kind: Kind,
+    pub(super) route: String,
+    pub(super) alone: bool,
+    /// The priority, turned round: small goes first.
+    pub(super) rank: i32,
+    pub(super) run_at: Timestamp,
+    pub(super) id: JobId,
+}
+
+/// The row of a job that is not due yet.
+pub(super) type Due = (Timestamp, JobId, Namespace);
+
+/// The row of a job that waits for another one to end: rank, when it is due, which one.
+pub(super) type Held = (i32, Timestamp, JobId);
+
+/// What is said about a queue.
+pub(super) struct Paused {
+    at: Option<Timestamp>,
+    by: Option<Owner>,
+    reason: Option<String>,
+}
+
+fn rank(row: &job::Record) -> i32 {
+    -i32::from(row.priority)
+}
+
+fn ordered(row: &job::Record) -> Option<(Namespace, Key)> {
+    row.ordering_key.clone().map(|key| (row.namespace.clone(), key))
+}
+
+impl Jobs {
+    fn lane(row: &job::Record, alone: bool) -> Lane {
+        Lane {
+            namespace: row.namespace.clone(),
+            queue: row.queue.clone(),
+            kind: row.kind.clone(),
+            route: job::route(&row.tags),
+            alone,
+            rank: rank(row),
+            run_at: row.run_at,
+            id: row.id,
+        }
+    }
+
+    /// Puts a job where it waits: behind the one that is before it under its ordering key, else where its time says.
+    pub(super) fn place(&mut self, name: &Name, alone: bool, now: Timestamp) {
+        let Some(row) = self.rows.get(name) else { return };
+        if let Some(key) = ordered(row)
+            && *self.first.entry(key.clone()).or_insert(row.id) != row.id
+        {
+            self.held.entry(key).or_default().insert((rank(row), row.run_at, row.id));
+        } else if row.state.is_later() && row.run_at > now {
+            self.later.insert((row.run_at, row.id, row.namespace.clone()));
+        } else {
+            self.woken.insert((row.namespace.clone(), row.queue.clone()));
+            self.ready.insert(Self::lane(row, alone));
+        }
+    }
+
+    /// Takes a job from where it waits, as far as it does. Whether it was to be claimed alone.
+    pub(super) fn unplace(&mut self, name: &Name) -> bool {
+        let Some(row) = self.rows.get(name) else { return false };
+        let (plain, alone) = (Self::lane(row, false), Self::lane(row, true));
+        self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
+        if let Some(held) = ordered(row).and_then(|key| self.held.get_mut(&key)) {
+            held.remove(&(rank(row), row.run_at, row.id));
+        }
+        self.ready.remove(&plain);
+        self.ready.remove(&alone)
+    }
+
+    /// Lets the next one in after a job of its ordering key has ended (J10).
+    pub(super) fn let_next_in(&mut self, row: &job::Record, now: Timestamp) {
+        let Some(key) = ordered(row).filter(|key| self.first.get(key) == Some(&row.id)) else { return };
+        self.first.remove(&key);
+        let next = self.held.get_mut(&key).and_then(BTreeSet::pop_first);
+        match next {
+            Some((_, _, id)) => self.place(&(key.0, id), false, now),
+            None => drop(self.held.remove(&key)),
+        }
+    }
+
+    pub(super) fn promote(&mut self, limit: usize, now: Timestamp) -> Promoted {
+        let mut promoted = Promoted { now, ..Promoted::default() };
+        let due: Vec<Due> = self.later.iter().take_while(|due| due.0 <= now).take(limit).cloned().collect();
+        let mut queues = BTreeSet::new();
+        for due in due {
+            self.later.remove(&due);
+            if let Some(row) = self.rows.get(&(due.2, due.1)) {
+                queues.insert((row.namespace.clone(), row.queue.clone()));
+                self.ready.insert(Self::lane(row, false));
+                promoted.moved += 1;
+            }
+        }
+        self.woken.extend(queues.iter().cloned());
+        promoted.queues = queues.into_iter().collect();
+        promoted.next_due = self.later.first().map(|due| due.0);
+        promoted
+    }
+
+    pub(super) fn is_paused(&self, namespace: &Namespace, queue: &Queue) -> bool {
+        self.paused.get(&(namespace.clone(), queue.clone())).is_some_and(|paused| paused.at.is_some())
+    }
+
+    pub(super) fn lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Vec<Want> {
+        let asked = self.ready.iter().filter(|lane| lane.namespace == *namespace && !lane.alone);
+        let open =
+            asked.filter(|lane| queues.contains(&lane.queue) && !self.is_paused(namespace, &lane.queue));
+        let mut lanes: Vec<Want> = Vec::new();
+        for lane in open {
+            let Lane { queue, kind, route, .. } = lane.clone();
+            let want = Want { queue, kind, route, limit: 0 };
+            if lanes.last() != Some(&want) {
+                lanes.push(want);
+            }
+        }
+        lanes
+    }
+
+    pub(super) fn pause(&mut self, ask: &PauseQueue, now: Timestamp) {
+        let queue = (ask.namespace.clone(), ask.queue.clone());
+        let paused = if ask.paused {
+            Paused { at: Some(now), by: Some(ask.actor.clone()), reason: ask.reason.clone() }
+        } else {
+            self.woken.insert(queue.clone());
+            Paused { at: None, by: None, reason: None }
+        };
+        self.paused.insert(queue, paused);
+    }
+
+    pub(super) fn queues(&self, namespace: &Namespace) -> Vec<QueueRecord> {
+        let mut queues = BTreeMap::<Queue, QueueRecord>::new();
+        for ((_, queue), paused) in self.paused.iter().filter(|((of, _), _)| of == namespace) {
+            let record = at(&mut queues, namespace, queue);
+            record.paused_at = paused.at;
+            record.paused_by.clone_from(&paused.by);
+            record.pause_reason.clone_from(&paused.reason);
+        }
+        for lane in self.ready.iter().filter(|lane| lane.namespace == *namespace) {
+            let record = at(&mut queues, namespace, &lane.queue);
+            record.ready = (record.ready + 1).min(QUEUE_COUNT_MAX);
+            record.oldest = record.oldest.into_iter().chain([lane.run_at]).min();
+            if !record.kinds.contains(&lane.kind) {
+                record.kinds.push(lane.kind.clone());
+            }
+        }
+        for (_, id, of) in self.later.iter().filter(|(_, _, of)| of == namespace) {
+            if let Some(row) = self.rows.get(&(of.clone(), *id)) {
+                let record = at(&mut queues, namespace, &row.queue);
+                record.later = (record.later + 1).min(QUEUE_COUNT_MAX);
+            }
+        }
+        for name in self.running().into_keys().filter(|(of, _)| of == namespace) {
+            if let Some(row) = self.rows.get(&name) {
+                at(&mut queues, namespace, &row.queue).running += 1;
+            }
+        }
+        queues.into_values().collect()
+    }
+}
+
+/// The line of a queue in a listing.
+fn at<'a>(
+    queues: &'a mut BTreeMap<Queue, QueueRecord>,
+    namespace: &Namespace,
+    queue: &Queue,
+) -> &'a mut QueueRecord {
+    queues.entry(queue.clone()).or_insert_with(|| QueueRecord {
+        namespace: namespace.clone(),
+        queue: queue.clone(),
+        paused_at: None,
+        paused_by: None,
+        pause_reason: None,
+        ready: 0,
+        later: 0,
+        running: 0,
+        oldest: None,
+        kinds: Vec::new(),
+    })
+}

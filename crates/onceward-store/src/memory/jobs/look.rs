@@ -1,0 +1,91 @@
+//! Looking at jobs in the memory model, moving them from outside, and forgetting what is over.
+
+use onceward_core::Timestamp;
+use onceward_core::job::{self, Move, Moved, Payload, Record, State};
+use onceward_core::once::Body;
+
+use super::{Jobs, Name, name};
+use crate::store::{JobRef, ListJobs, MoveJob, PruneJobs, PrunedJobs};
+
+impl Jobs {
+    pub(super) fn lookup(&self, asked: &[JobRef]) -> Vec<Option<Record>> {
+        let mut running = self.running();
+        let row = |job: &JobRef| {
+            let name = name(job);
+            let row = self.rows.get(&name)?.clone();
+            Some(Record { running: running.remove(&name), ..row })
+        };
+        asked.iter().map(row).collect()
+    }
+
+    pub(super) fn list(&self, ask: &ListJobs) -> Vec<Record> {
+        let running = self.running();
+        let rows = self.rows.iter().map(|(name, row)| Record {
+            running: running.get(name).cloned(),
+            payload: Payload { bytes: Vec::new(), ..row.payload.clone() },
+            result: row.result.clone().map(|body| Body { bytes: None, ..body }),
+            ..row.clone()
+        });
+        let wanted = |row: &Record| {
+            ask.namespace.as_ref().is_none_or(|namespace| *namespace == row.namespace)
+                && ask.state.is_none_or(|state| state == row.state_now())
+                && ask.queue.as_ref().is_none_or(|queue| *queue == row.queue)
+                && ask.kind.as_ref().is_none_or(|kind| *kind == row.kind)
+                && ask.tag.as_ref().is_none_or(|tag| row.tags.contains(tag))
+                && ask.after.is_none_or(|after| row.id < after)
+        };
+        let mut rows: Vec<Record> = rows.filter(wanted).collect();
+        rows.sort_by(|a, b| (b.id, &b.namespace).cmp(&(a.id, &a.namespace)));
+        rows.truncate(ask.limit);
+        rows
+    }
+
+    pub(super) fn intervene(&mut self, ask: &MoveJob, now: Timestamp) -> Moved {
+        let name = name(&ask.job);
+        let row = self.lookup(core::slice::from_ref(&ask.job)).pop().flatten();
+        let answer = job::intervene(row.as_ref(), ask.token, &ask.to);
+        if ask.dry_run {
+            return answer;
+        }
+        match (&answer, row) {
+            (Moved::Applied { .. }, Some(row)) => self.apply(&name, &row, ask, now),
+            (Moved::Noted, _) => {
+                let note = ask.to.note(&ask.actor, ask.reason.as_deref());
+                self.called_off.entry(name).or_insert(note);
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    fn apply(&mut self, name: &Name, row: &Record, ask: &MoveJob, now: Timestamp) {
+        self.unplace(name);
+        let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), now);
+        let retain = moved.policy.retain;
+        self.rows.insert(name.clone(), moved);
+        if ask.to == Move::RunNow {
+            // One that has lost processes may lose the next as well.
+            self.place(name, row.lost > 0, now);
+        } else {
+            self.rest(name, retain, now);
+        }
+    }
+
+    pub(super) fn prune(&mut self, ask: &PruneJobs, now: Timestamp) -> PrunedJobs {
+        let done = self.forget_at.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone());
+        let done: Vec<Name> = done.take(ask.limit).collect();
+        let old = now.before(ask.dead_older_than);
+        let is_old = |row: &Record| {
+            row.state == State::Dead && row.finished_at.is_some_and(|finished_at| finished_at <= old)
+        };
+        let dead = self.rows.iter().filter(|(_, row)| is_old(row)).map(|(name, _)| name.clone());
+        let dead: Vec<Name> = dead.take(ask.limit).collect();
+        done.iter().chain(&dead).for_each(|name| self.forget(name));
+        let over = self.keys.iter().filter(|(_, held)| held.expires_at.is_some_and(|at| at <= now));
+        let over: Vec<_> = over.map(|(key, _)| key.clone()).take(ask.limit).collect();
+        for key in &over {
+            self.keys.remove(key);
+        }
+        PrunedJobs { done: done.len() as u64, dead: dead.len() as u64, keys: over.len() as u64 }
+    }
+}

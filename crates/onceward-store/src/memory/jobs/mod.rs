@@ -1,0 +1,199 @@
+//! Jobs and sessions in the memory model: what is kept, and the verbs, each of which calls the rule that decides.
+
+mod attempt;
+mod enqueue;
+mod lanes;
+mod look;
+mod sessions;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use onceward_core::job::{self, Moved, Running};
+use onceward_core::{
+    ClaimId, JobId, Key, Namespace, Owner, Queue, Result, SessionId, Timestamp, Token, session,
+};
+
+use self::enqueue::{HeldKey, KeyName};
+use self::lanes::{Due, Held, Lane, Paused};
+use super::MemoryStore;
+use crate::store::{
+    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
+    PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
+    SettleJobs, SettledJob, Snapshot, Wake, Want,
+};
+
+/// Which job.
+type Name = (Namespace, JobId);
+
+/// What is kept of jobs.
+#[derive(Default)]
+pub(super) struct Jobs {
+    sessions: BTreeMap<SessionId, session::Record>,
+    rows: BTreeMap<Name, job::Record>,
+    /// Until when the jobs are kept that have succeeded or were cancelled.
+    forget_at: BTreeMap<Name, Timestamp>,
+    claims: BTreeMap<ClaimId, Claim>,
+    /// Running jobs that were called off, and in which words.
+    called_off: BTreeMap<Name, String>,
+    keys: BTreeMap<KeyName, HeldKey>,
+    /// The dedupe key of a job that has one.
+    dedupe: BTreeMap<Name, Key>,
+    ready: BTreeSet<Lane>,
+    later: BTreeSet<Due>,
+    /// Per ordering key the job that may run, and those that wait for its end.
+    first: BTreeMap<(Namespace, Key), JobId>,
+    held: BTreeMap<(Namespace, Key), BTreeSet<Held>>,
+    paused: BTreeMap<(Namespace, Queue), Paused>,
+    /// The queues in which something has become ready since their workers were told.
+    woken: BTreeSet<(Namespace, Queue)>,
+}
+
+/// One claim, whatever it took.
+struct Claim {
+    namespace: Namespace,
+    session: SessionId,
+    token: Token,
+    claimed_at: Timestamp,
+    jobs: Vec<JobId>,
+}
+
+impl Claim {
+    fn names(&self) -> impl Iterator<Item = Name> {
+        self.jobs.iter().map(|id| (self.namespace.clone(), *id))
+    }
+}
+
+fn name(job: &JobRef) -> Name {
+    (job.namespace.clone(), job.id)
+}
+
+impl Jobs {
+    /// Whether a job still runs under a claim.
+    fn runs(&self, name: &Name, claim: Token) -> bool {
+        self.rows.get(name).is_some_and(|row| !row.state.is_final() && job::is_running(row.token, claim))
+    }
+
+    /// Who runs what.
+    fn running(&self) -> BTreeMap<Name, Running> {
+        let mut running = BTreeMap::new();
+        for (id, claim) in &self.claims {
+            let owner = self.sessions.get(&claim.session).map(|session| session.owner.clone());
+            let run = Running {
+                claim: *id,
+                session: claim.session,
+                token: claim.token,
+                since: claim.claimed_at,
+                // A session that was cleared away has no owner any more.
+                owner: owner.unwrap_or_else(|| Owner::from_row("")),
+            };
+            let names = claim.names().filter(|name| self.runs(name, claim.token));
+            running.extend(names.map(|name| (name, run.clone())));
+        }
+        running
+    }
+}
+
+impl MemoryStore {
+    /// Runs one verb about jobs, and tells the workers of queues in which something has become ready.
+    fn jobs<R>(&self, run: impl FnOnce(&mut Jobs, Timestamp) -> R) -> R {
+        let (answer, woken) = self.verb(|tables, now| {
+            let answer = run(&mut tables.jobs, now);
+            (answer, core::mem::take(&mut tables.jobs.woken))
+        });
+        self.wake_queues(woken);
+        answer
+    }
+
+    fn wake_queues(&self, queues: impl IntoIterator<Item = (Namespace, Queue)>) {
+        for (namespace, queue) in queues {
+            // Nobody listening is fine.
+            let _ = self.wakes.send(Wake::Jobs(namespace, queue));
+        }
+    }
+}
+
+#[async_trait]
+impl JobStore for MemoryStore {
+    async fn session_open(&self, ask: &session::Open) -> Result<session::Record> {
+        self.jobs(|jobs, now| jobs.session_open(ask, now))
+    }
+
+    async fn session_renew(&self, ask: &SessionRef) -> Result<SessionRenewed> {
+        Ok(self.jobs(|jobs, now| jobs.session_renew(ask, now)))
+    }
+
+    async fn session_close(&self, ask: &SessionRef) -> Result<bool> {
+        Ok(self.jobs(|jobs, now| jobs.session_close(ask, now)))
+    }
+
+    async fn session_list(&self) -> Result<Snapshot<session::Record>> {
+        Ok(self.jobs(|jobs, now| Snapshot { now, rows: jobs.session_list() }))
+    }
+
+    async fn session_drain(&self, id: SessionId, draining: bool) -> Result<bool> {
+        Ok(self.jobs(|jobs, _| jobs.session_drain(id, draining)))
+    }
+
+    async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
+        Ok(self.jobs(|jobs, now| batch.iter().map(|new| jobs.enqueue(new, now)).collect()))
+    }
+
+    async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
+        Ok(self.jobs(|jobs, now| jobs.claim(ask, now)))
+    }
+
+    async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
+        Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.begin(ask, now)).collect()))
+    }
+
+    async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
+        Ok(self.jobs(|jobs, now| jobs.settle_all(ask, now)))
+    }
+
+    async fn job_promote(&self, limit: usize) -> Result<Promoted> {
+        Ok(self.jobs(|jobs, now| jobs.promote(limit, now)))
+    }
+
+    async fn job_rescue(&self, limit: usize) -> Result<Rescued> {
+        Ok(self.jobs(|jobs, now| jobs.rescue(limit, now)))
+    }
+
+    async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
+        Ok(self.jobs(|jobs, _| jobs.lanes(namespace, queues)))
+    }
+
+    async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {
+        self.wake_queues(queues.iter().cloned());
+        Ok(())
+    }
+
+    async fn transactions(&self, ids: &[u64]) -> Result<Vec<Option<CommitOutcome>>> {
+        Ok(vec![None; ids.len()])
+    }
+
+    async fn job_move(&self, ask: &MoveJob) -> Result<Moved> {
+        Ok(self.jobs(|jobs, now| jobs.intervene(ask, now)))
+    }
+
+    async fn job_lookup(&self, asked: &[JobRef]) -> Result<Snapshot<Option<job::Record>>> {
+        Ok(self.jobs(|jobs, now| Snapshot { now, rows: jobs.lookup(asked) }))
+    }
+
+    async fn job_list(&self, ask: &ListJobs) -> Result<Snapshot<job::Record>> {
+        Ok(self.jobs(|jobs, now| Snapshot { now, rows: jobs.list(ask) }))
+    }
+
+    async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
+        self.jobs(|jobs, now| jobs.pause(ask, now));
+        Ok(())
+    }
+
+    async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {
+        Ok(self.jobs(|jobs, _| jobs.queues(namespace)))
+    }
+
+    async fn job_prune(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
+        Ok(self.jobs(|jobs, now| jobs.prune(ask, now)))
+    }
+}

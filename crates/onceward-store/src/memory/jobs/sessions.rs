@@ -1,0 +1,80 @@
+//! Sessions in the memory model: one row per worker, the only thing that is renewed.
+
+use onceward_core::{Code, Error, Result, SessionId, Timestamp, Token, session};
+
+use super::Jobs;
+use crate::store::{JobRef, Renew, SessionRef, SessionRenewed};
+
+impl Jobs {
+    pub(super) fn session_open(&mut self, ask: &session::Open, now: Timestamp) -> Result<session::Record> {
+        if let Some(row) = self.sessions.get(&ask.id) {
+            // A session that has run out never comes back: what it held is somebody else's by now.
+            let lost =
+                || Error::new(Code::SessionLost, "a session of this id has run out").at("session.open");
+            return if row.is_lost(now) { Err(lost()) } else { Ok(row.clone()) };
+        }
+        let row = session::Record {
+            id: ask.id,
+            owner: ask.owner.clone(),
+            token: Token::next(None, now),
+            started_at: now,
+            seen_at: now,
+            expires_at: now.after(ask.ttl),
+            ttl: ask.ttl,
+            draining: false,
+            running: 0,
+            about: ask.about.clone(),
+        };
+        self.sessions.insert(ask.id, row.clone());
+        Ok(row)
+    }
+
+    pub(super) fn session_renew(&mut self, ask: &SessionRef, now: Timestamp) -> SessionRenewed {
+        let renew = session::renew(self.sessions.get(&ask.id), ask.token, now);
+        let (Renew::Until(until), Some(row)) = (renew, self.sessions.get_mut(&ask.id)) else {
+            return SessionRenewed { renew, called_off: Vec::new(), draining: false };
+        };
+        (row.expires_at, row.seen_at) = (until, now);
+        let draining = row.draining;
+        let mut called_off = Vec::new();
+        for claim in self.claims.values().filter(|claim| claim.session == ask.id) {
+            let noted = claim.names().filter(|name| self.called_off.contains_key(name));
+            let runs = noted.filter(|name| self.runs(name, claim.token));
+            called_off.extend(runs.map(|(namespace, id)| JobRef { namespace, id }));
+        }
+        called_off.sort();
+        SessionRenewed { renew, called_off, draining }
+    }
+
+    pub(super) fn session_close(&mut self, ask: &SessionRef, now: Timestamp) -> bool {
+        let Some(row) = self.sessions.get_mut(&ask.id) else { return false };
+        if row.token != ask.token || row.is_lost(now) {
+            return false;
+        }
+        // Rescue clears it away, with what it still holds.
+        row.expires_at = now;
+        true
+    }
+
+    pub(super) fn session_list(&self) -> Vec<session::Record> {
+        let running = |session: SessionId| {
+            let claims = self.claims.values().filter(|claim| claim.session == session);
+            claims.map(|claim| claim.names().filter(|name| self.runs(name, claim.token)).count() as u64).sum()
+        };
+        let row = |row: &session::Record| session::Record { running: running(row.id), ..row.clone() };
+        let mut rows: Vec<_> = self.sessions.values().map(row).collect();
+        rows.sort_by_key(|row| (row.started_at, row.id));
+        rows
+    }
+
+    pub(super) fn session_drain(&mut self, id: SessionId, draining: bool) -> bool {
+        let Some(row) = self.sessions.get_mut(&id) else { return false };
+        row.draining = draining;
+        true
+    }
+
+    /// Whether the claims of a session are to be rescued: it has run out, or was cleared away.
+    pub(super) fn is_lost(&self, session: SessionId, now: Timestamp) -> bool {
+        self.sessions.get(&session).is_none_or(|row| row.is_lost(now))
+    }
+}

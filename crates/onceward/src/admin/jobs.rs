@@ -1,0 +1,190 @@
+//! Single jobs: looking, calling off, trying again, doing once more, saying how an uncertain one was.
+
+use onceward_core::job::{self, Move, Moved, New, State};
+use onceward_core::once::{Body, check_reason};
+use onceward_core::{Code, Error, JobId, Result, Token};
+use onceward_store::{Enqueued, JobRef, MoveJob};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Admin;
+
+/// How an uncertain job was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobResolution {
+    /// It did its work; this is its result.
+    Done(Option<Body>),
+    /// It did not, and shall not any more.
+    Dead,
+    /// It did not: safe to run again.
+    RunAgain,
+}
+
+/// How a job is done once more.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// Also a job that has succeeded: its work is done twice then.
+    pub force: bool,
+    /// What the request is called by whoever makes it: two replays of one job by one name make one job (J13).
+    pub request: Option<String>,
+}
+
+/// What came of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// The new job.
+    pub id: JobId,
+    /// What it repeats.
+    pub replay_of: JobId,
+}
+
+impl Admin {
+    fn job_ref(&self, id: JobId) -> JobRef {
+        JobRef { namespace: self.client.namespace.clone(), id }
+    }
+
+    /// One job with its payload, its result, its attempts, and who runs it.
+    ///
+    /// # Errors
+    /// [`JobAbsent`](Code::JobAbsent), and those of an unreachable store.
+    pub async fn job(&self, id: JobId) -> Result<job::Record> {
+        let seen = self.client.store().job_lookup(&[self.job_ref(id)]).await?;
+        seen.rows.into_iter().next().flatten().ok_or_else(|| self.absent(id))
+    }
+
+    fn absent(&self, id: JobId) -> Error {
+        let namespace = self.client.namespace.as_str();
+        Error::new(Code::JobAbsent, format!("there is no job {id} in the namespace {namespace:?}"))
+    }
+
+    /// Calls a job off: what waits never runs (any more), what runs is told at the next renewal of its worker's session
+    /// and not retried (J8), and a dead or uncertain one is put away. `true` if it is over already, `false` if its
+    /// worker still has to hear of it.
+    ///
+    /// With `token`, only if it is still as it was looked at.
+    ///
+    /// # Errors
+    /// [`JobAbsent`](Code::JobAbsent), [`JobStateWrong`](Code::JobStateWrong) where it has ended,
+    /// [`TokenStale`](Code::TokenStale).
+    pub async fn cancel_job(&self, id: JobId, token: Option<Token>, reason: Option<&str>) -> Result<bool> {
+        let moved = self.move_job(id, token, Move::Cancel, reason, false).await?;
+        Ok(moved != Moved::Noted)
+    }
+
+    /// Makes a job ready now, with one more attempt if it has none left: one that waits, that is dead, or that is
+    /// uncertain and known not to have happened.
+    ///
+    /// # Errors
+    /// As [`cancel_job`](Self::cancel_job); a job that runs or has ended well is in the wrong state.
+    pub async fn retry_job(&self, id: JobId, token: Option<Token>, reason: Option<&str>) -> Result<()> {
+        self.move_job(id, token, Move::RunNow, reason, false).await.map(drop)
+    }
+
+    /// Says how an uncertain job was. The worker that may still be at it can't record anything any more.
+    ///
+    /// # Errors
+    /// [`ReasonMissing`](Code::ReasonMissing), and as [`cancel_job`](Self::cancel_job).
+    pub async fn resolve_job(
+        &self,
+        id: JobId,
+        token: Option<Token>,
+        how: JobResolution,
+        reason: &str,
+    ) -> Result<()> {
+        check_reason(reason)?;
+        let row = self.job(id).await?;
+        if row.state_now() != State::Uncertain {
+            return Err(wrong(row.state_now()));
+        }
+        let to = match how {
+            JobResolution::Done(result) => Move::Done(result),
+            JobResolution::Dead => Move::Dead,
+            JobResolution::RunAgain => Move::RunNow,
+        };
+        // By the token that was looked at here: between the two it may have been resolved by somebody else.
+        self.move_job(id, token.or(Some(row.token)), to, Some(reason), false).await.map(drop)
+    }
+
+    pub(super) async fn move_job(
+        &self,
+        id: JobId,
+        token: Option<Token>,
+        to: Move,
+        reason: Option<&str>,
+        dry_run: bool,
+    ) -> Result<Moved> {
+        reason.map_or(Ok(()), check_reason)?;
+        let (job, actor) = (self.job_ref(id), self.actor.clone());
+        let ask = MoveJob { job, token, to, actor, reason: reason.map(str::to_owned), dry_run };
+        match self.client.store().job_move(&ask).await? {
+            moved @ (Moved::Applied { .. } | Moved::Noted) => Ok(moved),
+            Moved::Running => Err(wrong(State::Running)),
+            Moved::Absent => Err(self.absent(id)),
+            Moved::Wrong(state) => Err(wrong(state)),
+            Moved::Stale(token) => {
+                let why = format!("the job has moved on: its token is {token} now");
+                Err(Error::new(Code::TokenStale, why))
+            }
+        }
+    }
+
+    /// Does a job once more: a new job with the same kind, payload, policy and root, linked to the old one. It takes no
+    /// idempotency key; whoever receives the work recognises it by its root.
+    ///
+    /// # Errors
+    /// [`JobAbsent`](Code::JobAbsent); [`JobStateWrong`](Code::JobStateWrong) where the job has not ended, is
+    /// uncertain, or has succeeded and `force` was not said.
+    pub async fn replay_job(&self, id: JobId, how: &Replay) -> Result<Replayed> {
+        let row = self.job(id).await?;
+        let new = replay(&row, how)?;
+        let answers = self.client.store().job_enqueue(core::slice::from_ref(&new)).await?;
+        match answers.into_iter().next() {
+            Some(Enqueued::Created(id) | Enqueued::Existing(id)) => Ok(Replayed { id, replay_of: row.id }),
+            _ => Err(Error::new(Code::RowUnreadable, "the store did not say what became of the replay")),
+        }
+    }
+}
+
+/// The job that repeats another one.
+pub(super) fn replay(row: &job::Record, how: &Replay) -> Result<New> {
+    match row.state_now() {
+        State::Dead | State::Cancelled => {}
+        State::Succeeded if how.force => {}
+        State::Succeeded => {
+            let why = "the job has succeeded; replaying it does its work once more";
+            return Err(Error::new(Code::JobStateWrong, why));
+        }
+        state => return Err(wrong(state)),
+    }
+    let id = how.request.as_ref().map_or_else(uuid::Uuid::now_v7, |request| named(row.id, request));
+    let id = JobId::from_uuid(id);
+    Ok(New {
+        queue: row.queue.clone(),
+        priority: row.priority,
+        policy: job::Policy { deadline: None, ..row.policy.clone() },
+        ordering_key: row.ordering_key.clone(),
+        tags: row.tags.clone(),
+        metadata: row.metadata.clone(),
+        trace: row.trace.clone(),
+        replay_of: Some(row.id),
+        root: row.root,
+        ..New::of_kind(row.namespace.clone(), id, row.kind.clone(), row.payload.clone())
+    })
+}
+
+/// The id that a replay by this name has, whoever asks and how often.
+fn named(job: JobId, request: &str) -> uuid::Uuid {
+    let hash = Sha256::new().chain_update(job.as_uuid().as_bytes()).chain_update(request).finalize();
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+fn wrong(state: State) -> Error {
+    let what = match state {
+        State::Running => "the job runs: wait for its end, or cancel it".to_owned(),
+        State::Uncertain => "the job is uncertain: say how it was before anything else".to_owned(),
+        state => format!("the job is {state}"),
+    };
+    Error::new(Code::JobStateWrong, what)
+}

@@ -1,0 +1,130 @@
+//! Queues and the workers that empty them: pausing, draining, and what nobody takes.
+
+use core::time::Duration;
+
+use onceward_core::once::check_reason;
+use onceward_core::{Code, Error, Kind, Queue, Result, SessionId, session};
+use onceward_store::{PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::Admin;
+
+/// A queue, and which of its kinds no worker takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueView {
+    /// The queue.
+    #[serde(flatten)]
+    pub queue: QueueRecord,
+    /// Kinds that wait there and that no live worker of this queue has a handler for.
+    pub unknown: Vec<Kind>,
+}
+
+/// How often a drain looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl Admin {
+    /// The queues of this namespace that hold something or are set to something.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn queues(&self) -> Result<Vec<QueueView>> {
+        let store = self.client.store();
+        let queues = store.queue_list(&self.client.namespace).await?;
+        let workers = store.session_list().await?;
+        let live: Vec<&session::Record> =
+            workers.rows.iter().filter(|worker| !worker.is_lost(workers.now)).collect();
+        let view = |queue: QueueRecord| {
+            let known = |kind: &Kind| live.iter().any(|worker| worker.about.runs(&queue.queue, kind));
+            let unknown = queue.kinds.iter().filter(|kind| !known(kind)).cloned().collect();
+            QueueView { queue, unknown }
+        };
+        Ok(queues.into_iter().map(view).collect())
+    }
+
+    /// Stops giving jobs of this queue to workers. What runs goes on; what is enqueued waits.
+    ///
+    /// # Errors
+    /// [`ReasonMissing`](Code::ReasonMissing) for an empty reason, and those of an unreachable store.
+    pub async fn pause_queue(&self, queue: &Queue, reason: Option<&str>) -> Result<()> {
+        self.set_paused(queue, true, reason).await
+    }
+
+    /// Gives jobs of this queue to workers again.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn resume_queue(&self, queue: &Queue) -> Result<()> {
+        self.set_paused(queue, false, None).await
+    }
+
+    async fn set_paused(&self, queue: &Queue, paused: bool, reason: Option<&str>) -> Result<()> {
+        reason.map_or(Ok(()), check_reason)?;
+        let ask = PauseQueue {
+            namespace: self.client.namespace.clone(),
+            queue: queue.clone(),
+            paused,
+            actor: self.actor.clone(),
+            reason: reason.map(str::to_owned),
+        };
+        self.client.store().queue_pause(&ask).await
+    }
+
+    /// Pauses a queue and waits until nothing of it runs, for at most `within`. Jobs that wait, or are due later, are
+    /// not waited for: they stay where they are. The queue stays paused.
+    ///
+    /// # Errors
+    /// [`StoreBusy`](Code::StoreBusy) where something still runs when the time is up, and as
+    /// [`pause_queue`](Self::pause_queue).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting; the queue stays paused.
+    pub async fn drain_queue(&self, queue: &Queue, reason: Option<&str>, within: Duration) -> Result<()> {
+        self.pause_queue(queue, reason).await?;
+        let end = Instant::now() + within;
+        loop {
+            let running = self.running_in(queue).await?;
+            if running == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                let why =
+                    format!("{running} jobs of the queue {:?} still run; it stays paused", queue.as_str());
+                return Err(Error::new(Code::StoreBusy, why));
+            }
+            sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    async fn running_in(&self, queue: &Queue) -> Result<u64> {
+        let queues = self.client.store().queue_list(&self.client.namespace).await?;
+        Ok(queues.into_iter().find(|row| row.queue == *queue).map_or(0, |row| row.running))
+    }
+
+    /// The workers of this store, the oldest first; those that have run out are shown until their jobs are taken from
+    /// them.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn workers(&self) -> Result<Snapshot<session::Record>> {
+        self.client.store().session_list().await
+    }
+
+    /// Asks a worker to take no more jobs, or to take some again. It hears of it at the next renewal of its session.
+    /// `false` if there is no such worker.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn drain_worker(&self, worker: SessionId, draining: bool) -> Result<bool> {
+        self.client.store().session_drain(worker, draining).await
+    }
+
+    /// Forgets jobs that are over: one round. On PostgreSQL it also makes the partitions of the next days and drops
+    /// those of the past.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn prune_jobs(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
+        self.client.store().job_prune(ask).await
+    }
+}

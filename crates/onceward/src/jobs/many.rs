@@ -1,0 +1,43 @@
+//! Many jobs at once.
+
+use onceward_core::Result;
+use onceward_core::job::New;
+
+use super::{Enqueue, Enqueued, Job};
+use crate::client::Onceward;
+
+/// What [`enqueue_many`](Onceward::enqueue_many) takes: jobs, or jobs with something said about each.
+pub trait IntoEnqueue {
+    /// The job, being enqueued by `client`.
+    fn into_enqueue(self, client: &Onceward) -> Enqueue;
+}
+
+impl<J: Job> IntoEnqueue for J {
+    fn into_enqueue(self, client: &Onceward) -> Enqueue {
+        client.enqueue(self)
+    }
+}
+
+impl IntoEnqueue for Enqueue {
+    fn into_enqueue(self, _client: &Onceward) -> Enqueue {
+        self
+    }
+}
+
+pub(crate) async fn enqueue<J: IntoEnqueue>(
+    client: &Onceward,
+    jobs: impl IntoIterator<Item = J>,
+) -> Result<Vec<Enqueued>> {
+    // All are checked before anything is sent.
+    let finish = |job: J| job.into_enqueue(client).finish().map(|(_, new)| new);
+    let jobs: Vec<New> = jobs.into_iter().map(finish).collect::<Result<_>>()?;
+    client.check_open()?;
+    let mut queues: Vec<_> = jobs.iter().map(|new| (new.namespace.clone(), new.queue.clone())).collect();
+    queues.sort_unstable();
+    queues.dedup();
+    let answers = client.inner.lanes.enqueue_many(jobs).await;
+    for (namespace, queue) in queues {
+        client.inner.bells.ring(&namespace, &queue);
+    }
+    answers.map_err(|error| error.at("job.enqueue"))?.into_iter().map(Enqueued::of).collect()
+}
