@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Payload, Policy, Spec};
+use super::{Payload, Policy, Spec, State};
 use crate::once::Fingerprint;
 use crate::{Code, Error, JobId, Key, Kind, Namespace, Queue, Result, Tag, Timestamp, duration, limits};
 
@@ -38,6 +38,15 @@ pub enum OnConflict {
     Replace,
     /// Makes the job that is there, if it still waits, due when the new one would have been.
     PushOut,
+}
+
+/// The state of a job that waits and is due at another time from now on.
+pub fn pushed_out(state: State, due: Timestamp, now: Timestamp) -> State {
+    match state {
+        State::Retrying => State::Retrying,
+        _ if due > now => State::Scheduled,
+        _ => State::Ready,
+    }
 }
 
 /// A key of which at most one job is alive.

@@ -152,11 +152,7 @@ impl Jobs<'_> {
     }
 
     fn push_out(&self, row: Record, due: Timestamp) -> Result<Record> {
-        let state = match row.state {
-            State::Retrying => State::Retrying,
-            _ if due > self.now.wall => State::Scheduled,
-            _ => State::Ready,
-        };
+        let state = job::pushed_out(row.state, due, self.now.wall);
         let row = Record { state, run_at: due, ..row };
         let mut push_out = self.at.prepare_cached(SQL.job_push_out)?;
         push_out.execute(params![place_of(&row), state.as_str(), due.as_micros()])?;
