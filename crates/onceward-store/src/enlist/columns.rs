@@ -88,6 +88,10 @@ impl Columns {
         uuid.map(JobId::from_uuid).ok_or_else(|| Self::unreadable("the id of a job"))
     }
 
+    pub(super) fn place(&mut self) -> Result<Place> {
+        Ok(Place(u64::try_from(self.int()?).ok()))
+    }
+
     pub(super) fn job_state(&mut self) -> Result<job::State> {
         job::State::from_word(&self.text()?).ok_or_else(|| Self::unreadable("the state of a job"))
     }

@@ -18,4 +18,6 @@ ON CONFLICT DO NOTHING
 RETURNING place
 
 -- step: waiting
-SELECT place, kind, queue, priority, state, token, run_at, spec FROM onceward_job WHERE namespace = ?1 AND id = ?2
+SELECT place, kind, queue, priority, state, token, attempt, run_at, spec
+FROM onceward_job
+WHERE namespace = ?1 AND id = ?2

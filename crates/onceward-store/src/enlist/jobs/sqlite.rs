@@ -1,9 +1,9 @@
 //! Jobs in a caller's SQLite transaction: the steps of the store's own verbs, statement by statement, on a connection that
 //! knows nothing of us. The write lock is taken first, so nobody comes between them.
 
-use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Spec, State};
+use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Payload, Record, Spec, State};
 use onceward_core::once::Fingerprint;
-use onceward_core::{JobId, Key, Owner, Result, Timestamp, Token};
+use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Result, Timestamp, Token};
 
 use super::super::columns::Columns;
 use super::super::verbs::no_enlist;
@@ -20,23 +20,12 @@ struct Desk<'a, T> {
     wall: Timestamp,
 }
 
-/// What a job is put where it waits by.
-struct Waiting {
-    id: JobId,
-    place: i64,
-    kind: String,
-    queue: String,
-    priority: i64,
-    state: State,
-    token: Token,
-    run_at: Timestamp,
-    spec: Spec,
+fn rank(row: &Record) -> Param<'static> {
+    int(-i64::from(row.priority))
 }
 
-impl Waiting {
-    fn rank(&self) -> Param<'static> {
-        Param::Int(Some(-self.priority))
-    }
+fn place(row: &Record) -> Param<'static> {
+    int(row.place.0.and_then(|place| i64::try_from(place).ok()).unwrap_or_default())
 }
 
 fn text(text: &str) -> Param<'_> {
@@ -158,7 +147,7 @@ impl<'a, T: Enlist> Desk<'a, T> {
             && let Some(alone) = self.unplace(&row).await?
         {
             let row = match on_conflict {
-                OnConflict::Replace => self.replace(row, new).await?,
+                OnConflict::Replace => self.replace(&row, new).await?,
                 OnConflict::PushOut | OnConflict::Existing => self.push_out(row, new.due(self.wall)).await?,
             };
             self.place(&row, alone).await?;
@@ -172,11 +161,10 @@ impl<'a, T: Enlist> Desk<'a, T> {
         Ok(Some((row.job_id()?, row.fingerprint()?)))
     }
 
-    async fn insert(&mut self, new: &New) -> Result<Option<Waiting>> {
+    async fn insert(&mut self, new: &New) -> Result<Option<Record>> {
         let run_at = new.due(self.wall);
         let state = if run_at > self.wall { State::Scheduled } else { State::Ready };
-        let (spec, uuid) = (new.spec(), new.id.as_uuid());
-        let spec_text = spec.to_text();
+        let (spec, uuid) = (new.spec().to_text(), new.id.as_uuid());
         let params = [
             text(self.namespace),
             id(&uuid),
@@ -188,20 +176,10 @@ impl<'a, T: Enlist> Desk<'a, T> {
             time(run_at),
             Param::Bytes(Some(&new.payload.bytes)),
             text(&new.payload.content_type),
-            Param::Text(spec_text.as_deref()),
+            Param::Text(spec.as_deref()),
         ];
         let Some(mut row) = self.run("insert", &params).await? else { return Ok(None) };
-        Ok(Some(Waiting {
-            id: new.id,
-            place: row.int()?,
-            kind: new.kind.as_str().to_owned(),
-            queue: new.queue.as_str().to_owned(),
-            priority: new.priority.into(),
-            state,
-            token: Token::from_row(0),
-            run_at,
-            spec,
-        }))
+        Ok(Some(Record { place: row.place()?, ..Record::of_new(new, self.wall) }))
     }
 
     async fn take_keys(&mut self, new: &New) -> Result<()> {
@@ -239,31 +217,34 @@ impl<'a, T: Enlist> Desk<'a, T> {
         self.run("key", &params).await.map(drop)
     }
 
-    async fn waiting(&mut self, job: JobId) -> Result<Option<Waiting>> {
+    /// A job that is not over, as far as it is needed to put it where it waits.
+    async fn waiting(&mut self, job: JobId) -> Result<Option<Record>> {
         let found = self.run("waiting", &[text(self.namespace), id(&job.as_uuid())]).await?;
         let Some(mut row) = found else { return Ok(None) };
-        Ok(Some(Waiting {
-            id: job,
-            place: row.int()?,
-            kind: row.text()?,
-            queue: row.text()?,
-            priority: row.int()?,
+        let (place, kind) = (row.place()?, Kind::from_row(row.text()?));
+        let new = New::of_kind(Namespace::from_row(self.namespace), job, kind, Payload::default());
+        let record = Record {
+            place,
+            queue: Queue::from_row(row.text()?),
+            priority: i16::try_from(row.int()?).unwrap_or_default(),
             state: row.job_state()?,
             token: Token::from_row(row.int()?),
+            attempt: u32::try_from(row.int()?).unwrap_or_default(),
             run_at: row.time()?,
-            spec: Spec::from_text(row.text_or_null()?.as_deref()),
-        }))
+            ..Record::of_new(&new, self.wall)
+        };
+        Ok(Some(record.with_spec(Spec::from_text(row.text_or_null()?.as_deref()))))
     }
 
     /// Puts a job where it waits: for its time, for its turn, or in its lane.
-    async fn place(&mut self, row: &Waiting, alone: bool) -> Result<()> {
+    async fn place(&mut self, row: &Record, alone: bool) -> Result<()> {
         let uuid = row.id.as_uuid();
         if row.state.is_later() && row.run_at > self.wall {
-            let (namespace, queue) = (text(self.namespace), text(&row.queue));
-            let params = [time(row.run_at), id(&uuid), namespace, queue, int(row.place)];
+            let (namespace, queue) = (text(self.namespace), text(row.queue.as_str()));
+            let params = [time(row.run_at), id(&uuid), namespace, queue, place(row)];
             return self.run("later", &params).await.map(drop);
         }
-        let Some(key) = &row.spec.ordering_key else { return self.place_in_lane(row, alone).await };
+        let Some(key) = &row.ordering_key else { return self.place_in_lane(row, alone).await };
         if self.first(key).await? == Some(row.id) {
             return self.place_in_lane(row, alone).await;
         }
@@ -271,28 +252,28 @@ impl<'a, T: Enlist> Desk<'a, T> {
         let params = [
             namespace,
             text(key.as_str()),
-            row.rank(),
+            rank(row),
             time(row.run_at),
             id(&uuid),
             Param::Bool(alone),
-            int(row.place),
+            place(row),
         ];
         self.run("held", &params).await?;
         self.let_in(&key).await
     }
 
-    async fn place_in_lane(&mut self, row: &Waiting, alone: bool) -> Result<()> {
-        let (uuid, route) = (row.id.as_uuid(), job::route(&row.spec.tags));
+    async fn place_in_lane(&mut self, row: &Record, alone: bool) -> Result<()> {
+        let (uuid, route) = (row.id.as_uuid(), job::route(&row.tags));
         let params = [
             text(self.namespace),
-            text(&row.queue),
-            text(&row.kind),
+            text(row.queue.as_str()),
+            text(row.kind.as_str()),
             text(&route),
             Param::Bool(alone),
-            row.rank(),
+            rank(row),
             time(row.run_at),
             id(&uuid),
-            int(row.place),
+            place(row),
         ];
         self.run("ready", &params).await.map(drop)
     }
@@ -323,17 +304,24 @@ impl<'a, T: Enlist> Desk<'a, T> {
     }
 
     /// Takes a job from where it waits. Whether it was to be claimed alone; nothing if it waits nowhere.
-    async fn unplace(&mut self, row: &Waiting) -> Result<Option<bool>> {
-        let (uuid, route) = (row.id.as_uuid(), job::route(&row.spec.tags));
+    async fn unplace(&mut self, row: &Record) -> Result<Option<bool>> {
+        let (uuid, route) = (row.id.as_uuid(), job::route(&row.tags));
         let (namespace, run_at) = (text(self.namespace), time(row.run_at));
-        let lane =
-            [namespace, text(&row.queue), text(&row.kind), text(&route), row.rank(), run_at, id(&uuid)];
+        let lane = [
+            namespace,
+            text(row.queue.as_str()),
+            text(row.kind.as_str()),
+            text(&route),
+            rank(row),
+            run_at,
+            id(&uuid),
+        ];
         let mut found = self.run("move_ready", &lane).await?;
         if found.is_none() {
             found = self.run("move_later", &[run_at, id(&uuid), namespace]).await?;
         }
-        if let (None, Some(key)) = (&found, &row.spec.ordering_key) {
-            let line = [namespace, text(key.as_str()), row.rank(), run_at, id(&uuid)];
+        if let (None, Some(key)) = (&found, &row.ordering_key) {
+            let line = [namespace, text(key.as_str()), rank(row), run_at, id(&uuid)];
             found = self.run("move_held", &line).await?;
         }
         match found {
@@ -342,20 +330,18 @@ impl<'a, T: Enlist> Desk<'a, T> {
         }
     }
 
-    async fn replace(&mut self, row: Waiting, new: &New) -> Result<Waiting> {
-        let (ordering_key, until_started) = (row.spec.ordering_key.clone(), row.spec.until_started);
-        let spec = Spec { root: row.spec.root, ordering_key, until_started, ..new.spec() };
-        let (spec_text, payload) = (spec.to_text(), &new.payload);
+    async fn replace(&mut self, row: &Record, new: &New) -> Result<Record> {
+        let row = new.onto(row);
+        let (spec, payload) = (row.spec().to_text(), &row.payload);
         let (bytes, content_type) = (Param::Bytes(Some(&payload.bytes)), text(&payload.content_type));
-        self.run("replace", &[int(row.place), bytes, content_type, Param::Text(spec_text.as_deref())])
-            .await?;
-        Ok(Waiting { spec, ..row })
+        self.run("replace", &[place(&row), bytes, content_type, Param::Text(spec.as_deref())]).await?;
+        Ok(row)
     }
 
-    async fn push_out(&mut self, row: Waiting, due: Timestamp) -> Result<Waiting> {
+    async fn push_out(&mut self, row: Record, due: Timestamp) -> Result<Record> {
         let state = job::pushed_out(row.state, due, self.wall);
-        self.run("push_out", &[int(row.place), text(state.as_str()), time(due)]).await?;
-        Ok(Waiting { state, run_at: due, ..row })
+        self.run("push_out", &[place(&row), text(state.as_str()), time(due)]).await?;
+        Ok(Record { state, run_at: due, ..row })
     }
 
     async fn settled_before(&mut self, ask: &SettleJob) -> Result<SettledJob> {
@@ -373,13 +359,13 @@ impl<'a, T: Enlist> Desk<'a, T> {
         Ok(Some(Move::Cancel.note(&actor, reason.as_deref())))
     }
 
-    async fn write(&mut self, row: &Waiting, ask: &SettleJob, called_off: Option<&str>) -> Result<()> {
+    async fn write(&mut self, row: &Record, ask: &SettleJob, called_off: Option<&str>) -> Result<()> {
         let next = &ask.next;
         let (result, result_type, result_size) = result_columns(next.result.as_ref());
         let past = job::past_to_text(&next.past);
         let finished_at = row.state.is_final().then(|| self.wall.as_micros());
         let params = [
-            int(row.place),
+            place(row),
             text(row.state.as_str()),
             int(ask.token.get()),
             int(next.attempt.into()),
@@ -398,7 +384,7 @@ impl<'a, T: Enlist> Desk<'a, T> {
     }
 
     /// What follows from the end of a job that was written.
-    async fn rest(&mut self, row: &Waiting, ask: &SettleJob) -> Result<()> {
+    async fn rest(&mut self, row: &Record, ask: &SettleJob) -> Result<()> {
         let uuid = row.id.as_uuid();
         self.run("free", &[text(self.namespace), id(&uuid)]).await?;
         if row.state.is_history() {
@@ -407,11 +393,11 @@ impl<'a, T: Enlist> Desk<'a, T> {
                 let last = self.run("slot", &[int(slot.start), int(slot.end)]).await?;
                 let last = last.map(|mut row| row.int_or_null()).transpose()?.flatten();
                 let number = last.map_or(slot.start, |last| last.saturating_add(1));
-                self.run("move", &[int(number), int(row.place)]).await?;
+                self.run("move", &[int(number), place(row)]).await?;
             }
-            self.run("delete", &[int(row.place)]).await?;
+            self.run("delete", &[place(row)]).await?;
         }
-        let Some(key) = &row.spec.ordering_key else { return Ok(()) };
+        let Some(key) = &row.ordering_key else { return Ok(()) };
         let key = key.clone();
         if self.run("leave", &[text(self.namespace), text(key.as_str()), id(&uuid)]).await?.is_some() {
             self.let_in(&key).await?;
