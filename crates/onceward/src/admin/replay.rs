@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::Admin;
 use super::jobs::{absent, wrong};
-use crate::jobs::Enqueued;
+use crate::jobs::{Enqueued, send};
 
 /// How a job is replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,10 +66,7 @@ impl Admin {
         if dry_run {
             return Ok(None);
         }
-        let queue = copy.queue.clone();
-        let answer = self.client.inner.lanes.enqueue(copy).await.map_err(|error| error.at("job.enqueue"))?;
-        self.client.inner.bells.ring(&self.client.namespace, &queue);
-        Enqueued::of(answer).map(Some)
+        send(&self.client, copy).await.map(Some)
     }
 }
 

@@ -317,12 +317,11 @@ impl WorkerBuilder {
             grace: self.grace,
             pool: Arc::new(Pool::new(self.concurrency)),
             settler: Settler::default(),
-            bell: Arc::new(Bell { namespace, queues, rung: Notify::new() }),
+            bell: Arc::new(Bell::new(namespace, queues)),
             status: watch::Sender::new(Status { mode: Mode::Working, asked_to_drain: false, session: None }),
             plan: Plan::new(self.queues, kinds.clone(), self.strict),
             kinds,
             claiming: FairMutex::new(()),
-            later: Notify::new(),
             alone: Notify::new(),
             next_due: AtomicI64::new(0),
         })
