@@ -4,10 +4,12 @@ use core::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{bench, completions, demo, doctor, explain, lease, man, migrate, once, prune};
+use crate::command::{
+    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, worker, workers,
+};
 use crate::exit;
 
-/// Work that runs once and only moves forward: leases with fencing tokens, and once(key, command).
+/// Work that runs once and only moves forward: leases with fencing tokens, once(key, command), and jobs.
 #[derive(Debug, Parser)]
 #[command(name = "onceward", version, after_help = exit::TABLE, max_term_width = 110)]
 #[command(disable_help_subcommand = true, subcommand_required = true)]
@@ -59,6 +61,11 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Once(once::Args),
     Lease(lease::Args),
+    Jobs(jobs::Args),
+    Dead(dead::Args),
+    Queues(queues::Args),
+    Worker(worker::Args),
+    Workers(workers::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
     Prune(prune::Args),

@@ -3,9 +3,12 @@
 use core::fmt::Display;
 use std::io::{self, Write};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use onceward::{Code, Error, Result};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use serde_json::{Value, json};
 
 use crate::args::Format;
 
@@ -113,6 +116,17 @@ impl<F: Formatter> Formatter for Safe<F> {
     fn end_object_value<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
         self.0.end_object_value(to)
     }
+}
+
+/// Bytes that were kept, with what they are: as text where they are text, in base 64 where they are not.
+pub(crate) fn bytes_value(content_type: &str, size: u64, bytes: Option<&[u8]>) -> Value {
+    let mut value = json!({ "content_type": content_type, "size": size });
+    match bytes.map(|bytes| (bytes, core::str::from_utf8(bytes))) {
+        Some((_, Ok(text))) => value["text"] = json!(text),
+        Some((bytes, Err(_))) => value["base64"] = json!(BASE64.encode(bytes)),
+        None => {}
+    }
+    value
 }
 
 /// A table of text.

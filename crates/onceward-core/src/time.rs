@@ -5,6 +5,8 @@ use core::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::{Code, Error, Result};
+
 /// An instant of a store's clock, in whole microseconds since 1970-01-01 UTC: the precision of both databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -61,6 +63,20 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Reads RFC 3339, for example `2026-11-20T09:30:00Z` or `2026-11-20T10:30:00+01:00`.
+impl core::str::FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let instant: jiff::Timestamp = text.trim().parse().map_err(|_| {
+            let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+            let why = format!("\"{shown}\" is not a time: write it like 2026-11-20T09:30:00Z");
+            Error::new(Code::DelayInvalid, why)
+        })?;
+        Ok(Self(instant.as_microsecond()))
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -75,6 +91,17 @@ mod tests {
     fn shown_in_utc_with_microseconds() {
         assert_eq!(Timestamp::from_micros(250_000).to_string(), "1970-01-01T00:00:00.250000Z");
         assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), format!("{}us", i64::MAX));
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_shown() {
+        let at = Timestamp::from_micros(1_796_054_400_250_000);
+        assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
+        let (here, there) = ("2026-11-20T10:30:00+01:00", "2026-11-20T09:30:00Z");
+        assert_eq!(here.parse::<Timestamp>().unwrap(), there.parse().unwrap());
+        for bad in ["", "tomorrow", "2026-11-20", "2026-13-01T00:00:00Z", "17"] {
+            assert_eq!(bad.parse::<Timestamp>().unwrap_err().code(), Code::DelayInvalid, "{bad:?}");
+        }
     }
 
     #[test]

@@ -75,7 +75,9 @@ impl Said {
             }
             "at_most_once" => {
                 if meta.input.peek(syn::Token![=]) {
-                    return Err(meta.error("`at_most_once` has no value: leave it out, or say just `at_most_once`"));
+                    return Err(
+                        meta.error("`at_most_once` has no value: leave it out, or say just `at_most_once`")
+                    );
                 }
                 self.calls.push(quote!(.at_most_once()));
             }

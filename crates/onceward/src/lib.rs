@@ -24,7 +24,7 @@
 //!
 //! What is promised, where the promise ends, and how it is proved stands in `docs/concepts/promises.md`.
 
-pub mod admin;
+mod admin;
 mod bells;
 mod client;
 mod hold;
@@ -44,7 +44,7 @@ pub use onceward_core::{Code, Error, Fault, Key, Namespace, Owner, Result, Times
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;
 
-pub use admin::{Admin, Bulk};
+pub use admin::{Admin, Bulk, BulkAction, BulkJobs, JobFilter, JobResolution, QueueView, Replay, Replayed};
 pub use client::{ConnectOptions, Onceward};
 pub use hold::Lost;
 pub use jobs::Job;

@@ -1,4 +1,4 @@
-//! Joining the caller's transaction on PostgreSQL: tokio-postgres and sqlx.
+//! Joining the caller's transaction on PostgreSQL, whatever the driver.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -103,6 +103,130 @@ mod over_sqlx {
 
 #[cfg(feature = "sqlx-postgres")]
 enlist_suite!(sqlx_transactions, super::over_sqlx::on_sqlx());
+
+#[cfg(feature = "diesel-postgres")]
+mod over_diesel {
+    use diesel::sql_types::BigInt;
+    use diesel::{QueryableByName, sql_query};
+    use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, TransactionManager};
+
+    use super::*;
+    use crate::enlist::diesel_transaction::Tx;
+
+    type Manager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
+
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+
+    pub(crate) struct Diesel(pub(crate) AsyncPgConnection);
+
+    impl Driver for Diesel {
+        type Tx<'a> = Tx<'a, AsyncPgConnection>;
+
+        async fn begin(&mut self) -> Self::Tx<'_> {
+            Manager::begin_transaction(&mut self.0).await.unwrap();
+            Tx(&mut self.0)
+        }
+
+        async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+            sql_query("INSERT INTO effect VALUES ($1)").bind::<BigInt, _>(id).execute(tx.0).await.unwrap();
+        }
+
+        async fn commit(tx: Self::Tx<'_>) {
+            Manager::commit_transaction(tx.0).await.unwrap();
+        }
+
+        async fn rollback(tx: Self::Tx<'_>) {
+            Manager::rollback_transaction(tx.0).await.unwrap();
+        }
+
+        async fn count(&mut self) -> i64 {
+            let count: Count =
+                sql_query("SELECT count(*) FROM effect").get_result(&mut self.0).await.unwrap();
+            count.count
+        }
+    }
+
+    pub(crate) async fn on_diesel() -> (Onceward, Diesel, pg::Schema) {
+        let (ow, schema) = store().await;
+        let url = schema.url().split('?').next().unwrap().to_owned();
+        let mut mine = AsyncPgConnection::establish(&url).await.unwrap();
+        for make in [
+            format!("SET search_path = {}", schema.name()),
+            "CREATE TABLE effect (id bigint NOT NULL)".to_owned(),
+        ] {
+            sql_query(make).execute(&mut mine).await.unwrap();
+        }
+        (ow, Diesel(mine), schema)
+    }
+
+    /// Outside of a transaction each statement would commit by itself.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_without_a_transaction_is_refused() {
+        let (ow, mut mine, _schema) = on_diesel().await;
+        let refused = ow.once("k").run_in(&mut mine.0, async |_| Ok(1)).await.unwrap_err();
+        assert!(refused.to_string().contains("no transaction open"), "{refused}");
+        assert!(ow.once("k").peek::<i64>().await.unwrap().is_none());
+    }
+}
+
+#[cfg(feature = "diesel-postgres")]
+enlist_suite!(diesel_transactions, super::over_diesel::on_diesel());
+
+#[cfg(feature = "sea-orm-postgres")]
+mod over_sea_orm {
+    use sea_orm::{
+        ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    };
+    use sea_orm::{Statement, TransactionTrait};
+
+    use super::*;
+
+    pub(crate) struct SeaOrm(pub(crate) DatabaseConnection);
+
+    impl Driver for SeaOrm {
+        type Tx<'a> = DatabaseTransaction;
+
+        async fn begin(&mut self) -> Self::Tx<'_> {
+            self.0.begin().await.unwrap()
+        }
+
+        async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+            let sql = "INSERT INTO effect VALUES ($1)";
+            let insert = Statement::from_sql_and_values(DbBackend::Postgres, sql, [id.into()]);
+            tx.execute_raw(insert).await.unwrap();
+        }
+
+        async fn commit(tx: Self::Tx<'_>) {
+            tx.commit().await.unwrap();
+        }
+
+        async fn rollback(tx: Self::Tx<'_>) {
+            tx.rollback().await.unwrap();
+        }
+
+        async fn count(&mut self) -> i64 {
+            let count = Statement::from_string(DbBackend::Postgres, "SELECT count(*) FROM effect");
+            let row = self.0.query_one_raw(count).await.unwrap().unwrap();
+            row.try_get_by_index(0).unwrap()
+        }
+    }
+
+    pub(crate) async fn on_sea_orm() -> (Onceward, SeaOrm, pg::Schema) {
+        let (ow, schema) = store().await;
+        let mut options = ConnectOptions::new(schema.url().split('?').next().unwrap());
+        options.max_connections(1).set_schema_search_path(schema.name());
+        let mine = Database::connect(options).await.unwrap();
+        mine.execute_unprepared("CREATE TABLE effect (id bigint NOT NULL)").await.unwrap();
+        (ow, SeaOrm(mine), schema)
+    }
+}
+
+#[cfg(feature = "sea-orm-postgres")]
+enlist_suite!(sea_orm_transactions, super::over_sea_orm::on_sea_orm());
 
 /// O11: a claim in an open transaction closes the key to others, in time, and to nobody for longer than it is open.
 #[tokio::test(flavor = "multi_thread")]

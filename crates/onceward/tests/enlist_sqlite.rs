@@ -1,4 +1,4 @@
-//! Joining the caller's transaction on SQLite: rusqlite and sqlx.
+//! Joining the caller's transaction on SQLite, whatever the driver.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -100,3 +100,123 @@ mod over_sqlx {
 
 #[cfg(feature = "sqlx-sqlite")]
 enlist_suite!(sqlx_transactions, super::over_sqlx::on_sqlx());
+
+#[cfg(feature = "diesel-sqlite")]
+mod over_diesel {
+    use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+    use diesel::sql_types::BigInt;
+    use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
+
+    use super::*;
+    use crate::enlist::diesel_transaction::Tx;
+
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+
+    pub(crate) struct Diesel(pub(crate) SqliteConnection);
+
+    impl Driver for Diesel {
+        type Tx<'a> = Tx<'a, SqliteConnection>;
+
+        async fn begin(&mut self) -> Self::Tx<'_> {
+            AnsiTransactionManager::begin_transaction_sql(&mut self.0, "BEGIN IMMEDIATE").unwrap();
+            Tx(&mut self.0)
+        }
+
+        async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+            sql_query("INSERT INTO effect VALUES (?)").bind::<BigInt, _>(id).execute(tx.0).unwrap();
+        }
+
+        async fn commit(tx: Self::Tx<'_>) {
+            AnsiTransactionManager::commit_transaction(tx.0).unwrap();
+        }
+
+        async fn rollback(tx: Self::Tx<'_>) {
+            AnsiTransactionManager::rollback_transaction(tx.0).unwrap();
+        }
+
+        async fn count(&mut self) -> i64 {
+            let count: Count =
+                sql_query("SELECT count(*) AS count FROM effect").get_result(&mut self.0).unwrap();
+            count.count
+        }
+    }
+
+    pub(crate) async fn on_diesel() -> (Onceward, Diesel, TempDir) {
+        let (ow, folder, path) = store().await;
+        let mut mine = SqliteConnection::establish(&path.display().to_string()).unwrap();
+        mine.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+        mine.batch_execute(TABLE).unwrap();
+        (ow, Diesel(mine), folder)
+    }
+
+    /// Outside of a transaction each statement would commit by itself.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_without_a_transaction_is_refused() {
+        let (ow, mut mine, _folder) = on_diesel().await;
+        let refused = ow.once("k").run_in(&mut mine.0, async |_| Ok(1)).await.unwrap_err();
+        assert!(refused.to_string().contains("no transaction open"), "{refused}");
+        assert!(ow.once("k").peek::<i64>().await.unwrap().is_none());
+    }
+}
+
+#[cfg(feature = "diesel-sqlite")]
+enlist_suite!(diesel_transactions, super::over_diesel::on_diesel());
+
+#[cfg(feature = "sea-orm-sqlite")]
+mod over_sea_orm {
+    use sea_orm::{
+        ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    };
+    use sea_orm::{Statement, TransactionTrait};
+
+    use super::*;
+
+    pub(crate) struct SeaOrm(pub(crate) DatabaseConnection);
+
+    impl Driver for SeaOrm {
+        type Tx<'a> = DatabaseTransaction;
+
+        async fn begin(&mut self) -> Self::Tx<'_> {
+            self.0.begin().await.unwrap()
+        }
+
+        async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+            let insert = Statement::from_sql_and_values(
+                DbBackend::Sqlite,
+                "INSERT INTO effect VALUES (?)",
+                [id.into()],
+            );
+            tx.execute_raw(insert).await.unwrap();
+        }
+
+        async fn commit(tx: Self::Tx<'_>) {
+            tx.commit().await.unwrap();
+        }
+
+        async fn rollback(tx: Self::Tx<'_>) {
+            tx.rollback().await.unwrap();
+        }
+
+        async fn count(&mut self) -> i64 {
+            let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM effect");
+            let row = self.0.query_one_raw(count).await.unwrap().unwrap();
+            row.try_get_by_index(0).unwrap()
+        }
+    }
+
+    pub(crate) async fn on_sea_orm() -> (Onceward, SeaOrm, TempDir) {
+        let (ow, folder, path) = store().await;
+        let mut options = ConnectOptions::new(format!("sqlite://{}", path.display()));
+        options.max_connections(1);
+        let mine = Database::connect(options).await.unwrap();
+        mine.execute_unprepared(TABLE).await.unwrap();
+        (ow, SeaOrm(mine), folder)
+    }
+}
+
+#[cfg(feature = "sea-orm-sqlite")]
+enlist_suite!(sea_orm_transactions, super::over_sea_orm::on_sea_orm());

@@ -66,7 +66,7 @@ async fn every_outcome_is_what_it_says() {
             (JobState::Succeeded, 3, text("")),
         ]
     );
-    let attempts = ow.admin().attempts(jobs[6].id).await.unwrap();
+    let attempts = job(&ow, jobs[6].id).await.attempts();
     assert_eq!(attempts.len(), 3);
     assert_eq!(attempts[0].error.as_deref(), Some("the handler panicked: boom"));
 }
@@ -185,10 +185,10 @@ async fn j8_a_running_job_is_told_that_it_was_called_off() {
     let worker = worker.grace(Duration::from_millis(50)).start().await.unwrap();
     for id in [listens, ignores] {
         until(&ow, id, JobState::Running).await;
-        assert_eq!(ow.admin().cancel_job(id, Some("test")).await.unwrap(), onceward::jobs::Moved::Noted);
+        assert!(!ow.admin().cancel_job(id, None, Some("test")).await.unwrap());
         until(&ow, id, JobState::Cancelled).await;
     }
-    worker.shutdown().await;
+    worker.shutdown().await.unwrap();
 }
 
 /// W64, W65: what was not started is handed back uncharged, what runs has its time, what does not end is left.
@@ -206,7 +206,7 @@ async fn a_shutdown_hands_back_and_waits() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(worker.is_ready() && worker.running() > 0);
-    worker.shutdown().await;
+    worker.shutdown().await.unwrap();
     let started = started.lock().unwrap().clone();
     for (n, enqueued) in jobs.iter().enumerate() {
         let row = job(&ow, enqueued.id).await;
@@ -228,7 +228,7 @@ async fn a_drained_worker_takes_no_more() {
     let second = ow.enqueue(Number(2)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(job(&ow, second.id).await.state_now(), JobState::Ready);
-    worker.shutdown().await;
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +245,7 @@ async fn a_worker_that_was_asked_to_drain_takes_no_more_until_it_is_asked_again(
     assert_eq!(job(&ow, enqueued.id).await.state_now(), JobState::Ready);
     ow.admin().drain_worker(worker.session().unwrap(), false).await.unwrap();
     until(&ow, enqueued.id, JobState::Succeeded).await;
-    worker.shutdown().await;
+    worker.shutdown().await.unwrap();
 }
 
 /// Decisions 11.
@@ -383,7 +383,7 @@ async fn an_idle_worker_is_woken() {
     let enqueued = ow.enqueue(Number(1)).delay(Duration::from_millis(400)).await.unwrap();
     until(&ow, enqueued.id, JobState::Succeeded).await;
     assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
-    worker.shutdown().await;
+    worker.shutdown().await.unwrap();
 }
 
 /// `ctx.idempotency_key()` is the same for a job and its replays (N55 and W70 are about what comes from outside).
@@ -393,11 +393,13 @@ async fn a_replay_is_recognised_by_its_root() {
     let key = async |_: Number, context: JobContext| Ok::<_, String>(context.idempotency_key());
     let first = ow.enqueue(Number(1)).await.unwrap();
     ow.worker().job(key).run_until_empty(NOW).await.unwrap();
-    let how = onceward::admin::Replay::new().force().request("r-1");
-    let copy = ow.admin().replay(first.id, &how).await.unwrap();
-    assert_eq!(ow.admin().replay(first.id, &how).await.unwrap().id, copy.id);
+    let how = onceward::Replay { force: true, request: Some("r-1".to_owned()) };
+    let copy = ow.admin().replay_job(first.id, &how).await.unwrap();
+    assert_eq!(ow.admin().replay_job(first.id, &how).await.unwrap().id, copy.id);
     ow.worker().job(key).run_until_empty(NOW).await.unwrap();
     let (first, copy) = (job(&ow, first.id).await, until_that(&ow, copy.id, "run", |row| row.attempt == 1).await);
     assert_eq!((copy.replay_of, copy.root), (Some(first.id), first.id));
     assert_eq!(copy.result, first.result);
+    let again = ow.admin().replay_job(first.id, &how).await.unwrap();
+    assert_eq!((again.id, job(&ow, copy.id).await.attempt), (copy.id, 1), "one request makes one job (J13)");
 }

@@ -37,6 +37,20 @@ const REQUIRED: &[(&str, &str)] = &[
     ("O12", "keys are bounded and belong to a namespace"),
     ("O13", "a result that is too large is recorded as such"),
     ("O14", "nothing is purged while the clock can't be trusted"),
+    ("J1", "a job is visible if and only if its enqueue was committed"),
+    ("J2", "no acknowledged job is lost"),
+    ("J3", "a job has at most one current attempt, and its tokens grow"),
+    ("J4", "attempts are counted, and never more than allowed"),
+    ("J5", "only the current attempt ends a job; a stale ending changes nothing and says so"),
+    ("J6", "what has ended stays as it is, except for who has looked at it"),
+    ("J7", "a rescue takes only what still runs in a session that has run out"),
+    ("J8", "a job that was called off is not run again"),
+    ("J9", "at most one living job per unique key"),
+    ("J10", "of one ordering key at most one job runs, and the others keep their order"),
+    ("J13", "a replay keeps payload and line, and is made once"),
+    ("J14", "a claim never takes more than asked for"),
+    ("J15", "every ready job is run, whatever fails or waits beside it"),
+    ("J16", "nothing that has not ended is purged"),
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -83,9 +97,9 @@ fn function(line: &str) -> Option<&str> {
     (words.next() == Some("fn")).then(|| words.next())?.and_then(|rest| rest.split(['(', '<']).next())
 }
 
-/// `L4` from `L4` or `l4`; nothing from anything else.
+/// `L4` from `L4` or `l4`, and so on; nothing from anything else.
 fn id(word: &str) -> Option<String> {
-    let digits = word.strip_prefix(['L', 'O', 'l', 'o'])?;
+    let digits = word.strip_prefix(['L', 'O', 'J', 'l', 'o', 'j'])?;
     let number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     number.then(|| word.to_uppercase())
 }

@@ -2,16 +2,21 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 mod history;
 mod interventions;
+pub(crate) mod jobs;
 pub(crate) mod lease;
 pub(crate) mod man;
 pub(crate) mod migrate;
 pub(crate) mod once;
 pub(crate) mod prune;
+pub(crate) mod queues;
+pub(crate) mod worker;
+pub(crate) mod workers;
 
 use std::process::ExitCode;
 
@@ -25,6 +30,11 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Once(args) => once::run(args, globals).await,
         Command::Lease(args) => lease::run(args, globals).await,
+        Command::Jobs(args) => Box::pin(jobs::run(args, globals)).await,
+        Command::Dead(args) => Box::pin(dead::run(args, globals)).await,
+        Command::Queues(args) => queues::run(args, globals).await,
+        Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
+        Command::Workers(args) => workers::run(args, globals).await,
         Command::Migrate(args) => migrate::run(args, globals).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Prune(args) => prune::run(args, globals).await,

@@ -1,10 +1,11 @@
 //! `onceward prune`: forgets what may be forgotten, round by round.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use onceward::Result;
-use onceward::store::{Prune, Pruned};
+use onceward::store::{Prune, PruneJobs, Pruned, PrunedJobs};
 
 use crate::args::{Globals, duration};
 use crate::output::{self, Table};
@@ -13,10 +14,12 @@ use crate::{exit, store};
 /// How many rows of each kind one round removes: short transactions, so that nobody waits for them.
 const ROUND_ROWS: usize = 1000;
 
-/// Forget what may be forgotten: retired results, old leases, old history
+/// Forget what may be forgotten: retired results, old leases, old history, jobs that are over
 ///
-/// Never anything uncertain or running, and never a lease that is held.
+/// Never anything uncertain or running, and never a lease that is held. Jobs that have succeeded or were cancelled are
+/// kept for as long as they say; on PostgreSQL this also makes the partitions they lie in.
 #[derive(Debug, clap::Args)]
+#[command(visible_alias = "purge")]
 pub(crate) struct Args {
     /// Leases given back or expired at least this long ago go
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7 days")]
@@ -24,6 +27,9 @@ pub(crate) struct Args {
     /// Events of the history at least this old go
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90 days")]
     history_older_than: Duration,
+    /// Dead jobs that ended at least this long ago go
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90 days")]
+    dead_older_than: Duration,
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
@@ -33,29 +39,57 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         history_older_than: args.history_older_than,
         limit: ROUND_ROWS,
     };
-    let mut sum = Pruned::default();
+    let jobs = PruneJobs { dead_older_than: args.dead_older_than, limit: ROUND_ROWS };
+    let admin = client.admin();
+    let mut sum = Sum::default();
     loop {
-        let round = client.admin().prune(&ask).await?;
-        sum = Pruned {
-            once: sum.once + round.once,
-            leases: sum.leases + round.leases,
-            history: sum.history + round.history,
-        };
-        if round == Pruned::default() {
+        let round = Sum { keys: admin.prune(&ask).await?, jobs: admin.prune_jobs(&jobs).await? };
+        sum.add(&round);
+        if round == Sum::default() {
             break;
         }
     }
     store::close(globals, &client).await;
-    print(globals, sum)?;
+    print(globals, &sum)?;
     Ok(ExitCode::from(exit::DONE))
 }
 
-fn print(globals: &Globals, sum: Pruned) -> Result<()> {
+/// What went in all rounds together.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sum {
+    keys: Pruned,
+    jobs: PrunedJobs,
+}
+
+impl Sum {
+    fn add(&mut self, round: &Self) {
+        self.keys.once += round.keys.once;
+        self.keys.leases += round.keys.leases;
+        self.keys.history += round.keys.history;
+        self.jobs.done += round.jobs.done;
+        self.jobs.dead += round.jobs.dead;
+        self.jobs.keys += round.jobs.keys;
+    }
+
+    fn rows(&self) -> [(&'static str, u64); 6] {
+        let Self { keys, jobs } = self;
+        [
+            ("once", keys.once),
+            ("leases", keys.leases),
+            ("history", keys.history),
+            ("jobs", jobs.done),
+            ("dead_jobs", jobs.dead),
+            ("job_keys", jobs.keys),
+        ]
+    }
+}
+
+fn print(globals: &Globals, sum: &Sum) -> Result<()> {
     if globals.output.is_json() {
-        return output::json(&sum);
+        return output::json(&sum.rows().into_iter().collect::<BTreeMap<_, _>>());
     }
     let mut table = Table::new(&["FORGOTTEN", "ROWS"]);
-    for (what, rows) in [("once", sum.once), ("leases", sum.leases), ("history", sum.history)] {
+    for (what, rows) in sum.rows() {
         table.row([&what as &dyn core::fmt::Display, &rows]);
     }
     table.print()

@@ -90,8 +90,8 @@ pub struct Next {
     pub alone: bool,
 }
 
-/// Decides (J4, J5, J8). `seed` is any random number, for the jitter; `called_off`: somebody has asked for the job to be
-/// cancelled, so that it does not go on whatever the attempt says.
+/// Decides (J4, J5, J8). `seed` is any random number, for the jitter; `called_off`: somebody has asked for the job to
+/// be cancelled, so that it does not go on whatever the attempt says.
 pub fn end(
     job: Facts<'_>,
     ended: &Ended,

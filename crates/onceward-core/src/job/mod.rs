@@ -11,11 +11,13 @@
 //!
 //! A job's row is written when it is enqueued and when an attempt ends; claiming it writes one row for all jobs of the
 //! claim. The row holds the token of the last attempt that ended. A claim's token is larger than that of each of its
-//! jobs: **a job runs under a claim as long as its row's token is smaller than the claim's**. Settling writes the claim's
-//! token, rescuing a newer one; whoever comes second finds a token that is not smaller, and changes nothing (J5, J7).
+//! jobs: **a job runs under a claim as long as its row's token is smaller than the claim's**. Settling writes the
+//! claim's token, rescuing a newer one; whoever comes second finds a token that is not smaller, and changes nothing
+//! (J5, J7).
 
 mod ending;
 mod intervene;
+pub mod limit;
 mod new;
 mod past;
 mod retry;

@@ -200,7 +200,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_survives_its_text(growth in 0..3, first in 0_u64..10_000, more in 0_u64..1_000_000, jitter in 0_u32..=1000) {
+        fn a_policy_survives_its_text(
+            growth in 0..3,
+            first in 0_u64..10_000,
+            more in 0_u64..1_000_000,
+            jitter in 0_u32..=1000,
+        ) {
             let growth = [Growth::Fixed, Growth::Linear, Growth::Exponential][usize::try_from(growth).unwrap()];
             let first = Duration::from_millis(first);
             let max = if growth == Growth::Fixed { first } else { first + Duration::from_millis(more) };

@@ -1,3 +1,5 @@
+//! The rules of jobs, one by one and in random histories.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -178,7 +180,8 @@ proptest! {
             prop_assert!(next.state != State::Running);
             prop_assert!(!called_off || next.state.is_final());
             prop_assert_eq!(next.delay.is_some(), next.state.is_later());
-            if at_most_once && matches!(ending, Ending::Failed { .. } | Ending::TimedOut | Ending::Lost { begun: true }) {
+            let ran = matches!(ending, Ending::Failed { .. } | Ending::TimedOut | Ending::Lost { begun: true });
+            if at_most_once && ran {
                 prop_assert!(next.state.is_final());
             }
             if next.state.is_final() {

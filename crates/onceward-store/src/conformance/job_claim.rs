@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use onceward_core::job::{self, New, State};
+use onceward_core::job::{self, New, Policy, State};
 use onceward_core::{JobId, limits};
 
 use super::Harness;
@@ -271,6 +271,21 @@ pub async fn j15_jobs_that_come_late_with_small_ids_are_taken(harness: &dyn Harn
     let seen = now(&hand).await;
     hand.create(&New { id: early, run_at: Some(seen.before(secs(3_600))), ..work("mail") }).await;
     assert_eq!(ids(&worker.take("mail", ALL).await), [early]);
+}
+
+/// Whether it is too late for a job is its worker's to say, who has to leave a reason.
+pub async fn a_job_after_its_deadline_is_claimed_like_any_other(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let deadline = Some(now(&hand).await.after(secs(5)));
+    let policy = Policy { deadline, ..Policy::default() };
+    let id = hand.create(&New { policy: policy.clone(), ..work("mail") }).await;
+    let delayed = hand.create(&New { policy, delay: Some(secs(4)), ..work("mail") }).await;
+    harness.advance(secs(9)).await;
+    hand.promote().await;
+    let answer = hand.claim_jobs(&worker.wish(&[lane("mail")], ALL)).await;
+    assert_eq!(ids(&answer.jobs), [id, delayed]);
+    assert!(answer.jobs.iter().all(|claimed| claimed.job.is_overdue(answer.now)));
 }
 
 pub async fn the_largest_claim_may_name_many_lanes(harness: &dyn Harness) {

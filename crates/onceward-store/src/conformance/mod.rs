@@ -36,8 +36,14 @@ pub mod about;
 pub mod batch;
 pub mod job_claim;
 pub mod job_enqueue;
+pub mod job_keep;
 pub mod job_key;
 mod job_kit;
+pub mod job_lanes;
+pub mod job_move;
+pub mod job_order;
+pub mod job_rescue;
+pub mod job_settle;
 pub mod keeping;
 mod kit;
 pub mod lease_admin;
@@ -52,6 +58,7 @@ pub mod once_doubt;
 pub mod once_list;
 pub mod once_settle;
 pub mod race;
+pub mod session;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -323,7 +330,119 @@ macro_rules! conformance_suite {
                 a_claimed_job_shows_who_runs_it;
                 j14_only_one_job_is_claimed_alone;
                 j15_jobs_that_come_late_with_small_ids_are_taken;
+                a_job_after_its_deadline_is_claimed_like_any_other;
                 the_largest_claim_may_name_many_lanes;
+            }
+            job_settle {
+                j5_every_ending_leaves_the_state_it_means;
+                j5_an_ending_sent_twice_is_recorded_once;
+                j5_the_end_of_an_earlier_attempt_changes_nothing;
+                j5_an_older_attempt_of_the_same_worker_settles_nothing;
+                j5_a_token_nobody_was_given_settles_nothing;
+                j2_an_ending_counts_after_the_session_has_run_out;
+                a_job_not_to_be_kept_is_gone_when_it_is_over;
+                j6_a_job_that_has_ended_never_runs_again_by_itself;
+                results_come_back_to_the_byte;
+                j4_a_job_has_its_attempts_and_no_more;
+                j15_a_failed_attempt_is_followed_by_another_after_its_pause;
+                j4_snoozing_and_handing_back_cost_no_attempt;
+                a_job_that_is_handed_back_keeps_its_place;
+                j5_one_batch_of_settles_has_every_fate_in_its_order;
+                long_and_odd_errors_are_kept_or_cut_never_refused;
+                a_long_past_is_kept_within_its_bounds;
+                j2_a_finished_claim_takes_nothing_with_it;
+                j5_of_many_endings_at_once_one_is_recorded;
+            }
+            job_rescue {
+                j7_what_a_lost_worker_had_runs_again;
+                j7_nothing_is_taken_from_a_worker_that_lives;
+                j7_a_rescued_worker_is_too_late;
+                j7_a_job_that_has_ended_is_not_rescued;
+                j7_a_job_of_a_later_claim_is_not_rescued_with_an_earlier_one;
+                j7_two_rescuers_take_each_job_once;
+                j7_a_late_settle_and_a_rescue_never_both_win;
+                j4_a_job_that_kills_its_processes_ends_dead;
+                j4_the_last_attempt_that_is_lost_is_the_end;
+                j4_at_most_once_and_never_begun_is_handed_on_uncharged;
+                j7_an_earlier_begin_does_not_make_a_later_attempt_uncertain;
+                j7_at_most_once_and_begun_is_uncertain_and_stays_so;
+                j5_late_evidence_settles_an_uncertain_job;
+                j5_an_uncertain_job_is_not_put_back_by_its_worker;
+                j6_late_evidence_is_too_late_after_a_resolution;
+                j7_what_a_closed_session_held_is_rescued_at_once;
+                j2_what_a_lost_session_claims_is_rescued_as_well;
+                j7_a_rescue_goes_on_where_the_last_one_stopped;
+                j8_a_job_that_was_called_off_is_not_rescued_into_another_attempt;
+                j7_only_the_current_attempt_begins;
+                j3_a_rescued_claim_is_not_found_again;
+            }
+            job_move {
+                j8_a_job_that_was_called_off_before_its_claim_never_runs;
+                j8_a_running_job_that_was_called_off_does_not_go_on;
+                j8_a_job_that_is_run_again_is_not_called_off_any_more;
+                j6_what_is_done_or_cancelled_can_not_be_moved;
+                j4_a_dead_job_that_is_run_again_has_one_more_attempt;
+                a_job_that_waits_for_its_time_can_be_run_now;
+                j3_a_running_job_can_not_be_run_again;
+                j6_an_uncertain_job_is_settled_as_somebody_says;
+                j6_a_move_is_of_the_row_that_was_looked_at;
+                j6_a_dry_run_decides_and_writes_nothing;
+                j8_a_job_not_to_be_kept_is_gone_when_it_is_called_off;
+                j8_a_cancel_and_a_settle_leave_one_end;
+                j8_a_cancel_and_a_claim_never_both_have_the_job;
+                j6_of_many_operators_one_moves_the_job;
+            }
+            job_lanes {
+                a_paused_queue_gives_nothing_until_it_is_resumed;
+                a_pause_is_of_one_queue_in_one_namespace;
+                a_pause_tells_who_and_why;
+                a_queue_tells_what_it_holds;
+                lanes_are_named_once_however_many_wait;
+                j15_what_is_due_becomes_ready;
+                j15_a_promoted_job_has_its_priority_and_its_place;
+                j15_jobs_are_promoted_once_however_many_look;
+                j15_a_job_that_always_fails_blocks_no_other;
+                j15_a_job_that_kills_blocks_no_other;
+                a_job_is_claimed_alone_until_an_attempt_comes_back;
+                workers_are_told_of_jobs_that_have_become_ready;
+            }
+            job_order {
+                j10_one_job_of_a_key_runs_at_a_time;
+                j10_keys_and_jobs_without_a_key_do_not_wait_for_each_other;
+                j10_a_job_that_will_be_tried_again_keeps_those_behind_it_waiting;
+                j10_every_end_lets_the_next_one_in;
+                j10_those_who_wait_go_by_priority_then_by_when_they_were_due;
+                j10_a_job_called_off_in_the_line_is_passed_over;
+                j10_a_rescued_job_stays_before_those_behind_it;
+                j10_a_job_that_is_run_again_does_not_run_beside_another;
+                j10_a_long_line_hides_no_other_job;
+                j10_many_claimers_never_run_two_of_a_key;
+            }
+            job_keep {
+                a_lookup_of_jobs_answers_in_the_order_asked;
+                a_listing_of_jobs_is_by_the_state_people_mean;
+                a_listing_of_jobs_is_filtered;
+                a_listing_of_jobs_is_paged_without_gaps;
+                a_listing_of_jobs_stays_in_its_order_while_they_move;
+                a_listing_of_jobs_shows_no_payloads_and_no_results;
+                looking_at_jobs_changes_nothing;
+                j16_a_prune_takes_nothing_that_has_not_ended;
+                j16_a_prune_takes_jobs_when_their_retention_has_ended;
+                j16_a_prune_takes_dead_jobs_when_they_are_old_enough;
+                j16_a_prune_takes_no_dead_job_that_runs_again;
+                j9_a_prune_takes_keys_when_their_time_is_over;
+            }
+            session {
+                a_session_is_what_its_worker_said;
+                the_same_session_opened_twice_is_one;
+                j7_a_session_that_has_run_out_is_not_opened_again;
+                j7_a_session_lives_as_long_as_it_is_renewed;
+                j7_a_session_that_has_run_out_is_not_renewed;
+                j7_a_session_is_renewed_by_its_token;
+                a_session_is_closed_once;
+                a_drain_is_told_at_the_next_renewal;
+                sessions_are_listed_the_oldest_first_with_what_they_run;
+                j8_a_cancel_is_told_to_the_session_that_runs_the_job;
             }
             race {
                 l2_sixteen_contenders_never_overlap_and_their_tokens_grow;

@@ -8,3 +8,12 @@ mod rusqlite;
 
 #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-sqlite"))]
 mod sqlx;
+
+#[cfg(feature = "diesel-postgres")]
+mod diesel_postgres;
+
+#[cfg(feature = "diesel-sqlite")]
+mod diesel_sqlite;
+
+#[cfg(any(feature = "sea-orm-postgres", feature = "sea-orm-sqlite"))]
+mod sea_orm;

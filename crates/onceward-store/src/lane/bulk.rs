@@ -60,7 +60,9 @@ fn whole<'a>(
     Box::pin(async move {
         match lanes.store.job_enqueue(chunk).await {
             Ok(answers) => Ok(Some(answers)),
-            Err(error) if error.is_retryable() && error.code() != onceward_core::Code::KeyLocked => Err(error),
+            Err(error) if error.is_retryable() && error.code() != onceward_core::Code::KeyLocked => {
+                Err(error)
+            }
             Err(_) if chunk.len() > 1 => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,9 +1,15 @@
 //! Looking and intervening: the one place through which the command line and every later console change anything.
-//! Interventions want a reason and are written into the history of the key.
+//! Interventions want a reason and are written into the history of the key, or into the row of the job.
+//!
+//! Leases and once stand here; `jobs` are single jobs, `bulk` many of them, `queues` queues and workers.
 
+mod bulk;
 mod jobs;
 mod queues;
-mod replay;
+
+pub use self::bulk::{BulkAction, BulkJobs, JobFilter};
+pub use self::jobs::{JobResolution, Replay, Replayed};
+pub use self::queues::QueueView;
 
 use onceward_core::history::{self, Entry, Event, Subject};
 use onceward_core::lease::{self, Standing};
@@ -17,9 +23,6 @@ use serde::Serialize;
 
 use crate::client::Onceward;
 use crate::once::Verdict;
-
-pub use jobs::{Bulked, JobAction, JobFilter, Verdict as JobVerdict};
-pub use replay::Replay;
 
 /// Looking at keys and settling what can't settle itself.
 #[derive(Clone, Debug)]

@@ -1,45 +1,70 @@
-//! Queues and workers, from outside.
+//! Queues and the workers that empty them: pausing, draining, and what nobody takes.
 
 use core::time::Duration;
 
-use onceward_core::{Code, Error, Queue, Result, SessionId, session};
-use onceward_store::{PauseQueue, QueueRecord, Snapshot};
+use onceward_core::once::check_reason;
+use onceward_core::{Code, Error, Kind, Queue, Result, SessionId, session};
+use onceward_store::{PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
+use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::Admin;
 
+/// A queue, and which of its kinds no worker takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueView {
+    /// The queue.
+    #[serde(flatten)]
+    pub queue: QueueRecord,
+    /// Kinds that wait there and that no live worker of this queue has a handler for.
+    pub unknown: Vec<Kind>,
+}
+
+/// How often a drain looks.
+const LOOK: Duration = Duration::from_millis(200);
+
 impl Admin {
-    /// The queues of this namespace that hold something or are set to something, by name.
+    /// The queues of this namespace that hold something or are set to something.
     ///
     /// # Errors
     /// Those of an unreachable store.
-    pub async fn queues(&self) -> Result<Vec<QueueRecord>> {
-        self.client.store().queue_list(&self.client.namespace).await
+    pub async fn queues(&self) -> Result<Vec<QueueView>> {
+        let store = self.client.store();
+        let queues = store.queue_list(&self.client.namespace).await?;
+        let workers = store.session_list().await?;
+        let live: Vec<&session::Record> =
+            workers.rows.iter().filter(|worker| !worker.is_lost(workers.now)).collect();
+        let view = |queue: QueueRecord| {
+            let known = |kind: &Kind| live.iter().any(|worker| worker.about.runs(&queue.queue, kind));
+            let unknown = queue.kinds.iter().filter(|kind| !known(kind)).cloned().collect();
+            QueueView { queue, unknown }
+        };
+        Ok(queues.into_iter().map(view).collect())
     }
 
-    /// From the next claim on, no worker takes jobs from this queue. It need not have been used before.
+    /// Stops giving jobs of this queue to workers. What runs goes on; what is enqueued waits.
     ///
     /// # Errors
-    /// [`QueueInvalid`](Code::QueueInvalid), and those of an unreachable store.
-    pub async fn pause_queue(&self, queue: &str, reason: Option<&str>) -> Result<()> {
+    /// [`ReasonMissing`](Code::ReasonMissing) for an empty reason, and those of an unreachable store.
+    pub async fn pause_queue(&self, queue: &Queue, reason: Option<&str>) -> Result<()> {
         self.set_paused(queue, true, reason).await
     }
 
-    /// Workers take jobs from this queue again.
+    /// Gives jobs of this queue to workers again.
     ///
     /// # Errors
-    /// As [`pause_queue`](Self::pause_queue).
-    pub async fn resume_queue(&self, queue: &str) -> Result<()> {
+    /// Those of an unreachable store.
+    pub async fn resume_queue(&self, queue: &Queue) -> Result<()> {
         self.set_paused(queue, false, None).await?;
-        let name = (self.client.namespace.clone(), Queue::new(queue)?);
-        self.client.inner.bells.ring(&name.0, &name.1);
-        self.client.store().job_announce(&[name]).await
+        self.announce_queue(queue.clone()).await;
+        Ok(())
     }
 
-    async fn set_paused(&self, queue: &str, paused: bool, reason: Option<&str>) -> Result<()> {
+    async fn set_paused(&self, queue: &Queue, paused: bool, reason: Option<&str>) -> Result<()> {
+        reason.map_or(Ok(()), check_reason)?;
         let ask = PauseQueue {
             namespace: self.client.namespace.clone(),
-            queue: Queue::new(queue)?,
+            queue: queue.clone(),
             paused,
             actor: self.actor.clone(),
             reason: reason.map(str::to_owned),
@@ -47,28 +72,39 @@ impl Admin {
         self.client.store().queue_pause(&ask).await
     }
 
-    /// Pauses a queue, and waits until none of its jobs runs, for at most `within`. Jobs that wait in it, now or later, are
-    /// not counted. The queue stays paused. Returns how many jobs still run.
-    ///
-    /// Cancel safe: the queue stays paused.
+    /// Pauses a queue and waits until nothing of it runs, for at most `within`. Jobs that wait, or are due later, are
+    /// not waited for: they stay where they are. The queue stays paused.
     ///
     /// # Errors
-    /// As [`pause_queue`](Self::pause_queue).
-    pub async fn drain_queue(&self, queue: &str, reason: Option<&str>, within: Duration) -> Result<u64> {
+    /// [`StoreBusy`](Code::StoreBusy) where something still runs when the time is up, and as
+    /// [`pause_queue`](Self::pause_queue).
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting; the queue stays paused.
+    pub async fn drain_queue(&self, queue: &Queue, reason: Option<&str>, within: Duration) -> Result<()> {
         self.pause_queue(queue, reason).await?;
-        let (give_up, mut pause) = (Instant::now() + within, Duration::from_millis(10));
+        let end = Instant::now() + within;
         loop {
-            let queues = self.queues().await?;
-            let running = queues.iter().find(|row| row.queue.as_str() == queue).map_or(0, |row| row.running);
-            if running == 0 || Instant::now() >= give_up {
-                return Ok(running);
+            let running = self.running_in(queue).await?;
+            if running == 0 {
+                return Ok(());
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            if Instant::now() >= end {
+                let why =
+                    format!("{running} jobs of the queue {:?} still run; it stays paused", queue.as_str());
+                return Err(Error::new(Code::StoreBusy, why));
+            }
+            sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;
         }
     }
 
-    /// The sessions of all workers of the store that have not been cleared away, the oldest first.
+    async fn running_in(&self, queue: &Queue) -> Result<u64> {
+        let queues = self.client.store().queue_list(&self.client.namespace).await?;
+        Ok(queues.into_iter().find(|row| row.queue == *queue).map_or(0, |row| row.running))
+    }
+
+    /// The workers of this store, the oldest first; those that have run out are shown until their jobs are taken from
+    /// them.
     ///
     /// # Errors
     /// Those of an unreachable store.
@@ -76,14 +112,21 @@ impl Admin {
         self.client.store().session_list().await
     }
 
-    /// Asks a worker to take no more jobs, or to take some again. It learns of it at the next renewal of its session.
+    /// Asks a worker to take no more jobs, or to take some again. It hears of it at the next renewal of its session.
+    /// `false` if there is no such worker.
     ///
     /// # Errors
-    /// [`SessionLost`](Code::SessionLost) where there is no such session, and those of an unreachable store.
-    pub async fn drain_worker(&self, session: SessionId, draining: bool) -> Result<()> {
-        if self.client.store().session_drain(session, draining).await? {
-            return Ok(());
-        }
-        Err(Error::new(Code::SessionLost, format!("there is no worker with the session {session}")))
+    /// Those of an unreachable store.
+    pub async fn drain_worker(&self, worker: SessionId, draining: bool) -> Result<bool> {
+        self.client.store().session_drain(worker, draining).await
+    }
+
+    /// Forgets jobs that are over: one round. On PostgreSQL it also makes the partitions of the next days and drops
+    /// those of the past.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn prune_jobs(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
+        self.client.store().job_prune(ask).await
     }
 }

@@ -1,5 +1,6 @@
 //! What the worker knows of a job it has claimed, and how it is told to stop.
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -19,6 +20,16 @@ pub enum Stop {
     Leaving,
     /// The worker's session is lost: another worker may be running the job by now.
     SessionLost,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CalledOff => "the job was called off",
+            Self::Leaving => "the worker has to leave",
+            Self::SessionLost => "the worker's session was lost",
+        })
+    }
 }
 
 /// One claim: what its jobs have in common.

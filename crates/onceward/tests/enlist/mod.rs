@@ -1,5 +1,8 @@
 //! The contract of joining a caller's transaction, the same for every driver.
 
+#[cfg(any(feature = "diesel-postgres", feature = "diesel-sqlite"))]
+pub(crate) mod diesel_transaction;
+
 use std::time::Duration;
 
 use onceward::history::Subject;

@@ -33,7 +33,7 @@ pub(crate) fn faulty() -> (Onceward, Arc<Faulty>) {
 }
 
 pub(crate) async fn job(ow: &Onceward, id: JobId) -> Record {
-    ow.admin().job(id).await.unwrap().unwrap()
+    ow.admin().job(id).await.unwrap()
 }
 
 /// Waits until a job is in this state.

@@ -3,14 +3,12 @@
 use core::fmt::Display;
 use std::process::ExitCode;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use onceward::{Code, Error, Result, Timestamp, duration};
-use onceward_core::once::{Body, EXPIRED, Record, State};
+use onceward_core::once::{EXPIRED, Record, State};
 use serde_json::{Value, json};
 
 use crate::args::Globals;
-use crate::output::{self, Table};
+use crate::output::{self, Table, bytes_value};
 use crate::{exit, store};
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +27,7 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     if globals.output.is_json() {
         let mut value = value(&row, now)?;
         if let Some(body) = &row.body {
-            value["body"] = body_value(body);
+            value["body"] = bytes_value(&body.content_type, body.size, body.bytes.as_deref());
         }
         output::json(&value)?;
     } else {
@@ -52,17 +50,6 @@ pub(super) fn value(row: &Record, now: Timestamp) -> Result<Value> {
 pub(super) fn why(row: &Record, now: Timestamp) -> Option<&str> {
     let expired = row.state == State::Running && row.state_at(now) == State::Uncertain;
     row.reason.as_deref().or(expired.then_some(EXPIRED))
-}
-
-/// The result: as text where it is text, in base 64 where it is not.
-fn body_value(body: &Body) -> Value {
-    let mut value = json!({ "content_type": body.content_type, "size": body.size });
-    match body.bytes.as_deref().map(|bytes| (bytes, core::str::from_utf8(bytes))) {
-        Some((_, Ok(text))) => value["text"] = json!(text),
-        Some((bytes, Err(_))) => value["base64"] = json!(BASE64.encode(bytes)),
-        None => {}
-    }
-    value
 }
 
 fn print(row: &Record, now: Timestamp) -> Result<()> {

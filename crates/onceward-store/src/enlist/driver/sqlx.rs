@@ -1,7 +1,7 @@
 //! sqlx 0.9.
 
 use onceward_core::{Code, Error, Result};
-use sqlx::{AssertSqlSafe, Column, Row as _, TypeInfo};
+use sqlx::{AssertSqlSafe, Column, TypeInfo};
 
 use crate::StoreKind;
 use crate::enlist::{Cell, Enlist, Param, Row};
@@ -25,14 +25,7 @@ macro_rules! enlist {
                     };
                 }
                 let rows = query.fetch_all(&mut **self).await.map_err(refused)?;
-                rows.iter()
-                    .map(|row| {
-                        (0..row.columns().len()).map(|at| cell(row, at)).collect::<sqlx::Result<Row>>()
-                    })
-                    .collect::<sqlx::Result<Vec<Row>>>()
-                    .map_err(|e| {
-                        Error::new(Code::RowUnreadable, "a row of ours can't be read").with_source(e)
-                    })
+                rows.iter().map(cells).collect()
             }
         }
     };
@@ -42,6 +35,20 @@ macro_rules! enlist {
 enlist!(sqlx::Postgres, StoreKind::Postgres);
 #[cfg(feature = "sqlx-sqlite")]
 enlist!(sqlx::Sqlite, StoreKind::Sqlite);
+
+/// A row of whatever columns our statement returns.
+pub(super) fn cells<R>(row: &R) -> Result<Row>
+where
+    R: sqlx::Row,
+    usize: sqlx::ColumnIndex<R>,
+    for<'r> Option<String>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    for<'r> Option<i64>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    for<'r> Option<Vec<u8>>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    for<'r> Option<bool>: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    let cells: sqlx::Result<Row> = (0..row.columns().len()).map(|at| cell(row, at)).collect();
+    cells.map_err(|error| Error::new(Code::RowUnreadable, "a row of ours can't be read").with_source(error))
+}
 
 fn cell<R>(row: &R, at: usize) -> sqlx::Result<Cell>
 where
