@@ -243,9 +243,7 @@ impl Beside {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(connection) => connection.execute_batch("ROLLBACK").map_err(beside_failed),
             #[cfg(feature = "postgres")]
-            Self::Postgres(beside) => {
-                beside.client().batch_execute("ROLLBACK").await.map_err(beside_failed)
-            }
+            Self::Postgres(beside) => beside.client().batch_execute("ROLLBACK").await.map_err(beside_failed),
         }
     }
 }

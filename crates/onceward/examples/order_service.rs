@@ -78,10 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .start()
         .await?;
 
-    let app = Router::new()
-        .route("/orders", post(place))
-        .route("/orders/{id}", get(show))
-        .with_state(shop);
+    let app = Router::new().route("/orders", post(place)).route("/orders/{id}", get(show)).with_state(shop);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8018").await?;
     println!("POST http://localhost:8018/orders; the state is in {}; Ctrl-C stops", file.display());
     axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;
@@ -132,7 +129,11 @@ async fn show(State(shop): State<Shop>, Path(id): Path<i64>) -> Response {
     }
 }
 
-async fn confirm(mail: Confirm, shop: onceward::worker::State<Shop>, job: JobContext) -> Result<(), sqlx::Error> {
+async fn confirm(
+    mail: Confirm,
+    shop: onceward::worker::State<Shop>,
+    job: JobContext,
+) -> Result<(), sqlx::Error> {
     println!("mail to the customer of order {}, under {}", mail.order, job.idempotency_key());
     let confirmed = "UPDATE orders SET status = 'confirmed' WHERE id = ?1";
     sqlx::query(confirmed).bind(mail.order).execute(&shop.database).await.map(drop)

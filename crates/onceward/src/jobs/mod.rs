@@ -7,9 +7,7 @@ mod options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use onceward_core::job::{
-    Attempt, DedupeScope, Growth, Moved, OnConflict, Record, Retry, State,
-};
+pub use onceward_core::job::{Attempt, DedupeScope, Growth, Moved, OnConflict, Record, Retry, State};
 pub use onceward_core::{JobId, Kind, Queue, Tag};
 
 pub use builder::{Enqueue, Enqueued};

@@ -304,7 +304,8 @@ impl WorkerBuilder {
             concurrency: u32::try_from(self.concurrency).unwrap_or(u32::MAX),
             version: self.version,
         };
-        let service = self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));
+        let service =
+            self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));
         let namespace = self.client.namespace.clone();
         Ok(Shared {
             around: Arc::new(Surroundings { client: self.client, states: self.states }),

@@ -157,5 +157,8 @@ impl JobContext {
 }
 
 pub(super) fn state_missing(name: &str) -> Error {
-    Error::new(Code::StateMissing, format!("the worker has no state of type `{name}`: give it one by `.state(…)`"))
+    Error::new(
+        Code::StateMissing,
+        format!("the worker has no state of type `{name}`: give it one by `.state(…)`"),
+    )
 }

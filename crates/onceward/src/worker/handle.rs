@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::attempt::Stop;
 use super::run::LEAVE;
-use super::{empty, session};
 use super::shared::{Mode, Shared};
+use super::{empty, session};
 
 /// A worker that runs. Dropping it ends it as [`shutdown`](Self::shutdown) does, in the background.
 pub struct WorkerHandle {

@@ -66,7 +66,9 @@ impl Outcome {
             Ok(bytes) => Self::Done(Some(Body::new(bytes, JSON))),
             Err(error) => {
                 let code = Code::ResultUnwritable;
-                Self::Dead { error: format!("{code}: it was done, but its result can't be written as JSON: {error}") }
+                Self::Dead {
+                    error: format!("{code}: it was done, but its result can't be written as JSON: {error}"),
+                }
             }
         }
     }

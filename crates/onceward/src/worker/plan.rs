@@ -118,10 +118,10 @@ mod tests {
     use super::*;
 
     fn plan(weights: &[Option<u32>], kinds: &[&str]) -> Plan {
-        let queues = weights.iter().zip(["a", "b", "c"]).map(|(weight, name)| QueueShare {
-            queue: Queue::from_row(name),
-            weight: *weight,
-        });
+        let queues = weights
+            .iter()
+            .zip(["a", "b", "c"])
+            .map(|(weight, name)| QueueShare { queue: Queue::from_row(name), weight: *weight });
         let kinds = kinds.iter().map(|kind| Kind::from_row(*kind)).collect();
         Plan::new(queues.collect(), kinds, HashSet::from([Kind::from_row("strict")]))
     }

@@ -172,4 +172,3 @@ fn settled_in(attempt: &Attempt) -> Ending {
     }
     Ending::Failed { error, after: None }
 }
-

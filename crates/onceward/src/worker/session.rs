@@ -111,7 +111,8 @@ async fn reopen(shared: &Arc<Shared>) -> (Arc<Session>, Watch) {
             Ok(opened) => return opened,
             Err(error) => tracing::warn!(%error, "the worker can't open a session and will try again"),
         }
-        let pause = backoff::delay(attempt, Duration::from_millis(100), Duration::from_secs(5), attempt.into());
+        let pause =
+            backoff::delay(attempt, Duration::from_millis(100), Duration::from_secs(5), attempt.into());
         tokio::time::sleep(pause).await;
     }
     // invariant: the loop above runs through four thousand million attempts of seconds each.

@@ -82,7 +82,14 @@ impl Settler {
             bytes += weight(item);
             bytes <= limits::BATCH_BYTES_MAX
         };
-        let count = waiting.iter().take(ROWS_MAX).take_while({ let mut fits = fits; move |item| fits(item) }).count();
+        let count = waiting
+            .iter()
+            .take(ROWS_MAX)
+            .take_while({
+                let mut fits = fits;
+                move |item| fits(item)
+            })
+            .count();
         let count = count.max(1).min(waiting.len());
         waiting.drain(..count).collect()
     }
@@ -145,7 +152,8 @@ async fn send(shared: &Shared, batch: Vec<Item>) -> Vec<Item> {
 
 /// Sends until there is an answer, or none that would help.
 async fn insist(shared: &Shared, part: &[Item]) -> Result<Vec<SettledJob>> {
-    let ask = SettleJobs { jobs: part.iter().map(|item| item.row.clone()).collect(), finished: finished(part) };
+    let ask =
+        SettleJobs { jobs: part.iter().map(|item| item.row.clone()).collect(), finished: finished(part) };
     for attempt in 0_u32.. {
         let lives = part.iter().any(|item| item.claim.session.hold.is_valid());
         match shared.store().job_settle(&ask).await {

@@ -125,7 +125,8 @@ where
             }
             _ => return,
         }
-        let pause = backoff::delay(attempt, Duration::from_millis(50), Duration::from_secs(5), attempt.into());
+        let pause =
+            backoff::delay(attempt, Duration::from_millis(50), Duration::from_secs(5), attempt.into());
         tokio::time::sleep(pause).await;
     }
 }

@@ -85,7 +85,8 @@ pub(super) async fn rescue(shared: Arc<Shared>) {
         };
         // Workers that were started together need not all look at the same time.
         seed = backoff::mix(seed);
-        let pause = base.mul_f64(0.75) + (base / 2).mul_f64(f64::from((seed >> 44) as u32) / f64::from(1_u32 << 20));
+        let pause =
+            base.mul_f64(0.75) + (base / 2).mul_f64(f64::from((seed >> 44) as u32) / f64::from(1_u32 << 20));
         if !more {
             sleep(pause.min(LOOK_AGAIN)).await;
         }

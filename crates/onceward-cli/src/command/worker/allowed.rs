@@ -21,7 +21,8 @@ struct File {
 
 impl Allowed {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let refuse = |why: String| Error::new(Code::CommandsFileInvalid, format!("{}: {why}", path.display()));
+        let refuse =
+            |why: String| Error::new(Code::CommandsFileInvalid, format!("{}: {why}", path.display()));
         let text = std::fs::read_to_string(path)
             .map_err(|error| refuse("it can't be read".to_owned()).with_source(error))?;
         Self::parse(&text).map_err(|why| refuse(why))

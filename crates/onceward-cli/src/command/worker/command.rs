@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::process::ExitStatus;
 
-use onceward::worker::{JobContext, Outcome};
 use onceward::limits;
+use onceward::worker::{JobContext, Outcome};
 use onceward_core::once::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -111,6 +111,9 @@ mod tests {
         assert!(matches!(of(76, ""), Outcome::Uncertain { .. }));
         assert!(matches!(of(1, ""), Outcome::Retry { .. }));
         assert!(matches!(of(127, "nonce: no such file"), Outcome::NotStarted { .. }));
-        assert!(matches!(ending(ExitStatus::from_raw(9), Default::default(), "nonce"), Outcome::Retry { .. }));
+        assert!(matches!(
+            ending(ExitStatus::from_raw(9), Default::default(), "nonce"),
+            Outcome::Retry { .. }
+        ));
     }
 }
