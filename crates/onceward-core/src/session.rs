@@ -39,6 +39,16 @@ impl About {
             && self.kinds.iter().any(|name| name == kind.as_str())
     }
 
+    /// The text that a row keeps.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`to_text`](Self::to_text) has written. It is for people: what can't be read says nothing.
+    pub fn from_text(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
     /// Whether it may run a job with these tags: an untagged job runs anywhere.
     pub fn offers(&self, tags: &[Tag]) -> bool {
         tags.is_empty() || tags.iter().any(|tag| self.tags.iter().any(|mine| mine == tag.as_str()))

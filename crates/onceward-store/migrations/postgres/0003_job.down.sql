@@ -1,3 +1,8 @@
+DROP FUNCTION {schema}.rotate_jobs();
+DROP TABLE {schema}.job_turn;
+DROP TABLE {schema}.job_arrived;
+DROP TABLE {schema}.job_gate;
+DROP TABLE {schema}.job_held;
 DROP TABLE {schema}.job_queue;
 DROP TABLE {schema}.job_key;
 DROP TABLE {schema}.job_cancel;

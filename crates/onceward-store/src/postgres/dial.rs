@@ -38,6 +38,18 @@ const KEYED: &str = "-c enable_seqscan=off -c enable_indexscan=off -c enable_ind
                      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off -c enable_memoize=off \
                      -c effective_io_concurrency=0 -c plan_cache_mode=force_generic_plan";
 
+/// Ordered statements take the first rows of an index, in its order: plain index scans, which also mark what they find
+/// dead, and nothing that sorts a table or reads all of it. Rows are read by their places.
+const ORDERED: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_indexonlyscan=off -c enable_sort=off \
+                       -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off -c enable_memoize=off \
+                       -c plan_cache_mode=force_generic_plan";
+
+/// The start-up options of connections for ordered statements, for the tests of their plans.
+#[cfg(feature = "conformance")]
+pub fn ordered_options() -> String {
+    format!("{BOUNDS} {ORDERED}")
+}
+
 /// The start-up options of connections for keyed statements, for the tests of their plans.
 #[cfg(feature = "conformance")]
 pub fn keyed_options() -> String {
@@ -49,6 +61,8 @@ pub fn keyed_options() -> String {
 pub(super) enum Purpose {
     /// Statements that name their rows by key.
     Keyed,
+    /// Statements that take the first rows of an index.
+    Ordered,
     /// Listings, upkeep, checks.
     Plain,
     /// LISTEN.
@@ -169,6 +183,7 @@ impl Dial {
         let given = config.get_options().unwrap_or_default().to_owned();
         config.options(match purpose {
             Purpose::Keyed => format!("{given} {BOUNDS} {KEYED}"),
+            Purpose::Ordered => format!("{given} {BOUNDS} {ORDERED}"),
             Purpose::Plain => format!("{given} {BOUNDS}"),
             Purpose::Listen => given,
         });

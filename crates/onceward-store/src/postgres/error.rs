@@ -11,6 +11,8 @@ pub(super) enum Failed {
     Before(Error),
     /// The server said no: nothing was changed, and the connection lives.
     Refused(Error),
+    /// The server said no, because a row of that key is there: nothing was changed.
+    Taken(Error),
     /// The server said no, and will go on saying it on this connection.
     Misplaced(Error),
     /// It was sent, and then the connection or our patience ended.
@@ -21,7 +23,7 @@ impl Failed {
     /// What it means for a write: lost is unknown.
     pub(super) fn of_write(self) -> Error {
         match self {
-            Self::Before(error) | Self::Refused(error) | Self::Misplaced(error) => error,
+            Self::Before(error) | Self::Refused(error) | Self::Taken(error) | Self::Misplaced(error) => error,
             Self::Lost(cause) => {
                 let why = "the statement was sent and no answer came";
                 Error::new(Code::CommitUnknown, why).with_source(cause).uncertain()
@@ -32,7 +34,11 @@ impl Failed {
     /// What it means for a read: lost is only lost.
     pub(super) fn of_read(self) -> Error {
         match self {
-            Self::Before(error) | Self::Refused(error) | Self::Misplaced(error) | Self::Lost(error) => error,
+            Self::Before(error)
+            | Self::Refused(error)
+            | Self::Taken(error)
+            | Self::Misplaced(error)
+            | Self::Lost(error) => error,
         }
     }
 
@@ -40,13 +46,15 @@ impl Failed {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Before(_) | Self::Lost(_) => true,
-            Self::Refused(error) | Self::Misplaced(error) => error.code() == Code::StoreBusy,
+            Self::Refused(error) | Self::Taken(error) | Self::Misplaced(error) => {
+                error.code() == Code::StoreBusy
+            }
         }
     }
 
     /// Whether the connection is of no use any more.
     pub(super) fn ends_connection(&self) -> bool {
-        !matches!(self, Self::Refused(_))
+        !matches!(self, Self::Refused(_) | Self::Taken(_))
     }
 }
 
@@ -72,7 +80,7 @@ pub(super) fn of_statement(error: tokio_postgres::Error) -> Failed {
     if matches!(state.as_str(), "25006" | "0A000" | "26000") {
         return Failed::Misplaced(refused);
     }
-    Failed::Refused(refused)
+    if state == "23505" { Failed::Taken(refused) } else { Failed::Refused(refused) }
 }
 
 fn meaning(state: &str) -> (Code, &'static str) {

@@ -83,6 +83,19 @@ impl Link {
         }
     }
 
+    /// Sends a write once, as [`write`](Self::write) does; `None` where a row of that key is there already.
+    pub(super) async fn write_unless_taken(&self, call: &Call<'_>) -> Result<Option<Vec<Row>>> {
+        let until = Instant::now() + self.deadline;
+        loop {
+            match self.send(call, until).await {
+                Ok(rows) => return Ok(Some(rows)),
+                Err(Failed::Taken(_)) => return Ok(None),
+                Err(Failed::Before(_)) if Instant::now() < until => sleep(FIRST_DELAY).await,
+                Err(failed) => return Err(failed.of_write().at(call.verb)),
+            }
+        }
+    }
+
     /// Sends a read, again and again until it is answered or time is up.
     pub(super) async fn read(&self, call: &Call<'_>) -> Result<Vec<Row>> {
         let until = Instant::now() + self.deadline;

@@ -6,7 +6,7 @@
 //! - `dial`: connecting, with which settings, and to the right cluster; `tls`, `live` (one connection),
 //!   `link` (a place for one, made again when lost), `apart` (rows that wait), `error` (what an answer means);
 //! - `statements`: every statement, filled in once; `batch` and `row`: rows on their way out and back;
-//! - `lease`, `counted`, `renew`, `once`, `upkeep`, `wake`: the verbs;
+//! - `lease`, `counted`, `renew`, `once`, `jobs`, `upkeep`, `wake`: the verbs;
 //! - `check`: the self-check; `migrate`: the schema.
 //!
 //! What must never happen here: a write sent twice because no answer came; a row locked or written for a refusal; a
@@ -18,6 +18,7 @@ mod check;
 mod counted;
 mod dial;
 mod error;
+mod jobs;
 mod lease;
 mod link;
 mod live;
@@ -63,7 +64,7 @@ pub use self::migrate::PostgresMigrator;
 #[cfg(feature = "conformance")]
 #[doc(hidden)]
 pub mod plans {
-    pub use super::dial::keyed_options;
+    pub use super::dial::{keyed_options, ordered_options};
     pub use super::statements::{Planned, planned};
 }
 
@@ -93,6 +94,9 @@ struct Inner {
     /// Single rows of keys that were met locked a moment ago: nobody waits behind them.
     apart: Link,
     suspects: Suspects,
+    /// Takes from lanes, in their order.
+    take: [Link; 2],
+    jobs: jobs::Known,
     /// Renewals, alone.
     renew: Link,
     read: Link,
@@ -116,12 +120,14 @@ impl PostgresStore {
         let inner = Inner {
             url: at.redacted.clone(),
             schema: at.schema.clone(),
-            clock: options.clock,
+            clock: options.clock.clone(),
             enlist: statements::enlisted(&at.schema, options.test_clock),
             begin: [keyed(), keyed()],
             end: [keyed(), keyed()],
             apart: keyed(),
             suspects: Suspects::default(),
+            take: [Link::new(&dial, Purpose::Ordered), Link::new(&dial, Purpose::Ordered)],
+            jobs: jobs::Known::since(options.clock.wall()),
             renew: Link::with_deadline(&dial, Purpose::Keyed, options.deadline.min(RENEW_DEADLINE)),
             read: keyed(),
             admin: Link::new(&dial, Purpose::Plain),
@@ -161,8 +167,6 @@ impl Inner {
 fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
-
-impl crate::JobStore for PostgresStore {}
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -269,7 +273,7 @@ impl Store for PostgresStore {
         let inner = &self.inner;
         inner.dial.closed.store(true, Ordering::SeqCst);
         let single = [&inner.apart, &inner.renew, &inner.read, &inner.admin];
-        for link in inner.begin.iter().chain(&inner.end).chain(single) {
+        for link in inner.begin.iter().chain(&inner.end).chain(&inner.take).chain(single) {
             link.close().await;
         }
         inner.wakes.close().await;

@@ -13,8 +13,22 @@ use uuid::Uuid;
 /// Microseconds between 1970 and 2000, where PostgreSQL counts from.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
-/// A `timestamptz`, read from its binary form: whole microseconds, and no time zone can get in the way.
-struct Instant(Timestamp);
+/// A `timestamptz` in its binary form: whole microseconds, and no time zone can get in the way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Instant(pub(super) Timestamp);
+
+impl ToSql for Instant {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        out.extend_from_slice(&self.0.as_micros().saturating_sub(EPOCH_2000).to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
 
 impl<'a> FromSql<'a> for Instant {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
@@ -68,7 +82,7 @@ impl<'a> Columns<'a> {
         self.get().map(Token::from_row)
     }
 
-    fn millis(&mut self) -> Result<Duration> {
+    pub(super) fn millis(&mut self) -> Result<Duration> {
         let millis: i64 = self.get()?;
         Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
     }
@@ -157,7 +171,7 @@ impl<'a> Columns<'a> {
         Ok(Some(once::Fingerprint(bytes)))
     }
 
-    fn body(&mut self) -> Result<Option<once::Body>> {
+    pub(super) fn body(&mut self) -> Result<Option<once::Body>> {
         let bytes: Option<Vec<u8>> = self.get()?;
         let content_type: Option<String> = self.get()?;
         let size: Option<i64> = self.get()?;
@@ -206,6 +220,11 @@ impl<'a> FromSql<'a> for Present {
     fn accepts(_: &Type) -> bool {
         true
     }
+}
+
+/// Whole microseconds.
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Whole milliseconds, as the tables keep durations.

@@ -89,6 +89,7 @@ macro_rules! statements {
     (@text $file:literal) => { postgres_sql!($file) };
     (@text $file:literal $step:literal) => { step(postgres_sql!($file), $step) };
     (@prepared) => { true };
+    (@ordered) => { true };
     (@planned) => { false };
 }
 
@@ -131,6 +132,57 @@ statements! {
     prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, INT8);
     prune_waiters = planned "upkeep/prune" "waiters" (INT8, INT8);
     prune_history = planned "upkeep/prune" "history" (INT8, INT8);
+    session_open = prepared "session/open" (UUID, TEXT, INT8, TEXT);
+    session_renew = prepared "session/renew" "renew" (UUID, INT8);
+    session_renew_seen = prepared "session/renew" "seen" (UUID, INT8);
+    session_close = prepared "session/close" (UUID, INT8);
+    session_list = planned "session/list" ();
+    session_drain = prepared "session/drain" (UUID, BOOL);
+    enqueue_new = prepared "job/enqueue" "new" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+        INT4_ARRAY, UUID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY);
+    enqueue = prepared "job/enqueue" "any" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+        UUID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, INT8_ARRAY, TEXT_ARRAY,
+        INT8_ARRAY, BOOL_ARRAY, BOOL_ARRAY);
+    enqueue_left = prepared "job/enqueue" "left" (TEXT, TEXT, TEXT, UUID);
+    enqueue_replace = prepared "job/enqueue" "replace" (TEXT, UUID, INT8, BYTEA, TEXT, TEXT, TEXT, INT8, BOOL);
+    claim_one = ordered "job/claim" "one" (TEXT, UUID, UUID, TEXT, TEXT, TEXT, BOOL, INT8, INT2, TIMESTAMPTZ, UUID);
+    claim_many = ordered "job/claim" "many" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL,
+        INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
+    claim_again = prepared "job/claim" "again" (UUID);
+    claim_moved = prepared "job/claim" "moved" (UUID, UUID_ARRAY);
+    job_begin = prepared "job/begin" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    job_settle_done = prepared "job/settle" "done" (TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY,
+        INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        UUID_ARRAY);
+    job_settle_gone = prepared "job/settle" "gone" (TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY,
+        UUID_ARRAY);
+    job_settle = prepared "job/settle" "any" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY, TIMESTAMPTZ_ARRAY,
+        TEXT_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        TEXT_ARRAY, BOOL_ARRAY, INT8_ARRAY, BOOL_ARRAY, UUID_ARRAY, INT8_ARRAY);
+    job_settle_why = prepared "job/settle" "why" (TEXT_ARRAY, UUID_ARRAY);
+    job_settle_closed = prepared "job/settle" "closed" (UUID_ARRAY);
+    promote_due = ordered "job/promote" "due" (INT8, TIMESTAMPTZ);
+    promote_next = ordered "job/promote" "next" (TIMESTAMPTZ);
+    promote_admit = ordered "job/promote" "admit" (INT8);
+    rescue_lost = planned "job/rescue" "lost" (INT8);
+    rescue_clear = planned "job/rescue" "clear" ();
+    job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
+    job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
+        BYTEA, TEXT, INT8, INT8, BOOL);
+    job_note = prepared "job/move" "note" (TEXT, UUID, INT8, TEXT, TEXT, TEXT);
+    job_lookup = prepared "job/lookup" (TEXT_ARRAY, UUID_ARRAY);
+    job_list = planned "job/list" "all" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
+    job_list_waiting = planned "job/list" "waiting" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
+    job_list_running = planned "job/list" "running" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
+    job_list_wanted = planned "job/list" "wanted" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
+    job_list_over = planned "job/list" "over" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
+    queue_pause = planned "queue/pause" (TEXT, TEXT, BOOL, TEXT, TEXT);
+    queue_list = planned "queue/list" (TEXT, INT8);
+    rotate_jobs = planned "upkeep/prune_jobs" "rotate" ();
+    prune_done = planned "upkeep/prune_jobs" "done" (INT8);
+    prune_dead = planned "upkeep/prune_jobs" "dead" (INT8, INT8);
+    prune_keys = planned "upkeep/prune_jobs" "keys" (INT8);
+    transactions = planned "upkeep/check" "transactions" (TEXT_ARRAY);
     settings = planned "upkeep/check" "settings" ();
     migrations = planned "upkeep/check" "migrations" ();
     objects = planned "upkeep/check" "objects" (TEXT_ARRAY);

@@ -1,14 +1,14 @@
-//! Wake-ups: hints that a lease was given back, within this process at once, to others by NOTIFY.
+//! Wake-ups: hints that a lease was given back or that jobs are ready, within this process at once, to others by NOTIFY.
 //!
-//! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits,
-//! never with the statement that released the lease, and one at a time: what happens while one is under way goes into
-//! the next. Whoever misses a hint finds out by looking again.
+//! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits or
+//! may wait, never with the statement that released the lease or made the jobs, and one at a time: what happens while one
+//! is under way, or shortly after one about jobs, goes into the next. Whoever misses a hint finds out by looking again.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::{Key, Namespace, backoff};
+use onceward_core::{Key, Namespace, Queue, backoff};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -34,6 +34,25 @@ const RECORD: char = '\u{1e}';
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long after one about jobs the next one is sent: they come in floods.
+const JOBS_EVERY: Duration = Duration::from_millis(5);
+
+/// What somebody is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Lease(Namespace, Key),
+    Jobs(Namespace, Queue),
+}
+
+impl From<Told> for Wake {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Lease(namespace, key) => Self::Lease(namespace, key),
+            Told::Jobs(namespace, queue) => Self::Jobs(namespace, queue),
+        }
+    }
+}
+
 /// The hints of one store.
 pub(super) struct Wakes {
     local: broadcast::Sender<Wake>,
@@ -47,29 +66,30 @@ pub(super) struct Wakes {
 
 #[derive(Default)]
 struct Outbox {
-    names: BTreeSet<(Namespace, Key)>,
+    names: BTreeSet<Told>,
     /// There were more names than anybody would read one by one.
     more: bool,
     sending: bool,
 }
 
 impl Outbox {
-    fn add(&mut self, namespace: &Namespace, key: &Key) {
+    fn add(&mut self, told: Told) {
         if self.names.len() < NAMES_MAX {
-            self.names.insert((namespace.clone(), key.clone()));
+            self.names.insert(told);
         } else {
             self.more = true;
         }
     }
 
-    /// The payload of all that has gathered; `None` if that is nothing.
-    fn take(&mut self) -> Option<(String, usize)> {
+    /// The payload of all that has gathered, of how many it tells, and whether of jobs; `None` if that is nothing.
+    fn take(&mut self) -> Option<(String, usize, bool)> {
         let (names, more) = (core::mem::take(&mut self.names), core::mem::take(&mut self.more));
         if names.is_empty() {
             self.sending = false;
             return None;
         }
-        Some((if more { String::new() } else { payload(&names) }, names.len()))
+        let jobs = names.iter().any(|told| matches!(told, Told::Jobs(..)));
+        Some((if more { String::new() } else { payload(&names) }, names.len(), jobs))
     }
 }
 
@@ -114,8 +134,19 @@ impl Wakes {
     /// Tells this process and, soon, the others.
     pub(super) fn tell(self: &Arc<Self>, namespace: &Namespace, key: &Key) {
         self.tell_here(namespace, key);
+        self.post(Told::Lease(namespace.clone(), key.clone()));
+    }
+
+    /// Tells workers of this process and, soon, the others' that jobs of a queue are ready.
+    pub(super) fn tell_jobs(self: &Arc<Self>, namespace: &Namespace, queue: &Queue) {
+        let told = Told::Jobs(namespace.clone(), queue.clone());
+        let _ = self.local.send(told.clone().into());
+        self.post(told);
+    }
+
+    fn post(self: &Arc<Self>, told: Told) {
         let mut outbox = self.outbox();
-        outbox.add(namespace, key);
+        outbox.add(told);
         if !outbox.sending && Handle::try_current().is_ok() {
             outbox.sending = true;
             tokio::spawn(Sending(self.clone()).send());
@@ -152,7 +183,7 @@ impl Sending {
     async fn send(self) {
         loop {
             let gathered = self.0.outbox().take();
-            let Some((payload, rows)) = gathered else { return };
+            let Some((payload, rows, jobs)) = gathered else { return };
             let call = Call {
                 verb: "lease.notify",
                 statement: &self.0.sql.notify,
@@ -162,6 +193,9 @@ impl Sending {
             // A hint that is lost costs a poll.
             if let Err(error) = self.0.link.write(&call).await {
                 tracing::debug!(%error, "a wake-up was not sent");
+            }
+            if jobs {
+                sleep(JOBS_EVERY).await;
             }
         }
     }
@@ -173,15 +207,21 @@ impl Drop for Sending {
     }
 }
 
-fn payload(names: &BTreeSet<(Namespace, Key)>) -> String {
+fn payload(names: &BTreeSet<Told>) -> String {
     let mut payload = String::new();
-    for (namespace, key) in names {
+    for told in names {
         if !payload.is_empty() {
             payload.push(RECORD);
         }
+        let (namespace, of_jobs, name) = match told {
+            Told::Lease(namespace, key) => (namespace, false, key.as_str()),
+            Told::Jobs(namespace, queue) => (namespace, true, queue.as_str()),
+        };
         payload.push_str(namespace.as_str());
         payload.push(UNIT);
-        payload.push_str(key.as_str());
+        // Programs that know of no jobs read that as anything.
+        payload.extend(of_jobs.then_some(UNIT));
+        payload.push_str(name);
         if payload.len() > PAYLOAD_BYTES_MAX {
             return String::new();
         }
@@ -192,8 +232,12 @@ fn payload(names: &BTreeSet<(Namespace, Key)>) -> String {
 /// What a payload tells; anything that is not one of ours tells that something happened.
 fn wakes(payload: &str) -> Vec<Wake> {
     let read = |name: &str| {
-        let (namespace, key) = name.split_once(UNIT)?;
-        Some(Wake::Lease(Namespace::new(namespace).ok()?, Key::new(key).ok()?))
+        let (namespace, name) = name.split_once(UNIT)?;
+        let namespace = Namespace::new(namespace).ok()?;
+        Some(match name.strip_prefix(UNIT) {
+            Some(queue) => Wake::Jobs(namespace, Queue::new(queue).ok()?),
+            None => Wake::Lease(namespace, Key::new(name).ok()?),
+        })
     };
     let wakes: Option<Vec<Wake>> = payload.split(RECORD).map(read).collect();
     wakes.unwrap_or_else(|| vec![Wake::Anything])
@@ -243,18 +287,20 @@ async fn hear_all(live: &Live, hear: &mut UnboundedReceiver<Notification>, local
 mod tests {
     use super::*;
 
-    fn name(namespace: &str, key: &str) -> (Namespace, Key) {
-        (Namespace::new(namespace).unwrap(), Key::new(key).unwrap())
+    fn name(namespace: &str, key: &str) -> Told {
+        Told::Lease(Namespace::new(namespace).unwrap(), Key::new(key).unwrap())
     }
 
     #[test]
     fn names_travel_in_a_payload_and_a_long_list_becomes_anything() {
-        let names = BTreeSet::from([name("a", "b:c"), name("a:b", "c"), name("default", "ä ö")]);
+        let jobs = Told::Jobs(Namespace::new("a").unwrap(), Queue::new("b:c").unwrap());
+        let names = BTreeSet::from([name("a", "b:c"), name("a:b", "c"), name("default", "ä ö"), jobs]);
         let heard: BTreeSet<_> = wakes(&payload(&names))
             .into_iter()
             .map(|wake| match wake {
-                Wake::Lease(namespace, key) => (namespace, key),
-                other => panic!("{other:?}"),
+                Wake::Lease(namespace, key) => Told::Lease(namespace, key),
+                Wake::Jobs(namespace, queue) => Told::Jobs(namespace, queue),
+                Wake::Anything => panic!("anything"),
             })
             .collect();
         assert_eq!(heard, names);

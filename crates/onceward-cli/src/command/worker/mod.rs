@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use onceward::worker::WorkerBuilder;
+use onceward::worker::{WorkerBuilder, WorkerHandle};
 use onceward::{Code, Error, Onceward, Result};
 
 use self::allowed::Allowed;
@@ -92,27 +92,28 @@ fn builder(args: &Args, client: &Onceward, allowed: Allowed) -> WorkerBuilder {
 async fn until_told(worker: WorkerBuilder, signals: &Signals) -> Result<()> {
     let worker = worker.start().await?;
     signals.next().await;
-    report::note("ending: what runs may come to its end; once more to leave at once");
-    tokio::select! {
-        ended = worker.shutdown() => ended,
-        _ = signals.next() => Ok(()),
-    }
+    leave(worker, signals).await;
+    Ok(())
 }
 
+/// As [`until_told`], or until nothing is left to do.
 async fn until_empty(worker: WorkerBuilder, horizon: Duration, signals: &Signals) -> Result<()> {
     let worker = worker.start().await?;
-    let told = tokio::select! {
-        empty = worker.empty(horizon) => {
-            empty?;
-            false
+    let empty = tokio::select! {
+        empty = worker.empty(horizon) => empty,
+        _ = signals.next() => {
+            leave(worker, signals).await;
+            return Ok(());
         }
-        _ = signals.next() => true,
     };
-    if told {
-        report::note("ending: what runs may come to its end; once more to leave at once");
-    }
+    worker.shutdown().await;
+    empty
+}
+
+async fn leave(worker: WorkerHandle, signals: &Signals) {
+    report::note("ending: what runs may come to its end; once more to leave at once");
     tokio::select! {
-        ended = worker.shutdown() => ended,
-        _ = signals.next() => Ok(()),
+        () = worker.shutdown() => {}
+        _ = signals.next() => {}
     }
 }

@@ -5,6 +5,8 @@
 -- migrations: what the schema has seen, in order: version, name, checksum, applied_at.
 -- objects: $1 names of tables; a row for each: name, kind (NULL: absent), triggers, foreign keys, whether row security
 --   applies to us, missing rights.
+-- transactions: $1 their numbers, as text; a row for each: committed, aborted, in progress, or NULL where nobody knows any
+--   more, or where the number is not one of this cluster.
 -- tokens: one row: how many seconds the largest token is ahead of the clock. Looks at a million leases at most.
 
 -- step: lineage
@@ -45,3 +47,8 @@ LEFT JOIN pg_class c ON c.relnamespace = to_regnamespace('{schema}') AND c.relna
 -- step: tokens
 SELECT coalesce(max(l.token) / 1000000.0 - extract(epoch FROM {clock}), 0)::double precision AS ahead
 FROM (SELECT token FROM {schema}.lease LIMIT 1000000) l
+
+-- step: transactions
+SELECT CASE WHEN t.number::xid8 < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(t.number::xid8) END
+FROM unnest($1::text[]) WITH ORDINALITY AS t (number, n)
+ORDER BY t.n

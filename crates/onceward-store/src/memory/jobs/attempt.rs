@@ -144,7 +144,7 @@ impl Jobs {
     pub(super) fn rest(&mut self, name: &Name, retain: Duration, now: Timestamp) {
         self.free_at_end(name);
         let Some(row) = self.rows.get(name).cloned() else { return };
-        self.let_next_in(&row, now);
+        self.leave_line(&row);
         if !row.state.is_history() {
             return;
         }

@@ -25,8 +25,8 @@ pub(super) struct Lane {
 /// The row of a job that is not due yet.
 pub(super) type Due = (Timestamp, JobId, Namespace);
 
-/// The row of a job that waits for another one to end: rank, when it is due, which one.
-pub(super) type Held = (i32, Timestamp, JobId);
+/// The row of a job that waits to be let in under its ordering key: rank, when it is due, which one, whether alone.
+pub(super) type Held = (i32, Timestamp, JobId, bool);
 
 /// What is said about a queue.
 pub(super) struct Paused {
@@ -57,18 +57,23 @@ impl Jobs {
         }
     }
 
-    /// Puts a job where it waits: behind the one that is before it under its ordering key, else where its time says.
+    /// Puts a job where it waits: for its time, or in its lane, where it comes at once unless it has an ordering key and
+    /// was not let in under it yet.
     pub(super) fn place(&mut self, name: &Name, alone: bool, now: Timestamp) {
         let Some(row) = self.rows.get(name) else { return };
-        if let Some(key) = ordered(row)
-            && *self.first.entry(key.clone()).or_insert(row.id) != row.id
-        {
-            self.held.entry(key).or_default().insert((rank(row), row.run_at, row.id));
-        } else if row.state.is_later() && row.run_at > now {
+        if row.state.is_later() && row.run_at > now {
             self.later.insert((row.run_at, row.id, row.namespace.clone()));
-        } else {
-            self.woken.insert((row.namespace.clone(), row.queue.clone()));
-            self.ready.insert(Self::lane(row, alone));
+            return;
+        }
+        match ordered(row).filter(|key| self.first.get(key) != Some(&row.id)) {
+            Some(key) => {
+                self.held.entry(key.clone()).or_default().insert((rank(row), row.run_at, row.id, alone));
+                self.stirred.insert(key);
+            }
+            None => {
+                self.woken.insert((row.namespace.clone(), row.queue.clone()));
+                self.ready.insert(Self::lane(row, alone));
+            }
         }
     }
 
@@ -78,20 +83,36 @@ impl Jobs {
         let (plain, alone) = (Self::lane(row, false), Self::lane(row, true));
         self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
         if let Some(held) = ordered(row).and_then(|key| self.held.get_mut(&key)) {
-            held.remove(&(rank(row), row.run_at, row.id));
+            held.retain(|(_, _, id, _)| *id != row.id);
         }
         self.ready.remove(&plain);
         self.ready.remove(&alone)
     }
 
-    /// Lets the next one in after a job of its ordering key has ended (J10).
-    pub(super) fn let_next_in(&mut self, row: &job::Record, now: Timestamp) {
-        let Some(key) = ordered(row).filter(|key| self.first.get(key) == Some(&row.id)) else { return };
-        self.first.remove(&key);
-        let next = self.held.get_mut(&key).and_then(BTreeSet::pop_first);
-        match next {
-            Some((_, _, id)) => self.place(&(key.0, id), false, now),
-            None => drop(self.held.remove(&key)),
+    /// A job of an ordering key has ended: the next one may be let in.
+    pub(super) fn leave_line(&mut self, row: &job::Record) {
+        if let Some(key) = ordered(row).filter(|key| self.first.get(key) == Some(&row.id)) {
+            self.first.remove(&key);
+            self.stirred.insert(key);
+        }
+    }
+
+    /// Lets the first job in of every ordering key that has changed and of which none was let in (J10). At the end of
+    /// each verb: of the jobs of one batch the first is not the one that happens to stand first in it.
+    pub(super) fn let_in(&mut self) {
+        for key in core::mem::take(&mut self.stirred) {
+            let Some(held) = self.held.get_mut(&key) else { continue };
+            if !self.first.contains_key(&key)
+                && let Some((_, _, id, alone)) = held.pop_first()
+                && let Some(row) = self.rows.get(&(key.0.clone(), id))
+            {
+                self.woken.insert((row.namespace.clone(), row.queue.clone()));
+                self.ready.insert(Self::lane(row, alone));
+                self.first.insert(key.clone(), id);
+            }
+            if self.held.get(&key).is_some_and(BTreeSet::is_empty) {
+                self.held.remove(&key);
+            }
         }
     }
 
@@ -101,13 +122,13 @@ impl Jobs {
         let mut queues = BTreeSet::new();
         for due in due {
             self.later.remove(&due);
-            if let Some(row) = self.rows.get(&(due.2, due.1)) {
+            let name = (due.2, due.1);
+            if let Some(row) = self.rows.get(&name) {
                 queues.insert((row.namespace.clone(), row.queue.clone()));
-                self.ready.insert(Self::lane(row, false));
                 promoted.moved += 1;
             }
+            self.place(&name, false, now);
         }
-        self.woken.extend(queues.iter().cloned());
         promoted.queues = queues.into_iter().collect();
         promoted.next_due = self.later.first().map(|due| due.0);
         promoted

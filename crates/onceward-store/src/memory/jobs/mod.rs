@@ -41,9 +41,11 @@ pub(super) struct Jobs {
     dedupe: BTreeMap<Name, Key>,
     ready: BTreeSet<Lane>,
     later: BTreeSet<Due>,
-    /// Per ordering key the job that may run, and those that wait for its end.
+    /// Per ordering key the job that was let in, and those that are due and wait for its end.
     first: BTreeMap<(Namespace, Key), JobId>,
     held: BTreeMap<(Namespace, Key), BTreeSet<Held>>,
+    /// The ordering keys of which the next job may have to be let in.
+    stirred: BTreeSet<(Namespace, Key)>,
     paused: BTreeMap<(Namespace, Queue), Paused>,
     /// The queues in which something has become ready since their workers were told.
     woken: BTreeSet<(Namespace, Queue)>,
@@ -99,6 +101,7 @@ impl MemoryStore {
     fn jobs<R>(&self, run: impl FnOnce(&mut Jobs, Timestamp) -> R) -> R {
         let (answer, woken) = self.verb(|tables, now| {
             let answer = run(&mut tables.jobs, now);
+            tables.jobs.let_in();
             (answer, core::mem::take(&mut tables.jobs.woken))
         });
         self.wake_queues(woken);

@@ -1,0 +1,141 @@
+-- job.claim: takes jobs from their lanes and writes one row for all of them. No job row is written.
+--
+-- one: from one lane
+--   $1 namespace  $2 session  $3 claim  $4 queue  $5 kind  $6 route  $7 alone  $8 limit
+--   $9 $10 $11 rank, run_at and id to begin with: a hint past what was taken before, so that what lies dead at the
+--   beginning of the lane, because somebody's old snapshot may still want it, is not read again by each claim
+-- many: from several lanes: the best of all
+--   $1 namespace  $2 session  $3 claim  $4 queue[]  $5 kind[]  $6 route[]  $7 limit[]  $8 alone  $9 limit in all
+--   $10 rank[]  $11 run_at[]  $12 id[]; as above
+-- Rows of both: the token and the time of the claim, how long finding took in seconds; the id of a job that was not where
+--   its lane said, or the columns of the job. A claim that is there already fails with 23505.
+-- again: what a claim still holds. $1 claim
+-- moved: jobs of a claim by their keys. $1 claim  $2 id[]
+-- Rows of both: the token and the time of the claim, then the columns of a job; NULL for one that has ended.
+-- Index: job_ready_lane (lane, alone, rank, run_at, id), in its order, from the hint on; job_pkey; places.
+
+-- step: one
+WITH lane AS MATERIALIZED (
+    SELECT hashtextextended($6::text, hashtextextended($5::text, hashtextextended($4::text,
+               hashtextextended($1::text, 0)))) AS lane, {clock} AS now, clock_timestamp() AS began
+    WHERE NOT EXISTS (SELECT FROM {schema}.job_queue q
+                      WHERE q.namespace = $1::text AND q.queue = $4::text AND q.paused_at IS NOT NULL)
+), first AS MATERIALIZED (
+    SELECT f.*
+    FROM lane l
+    CROSS JOIN LATERAL (
+        SELECT r.ctid AS at, r.id, r.token, r.place, r.rank, r.run_at
+        FROM {schema}.job_ready r
+        WHERE r.lane = l.lane AND r.alone = $7::boolean
+          AND (r.rank, r.run_at, r.id) >= ($9::smallint, $10::timestamptz, $11::uuid)
+          AND r.namespace = $1::text AND r.queue = $4::text AND r.kind = $5::text AND r.route = $6::text
+        ORDER BY r.rank, r.run_at, r.id
+        LIMIT $8::bigint
+        FOR UPDATE OF r SKIP LOCKED
+    ) f
+), taken AS (
+    DELETE FROM {schema}.job_ready r
+    USING first f
+    WHERE r.ctid = f.at
+    RETURNING f.id, f.token, f.place, f.rank, f.run_at
+), claimed AS (
+    INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
+    SELECT $3::uuid, $1::text, $2::uuid,
+           greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
+    FROM lane l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    RETURNING token, claimed_at
+)
+SELECT c.token, c.claimed_at, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
+       CASE WHEN j.id IS NULL THEN t.id END AS missing,
+       j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
+       j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
+       j.result_type, j.result_size, j.past, j.ctid AS place
+FROM lane l
+CROSS JOIN claimed c
+CROSS JOIN taken t
+LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $1::text
+
+-- step: many
+WITH want AS MATERIALIZED (
+    SELECT w.*, hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
+               hashtextextended($1::text, 0)))) AS lane
+    FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $10::smallint[], $11::timestamptz[], $12::uuid[])
+        WITH ORDINALITY AS w (queue, kind, route, most, rank, run_at, id, n)
+    WHERE NOT EXISTS (SELECT FROM {schema}.job_queue q
+                      WHERE q.namespace = $1::text AND q.queue = w.queue AND q.paused_at IS NOT NULL)
+), time AS MATERIALIZED (
+    SELECT {clock} AS now, clock_timestamp() AS began
+), best AS MATERIALIZED (
+    -- How many of each lane are among the best of all. Nothing is locked yet: what is not taken is in nobody's way.
+    SELECT b.n, count(*) AS some
+    FROM (
+        SELECT w.n
+        FROM want w
+        CROSS JOIN LATERAL (
+            SELECT r.rank, r.run_at, r.id
+            FROM {schema}.job_ready r
+            WHERE r.lane = w.lane AND r.alone = $8::boolean
+              AND (r.rank, r.run_at, r.id) >= (w.rank, w.run_at, w.id)
+              AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
+            ORDER BY r.rank, r.run_at, r.id
+            LIMIT least(w.most, $9::bigint)
+        ) f
+        ORDER BY f.rank, f.run_at, f.id
+        LIMIT $9::bigint
+    ) b
+    GROUP BY b.n
+), first AS MATERIALIZED (
+    SELECT f.*
+    FROM best b
+    JOIN want w ON w.n = b.n
+    CROSS JOIN LATERAL (
+        SELECT r.ctid AS at, r.id, r.token, r.place, r.rank, r.run_at
+        FROM {schema}.job_ready r
+        WHERE r.lane = w.lane AND r.alone = $8::boolean
+          AND (r.rank, r.run_at, r.id) >= (w.rank, w.run_at, w.id)
+          AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
+        ORDER BY r.rank, r.run_at, r.id
+        LIMIT b.some
+        FOR UPDATE OF r SKIP LOCKED
+    ) f
+), taken AS (
+    DELETE FROM {schema}.job_ready r
+    USING first f
+    WHERE r.ctid = f.at
+    RETURNING f.id, f.token, f.place, f.rank, f.run_at
+), claimed AS (
+    INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
+    SELECT $3::uuid, $1::text, $2::uuid,
+           greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
+    FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    RETURNING token, claimed_at
+)
+SELECT c.token, c.claimed_at, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
+       CASE WHEN j.id IS NULL THEN t.id END AS missing,
+       j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
+       j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
+       j.result_type, j.result_size, j.past, j.ctid AS place
+FROM time l
+CROSS JOIN claimed c
+CROSS JOIN taken t
+LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $1::text
+
+-- step: again
+SELECT c.token, c.claimed_at,
+       j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
+       j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
+       j.result_type, j.result_size, j.past, j.ctid AS place
+FROM (SELECT c.namespace, c.token, c.claimed_at, unnest(c.jobs) AS job
+      FROM {schema}.job_claim c WHERE c.id = $1::uuid) c
+LEFT JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = c.job AND j.token < c.token
+                        AND j.state NOT IN ('dead', 'uncertain')
+
+-- step: moved
+SELECT c.token, c.claimed_at,
+       j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
+       j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
+       j.result_type, j.result_size, j.past, j.ctid AS place
+FROM (SELECT c.namespace, c.token, c.claimed_at, unnest($2::uuid[]) AS job
+      FROM {schema}.job_claim c WHERE c.id = $1::uuid) c
+JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = c.job
+WHERE j.token < c.token AND j.state NOT IN ('dead', 'uncertain')

@@ -1,0 +1,56 @@
+-- upkeep.prune_jobs: forgets jobs that are over. Never anything that waits, runs or is uncertain (G16). Rows that somebody
+-- has locked stay for the next time.
+--
+-- rotate: makes the partitions of the coming days, and drops those whose day has passed.
+-- The others: one row, how many rows went.
+-- done: $1 limit. What is to be forgotten and lies in no partition that will be dropped.
+-- dead: $1 limit  $2 how long they are kept, in microseconds. Index: job_wanted
+-- keys: $1 limit. Reads the table: an index on times would be written with every key.
+
+-- step: rotate
+SELECT {schema}.rotate_jobs()::text
+
+-- step: done
+WITH over AS MATERIALIZED (
+    SELECT d.ctid AS place
+    FROM {schema}.job_done_rest d
+    WHERE d.forget_at <= {clock}
+    LIMIT $1::bigint
+    FOR UPDATE OF d SKIP LOCKED
+), gone AS (
+    DELETE FROM {schema}.job_done_rest d
+    USING over
+    WHERE d.ctid = over.place
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- step: dead
+WITH over AS MATERIALIZED (
+    SELECT j.namespace, j.id, j.token
+    FROM {schema}.job j
+    WHERE j.state = 'dead' AND j.finished_at <= {clock} - $2::bigint * interval '1 microsecond'
+    LIMIT $1::bigint
+    FOR UPDATE OF j SKIP LOCKED
+), gone AS (
+    DELETE FROM {schema}.job j
+    USING over
+    WHERE j.namespace = over.namespace AND j.id = over.id AND j.token = over.token
+    RETURNING 1
+)
+SELECT count(*) FROM gone
+
+-- step: keys
+WITH over AS MATERIALIZED (
+    SELECT k.namespace, k.purpose, k.key
+    FROM {schema}.job_key k
+    WHERE k.expires_at <= {clock}
+    LIMIT $1::bigint
+    FOR UPDATE OF k SKIP LOCKED
+), gone AS (
+    DELETE FROM {schema}.job_key k
+    USING over
+    WHERE k.namespace = over.namespace AND k.purpose = over.purpose AND k.key = over.key
+    RETURNING 1
+)
+SELECT count(*) FROM gone

@@ -1,0 +1,240 @@
+//! Claiming, and writing down that a handler starts.
+
+use core::time::Duration;
+
+use onceward_core::job::Claimed;
+use onceward_core::{Code, Error, Result, Timestamp};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::super::Inner;
+use super::super::link::{Call, Link};
+use super::super::live::Param;
+use super::super::row::{Columns, Instant};
+use super::edges::{Edge, Lane};
+use super::rows::Names;
+use crate::store::{BeginJob, ClaimJobs, ClaimedJobs, Want};
+
+const VERB: &str = "job.claim";
+
+/// How often jobs of a claim are looked for that were not where their lanes said.
+const LOOKS: usize = 3;
+
+/// What a claim took from the lanes.
+struct Taken {
+    now: Timestamp,
+    took: Duration,
+    jobs: Vec<Claimed>,
+    /// Those that were not where their lanes said.
+    missing: Vec<Uuid>,
+}
+
+impl Inner {
+    pub(super) async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
+        let limit = if ask.alone { ask.limit.min(1) } else { ask.limit };
+        let wants: Vec<&Want> = ask.wants.iter().filter(|want| want.limit > 0).collect();
+        if wants.is_empty() || limit == 0 {
+            return Ok(ClaimedJobs::default());
+        }
+        let lanes: Vec<Lane> = wants.iter().map(|want| lane_of(ask, want)).collect();
+        let mut edges = self.edges_of(&lanes);
+        loop {
+            let Some(rows) = self.claim_once(ask, &wants, &edges, limit).await? else {
+                let again = self.claimed_again(ask).await?;
+                // All of it may have ended since.
+                if again.jobs.is_empty() && again.now == Timestamp::default() {
+                    continue;
+                }
+                return Ok(again);
+            };
+            let taken = taken(&rows)?;
+            if taken.is_none() && edges.iter().any(|edge| *edge != Edge::START) {
+                // Nothing behind the edges: perhaps something before them.
+                let mut known = self.jobs.edges();
+                lanes.iter().for_each(|lane| known.forget(lane));
+                drop(known);
+                edges = self.edges_of(&lanes);
+                continue;
+            }
+            let Some(taken) = taken else { return Ok(ClaimedJobs::default()) };
+            self.note_edges(&lanes, &taken, limit);
+            return self.complete(ask, taken).await;
+        }
+    }
+
+    fn edges_of(&self, lanes: &[Lane]) -> Vec<Edge> {
+        let mut known = self.jobs.edges();
+        lanes.iter().map(|lane| known.of(lane)).collect()
+    }
+
+    /// Remembers how far the lane was read, if there was one; of several nobody knows which one was slow.
+    fn note_edges(&self, lanes: &[Lane], taken: &Taken, limit: usize) {
+        let last = taken.jobs.iter().map(|claimed| edge_of(&claimed.job)).max();
+        if let ([lane], Some(last)) = (lanes, last) {
+            let mut known = self.jobs.edges();
+            if taken.jobs.len() < limit {
+                known.forget(lane);
+            }
+            known.note(lane.clone(), last, taken.jobs.len(), taken.took);
+        }
+    }
+
+    /// Takes jobs; `None` if there is a claim of that id already.
+    async fn claim_once(
+        &self,
+        ask: &ClaimJobs,
+        wants: &[&Want],
+        edges: &[Edge],
+        limit: usize,
+    ) -> Result<Option<Vec<Row>>> {
+        let (session, claim) = (ask.session.as_uuid(), ask.claim.as_uuid());
+        let namespace = ask.namespace.as_str();
+        let link = Link::idlest(&self.take);
+        if let ([want], [edge]) = (wants, edges) {
+            let params: &[Param<'_>] = &[
+                &namespace,
+                &session,
+                &claim,
+                &want.queue.as_str(),
+                &want.kind.as_str(),
+                &want.route,
+                &ask.alone,
+                &super::super::limit(want.limit.min(limit)),
+                &edge.rank,
+                &Instant(edge.run_at),
+                &edge.id.as_uuid(),
+            ];
+            let call = Call { verb: VERB, statement: &self.sql.claim_one, params, rows: limit };
+            return link.write_unless_taken(&call).await;
+        }
+        let params: &[Param<'_>] = &[
+            &namespace,
+            &session,
+            &claim,
+            &column(wants, |want| want.queue.as_str()),
+            &column(wants, |want| want.kind.as_str()),
+            &column(wants, |want| want.route.as_str()),
+            &column(wants, |want| super::super::limit(want.limit)),
+            &ask.alone,
+            &super::super::limit(limit),
+            &column(edges, |edge| edge.rank),
+            &column(edges, |edge| Instant(edge.run_at)),
+            &column(edges, |edge| edge.id.as_uuid()),
+        ];
+        let call = Call { verb: VERB, statement: &self.sql.claim_many, params, rows: limit };
+        link.write_unless_taken(&call).await
+    }
+
+    /// Looks for the jobs that were not where their lanes said, and puts all of them in order.
+    async fn complete(&self, ask: &ClaimJobs, taken: Taken) -> Result<ClaimedJobs> {
+        let Taken { now, mut jobs, mut missing, .. } = taken;
+        for _ in 0..LOOKS {
+            if missing.is_empty() {
+                break;
+            }
+            let params: &[Param<'_>] = &[&ask.claim.as_uuid(), &missing];
+            let call = Call { verb: VERB, statement: &self.sql.claim_moved, params, rows: missing.len() };
+            let found = claimed(&Link::idlest(&self.end).read(&call).await?)?.jobs;
+            missing.retain(|id| found.iter().all(|found| found.job.id.as_uuid() != *id));
+            jobs.extend(found);
+        }
+        // What could not be read stays in the claim, and is rescued with it.
+        jobs.retain(|claimed| claimed.job.token < claimed.token);
+        jobs.sort_by_key(|claimed| edge_of(&claimed.job));
+        Ok(ClaimedJobs { jobs, now })
+    }
+
+    /// What a claim that was made before still holds; a time of zero if there is no such claim any more.
+    async fn claimed_again(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
+        let params: &[Param<'_>] = &[&ask.claim.as_uuid()];
+        let call = Call { verb: VERB, statement: &self.sql.claim_again, params, rows: 1 };
+        let mut again = claimed(&Link::idlest(&self.end).read(&call).await?)?;
+        again.jobs.sort_by_key(|claimed| edge_of(&claimed.job));
+        Ok(again)
+    }
+
+    pub(super) async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_by_key(|at| batch.get(*at).map(|ask| (&ask.job.namespace, ask.job.id)));
+        let sorted: Vec<&BeginJob> = order.iter().filter_map(|at| batch.get(*at)).collect();
+        let params: &[Param<'_>] = &[
+            &column(&sorted, |ask| ask.job.namespace.as_str()),
+            &column(&sorted, |ask| ask.job.id.as_uuid()),
+            &column(&sorted, |ask| ask.token.get()),
+            &column(&sorted, |ask| ask.session.as_uuid()),
+        ];
+        let call = Call { verb: "job.begin", statement: &self.sql.job_begin, params, rows: batch.len() };
+        let mut begun = vec![false; batch.len()];
+        if batch.is_empty() {
+            return Ok(begun);
+        }
+        for row in Link::idlest(&self.begin).write(&call).await? {
+            let n: i64 = Columns::of(&row).get()?;
+            let at = usize::try_from(n).ok().and_then(|n| order.get(n.checked_sub(1)?));
+            if let Some(slot) = at.and_then(|at| begun.get_mut(*at)) {
+                *slot = true;
+            }
+        }
+        Ok(begun)
+    }
+}
+
+fn lane_of(ask: &ClaimJobs, want: &Want) -> Lane {
+    Lane {
+        namespace: ask.namespace.clone(),
+        queue: want.queue.clone(),
+        kind: want.kind.clone(),
+        route: want.route.clone(),
+        alone: ask.alone,
+    }
+}
+
+fn edge_of(job: &onceward_core::job::Record) -> Edge {
+    Edge { rank: job.priority.saturating_neg(), run_at: job.run_at, id: job.id }
+}
+
+fn column<T, V>(items: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
+    items.iter().map(value).collect()
+}
+
+/// The rows of the steps that claim.
+fn taken(rows: &[Row]) -> Result<Option<Taken>> {
+    let mut taken: Option<Taken> = None;
+    let mut names = Names::default();
+    for row in rows {
+        let mut columns = Columns::of(row);
+        let (token, now, took) = (columns.token()?, columns.time()?, columns.seconds()?);
+        let taken = taken.get_or_insert_with(|| Taken {
+            now,
+            took,
+            jobs: Vec::with_capacity(rows.len()),
+            missing: Vec::new(),
+        });
+        match columns.get::<Option<Uuid>>()? {
+            Some(missing) => taken.missing.push(missing),
+            None => taken.jobs.push(Claimed { job: columns.job(&mut names)?, token }),
+        }
+        taken.took = taken.took.min(took);
+    }
+    Ok(taken)
+}
+
+/// The rows of the steps that read a claim.
+fn claimed(rows: &[Row]) -> Result<ClaimedJobs> {
+    let mut claimed = ClaimedJobs::default();
+    let mut names = Names::default();
+    for row in rows {
+        let mut columns = Columns::of(row);
+        let token = columns.token()?;
+        claimed.now = columns.time()?;
+        if !columns.at_null() {
+            claimed.jobs.push(Claimed { job: columns.job(&mut names)?, token });
+        }
+    }
+    Ok(claimed)
+}
+
+/// The error for a statement that answers what nobody asked.
+pub(super) fn unasked(verb: &'static str) -> Error {
+    Error::new(Code::RowUnreadable, "an answer to no question").at(verb)
+}

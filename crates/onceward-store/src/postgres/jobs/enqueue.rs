@@ -1,0 +1,305 @@
+//! Enqueueing.
+//!
+//! Jobs without keys of which nobody has heard go the short way: what is new can't be there. Everything else is looked
+//! for first, among what waits, what is over, and the keys.
+
+use std::collections::HashMap;
+
+use onceward_core::job::{self, DedupeScope, New, OnConflict};
+use onceward_core::{Code, Error, JobId, Result};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::super::Inner;
+use super::super::lease::{ROUNDS, in_the_way};
+use super::super::link::{Call, Link};
+use super::super::live::Param;
+use super::super::row::{Columns, micros, millis};
+use super::rows::kept_type;
+use crate::store::{Enqueued, JobRef};
+
+const VERB: &str = "job.enqueue";
+
+/// One job of a batch, and where its answer belongs.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    at: usize,
+    new: &'a New,
+}
+
+impl Inner {
+    pub(super) async fn job_enqueue(&self, batch: &[New]) -> Result<Vec<Enqueued>> {
+        let mut entries: Vec<Entry<'_>> =
+            batch.iter().enumerate().map(|(at, new)| Entry { at, new }).collect();
+        // Two batches meet in the same order and never wait for each other in a circle (N33).
+        entries.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        let (plain, mut others) = self.partition(entries);
+        let mut answers: Vec<Enqueued> = batch.iter().map(|new| Enqueued::Created(new.id)).collect();
+        if !plain.is_empty() && !self.enqueue_new(&plain).await? {
+            others.extend(plain);
+            others.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        }
+        if !others.is_empty() {
+            self.enqueue_any(others, &mut answers).await?;
+        }
+        let queues = batch.iter().map(|new| (&new.namespace, &new.queue));
+        let mut last = None;
+        for queue in queues {
+            // Mostly all of a batch go to the same one.
+            if last.replace(queue) != Some(queue) {
+                self.wakes.tell_jobs(queue.0, queue.1);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Those that can go the short way, and the others.
+    fn partition<'a>(&self, entries: Vec<Entry<'a>>) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
+        let now = self.clock.wall();
+        let mut sent = self.jobs.sent();
+        entries.into_iter().partition(|Entry { new, .. }| {
+            let first = sent.is_first(new.id, now);
+            first && new.key.is_none() && new.dedupe.is_none() && new.ordering_key.is_none()
+        })
+    }
+
+    /// Writes jobs of which nobody has heard; `false` if somebody has after all, and nothing was written.
+    async fn enqueue_new(&self, entries: &[Entry<'_>]) -> Result<bool> {
+        let shapes = Shapes::of(entries);
+        let specs: Vec<Option<String>> = entries.iter().map(|entry| entry.new.spec().to_text()).collect();
+        let params: &[Param<'_>] = &[
+            &shapes.column(|new| new.namespace.as_str()),
+            &shapes.column(|new| new.kind.as_str()),
+            &shapes.column(|new| new.queue.as_str()),
+            &shapes.column(|new| new.priority),
+            &shapes.column(|new| kept_type(&new.payload.content_type)),
+            &shapes.column(route_of),
+            &shapes.of,
+            &column(entries, |new| new.id.as_uuid()),
+            &column(entries, |new| new.payload.bytes.as_slice()),
+            &specs,
+            &column(entries, due),
+        ];
+        let call = Call { verb: VERB, statement: &self.sql.enqueue_new, params, rows: entries.len() };
+        Ok(Link::idlest(&self.begin).write_unless_taken(&call).await?.is_some())
+    }
+
+    async fn enqueue_any(&self, entries: Vec<Entry<'_>>, answers: &mut [Enqueued]) -> Result<()> {
+        let ordered = entries.iter().any(|entry| entry.new.ordering_key.is_some());
+        let mut open = entries;
+        for _ in 0..ROUNDS {
+            let rows = self.enqueue_round(&open).await?;
+            let mut again = Vec::new();
+            for (entry, met) in open.iter().zip(met(&open, &rows)?) {
+                match (met.answer(entry.new), answers.get_mut(entry.at)) {
+                    (Some(answer), Some(slot)) => *slot = answer,
+                    _ => {
+                        self.let_go(entry.new).await?;
+                        again.push(*entry);
+                        continue;
+                    }
+                }
+                if met.dedupe_id.is_some() && !met.present {
+                    self.replace(entry.new, met.dedupe_id).await?;
+                }
+            }
+            open = again;
+            if open.is_empty() {
+                if ordered {
+                    self.admit_soon().await;
+                }
+                return Ok(());
+            }
+        }
+        Err(in_the_way(VERB))
+    }
+
+    async fn enqueue_round(&self, entries: &[Entry<'_>]) -> Result<Vec<Row>> {
+        let specs: Vec<Option<String>> = entries.iter().map(|entry| entry.new.spec().to_text()).collect();
+        let scope = |new: &New| new.dedupe.as_ref().map(|dedupe| dedupe.scope);
+        let params: &[Param<'_>] = &[
+            &column(entries, |new| new.namespace.as_str()),
+            &column(entries, |new| new.kind.as_str()),
+            &column(entries, |new| new.queue.as_str()),
+            &column(entries, |new| new.priority),
+            &column(entries, |new| kept_type(&new.payload.content_type)),
+            &column(entries, route_of),
+            &column(entries, |new| new.id.as_uuid()),
+            &column(entries, |new| new.payload.bytes.as_slice()),
+            &specs,
+            &column(entries, due),
+            &column(entries, |new| new.ordering_key.as_ref().map(|key| key.as_str())),
+            &column(entries, |new| new.key.as_ref().map(|key| key.key.as_str())),
+            &column(entries, |new| new.key.as_ref().map(|key| key.fingerprint.0.as_slice())),
+            &column(entries, |new| new.key.as_ref().map(|key| millis(key.ttl))),
+            &column(entries, |new| new.dedupe.as_ref().map(|dedupe| dedupe.key.as_str())),
+            &column(entries, |new| match scope(new) {
+                Some(DedupeScope::Window(window)) => Some(millis(window)),
+                _ => None,
+            }),
+            &column(entries, |new| scope(new) == Some(DedupeScope::UntilStarted)),
+            &column(entries, |new| scope(new) == Some(DedupeScope::UntilDone)),
+        ];
+        let call = Call { verb: VERB, statement: &self.sql.enqueue, params, rows: entries.len() };
+        // What has keys may meet somebody's open transaction: it goes where only single rows would wait behind it.
+        let link = if entries.len() == 1 { &self.apart } else { Link::idlest(&self.begin) };
+        link.write(&call).await
+    }
+
+    /// Lets go of a key that this job has got while it lost a race for its other one.
+    async fn let_go(&self, new: &New) -> Result<()> {
+        let (Some(key), Some(dedupe)) = (&new.key, &new.dedupe) else { return Ok(()) };
+        let call = Call {
+            verb: VERB,
+            statement: &self.sql.enqueue_left,
+            params: &[&new.namespace.as_str(), &key.key.as_str(), &dedupe.key.as_str(), &new.id.as_uuid()],
+            rows: 1,
+        };
+        self.apart.write(&call).await.map(drop)
+    }
+
+    /// Gives the job that has the dedupe key what the newcomer wants, if it still waits.
+    async fn replace(&self, new: &New, of: Option<JobId>) -> Result<()> {
+        let on_conflict = new.dedupe.as_ref().map(|dedupe| dedupe.on_conflict);
+        let (Some(on_conflict), Some(id)) = (on_conflict, of) else { return Ok(()) };
+        if on_conflict == OnConflict::Existing || id == new.id {
+            return Ok(());
+        }
+        let job = JobRef { namespace: new.namespace.clone(), id };
+        for _ in 0..ROUNDS {
+            let seen = self.lookup_jobs(VERB, &self.apart, core::slice::from_ref(&job)).await?;
+            let Some(row) = seen.rows.into_iter().next().flatten() else { return Ok(()) };
+            if row.running.is_some()
+                || row.state.is_final()
+                || self.replace_now(new, &row, on_conflict).await?
+            {
+                return Ok(());
+            }
+        }
+        // It is being claimed, or somebody holds it: then it does not wait any more.
+        Ok(())
+    }
+
+    async fn replace_now(&self, new: &New, row: &job::Record, on_conflict: OnConflict) -> Result<bool> {
+        // It stays what others know it by: its id, its line, its key.
+        let spec = job::Spec {
+            root: Some(row.root),
+            ordering_key: row.ordering_key.clone(),
+            until_started: row.until_started,
+            ..new.spec()
+        };
+        let replaces = on_conflict == OnConflict::Replace;
+        let call = Call {
+            verb: VERB,
+            statement: &self.sql.enqueue_replace,
+            params: &[
+                &row.namespace.as_str(),
+                &row.id.as_uuid(),
+                &row.token.get(),
+                &replaces.then_some(new.payload.bytes.as_slice()),
+                &kept_type(&new.payload.content_type),
+                &spec.to_text(),
+                &route_of(new),
+                &due(new),
+                &(on_conflict == OnConflict::PushOut),
+            ],
+            rows: 1,
+        };
+        Ok(!self.apart.write(&call).await?.is_empty())
+    }
+}
+
+/// What the statement said about one job.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    present: bool,
+    key_id: Option<JobId>,
+    same: bool,
+    dedupe_id: Option<JobId>,
+}
+
+impl Met {
+    fn answer(self, new: &New) -> Option<Enqueued> {
+        match self {
+            Self { present: true, .. } => Some(Enqueued::Created(new.id)),
+            Self { key_id: Some(id), .. } if id == new.id => Some(Enqueued::Created(id)),
+            Self { key_id: Some(id), same: true, .. } => Some(Enqueued::Existing(id)),
+            Self { key_id: Some(id), .. } => Some(Enqueued::Mismatch(id)),
+            Self { dedupe_id: Some(id), .. } if id == new.id => Some(Enqueued::Created(id)),
+            Self { dedupe_id: Some(id), .. } => Some(Enqueued::Existing(id)),
+            _ => None,
+        }
+    }
+}
+
+fn met(entries: &[Entry<'_>], rows: &[Row]) -> Result<Vec<Met>> {
+    let mut all = vec![Met::default(); entries.len()];
+    for row in rows {
+        let mut columns = Columns::of(row);
+        let n: i64 = columns.get()?;
+        let slot = usize::try_from(n).ok().and_then(|n| all.get_mut(n.checked_sub(1)?));
+        let slot =
+            slot.ok_or_else(|| Error::new(Code::RowUnreadable, "an answer to no question").at(VERB))?;
+        *slot = Met {
+            present: columns.get()?,
+            key_id: columns.get::<Option<Uuid>>()?.map(JobId::from_uuid),
+            same: columns.get()?,
+            dedupe_id: columns.get::<Option<Uuid>>()?.map(JobId::from_uuid),
+        };
+    }
+    Ok(all)
+}
+
+/// What jobs have in common, said once: of each shape the first job that has it, and which one each job has.
+struct Shapes<'a> {
+    first: Vec<&'a New>,
+    of: Vec<i32>,
+}
+
+impl<'a> Shapes<'a> {
+    fn of(entries: &[Entry<'a>]) -> Self {
+        let mut shapes = Self { first: Vec::new(), of: Vec::with_capacity(entries.len()) };
+        let mut numbers = HashMap::new();
+        let mut last: Option<(&New, i32)> = None;
+        for Entry { new, .. } in entries {
+            let number = match last {
+                Some((shape, number)) if name_of(shape) == name_of(new) => number,
+                _ => *numbers.entry(name_of(new)).or_insert_with(|| {
+                    shapes.first.push(new);
+                    i32::try_from(shapes.first.len()).unwrap_or(i32::MAX)
+                }),
+            };
+            last = Some((new, number));
+            shapes.of.push(number);
+        }
+        shapes
+    }
+
+    fn column<V>(&self, value: impl Fn(&'a New) -> V) -> Vec<V> {
+        self.first.iter().copied().map(value).collect()
+    }
+}
+
+/// What makes a shape.
+type Name<'a> = (&'a str, &'a str, &'a str, i16, &'a str, &'a [onceward_core::Tag]);
+
+fn name_of(new: &New) -> Name<'_> {
+    let (namespace, kind, queue) = (new.namespace.as_str(), new.kind.as_str(), new.queue.as_str());
+    (namespace, kind, queue, new.priority, new.payload.content_type.as_str(), new.tags.as_slice())
+}
+
+fn column<'a, V>(entries: &[Entry<'a>], value: impl Fn(&'a New) -> V) -> Vec<V> {
+    entries.iter().map(|entry| value(entry.new)).collect()
+}
+
+fn route_of(new: &New) -> Option<String> {
+    (!new.tags.is_empty()).then(|| job::route(&new.tags))
+}
+
+/// When it is due, as the statements take it: microseconds since 1970, or negative from now on, or at once.
+pub(super) fn due(new: &New) -> Option<i64> {
+    match new.delay {
+        Some(delay) => Some(-micros(delay)).filter(|span| *span < 0),
+        None => new.run_at.map(|at| at.as_micros().max(0)),
+    }
+}

@@ -1,0 +1,93 @@
+//! What somebody does to a job from outside: decided by core on the row as it was seen, written if it still is so.
+
+use onceward_core::job::{self, Moved, past_to_text};
+use onceward_core::once::cut;
+use onceward_core::{Queue, Result, limits};
+
+use super::super::Inner;
+use super::super::lease::{ROUNDS, in_the_way};
+use super::super::link::Call;
+use super::super::row::{Columns, Instant, micros};
+use crate::store::{MoveJob, result_columns};
+
+const VERB: &str = "job.move";
+
+impl Inner {
+    pub(super) async fn job_move(&self, ask: &MoveJob) -> Result<Moved> {
+        for _ in 0..=ROUNDS {
+            let seen = self.lookup_jobs(VERB, self.end_link(), core::slice::from_ref(&ask.job)).await?;
+            let row = seen.rows.into_iter().next().flatten();
+            let answer = job::intervene(row.as_ref(), ask.token, &ask.to);
+            let Some(row) = row.filter(|_| !ask.dry_run) else { return Ok(answer) };
+            let written = match answer {
+                Moved::Applied { .. } => {
+                    let next = job::moved(&row, &ask.to, &ask.actor, ask.reason.as_deref(), seen.now);
+                    self.moved(&row, &next).await?
+                }
+                Moved::Noted => self.note(&row, ask).await?,
+                _ => true,
+            };
+            if written {
+                return Ok(answer);
+            }
+        }
+        Err(in_the_way(VERB))
+    }
+
+    /// Writes the row as core wants it; `false` if it has moved on.
+    async fn moved(&self, row: &job::Record, next: &job::Record) -> Result<bool> {
+        let (result, result_type, result_size) = result_columns(next.result.as_ref());
+        let call = Call {
+            verb: VERB,
+            statement: &self.sql.job_moved,
+            params: &[
+                &row.namespace.as_str(),
+                &row.id.as_uuid(),
+                &row.token.get(),
+                &next.token.get(),
+                &next.state.as_str(),
+                &next.error,
+                &next.finished_at.map(Instant),
+                &Instant(next.run_at),
+                &past_to_text(&next.past),
+                &next.spec().to_text(),
+                &result,
+                &result_type,
+                &result_size,
+                &micros(next.policy.retain),
+                // One that has lost processes may lose the next as well.
+                &(row.lost > 0),
+            ],
+            rows: 1,
+        };
+        let rows = self.end_link().write(&call).await?;
+        let Some(written) = rows.first() else { return Ok(false) };
+        let mut columns = Columns::of(written);
+        let queue = Queue::from_row(columns.get::<&str>()?);
+        if columns.get()? {
+            self.wakes.tell_jobs(&row.namespace, &queue);
+        }
+        if columns.get()? {
+            self.admit_soon().await;
+        }
+        Ok(true)
+    }
+
+    /// Writes down that a job that runs was called off; `false` if it has moved on.
+    async fn note(&self, row: &job::Record, ask: &MoveJob) -> Result<bool> {
+        let call = Call {
+            verb: VERB,
+            statement: &self.sql.job_note,
+            params: &[
+                &row.namespace.as_str(),
+                &row.id.as_uuid(),
+                &row.token.get(),
+                &ask.actor.as_str(),
+                &ask.reason.as_deref().map(|reason| cut(reason, limits::REASON_BYTES_MAX)),
+                &ask.to.note(&ask.actor, ask.reason.as_deref()),
+            ],
+            rows: 1,
+        };
+        Ok(!self.end_link().write(&call).await?.is_empty())
+    }
+}

@@ -1,0 +1,134 @@
+//! Rows of jobs and sessions as PostgreSQL sends them.
+
+use core::time::Duration;
+
+use onceward_core::job::{self, Payload, Record, Running, Spec, State};
+use onceward_core::{
+    ClaimId, JobId, Kind, Namespace, Owner, Queue, Result, SessionId, Timestamp, Token, session,
+};
+use uuid::Uuid;
+
+use super::super::row::Columns;
+
+/// The content type of a payload where the row says none.
+const USUAL_TYPE: &str = "application/json";
+
+/// The content type as a row keeps it.
+pub(super) fn kept_type(content_type: &str) -> Option<&str> {
+    Some(content_type).filter(|content_type| *content_type != USUAL_TYPE)
+}
+
+/// The names of the row before: most rows have the same.
+#[derive(Default)]
+pub(super) struct Names {
+    namespace: Option<Namespace>,
+    kind: Option<Kind>,
+    queue: Option<Queue>,
+}
+
+macro_rules! same {
+    ($last:expr, $text:expr, $type:ident) => {
+        match &$last {
+            Some(last) if last.as_str() == $text => last.clone(),
+            _ => {
+                let name = $type::from_row($text);
+                $last = Some(name.clone());
+                name
+            }
+        }
+    };
+}
+
+impl Columns<'_> {
+    fn count(&mut self) -> Result<u32> {
+        Ok(u32::try_from(self.get::<i32>()?).unwrap_or(0))
+    }
+
+    /// The columns of a job from `namespace` to `place`.
+    pub(super) fn job(&mut self, names: &mut Names) -> Result<Record> {
+        let namespace = same!(names.namespace, self.get::<&str>()?, Namespace);
+        let id = JobId::from_uuid(self.get::<Uuid>()?);
+        let kind = same!(names.kind, self.get::<&str>()?, Kind);
+        let queue = same!(names.queue, self.get::<&str>()?, Queue);
+        let priority = self.get()?;
+        let state = self.word(State::from_word)?;
+        let token = self.token()?;
+        let (attempt, lost) = (self.count()?, self.count()?);
+        let (enqueued_at, run_at) = (self.time()?, self.time()?);
+        let bytes = self.get()?;
+        let content_type: Option<String> = self.get()?;
+        let payload = Payload { bytes, content_type: content_type.unwrap_or_else(|| USUAL_TYPE.to_owned()) };
+        let spec = Spec::from_text(self.get::<Option<&str>>()?);
+        let mut record = Record {
+            namespace,
+            id,
+            kind,
+            queue,
+            priority,
+            state,
+            token,
+            attempt,
+            lost,
+            policy: job::Policy::default(),
+            enqueued_at,
+            run_at,
+            payload,
+            ordering_key: None,
+            tags: Vec::new(),
+            metadata: None,
+            trace: None,
+            replay_of: None,
+            root: id,
+            until_started: false,
+            begun: self.get::<Option<i64>>()?.map(Token::from_row),
+            attempted_at: self.maybe_time()?,
+            finished_at: self.maybe_time()?,
+            worker: self.get::<Option<&str>>()?.map(Owner::from_row),
+            error: self.get()?,
+            result: self.body()?,
+            past: job::past_from_text(self.get::<Option<&str>>()?),
+            running: None,
+            place: self.place()?,
+        };
+        record = record.with_spec(spec);
+        Ok(record)
+    }
+
+    /// The columns of whoever runs a job.
+    pub(super) fn running(&mut self) -> Result<Option<Running>> {
+        let claim: Option<Uuid> = self.get()?;
+        let Some(claim) = claim else {
+            self.skip(4);
+            return Ok(None);
+        };
+        Ok(Some(Running {
+            claim: ClaimId::from_uuid(claim),
+            session: SessionId::from_uuid(self.get()?),
+            token: self.token()?,
+            since: self.time()?,
+            owner: Owner::from_row(self.get::<&str>()?),
+        }))
+    }
+
+    /// The columns of a session from `id` to `now`, and that.
+    pub(super) fn worker(&mut self) -> Result<(session::Record, Timestamp)> {
+        let row = session::Record {
+            id: SessionId::from_uuid(self.get()?),
+            owner: Owner::from_row(self.get::<&str>()?),
+            token: self.token()?,
+            started_at: self.time()?,
+            seen_at: self.time()?,
+            expires_at: self.time()?,
+            ttl: self.millis()?,
+            draining: self.get()?,
+            running: 0,
+            about: session::About::from_text(self.get()?),
+        };
+        Ok((row, self.time()?))
+    }
+
+    /// Seconds, as a span.
+    pub(super) fn seconds(&mut self) -> Result<Duration> {
+        Ok(Duration::try_from_secs_f64(self.get::<f64>()?).unwrap_or_default())
+    }
+}

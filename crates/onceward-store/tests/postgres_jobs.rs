@@ -1,0 +1,248 @@
+//! Jobs on PostgreSQL: what only this store must get right.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
+#![cfg(all(feature = "postgres", feature = "conformance"))]
+
+mod support;
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use onceward_core::job::{self, Claimed, Ended, Ending, Move, Moved, New, Payload, Policy, State};
+use onceward_core::once::Fingerprint;
+use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Tag, session};
+use onceward_store::{
+    ClaimJobs, Enqueued, JobRef, ListJobs, MoveJob, SessionRef, SettleJob, SettleJobs, SettledJob, Store,
+    Want,
+};
+use support::Fresh;
+
+const ALL: usize = 1_000;
+
+fn work(kind: &str) -> New {
+    let payload = Payload { bytes: b"{}".to_vec(), content_type: "application/json".to_owned() };
+    let id = JobId::from_uuid(uuid::Uuid::now_v7());
+    New::of_kind(Namespace::default(), id, Kind::new(kind).unwrap(), payload)
+}
+
+fn want(kind: &str) -> Want {
+    Want { queue: Queue::default(), kind: Kind::new(kind).unwrap(), route: String::new(), limit: ALL }
+}
+
+fn job_ref(id: JobId) -> JobRef {
+    JobRef { namespace: Namespace::default(), id }
+}
+
+/// A session and the store it lives in.
+struct Worker {
+    store: Arc<dyn Store>,
+    session: session::Record,
+}
+
+impl Worker {
+    async fn on(store: &Arc<dyn Store>) -> Self {
+        let open = session::Open {
+            id: SessionId::from_uuid(uuid::Uuid::new_v4()),
+            owner: Owner::new("web-1:7").unwrap(),
+            ttl: Duration::from_secs(15),
+            about: session::About::default(),
+        };
+        Self { store: store.clone(), session: store.session_open(&open).await.unwrap() }
+    }
+
+    fn ask(&self, wants: &[Want], limit: usize) -> ClaimJobs {
+        ClaimJobs {
+            namespace: Namespace::default(),
+            session: self.session.id,
+            claim: ClaimId::from_uuid(uuid::Uuid::new_v4()),
+            wants: wants.to_vec(),
+            alone: false,
+            limit,
+        }
+    }
+
+    async fn take(&self, kind: &str, limit: usize) -> Vec<Claimed> {
+        self.store.job_claim(&self.ask(&[want(kind)], limit)).await.unwrap().jobs
+    }
+
+    fn verdict(&self, claimed: &Claimed, ending: Ending) -> SettleJob {
+        let started_at = claimed.token.as_timestamp();
+        let worker = self.session.owner.clone();
+        let ended = Ended { token: claimed.token, started_at, worker: worker.clone() };
+        SettleJob {
+            job: job_ref(claimed.job.id),
+            place: claimed.job.place,
+            fence: claimed.token,
+            token: claimed.token,
+            started_at,
+            worker,
+            next: job::end(claimed.job.facts(), &ended, ending, started_at, false, 7),
+            retain: claimed.job.policy.retain,
+        }
+    }
+
+    async fn end(&self, claimed: &[Claimed], ending: &Ending) -> Vec<SettledJob> {
+        let jobs = claimed.iter().map(|claimed| self.verdict(claimed, ending.clone())).collect();
+        self.store.job_settle(&SettleJobs { jobs, finished: Vec::new() }).await.unwrap()
+    }
+}
+
+async fn state(store: &Arc<dyn Store>, id: JobId) -> Option<State> {
+    let seen = store.job_lookup(&[job_ref(id)]).await.unwrap();
+    seen.rows.into_iter().next().flatten().map(|row| row.state_now())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_all_the_way() {
+    for fresh in [Fresh::new().await, Fresh::pooled().await] {
+        let store = fresh.store().await;
+        let worker = Worker::on(&store).await;
+        let batch: Vec<New> = (0..10).map(|_| work("mail")).collect();
+        assert_eq!(store.job_enqueue(&batch).await.unwrap().len(), 10);
+        let jobs = worker.take("mail", 4).await;
+        assert_eq!(
+            jobs.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(),
+            batch.iter().take(4).map(|new| new.id).collect::<Vec<_>>()
+        );
+        assert_eq!(state(&store, batch[0].id).await, Some(State::Running));
+        assert!(
+            worker
+                .end(&jobs, &Ending::Done(None))
+                .await
+                .iter()
+                .all(|answer| *answer == SettledJob::Applied(State::Succeeded))
+        );
+        assert!(
+            worker
+                .end(&jobs, &Ending::Done(None))
+                .await
+                .iter()
+                .all(|answer| *answer == SettledJob::Already(State::Succeeded))
+        );
+        assert_eq!(state(&store, batch[0].id).await, Some(State::Succeeded));
+        let rest = worker.store.job_claim(&worker.ask(&[want("mail"), want("other")], 4)).await.unwrap().jobs;
+        assert_eq!(rest.len(), 4);
+        let failed = Ending::Failed { error: "no".to_owned(), after: Some(Duration::from_secs(60)) };
+        assert!(
+            worker
+                .end(&rest, &failed)
+                .await
+                .iter()
+                .all(|answer| *answer == SettledJob::Applied(State::Retrying))
+        );
+        assert_eq!(store.job_promote(ALL).await.unwrap().moved, 0);
+        fresh.advance(Duration::from_secs(61)).await;
+        let promoted = store.job_promote(ALL).await.unwrap();
+        assert_eq!((promoted.moved, promoted.next_due, promoted.queues.len()), (4, None, 1));
+        assert_eq!(worker.take("mail", ALL).await.len(), 6);
+        let rescued = store.job_rescue(ALL).await.unwrap();
+        assert_eq!((rescued.jobs.len(), rescued.sessions), (6, 1));
+        assert_eq!(
+            store.job_list(&ListJobs { limit: 100, ..ListJobs::default() }).await.unwrap().rows.len(),
+            10
+        );
+        // The same ids once more do nothing, whatever became of them.
+        store.job_enqueue(&batch).await.unwrap();
+        assert_eq!(worker.take("mail", ALL).await.len(), 0);
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_find_the_first_job() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let key = |name: &str, print: u8| job::IdempotencyKey {
+        key: Key::new(name).unwrap(),
+        fingerprint: Fingerprint([print; 32]),
+        ttl: Duration::from_secs(60),
+    };
+    let first = New { key: Some(key("a", 1)), ..work("mail") };
+    let second = New { key: Some(key("a", 1)), ..work("mail") };
+    let third = New { key: Some(key("a", 2)), ..work("mail") };
+    assert_eq!(store.job_enqueue(&[first.clone()]).await.unwrap(), [Enqueued::Created(first.id)]);
+    assert_eq!(store.job_enqueue(&[second]).await.unwrap(), [Enqueued::Existing(first.id)]);
+    assert_eq!(store.job_enqueue(&[third.clone()]).await.unwrap(), [Enqueued::Mismatch(first.id)]);
+    fresh.advance(Duration::from_secs(61)).await;
+    assert_eq!(store.job_enqueue(&[third.clone()]).await.unwrap(), [Enqueued::Created(third.id)]);
+    let worker = Worker::on(&store).await;
+    assert_eq!(worker.take("mail", ALL).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_an_ordering_key_run_one_after_the_other() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let worker = Worker::on(&store).await;
+    let of = |key: &str| New { ordering_key: Some(Key::new(key).unwrap()), ..work("mail") };
+    let batch = [of("a"), of("a"), of("a"), of("b")];
+    store.job_enqueue(&batch).await.unwrap();
+    let first = worker.take("mail", ALL).await;
+    assert_eq!(first.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), [batch[0].id, batch[3].id]);
+    assert_eq!(worker.take("mail", ALL).await.len(), 0);
+    let failed = Ending::Failed { error: "no".to_owned(), after: Some(Duration::from_secs(60)) };
+    worker.end(&first, &failed).await;
+    assert_eq!(worker.take("mail", ALL).await.len(), 0);
+    fresh.advance(Duration::from_secs(61)).await;
+    assert_eq!(store.job_promote(ALL).await.unwrap().moved, 2);
+    let again = worker.take("mail", ALL).await;
+    assert_eq!(again.len(), 2);
+    worker.end(&again, &Ending::Done(None)).await;
+    let next = worker.take("mail", ALL).await;
+    assert_eq!(next.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), [batch[1].id]);
+    let moved = MoveJob {
+        job: job_ref(batch[2].id),
+        token: None,
+        to: Move::Cancel,
+        actor: Owner::new("ops").unwrap(),
+        reason: None,
+        dry_run: false,
+    };
+    assert_eq!(store.job_move(&moved).await.unwrap(), Moved::Applied { from: State::Ready });
+    worker.end(&next, &Ending::Done(None)).await;
+    assert_eq!(worker.take("mail", ALL).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_called_off_at_the_next_renewal() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let worker = Worker::on(&store).await;
+    let new = New {
+        policy: Policy { at_most_once: true, ..Policy::default() },
+        tags: vec![Tag::new("gpu").unwrap()],
+        ..work("mail")
+    };
+    store.job_enqueue(&[new.clone()]).await.unwrap();
+    let lanes = store.job_lanes(&Namespace::default(), &[Queue::default()]).await.unwrap();
+    assert_eq!(lanes.len(), 1);
+    let want = Want { limit: 5, ..lanes[0].clone() };
+    let jobs = store.job_claim(&worker.ask(&[want], 5)).await.unwrap().jobs;
+    let begin =
+        onceward_store::BeginJob { job: job_ref(new.id), token: jobs[0].token, session: worker.session.id };
+    assert_eq!(store.job_begin(&[begin]).await.unwrap(), [true]);
+    let cancel = MoveJob {
+        job: job_ref(new.id),
+        token: None,
+        to: Move::Cancel,
+        actor: Owner::new("ops").unwrap(),
+        reason: Some("no".to_owned()),
+        dry_run: false,
+    };
+    assert_eq!(store.job_move(&cancel).await.unwrap(), Moved::Noted);
+    let me = SessionRef { id: worker.session.id, token: worker.session.token };
+    let renewed = store.session_renew(&me).await.unwrap();
+    assert_eq!(renewed.called_off, [job_ref(new.id)]);
+    let answer = worker.end(&jobs, &Ending::HandedBack).await;
+    assert_eq!(answer, [SettledJob::Applied(State::Cancelled)]);
+    assert_eq!(store.session_renew(&me).await.unwrap().called_off, []);
+    assert!(store.queue_list(&Namespace::default()).await.unwrap().is_empty());
+    assert!(store.session_close(&me).await.unwrap());
+    assert_eq!(store.session_list().await.unwrap().rows.len(), 1);
+    store.job_prune(&onceward_store::PruneJobs { dead_older_than: Duration::ZERO, limit: 10 }).await.unwrap();
+}
