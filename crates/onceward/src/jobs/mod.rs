@@ -14,7 +14,7 @@ pub use builder::{Enqueue, Enqueued};
 pub use many::IntoEnqueue;
 pub use options::JobOptions;
 
-pub(crate) use builder::JSON;
+pub(crate) use builder::{JSON, send};
 pub(crate) use many::enqueue as enqueue_many;
 
 /// A type whose values are payloads of jobs, kept as JSON.

@@ -4,14 +4,14 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use onceward_core::{Result, SessionId};
+use onceward_core::{Code, Error, Result, SessionId};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::attempt::Stop;
 use super::run::LEAVE;
-use super::session;
 use super::shared::{Mode, Shared};
+use super::{empty, session};
 
 /// A worker that runs. Dropping it ends it as [`shutdown`](Self::shutdown) does, in the background.
 pub struct WorkerHandle {
@@ -73,28 +73,32 @@ impl WorkerHandle {
         self.shared.pool.until_idle().await;
     }
 
-    /// Waits until the queues of the worker hold no job of a kind it can run that is ready, retrying, due within `horizon`,
-    /// or claimed by anybody. The worker goes on.
+    /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs, at
+    /// most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does not within
+    /// two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
+    ///
+    /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
+    ///
+    /// # Errors
+    /// Those of a store that could not be told that the session has ended: it runs out by itself then, and what it still
+    /// holds is rescued.
+    pub async fn shutdown(mut self) -> Result<()> {
+        let Some(parts) = self.parts.take() else { return Ok(()) };
+        let ended = tokio::spawn(end(Arc::clone(&self.shared), parts)).await;
+        ended.unwrap_or_else(|error| {
+            Err(Error::new(Code::StoreClosed, "the worker ended in an unforeseen way").with_source(error))
+        })
+    }
+
+    /// Waits until its queues hold no job of a kind it can run that is ready, retrying, due within `horizon`, or claimed
+    /// by anybody.
     ///
     /// Cancel safe.
     ///
     /// # Errors
     /// Those of an unreachable store.
     pub async fn empty(&self, horizon: Duration) -> Result<()> {
-        super::empty::wait(self, horizon).await
-    }
-
-    /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs, at
-    /// most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does not within
-    /// two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
-    ///
-    /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
-    pub async fn shutdown(mut self) {
-        if let Some(parts) = self.parts.take() {
-            let ending = tokio::spawn(end(Arc::clone(&self.shared), parts));
-            // It ends in any case: an error here is a panic, which was told already.
-            let _ = ending.await;
-        }
+        empty::wait(self, horizon).await
     }
 }
 
@@ -103,7 +107,12 @@ impl Drop for WorkerHandle {
         let Some(parts) = self.parts.take() else { return };
         // Without a runtime there are no parts any more either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(end(Arc::clone(&self.shared), parts));
+            let shared = Arc::clone(&self.shared);
+            runtime.spawn(async move {
+                if let Err(error) = end(shared, parts).await {
+                    tracing::warn!(%error, "the session of the worker could not be closed and runs out by itself");
+                }
+            });
         }
     }
 }
@@ -118,7 +127,7 @@ fn set_mode(shared: &Shared, mode: Mode) {
     });
 }
 
-async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
+async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) -> Result<()> {
     set_mode(&shared, Mode::Leaving);
     // No claim is under way any more once this lock was ours.
     drop(shared.claiming.lock().await);
@@ -130,7 +139,8 @@ async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
             tracing::warn!(jobs = shared.pool.held(), "the worker leaves jobs behind; they will be rescued");
         }
     }
-    session::close(&shared).await;
+    let closed = session::close(&shared).await;
     set_mode(&shared, Mode::Gone);
     parts.shutdown().await;
+    closed
 }

@@ -120,12 +120,10 @@ async fn reopen(shared: &Arc<Shared>) -> (Arc<Session>, Watch) {
 }
 
 /// Ends the session, if it still is one. What is left of it is rescued otherwise.
-pub(super) async fn close(shared: &Shared) {
+pub(super) async fn close(shared: &Shared) -> Result<()> {
     let session = shared.status.borrow().session.clone();
-    let Some(session) = session.filter(|session| session.hold.is_valid()) else { return };
+    let Some(session) = session.filter(|session| session.hold.is_valid()) else { return Ok(()) };
     let ask = session.to_ref();
     let closed = insist(Duration::from_secs(3), || shared.store().session_close(&ask)).await;
-    if let Err(error) = closed {
-        tracing::warn!(%error, "the session of the worker could not be closed and runs out by itself");
-    }
+    closed.map(drop).map_err(|error| error.at("session.close"))
 }

@@ -185,6 +185,9 @@ fn finished(part: &[Item]) -> Vec<ClaimId> {
 fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob]) {
     for (item, answer) in part.iter().zip(answers) {
         item.claim.left.fetch_sub(1, Ordering::SeqCst);
+        if let Some(delay) = item.row.next.delay {
+            shared.bell.due_in(delay);
+        }
         if *answer == SettledJob::Stale {
             let (job, token) = (item.row.job.id, item.row.fence);
             tracing::warn!(%job, %token, "an attempt ended too late: the job had moved on, and nothing was changed");
