@@ -27,16 +27,13 @@ pub(super) struct Names {
 }
 
 macro_rules! same {
-    ($last:expr, $text:expr, $type:ident) => {
+    ($last:expr, $text:expr, $type:ident) => {{
+        let text: &str = $text;
         match &$last {
-            Some(last) if last.as_str() == $text => last.clone(),
-            _ => {
-                let name = $type::from_row($text);
-                $last = Some(name.clone());
-                name
-            }
+            Some(last) if last.as_str() == text => last.clone(),
+            _ => $last.insert($type::from_row(text)).clone(),
         }
-    };
+    }};
 }
 
 impl Columns<'_> {
