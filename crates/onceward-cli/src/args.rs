@@ -5,7 +5,8 @@ use core::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, worker, workers,
+    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, worker,
+    workers,
 };
 use crate::exit;
 

@@ -6,8 +6,10 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use onceward_core::Result;
+use onceward_core::{Code, Error, Result};
 
+use crate::StoreKind;
+use crate::enlist::{Enlist, Param, Row};
 use crate::url::StoreUrl;
 
 /// One measurement: how long each operation took, and how long all of them.
@@ -147,6 +149,136 @@ impl Reference {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(table) => table.remove().await,
+        }
+    }
+}
+
+/// A connection of the user's beside the store: for transactions that enqueue, and for snapshots that are held.
+pub enum Beside {
+    /// On SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(Box<rusqlite::Connection>),
+    /// On PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<crate::postgres::Beside>),
+}
+
+/// A transaction of that connection.
+pub enum BesideTx<'a> {
+    /// On SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(rusqlite::Transaction<'a>),
+    /// On PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(tokio_postgres::Transaction<'a>),
+}
+
+fn beside_failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Code::StoreFailed, "the connection beside the store failed").with_source(error)
+}
+
+impl Beside {
+    /// Connects to the database of the store at `url`.
+    ///
+    /// # Errors
+    /// Those of an unreachable store, and [`Code::DriverMissing`] for a store in memory.
+    pub async fn connect(url: &str) -> Result<Self> {
+        match StoreUrl::parse(url)? {
+            #[cfg(feature = "sqlite")]
+            StoreUrl::Sqlite(crate::url::SqliteAt { path: Some(path), .. }) => {
+                let connection = rusqlite::Connection::open(path).map_err(beside_failed)?;
+                connection.busy_timeout(Duration::from_secs(5)).map_err(beside_failed)?;
+                Ok(Self::Sqlite(Box::new(connection)))
+            }
+            #[cfg(feature = "postgres")]
+            StoreUrl::Postgres(at) => {
+                Ok(Self::Postgres(Box::new(crate::postgres::Beside::connect(&at).await?)))
+            }
+            _ => Err(Error::new(Code::DriverMissing, "nobody else can connect to a store in memory")),
+        }
+    }
+
+    /// Begins a transaction as a user would.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn begin(&mut self) -> Result<BesideTx<'_>> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(connection) => connection
+                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+                .map(BesideTx::Sqlite)
+                .map_err(beside_failed),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(beside) => {
+                beside.client_mut().transaction().await.map(BesideTx::Postgres).map_err(beside_failed)
+            }
+        }
+    }
+
+    /// Takes a snapshot and holds it, as a long report does, until [`let_go`](Self::let_go).
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn hold(&mut self) -> Result<()> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(connection) => connection
+                .execute_batch("BEGIN; SELECT count(*) FROM onceward_migration;")
+                .map_err(beside_failed),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(beside) => {
+                let hold = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()";
+                beside.client().batch_execute(hold).await.map_err(beside_failed)
+            }
+        }
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn let_go(&mut self) -> Result<()> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(connection) => connection.execute_batch("ROLLBACK").map_err(beside_failed),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(beside) => beside.client().batch_execute("ROLLBACK").await.map_err(beside_failed),
+        }
+    }
+}
+
+impl BesideTx<'_> {
+    /// Commits.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(tx) => tx.commit().map_err(beside_failed),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(tx) => tx.commit().await.map_err(beside_failed),
+        }
+    }
+}
+
+impl Enlist for BesideTx<'_> {
+    fn kind(&self) -> StoreKind {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => StoreKind::Sqlite,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => StoreKind::Postgres,
+        }
+    }
+
+    async fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(tx) => tx.query(sql, params).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(tx) => tx.query(sql, params).await,
         }
     }
 }

@@ -40,7 +40,9 @@ pub mod worker;
 /// Makes a type the payload of a job; see the trait of the same name.
 pub use onceward_macros::Job;
 
-pub use onceward_core::{Code, Error, Fault, Key, Namespace, Owner, Result, Timestamp, Token};
+pub use onceward_core::{
+    Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, Tag, Timestamp, Token,
+};
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;
 

@@ -76,7 +76,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         Action::List => {}
         Action::Pause(Pause { which, .. }) => report::note(&format!("{} is paused", which.queue)),
         Action::Resume(which) => report::note(&format!("{} is open again", which.queue)),
-        Action::Drain(args) => report::note(&format!("{} is paused and nothing runs", args.pause.which.queue)),
+        Action::Drain(args) => {
+            report::note(&format!("{} is paused and nothing runs", args.pause.which.queue))
+        }
     }
     Ok(ExitCode::from(exit::DONE))
 }
@@ -85,7 +87,8 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
     if globals.output.is_json() {
         return output::json(&queues);
     }
-    let mut table = Table::new(&["QUEUE", "READY", "LATER", "RUNNING", "OLDEST", "PAUSED", "WHY", "UNKNOWN KINDS"]);
+    let mut table =
+        Table::new(&["QUEUE", "READY", "LATER", "RUNNING", "OLDEST", "PAUSED", "WHY", "UNKNOWN KINDS"]);
     for view in queues {
         let queue = &view.queue;
         let unknown: Vec<&str> = view.unknown.iter().map(|kind| kind.as_str()).collect();

@@ -77,7 +77,8 @@ fn print(workers: &Snapshot<Record>, globals: &Globals) -> Result<()> {
         };
         return output::json(&workers.rows.iter().map(value).collect::<Vec<Value>>());
     }
-    let mut table = Table::new(&["SESSION", "WHO", "SINCE", "SEEN", "STATE", "RUNS", "OF", "QUEUES", "KINDS", "TAGS"]);
+    let mut table =
+        Table::new(&["SESSION", "WHO", "SINCE", "SEEN", "STATE", "RUNS", "OF", "QUEUES", "KINDS", "TAGS"]);
     for row in &workers.rows {
         let state = match (row.is_lost(workers.now), row.draining) {
             (true, _) => "gone",

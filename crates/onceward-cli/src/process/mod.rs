@@ -17,7 +17,7 @@ use std::process::{ExitStatus, Stdio};
 
 use onceward::{Code, Error, Result};
 use rustix::process::{Pid, Signal, getpgrp, kill_process, kill_process_group, test_kill_process_group};
-use tokio::process::{ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use self::signals::Signals;
@@ -64,6 +64,20 @@ impl Child {
         Ok((started, stdout.ok_or_else(|| not_started(&io::Error::other("its stdout is missing")))?))
     }
 
+    /// As [`spawn_captured`](Self::spawn_captured), in a group of its own, with its stdin for us to write.
+    pub(crate) fn spawn_fed(
+        command: &[OsString],
+        env: &[(&str, String)],
+        nonce: &str,
+    ) -> Result<(Self, ChildStdin, ChildStdout)> {
+        let mut shim = shim(command, env, true);
+        shim.env(shim::NONCE, nonce).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut started = Self::start(&mut shim, true)?;
+        let pipes = started.child.stdin.take().zip(started.child.stdout.take());
+        let (stdin, stdout) = pipes.ok_or_else(|| not_started(&io::Error::other("its pipes are missing")))?;
+        Ok((started, stdin, stdout))
+    }
+
     fn start(shim: &mut Command, own_group: bool) -> Result<Self> {
         let child = shim.spawn().map_err(|error| not_started(&error))?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -80,6 +94,11 @@ impl Child {
                 signal = signals.next() => self.forward(signal),
             }
         }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
     }
 
     fn forward(&self, signal: Signal) {

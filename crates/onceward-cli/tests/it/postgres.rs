@@ -35,8 +35,8 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
-    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 2);
-    place.run(&["migrate", "up"]).printed(0, "applied 1\napplied 2\n");
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 3);
+    place.run(&["migrate", "up"]).printed(0, "applied 1\napplied 2\napplied 3\n");
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");
     assert_eq!(place.read("ledger"), "x\n");
@@ -54,6 +54,13 @@ fn o1_of_sixteen_processes_on_postgres_one_runs() {
         assert_eq!((seen.code, seen.stdout.as_slice()), (0, &b"pa\0id"[..]), "{}", seen.stderr);
     }
     assert_eq!(place.read("ledger"), "x\n");
+}
+
+#[test]
+fn a_job_goes_from_the_shell_to_its_result_and_is_replayed() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::jobs::the_whole_way(place);
 }
 
 /// G5, N3

@@ -2,6 +2,8 @@ DROP TABLE onceward_job_queue;
 DROP TABLE onceward_job_key;
 DROP TABLE onceward_job_cancel;
 DROP TABLE onceward_job_claim;
+DROP TABLE onceward_job_held;
+DROP TABLE onceward_job_first;
 DROP TABLE onceward_job_later;
 DROP TABLE onceward_job_ready;
 DROP TABLE onceward_job_done;

@@ -44,8 +44,10 @@ CREATE TABLE onceward_job (
 ) STRICT;
 CREATE UNIQUE INDEX onceward_job_id ON onceward_job (namespace, id);
 CREATE INDEX onceward_job_wanted ON onceward_job (namespace, state, id) WHERE state IN ('dead', 'uncertain');
+CREATE INDEX onceward_job_dead ON onceward_job (finished_at) WHERE state = 'dead';
 
--- Jobs that are over: those that succeeded, and those that were cancelled.
+-- Jobs that are over: those that succeeded, and those that were cancelled. `place` is the time at which a row may be
+-- forgotten, in milliseconds, times 2^20, and a number that is free there: what may be forgotten lies at the left edge.
 CREATE TABLE onceward_job_done (
     place INTEGER PRIMARY KEY,
     namespace TEXT NOT NULL,
@@ -70,13 +72,11 @@ CREATE TABLE onceward_job_done (
     result BLOB,
     result_type TEXT,
     result_size INTEGER,
-    past TEXT,
-    forget_at INTEGER NOT NULL
+    past TEXT
 ) STRICT;
 CREATE INDEX onceward_job_done_id ON onceward_job_done (namespace, id);
-CREATE INDEX onceward_job_done_forget ON onceward_job_done (forget_at);
 
--- The lanes: one row per job that is ready.
+-- The lanes: one row per job that is ready. `rank` is the priority, turned round; `job` the place of its row.
 CREATE TABLE onceward_job_ready (
     namespace TEXT NOT NULL,
     queue TEXT NOT NULL,
@@ -95,8 +95,30 @@ CREATE TABLE onceward_job_later (
     run_at INTEGER NOT NULL,
     id BLOB NOT NULL,
     namespace TEXT NOT NULL,
+    queue TEXT NOT NULL,
     job INTEGER NOT NULL,
     PRIMARY KEY (run_at, id, namespace)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX onceward_job_later_queue ON onceward_job_later (namespace, queue);
+
+-- Ordering keys that are taken: by the job that was let in under it and has not ended yet.
+CREATE TABLE onceward_job_first (
+    namespace TEXT NOT NULL,
+    ordering_key TEXT NOT NULL,
+    id BLOB NOT NULL,
+    PRIMARY KEY (namespace, ordering_key)
+) STRICT, WITHOUT ROWID;
+
+-- The jobs that are due and wait for the end of that one.
+CREATE TABLE onceward_job_held (
+    namespace TEXT NOT NULL,
+    ordering_key TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    run_at INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    alone INTEGER NOT NULL,
+    job INTEGER NOT NULL,
+    PRIMARY KEY (namespace, ordering_key, rank, run_at, id)
 ) STRICT, WITHOUT ROWID;
 
 -- One row per claim, whatever it took; gone when none of its jobs is left. `jobs`: their ids, 16 bytes each.
@@ -120,7 +142,8 @@ CREATE TABLE onceward_job_cancel (
     PRIMARY KEY (namespace, id)
 ) STRICT, WITHOUT ROWID;
 
--- Keys under which a second enqueue finds the first one's job. `expires_at` NULL: until its job is started or has ended.
+-- Keys under which a second enqueue finds the first one's job: `purpose` is idempotency or dedupe. `expires_at` NULL:
+-- until its job has ended, or has been started.
 CREATE TABLE onceward_job_key (
     namespace TEXT NOT NULL,
     purpose TEXT NOT NULL,
@@ -128,8 +151,10 @@ CREATE TABLE onceward_job_key (
     id BLOB NOT NULL,
     fingerprint BLOB,
     expires_at INTEGER,
+    until_started INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (namespace, purpose, key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX onceward_job_key_dedupe ON onceward_job_key (namespace, id) WHERE purpose = 'dedupe';
 CREATE INDEX onceward_job_key_expires ON onceward_job_key (expires_at) WHERE expires_at IS NOT NULL;
 
 -- What queues are set to. A queue without a row has the defaults.

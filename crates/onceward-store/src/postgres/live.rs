@@ -52,6 +52,11 @@ impl Live {
         &self.client
     }
 
+    #[cfg(feature = "bench")]
+    pub(super) fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     /// Whether it can still be used. A connection ends with the runtime it was made on as well.
     pub(super) fn is_usable(&self) -> bool {
         !self.ended.load(Ordering::SeqCst) && !self.client.is_closed()

@@ -282,7 +282,7 @@ impl Store for PostgresStore {
 
 /// A connection beside the store's own, with its settings: for the yardstick of the benchmarks.
 #[cfg(feature = "bench")]
-pub(crate) struct Beside(live::Live);
+pub struct Beside(live::Live);
 
 #[cfg(feature = "bench")]
 impl Beside {
@@ -293,5 +293,9 @@ impl Beside {
 
     pub(crate) fn client(&self) -> &tokio_postgres::Client {
         self.0.client()
+    }
+
+    pub(crate) fn client_mut(&mut self) -> &mut tokio_postgres::Client {
+        self.0.client_mut()
     }
 }

@@ -14,7 +14,7 @@ use super::failure;
 /// SQLite 3.51.3, the first without the fault that could destroy a log two connections write to (N49).
 const VERSION_MIN: i32 = 3_051_003;
 /// As many statements as there are, and some.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 160;
 /// The pages a connection keeps in memory, in KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 /// The log is folded into the file when it has this many pages.

@@ -11,7 +11,7 @@
 mod clocks;
 mod connect;
 mod failure;
-mod job;
+mod jobs;
 mod lease;
 mod migrate;
 mod once;
@@ -21,6 +21,7 @@ mod reader;
 mod rows;
 mod statements;
 mod store;
+mod task;
 mod transaction;
 mod trust;
 mod upkeep;
@@ -43,10 +44,11 @@ use crate::enlist::EnlistSql;
 use crate::url::{SqliteAt, StoreUrl};
 use crate::{OpenOptions, Wake};
 use clocks::{Clocks, Now};
-use job::Task;
 use place::Place;
 use queue::{Line, Queue};
+use task::{ClosureTask, Task};
 
+pub(crate) use jobs::slots as job_slots;
 pub use migrate::SqliteMigrator;
 
 /// How many threads read.
@@ -134,7 +136,8 @@ impl SqliteStore {
         rows: usize,
         work: impl Fn(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R> {
-        submit(&self.shared.writes, line, Task::new(verb, rows, Instant::now() + self.deadline, work)).await
+        submit(&self.shared.writes, line, ClosureTask::new(verb, rows, Instant::now() + self.deadline, work))
+            .await
     }
 
     /// Does something that only reads.
@@ -145,7 +148,7 @@ impl SqliteStore {
         work: impl Fn(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R> {
         let queue = if self.has_readers() { &self.shared.reads } else { &self.shared.writes };
-        submit(queue, Line::Patient, Task::new(verb, rows, Instant::now() + self.deadline, work)).await
+        submit(queue, Line::Patient, ClosureTask::new(verb, rows, Instant::now() + self.deadline, work)).await
     }
 
     fn has_readers(&self) -> bool {
@@ -170,14 +173,14 @@ impl Shared {
 async fn submit<F, R>(
     queue: &Queue,
     line: Line,
-    task: (Task<F, R>, oneshot::Receiver<Result<R>>),
+    task: (ClosureTask<F, R>, oneshot::Receiver<Result<R>>),
 ) -> Result<R>
 where
     F: Fn(&Connection, &Now) -> rusqlite::Result<R> + Send + 'static,
     R: Send + 'static,
 {
     let (task, answer) = task;
-    let verb = job::Job::verb(&task);
+    let verb = task.verb();
     queue.push(Box::new(task), line).map_err(|error| error.at(verb))?;
     answer.await.map_err(|_| failure::closed().at(verb))?
 }

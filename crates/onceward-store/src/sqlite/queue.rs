@@ -8,9 +8,9 @@ use std::time::Instant;
 use onceward_core::{Code, Error, Result, limits};
 
 use super::failure;
-use super::job::Job;
+use super::task::Task;
 
-/// How soon a job wants to be done.
+/// How soon a task wants to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Before everything else: renewals, on which claims hang.
@@ -32,7 +32,7 @@ pub(crate) enum Heard {
     End,
 }
 
-/// Jobs on their way to a thread.
+/// Tasks on their way to a thread.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -41,14 +41,14 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    urgent: VecDeque<Box<dyn Job>>,
-    patient: VecDeque<Box<dyn Job>>,
+    urgent: VecDeque<Box<dyn Task>>,
+    patient: VecDeque<Box<dyn Task>>,
     nudged: bool,
     closed: bool,
 }
 
 impl State {
-    fn pop(&mut self) -> Option<Box<dyn Job>> {
+    fn pop(&mut self) -> Option<Box<dyn Task>> {
         self.urgent.pop_front().or_else(|| self.patient.pop_front())
     }
 
@@ -62,8 +62,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a job into a line.
-    pub(crate) fn push(&self, job: Box<dyn Job>, line: Line) -> Result<()> {
+    /// Puts a task into a line.
+    pub(crate) fn push(&self, task: Box<dyn Task>, line: Line) -> Result<()> {
         let mut state = self.state();
         if state.closed {
             return Err(failure::closed());
@@ -72,21 +72,21 @@ impl Queue {
             return Err(Error::new(Code::StoreBusy, "too many calls wait for the database file"));
         }
         match line {
-            Line::Urgent => state.urgent.push_back(job),
-            Line::Patient => state.patient.push_back(job),
+            Line::Urgent => state.urgent.push_back(task),
+            Line::Patient => state.patient.push_back(task),
         }
         drop(state);
         self.bell.notify_one();
         Ok(())
     }
 
-    /// The next job, if there is one.
-    pub(crate) fn pop(&self) -> Option<Box<dyn Job>> {
+    /// The next task, if there is one.
+    pub(crate) fn pop(&self) -> Option<Box<dyn Task>> {
         self.state().pop()
     }
 
-    /// The next job, however long it takes; `None` when the queue was closed and is empty.
-    pub(crate) fn next(&self) -> Option<Box<dyn Job>> {
+    /// The next task, however long it takes; `None` when the queue was closed and is empty.
+    pub(crate) fn next(&self) -> Option<Box<dyn Task>> {
         let state = self.bell.wait_while(self.state(), |state| state.len() == 0 && !state.closed);
         state.unwrap_or_else(PoisonError::into_inner).pop()
     }
@@ -109,28 +109,28 @@ impl Queue {
         }
     }
 
-    /// Takes the jobs whose deadline has passed. They stand first: all wait equally long.
-    pub(crate) fn take_late(&self, now: Instant) -> Vec<Box<dyn Job>> {
+    /// Takes the tasks whose deadline has passed. They stand first: all wait equally long.
+    pub(crate) fn take_late(&self, now: Instant) -> Vec<Box<dyn Task>> {
         let State { urgent, patient, .. } = &mut *self.state();
         let mut late = Vec::new();
         for line in [urgent, patient] {
-            while let Some(job) = line.pop_front_if(|job| job.deadline() <= now) {
-                late.push(job);
+            while let Some(task) = line.pop_front_if(|task| task.deadline() <= now) {
+                late.push(task);
             }
         }
         late
     }
 
-    /// Puts jobs back that were undone, before all others and in their order.
-    pub(crate) fn put_back(&self, jobs: Vec<Box<dyn Job>>) {
+    /// Puts tasks back that were undone, before all others and in their order.
+    pub(crate) fn put_back(&self, tasks: Vec<Box<dyn Task>>) {
         let mut state = self.state();
-        for job in jobs.into_iter().rev() {
-            state.urgent.push_front(job);
+        for task in tasks.into_iter().rev() {
+            state.urgent.push_front(task);
         }
     }
 
-    /// Takes every job.
-    pub(crate) fn take_all(&self) -> Vec<Box<dyn Job>> {
+    /// Takes every task.
+    pub(crate) fn take_all(&self) -> Vec<Box<dyn Task>> {
         let State { urgent, patient, .. } = &mut *self.state();
         urgent.drain(..).chain(patient.drain(..)).collect()
     }
@@ -141,7 +141,7 @@ impl Queue {
         self.bell.notify_one();
     }
 
-    /// Takes no more jobs; those that wait are still done.
+    /// Takes no more tasks; those that wait are still done.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.bell.notify_all();
@@ -157,7 +157,7 @@ mod tests {
 
     struct Named(&'static str, Instant);
 
-    impl Job for Named {
+    impl Task for Named {
         fn rows(&self) -> usize {
             1
         }
@@ -186,9 +186,9 @@ mod tests {
         push("settle", later, Line::Patient);
         push("renew", later, Line::Urgent);
         assert_eq!(queue.listen(None), Heard::Work);
-        let late: Vec<_> = queue.take_late(now).iter().map(|job| job.verb()).collect();
+        let late: Vec<_> = queue.take_late(now).iter().map(|task| task.verb()).collect();
         assert_eq!(late, ["late"]);
-        let order: Vec<_> = core::iter::from_fn(|| queue.pop()).map(|job| job.verb()).collect();
+        let order: Vec<_> = core::iter::from_fn(|| queue.pop()).map(|task| task.verb()).collect();
         assert_eq!(order, ["renew", "settle"]);
         assert_eq!(queue.listen(Some(Duration::ZERO)), Heard::Nothing);
         queue.nudge();

@@ -1,6 +1,7 @@
 //! The statements of the store, cut out of their files once.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use crate::StoreKind;
 use crate::enlist::EnlistSql;
@@ -81,6 +82,83 @@ statements! {
     prune_once = "upkeep/prune", "once";
     prune_leases = "upkeep/prune", "leases";
     prune_waiting = "upkeep/prune", "waiting";
+    session_read = "session/open", "read";
+    session_insert = "session/open", "insert";
+    session_renew = "session/renew", "renew";
+    session_noted = "session/renew", "noted";
+    session_claims = "session/renew", "claims";
+    session_close = "session/close";
+    session_list = "session/list";
+    session_drain = "session/drain";
+    job_over = "job/enqueue", "over";
+    job_holder = "job/enqueue", "holder";
+    job_insert = "job/enqueue", "insert";
+    job_key = "job/enqueue", "key";
+    job_ready = "job/enqueue", "ready";
+    job_later = "job/enqueue", "later";
+    job_first = "job/enqueue", "first";
+    job_let_in = "job/enqueue", "let_in";
+    job_held = "job/enqueue", "held";
+    job_next = "job/enqueue", "next";
+    job_replace = "job/enqueue", "replace";
+    job_push_out = "job/enqueue", "push_out";
+    claim_again = "job/claim", "again";
+    claim_paused = "job/claim", "paused";
+    claim_ready = "job/claim", "ready";
+    claim_front = "job/claim", "front";
+    claim_take = "job/claim", "take";
+    claim_read = "job/claim", "read";
+    claim_find = "job/claim", "find";
+    claim_insert = "job/claim", "claim";
+    begin = "job/begin", "begin";
+    begin_free = "job/begin", "free";
+    settle_hanging = "job/settle", "hanging";
+    settle_slot = "job/settle", "slot";
+    settle_keep = "job/settle", "keep";
+    settle_remove = "job/settle", "remove";
+    settle_delete = "job/settle", "delete";
+    settle_read = "job/settle", "read";
+    settle_over = "job/settle", "over";
+    settle_write = "job/settle", "write";
+    settle_move = "job/settle", "move";
+    settle_note = "job/settle", "note";
+    settle_free = "job/settle", "free";
+    job_leave = "job/settle", "leave";
+    settle_claim = "job/settle", "claim";
+    settle_runs = "job/settle", "runs";
+    settle_finish = "job/settle", "finish";
+    promote_next = "job/promote", "next";
+    promote_due = "job/promote", "due";
+    promote_take = "job/promote", "take";
+    promote_read = "job/promote", "read";
+    rescue_any = "job/rescue", "any";
+    rescue_claims = "job/rescue", "claims";
+    rescue_owner = "job/rescue", "owner";
+    rescue_noted = "job/rescue", "noted";
+    rescue_gone = "job/rescue", "gone";
+    lanes_next = "job/lanes";
+    move_ready = "job/move", "ready";
+    move_later = "job/move", "later";
+    move_held = "job/move", "held";
+    move_note = "job/move", "note";
+    lookup_live = "job/lookup", "live";
+    lookup_over = "job/lookup", "over";
+    lookup_claims = "job/lookup", "claims";
+    list_namespaces = "job/list", "namespaces";
+    list_live = "job/list", "live";
+    list_over = "job/list", "over";
+    list_wanted = "job/list", "wanted";
+    queue_pause = "queue/pause";
+    queue_set = "queue/list", "set";
+    queue_ready = "queue/list", "ready";
+    queue_later = "queue/list", "later";
+    queue_count = "queue/list", "count";
+    queue_due = "queue/list", "due";
+    queue_oldest = "queue/list", "oldest";
+    queue_runs = "queue/list", "runs";
+    prune_done = "upkeep/prune_jobs", "done";
+    prune_dead = "upkeep/prune_jobs", "dead";
+    prune_keys = "upkeep/prune_jobs", "keys";
     tables = "upkeep/check", "tables";
     migrations = "upkeep/check", "migrations";
     migration_applied = "upkeep/check", "applied";
@@ -101,5 +179,37 @@ pub(crate) fn enlist() -> EnlistSql {
         guard: steps(sqlite_sql!("lease/guard"), &["lock", "check"]),
         claim_in: steps(sqlite_sql!("once/claim_in"), &["lock", "ended", "claim", "read"]),
         settle_in: steps(sqlite_sql!("once/settle_in"), &["settle", "history"]),
+        jobs: enlisted_jobs(),
     }
+}
+
+/// What is done about jobs in a caller's transaction: mostly what the store itself does.
+fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
+    let (enqueue, settle) = (sqlite_sql!("job/enqueue_in"), sqlite_sql!("job/settle_in"));
+    let own = ["lock", "insert", "waiting"].map(|name| (name, step(enqueue, name)));
+    let shared = [
+        ("write", step(settle, "write")),
+        ("over", SQL.job_over),
+        ("holder", SQL.job_holder),
+        ("key", SQL.job_key),
+        ("ready", SQL.job_ready),
+        ("later", SQL.job_later),
+        ("first", SQL.job_first),
+        ("let_in", SQL.job_let_in),
+        ("held", SQL.job_held),
+        ("next", SQL.job_next),
+        ("replace", SQL.job_replace),
+        ("push_out", SQL.job_push_out),
+        ("move_ready", SQL.move_ready),
+        ("move_later", SQL.move_later),
+        ("move_held", SQL.move_held),
+        ("settled", SQL.settle_over),
+        ("note", SQL.settle_note),
+        ("free", SQL.settle_free),
+        ("slot", SQL.settle_slot),
+        ("move", SQL.settle_move),
+        ("delete", SQL.settle_delete),
+        ("leave", SQL.job_leave),
+    ];
+    own.into_iter().chain(shared).map(|(name, text)| (name, text.into())).collect()
 }

@@ -36,8 +36,6 @@ fn merged<R>(answers: Vec<Option<R>>, rest: Vec<R>) -> Vec<R> {
     answers.into_iter().filter_map(|answer| answer.or_else(|| rest.next())).collect()
 }
 
-impl crate::JobStore for SqliteStore {}
-
 #[async_trait]
 impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {

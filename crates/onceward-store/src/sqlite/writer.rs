@@ -3,9 +3,9 @@
 //!
 //! A commit costs a flush of the disk, however much is in it. So everything that waits when the write lock
 //! has been got goes into one transaction, and so does what arrives while it is being done: one flush for
-//! many callers, no timer, and no delay for one alone. A job that fails takes nothing with it: all are undone
+//! many callers, no timer, and no delay for one alone. A task that fails takes nothing with it: all are undone
 //! and done again, each in a savepoint of its own. (Savepoints from the start would have SQLite copy every
-//! page for every job.) Nothing is answered before the commit is known (G5).
+//! page for every task.) Nothing is answered before the commit is known (G5).
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use rusqlite::Connection;
 
 use super::Shared;
 use super::failure;
-use super::job::Job;
 use super::queue::Heard;
+use super::task::Task;
 use super::transaction::{self, Patience};
 use crate::{CommitOutcome, Wake};
 
@@ -34,7 +34,7 @@ pub(crate) struct Writer {
     patience: Patience,
     /// A commit has failed, and what it left in the log has not been overwritten yet.
     in_doubt: bool,
-    /// A job has failed: those done with it are done again, each so that it can be undone alone.
+    /// A task has failed: those done with it are done again, each so that it can be undone alone.
     careful: bool,
     watch: Option<Watch>,
 }
@@ -94,7 +94,7 @@ impl Writer {
         }
         let before = self.connection.total_changes();
         let mut done = Vec::new();
-        let ran = self.run_jobs(&mut done);
+        let ran = self.run_tasks(&mut done);
         if ran.is_err() && !self.careful {
             transaction::rollback(&self.connection);
             self.careful = true;
@@ -132,44 +132,44 @@ impl Writer {
     }
 
     /// Runs what waits and what arrives meanwhile. An error is one that undoes everything.
-    fn run_jobs(&self, done: &mut Vec<Box<dyn Job>>) -> Result<()> {
+    fn run_tasks(&self, done: &mut Vec<Box<dyn Task>>) -> Result<()> {
         let (mut rows, mut ran) = (0, Ok(()));
         while ran.is_ok()
             && rows < GROUP_ROWS_MAX
-            && let Some(mut job) = self.shared.writes.pop()
+            && let Some(mut task) = self.shared.writes.pop()
         {
-            if job.is_abandoned() {
+            if task.is_abandoned() {
                 continue; // nobody waits for it any more, and nothing of it was done
             }
-            rows += job.rows();
-            ran = if self.careful { self.run_apart(job.as_mut()) } else { self.run_one(job.as_mut()) };
-            done.push(job);
+            rows += task.rows();
+            ran = if self.careful { self.run_apart(task.as_mut()) } else { self.run_one(task.as_mut()) };
+            done.push(task);
         }
         self.shared.counted.transaction(rows);
         ran
     }
 
-    /// Runs one job. If it fails, everything done before it is to be undone.
-    fn run_one(&self, job: &mut dyn Job) -> Result<()> {
-        // Read anew for every job: a claim's time begins after it was asked for, so nobody trusts it for too
+    /// Runs one task. If it fails, everything done before it is to be undone.
+    fn run_one(&self, task: &mut dyn Task) -> Result<()> {
+        // Read anew for every task: a claim's time begins after it was asked for, so nobody trusts it for too
         // long (L5).
         let now = self.shared.clocks.now();
-        if job.run(&self.connection, &now) {
+        if task.run(&self.connection, &now) {
             return Ok(());
         }
-        Err(Error::new(Code::StoreFailed, format!("{} failed in the same transaction", job.verb())))
+        Err(Error::new(Code::StoreFailed, format!("{} failed in the same transaction", task.verb())))
     }
 
-    /// Runs one job so that nothing of it is left if it fails, and everything else is.
-    fn run_apart(&self, job: &mut dyn Job) -> Result<()> {
-        self.statement("SAVEPOINT job")?;
-        if let Err(error) = self.run_one(job) {
+    /// Runs one task so that nothing of it is left if it fails, and everything else is.
+    fn run_apart(&self, task: &mut dyn Task) -> Result<()> {
+        self.statement("SAVEPOINT task")?;
+        if let Err(error) = self.run_one(task) {
             if self.connection.is_autocommit() {
                 return Err(error); // SQLite has given up the whole transaction, for want of space or of the disk
             }
-            self.statement("ROLLBACK TO job")?;
+            self.statement("ROLLBACK TO task")?;
         }
-        self.statement("RELEASE job")
+        self.statement("RELEASE task")
     }
 
     fn statement(&self, sql: &str) -> Result<()> {
@@ -211,8 +211,8 @@ impl Writer {
     }
 }
 
-fn answer(jobs: Vec<Box<dyn Job>>, together: &Result<()>) {
-    for job in jobs {
-        job.answer(together.clone());
+fn answer(tasks: Vec<Box<dyn Task>>, together: &Result<()>) {
+    for task in tasks {
+        task.answer(together.clone());
     }
 }

@@ -287,7 +287,7 @@ impl Enqueued {
 }
 
 /// A job of a new id.
-pub(crate) fn new_job(client: &Onceward, kind: Kind, payload: Payload) -> New {
+fn new_job(client: &Onceward, kind: Kind, payload: Payload) -> New {
     New::of_kind(client.namespace.clone(), JobId::from_uuid(uuid::Uuid::now_v7()), kind, payload)
 }
 

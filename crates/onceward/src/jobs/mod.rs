@@ -7,16 +7,14 @@ mod options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use onceward_core::job::{
-    Attempt, DedupeScope, Growth, Move, OnConflict, Record, Retry, State,
-};
+pub use onceward_core::job::{Attempt, DedupeScope, Growth, Moved, OnConflict, Record, Retry, State};
 pub use onceward_core::{JobId, Kind, Queue, Tag};
 
 pub use builder::{Enqueue, Enqueued};
 pub use many::IntoEnqueue;
 pub use options::JobOptions;
 
-pub(crate) use builder::{JSON, new_job};
+pub(crate) use builder::JSON;
 pub(crate) use many::enqueue as enqueue_many;
 
 /// A type whose values are payloads of jobs, kept as JSON.

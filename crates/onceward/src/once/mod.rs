@@ -21,4 +21,4 @@ pub use self::many::OnceManyBuilder;
 pub use self::not_done::{Classify, NotDone};
 pub use self::outcome::{Failure, Outcome};
 pub use self::run::SUPERSEDED;
-pub(crate) use self::run::resolution;
+pub(crate) use self::run::{resolution, words as panic_words};

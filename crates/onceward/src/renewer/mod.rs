@@ -74,13 +74,7 @@ impl Renewer {
     }
 
     /// Takes a claim into care: renews it if `auto`, and says when it is lost.
-    pub(crate) fn watch(
-        &self,
-        subject: Subject,
-        ttl: Duration,
-        auto: bool,
-        hold: Arc<Hold>,
-    ) -> Watch {
+    pub(crate) fn watch(&self, subject: Subject, ttl: Duration, auto: bool, hold: Arc<Hold>) -> Watch {
         let mut state = self.shared.lock();
         let id = state.next_id;
         state.next_id += 1;

@@ -58,11 +58,20 @@ struct Round {
     wal_bytes: Option<u64>,
 }
 
+/// Who measures, and where.
+pub(super) struct Clients<'a> {
+    /// A client without a cache.
+    pub(super) stored: &'a Onceward,
+    /// One with a cache.
+    pub(super) cached: &'a Onceward,
+    /// The store of both.
+    pub(super) url: &'a str,
+}
+
 /// Measures `workloads` in `rounds` rounds of `time` each, against the reference of the same round.
 pub(super) async fn measure(
     reference: &Reference,
-    stored: &Onceward,
-    cached: &Onceward,
+    clients: &Clients<'_>,
     workloads: &[Workload],
     rounds: usize,
     time: Duration,
@@ -83,8 +92,7 @@ pub(super) async fn measure(
         };
         for (workload, rows) in workloads.iter().zip(&mut measured) {
             progress(&format!("round {round} of {rounds}: {}", workload.name()));
-            let ow = if *workload == Workload::OnceReplayCached { cached } else { stored };
-            rows.push(one(*workload, reference, ow, time, yardstick.per_s).await?);
+            rows.push(one(*workload, reference, clients, time, yardstick.per_s).await?);
         }
         yardsticks.push(yardstick);
     }
@@ -103,12 +111,13 @@ pub(super) async fn measure(
 async fn one(
     workload: Workload,
     reference: &Reference,
-    ow: &Onceward,
+    clients: &Clients<'_>,
     time: Duration,
     yardstick: f64,
 ) -> Result<Round, Error> {
+    let ow = if workload == Workload::OnceReplayCached { clients.cached } else { clients.stored };
     let (before, sent, cpu) = (reference.usage().await, ow.store().counters(), own_cpu_s());
-    let mut sample: Sample = workload.run(ow, time).await?;
+    let mut sample: Sample = workload.run(ow, clients.url, time).await?;
     let (after, cpu_after) = (reference.usage().await, own_cpu_s());
     let (per_s, used) = (sample.per_second(), used(before, after));
     Ok(Round {

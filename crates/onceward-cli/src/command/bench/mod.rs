@@ -1,8 +1,9 @@
 //! `onceward bench`: what this store does per second, side by side with its own commits.
 //!
-//! Read in this order: this file (a store of its own to measure on) → `workloads.rs` (what is measured) → `measure.rs`
+//! Read in this order: this file (a store of its own to measure on) → `workloads.rs` and `jobs.rs` (what is measured) → `measure.rs`
 //! (rounds, medians, ratios).
 
+mod jobs;
 mod measure;
 mod workloads;
 
@@ -16,7 +17,7 @@ use onceward::store::url::StoreUrl;
 use onceward::store::{OpenOptions, StoreKind};
 use onceward::{Code, Error, Onceward, Result};
 
-use self::measure::{Report, measure};
+use self::measure::{Clients, Report, measure};
 use self::workloads::Workload;
 use crate::args::{Globals, duration};
 use crate::{output, store};
@@ -48,6 +49,8 @@ pub(crate) enum Target {
     Lease,
     /// First calls and replays of once
     Once,
+    /// Enqueueing, draining and picking up jobs
+    Jobs,
 }
 
 /// Runs the measurement, on a schema (or a file) of its own beside the store that was named: nothing of yours is
@@ -76,8 +79,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 /// The workloads that were asked for.
 fn chosen(args: &Args) -> Result<Vec<Workload>> {
     let all = match args.target {
-        Target::Once => workloads::ONCE,
-        Target::Lease => workloads::LEASE,
+        Target::Once => workloads::ONCE.to_vec(),
+        Target::Lease => workloads::LEASE.to_vec(),
+        Target::Jobs => workloads::jobs(),
     };
     if let Some(unknown) = args.only.iter().find(|name| all.iter().all(|workload| workload.name() != **name))
     {
@@ -86,7 +90,7 @@ fn chosen(args: &Args) -> Result<Vec<Workload>> {
         return Err(Error::new(Code::UsageInvalid, why));
     }
     let wanted = |workload: &Workload| args.only.is_empty() || args.only.contains(&workload.name());
-    Ok(all.iter().copied().filter(wanted).collect())
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 async fn measured(args: &Args, globals: &Globals, workloads: &[Workload], url: &str) -> Result<Report> {
@@ -101,7 +105,8 @@ async fn measured(args: &Args, globals: &Globals, workloads: &[Workload], url: &
         }
     };
     let rounds = usize::from(args.rounds);
-    let report = measure(&reference, &stored, &cached, workloads, rounds, args.seconds, progress).await;
+    let clients = Clients { stored: &stored, cached: &cached, url };
+    let report = measure(&reference, &clients, workloads, rounds, args.seconds, progress).await;
     progress("");
     stored.shutdown().await;
     cached.shutdown().await;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use onceward::store::reference::Sample;
 use onceward::{Error, Onceward};
 
+use super::jobs::{self, JobWorkload};
+
 /// One workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Workload {
@@ -18,6 +20,8 @@ pub(super) enum Workload {
     OnceReplayCached,
     /// Acquire and release, by so many callers on keys of their own.
     LeaseCycle(usize),
+    /// What jobs do.
+    Jobs(JobWorkload),
 }
 
 pub(super) const ONCE: &[Workload] = &[
@@ -29,6 +33,11 @@ pub(super) const ONCE: &[Workload] = &[
 ];
 pub(super) const LEASE: &[Workload] = &[Workload::LeaseCycle(1), Workload::LeaseCycle(64)];
 
+/// Every workload of jobs.
+pub(super) fn jobs() -> Vec<Workload> {
+    jobs::ALL.iter().copied().map(Workload::Jobs).collect()
+}
+
 /// Keys that the replays go round.
 const REPLAYED: u64 = 1024;
 
@@ -39,18 +48,22 @@ impl Workload {
             Self::OnceReplay(callers) => format!("once_replay_{callers}"),
             Self::OnceReplayCached => "once_replay_cached".to_owned(),
             Self::LeaseCycle(callers) => format!("lease_cycle_{callers}"),
+            Self::Jobs(jobs) => jobs.name(),
         }
     }
 
     fn callers(self) -> usize {
         match self {
             Self::OnceFirst(callers) | Self::OnceReplay(callers) | Self::LeaseCycle(callers) => callers,
-            Self::OnceReplayCached => 1,
+            Self::OnceReplayCached | Self::Jobs(_) => 1,
         }
     }
 
     /// Runs for `time`, and returns how long each operation took.
-    pub(super) async fn run(self, ow: &Onceward, time: Duration) -> Result<Sample, Error> {
+    pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Sample, Error> {
+        if let Self::Jobs(jobs) = self {
+            return jobs.run(ow, url, time).await;
+        }
         if matches!(self, Self::OnceReplay(_) | Self::OnceReplayCached) {
             fill(ow).await?;
         }
@@ -86,7 +99,7 @@ impl Workload {
             let key = match self {
                 Self::OnceFirst(_) => format!("{run}-{number}"),
                 Self::OnceReplay(_) | Self::OnceReplayCached => replayed(number % REPLAYED),
-                Self::LeaseCycle(_) => format!("lease-{caller}"),
+                Self::LeaseCycle(_) | Self::Jobs(_) => format!("lease-{caller}"),
             };
             let at = Instant::now();
             match self {

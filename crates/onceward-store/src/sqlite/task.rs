@@ -11,7 +11,7 @@ use super::clocks::Now;
 use super::failure;
 
 /// Something to do on a connection.
-pub(crate) trait Job: Send {
+pub(crate) trait Task: Send {
     /// How many rows it is about.
     fn rows(&self) -> usize;
     /// Until when it may wait for the write lock.
@@ -27,8 +27,8 @@ pub(crate) trait Job: Send {
     fn answer(self: Box<Self>, together: Result<()>);
 }
 
-/// A [`Job`] made of a closure.
-pub(crate) struct Task<F, R> {
+/// A [`Task`] made of a closure.
+pub(crate) struct ClosureTask<F, R> {
     verb: &'static str,
     rows: usize,
     deadline: Instant,
@@ -37,12 +37,12 @@ pub(crate) struct Task<F, R> {
     reply: oneshot::Sender<Result<R>>,
 }
 
-impl<F, R> Task<F, R>
+impl<F, R> ClosureTask<F, R>
 where
     F: Fn(&Connection, &Now) -> rusqlite::Result<R> + Send,
     R: Send,
 {
-    /// A job, and where its answer arrives.
+    /// A task, and where its answer arrives.
     pub(crate) fn new(
         verb: &'static str,
         rows: usize,
@@ -54,7 +54,7 @@ where
     }
 }
 
-impl<F, R> Job for Task<F, R>
+impl<F, R> Task for ClosureTask<F, R>
 where
     F: Fn(&Connection, &Now) -> rusqlite::Result<R> + Send,
     R: Send,

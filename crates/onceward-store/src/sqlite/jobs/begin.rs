@@ -1,0 +1,53 @@
+//! Writing down that handlers start: from then on their jobs may have had their effect.
+
+use std::collections::BTreeMap;
+
+use onceward_core::SessionId;
+use rusqlite::{OptionalExtension, Result, params};
+
+use super::super::rows::session;
+use super::super::statements::SQL;
+use super::Jobs;
+use super::rows::{self, Claim, job as job_id};
+use crate::BeginJob;
+
+impl Jobs<'_> {
+    /// Writes down that handlers start; wants the write lock.
+    pub(super) fn begin(&mut self, batch: &[BeginJob]) -> Result<Vec<bool>> {
+        let mut held = BTreeMap::new();
+        let mut answers = Vec::with_capacity(batch.len());
+        for ask in batch {
+            if !held.contains_key(&ask.session) {
+                held.insert(ask.session, self.held_by(ask.session)?);
+            }
+            let holds = |claim: &Claim| {
+                claim.token == ask.token
+                    && claim.namespace == ask.job.namespace
+                    && claim.jobs.contains(&ask.job.id)
+            };
+            let is_held = held.get(&ask.session).is_some_and(|claims| claims.iter().any(holds));
+            answers.push(is_held && self.write_begin(ask)?);
+        }
+        Ok(answers)
+    }
+
+    /// The claims of a session; none if it has run out.
+    fn held_by(&self, id: SessionId) -> Result<Vec<Claim>> {
+        let mut read = self.at.prepare_cached(SQL.session_read)?;
+        let row = read.query_row([session(id)], |row| rows::session(row, self.now)).optional()?;
+        if row.is_none_or(|row| row.is_lost(self.now.wall)) {
+            return Ok(Vec::new());
+        }
+        self.at.prepare_cached(SQL.session_claims)?.query_map([session(id)], rows::claim)?.collect()
+    }
+
+    fn write_begin(&self, ask: &BeginJob) -> Result<bool> {
+        let (namespace, id) = (ask.job.namespace.as_str(), job_id(ask.job.id));
+        let mut begin = self.at.prepare_cached(SQL.begin)?;
+        if begin.execute(params![namespace, id, ask.token.get()])? == 0 {
+            return Ok(false);
+        }
+        self.at.prepare_cached(SQL.begin_free)?.execute(params![namespace, id])?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,173 @@
+//! Claiming: the first rows of the lanes go, and one row for all of them comes.
+
+use std::collections::BTreeSet;
+
+use onceward_core::job::{self, Claimed, Record};
+use onceward_core::{JobId, Namespace, Queue};
+use rusqlite::{CachedStatement, OptionalExtension, Result, params};
+
+use super::super::rows::session;
+use super::super::statements::SQL;
+use super::Jobs;
+use super::rows::{self, Claim, claim_id, job as job_id};
+use crate::{ClaimJobs, ClaimedJobs, Want};
+
+/// A row of a lane that may be taken: in the order in which jobs are started.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    rank: i64,
+    run_at: i64,
+    id: JobId,
+    place: i64,
+    /// Which of the lanes that were asked for.
+    want: usize,
+}
+
+impl Jobs<'_> {
+    /// The answer where all lanes are empty, which wants nothing written.
+    pub(super) fn claim_nothing(&self, ask: &ClaimJobs) -> Result<Option<ClaimedJobs>> {
+        if self.claim_of(ask)?.is_some() {
+            return Ok(None);
+        }
+        let mut ready = self.at.prepare_cached(SQL.claim_ready)?;
+        for want in &ask.wants {
+            if ready.query_row(lane(ask, want), |row| row.get(0))?
+                && !self.is_paused(&ask.namespace, &want.queue)?
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some(ClaimedJobs { jobs: Vec::new(), now: self.now.wall }))
+    }
+
+    /// Takes jobs, or finds what an earlier send of the same claim took; wants the write lock.
+    pub(super) fn claim(&mut self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
+        if let Some(before) = self.claim_of(ask)? {
+            return self.claimed_before(&before);
+        }
+        let mut jobs = self.take(ask)?;
+        let token = job::claim_token(jobs.iter().map(|job| job.token), self.now.wall);
+        if !jobs.is_empty() {
+            let ids: Vec<u8> = jobs.iter().flat_map(|job| job_id(job.id)).collect();
+            self.at.prepare_cached(SQL.claim_insert)?.execute(params![
+                claim_id(ask.claim),
+                ask.namespace.as_str(),
+                session(ask.session),
+                token.get(),
+                self.now.wall.as_micros(),
+                ids,
+            ])?;
+        }
+        let jobs = jobs.drain(..).map(|job| Claimed { job, token }).collect();
+        Ok(ClaimedJobs { jobs, now: self.now.wall })
+    }
+
+    fn claim_of(&self, ask: &ClaimJobs) -> Result<Option<Claim>> {
+        self.at.prepare_cached(SQL.claim_again)?.query_row([claim_id(ask.claim)], rows::claim).optional()
+    }
+
+    /// What a claim still holds of what it took.
+    fn claimed_before(&self, claim: &Claim) -> Result<ClaimedJobs> {
+        let mut jobs = Vec::with_capacity(claim.jobs.len());
+        for id in &claim.jobs {
+            let row = self.find(&claim.namespace, *id)?;
+            let runs = |row: &Record| !row.state.is_final() && job::is_running(row.token, claim.token);
+            jobs.extend(row.filter(runs).map(|job| Claimed { job, token: claim.token }));
+        }
+        Ok(ClaimedJobs { jobs, now: claim.claimed_at })
+    }
+
+    /// Takes the first rows of the lanes that were asked for, and reads their jobs.
+    fn take(&self, ask: &ClaimJobs) -> Result<Vec<Record>> {
+        let limit = if ask.alone { 1 } else { ask.limit };
+        let mut front = self.front(ask, limit)?;
+        front.truncate(limit);
+        let mut taken = BTreeSet::new();
+        for last in front.iter().rev() {
+            // Of each lane the first ones were chosen: all up to the last of them go in one stroke.
+            if taken.insert(last.want)
+                && let Some(want) = ask.wants.get(last.want)
+            {
+                let [namespace, queue, kind, route] = names(ask, want);
+                let upto = params![
+                    namespace,
+                    queue,
+                    kind,
+                    route,
+                    ask.alone,
+                    last.rank,
+                    last.run_at,
+                    job_id(last.id)
+                ];
+                self.at.prepare_cached(SQL.claim_take)?.execute(upto)?;
+            }
+        }
+        let mut read = self.at.prepare_cached(SQL.claim_read)?;
+        let mut jobs = Vec::with_capacity(front.len());
+        for candidate in front {
+            // A row of a lane without a job, which only somebody else's SQL can have left, is cleared away with this.
+            jobs.extend(self.read(&mut read, &ask.namespace, &candidate)?);
+        }
+        Ok(jobs)
+    }
+
+    /// The first rows of all lanes together, in the order in which they are to be started.
+    fn front(&self, ask: &ClaimJobs, limit: usize) -> Result<Vec<Candidate>> {
+        let mut front = Vec::new();
+        let mut paused: Option<(&Queue, bool)> = None;
+        let mut seen = BTreeSet::new();
+        for (at, want) in ask.wants.iter().enumerate() {
+            let is_paused = match paused {
+                Some((queue, is_paused)) if *queue == want.queue => is_paused,
+                _ => self.is_paused(&ask.namespace, &want.queue)?,
+            };
+            paused = Some((&want.queue, is_paused));
+            if is_paused || !seen.insert(names(ask, want)) {
+                continue;
+            }
+            let most = i64::try_from(want.limit.min(limit)).unwrap_or(i64::MAX);
+            let [namespace, queue, kind, route] = names(ask, want);
+            let mut lane = self.at.prepare_cached(SQL.claim_front)?;
+            let rows = lane.query_map(params![namespace, queue, kind, route, ask.alone, most], |row| {
+                let id = rows::job_id(row, 2)?;
+                Ok(Candidate { rank: row.get(0)?, run_at: row.get(1)?, id, place: row.get(3)?, want: at })
+            })?;
+            for row in rows {
+                front.push(row?);
+            }
+        }
+        if seen.len() > 1 {
+            front.sort_unstable();
+        }
+        Ok(front)
+    }
+
+    /// A job where its lane says it is, or wherever else it is.
+    fn read(
+        &self,
+        read: &mut CachedStatement<'_>,
+        namespace: &Namespace,
+        candidate: &Candidate,
+    ) -> Result<Option<Record>> {
+        let row = read.query_row([candidate.place], rows::record).optional()?;
+        match row.filter(|row| row.id == candidate.id && row.namespace == *namespace) {
+            Some(row) => Ok(Some(row)),
+            None => self.find(namespace, candidate.id),
+        }
+    }
+
+    /// A job that is not over.
+    pub(super) fn find(&self, namespace: &Namespace, id: JobId) -> Result<Option<Record>> {
+        let mut find = self.at.prepare_cached(SQL.claim_find)?;
+        find.query_row(params![namespace.as_str(), job_id(id)], rows::record).optional()
+    }
+}
+
+fn names<'a>(ask: &'a ClaimJobs, want: &'a Want) -> [&'a str; 4] {
+    [ask.namespace.as_str(), want.queue.as_str(), want.kind.as_str(), want.route.as_str()]
+}
+
+fn lane<'a>(ask: &'a ClaimJobs, want: &'a Want) -> impl rusqlite::Params + 'a {
+    let [namespace, queue, kind, route] = names(ask, want);
+    (namespace, queue, kind, route, ask.alone)
+}

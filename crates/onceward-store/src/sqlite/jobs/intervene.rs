@@ -1,0 +1,47 @@
+//! Moving jobs from outside.
+
+use onceward_core::job::{self, Move, Moved, Record};
+use rusqlite::{Result, params};
+
+use super::super::statements::SQL;
+use super::Jobs;
+use super::rows::job as job_id;
+use crate::MoveJob;
+
+impl Jobs<'_> {
+    /// Moves a job; wants the write lock unless it is only tried.
+    pub(super) fn intervene(&mut self, ask: &MoveJob) -> Result<Moved> {
+        let row = self.lookup(core::slice::from_ref(&ask.job))?.pop().flatten();
+        let answer = job::intervene(row.as_ref(), ask.token, &ask.to);
+        match (&answer, row) {
+            _ if ask.dry_run => {}
+            (Moved::Applied { .. }, Some(row)) => self.apply(&row, ask)?,
+            (Moved::Noted, _) => self.note(ask)?,
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    fn apply(&mut self, row: &Record, ask: &MoveJob) -> Result<()> {
+        self.unplace(row)?;
+        let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), self.now.wall);
+        self.write_row(&moved)?;
+        if ask.to == Move::RunNow {
+            // One that has lost processes may lose the next as well.
+            return self.place_row(&moved, row.lost > 0);
+        }
+        self.rest_alone(&moved)
+    }
+
+    /// Calls a running job off: its worker hears of it at the next renewal of its session.
+    fn note(&self, ask: &MoveJob) -> Result<()> {
+        self.at.prepare_cached(SQL.move_note)?.execute(params![
+            ask.job.namespace.as_str(),
+            job_id(ask.job.id),
+            self.now.wall.as_micros(),
+            ask.actor.as_str(),
+            ask.reason,
+        ])?;
+        Ok(())
+    }
+}

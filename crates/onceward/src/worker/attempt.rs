@@ -1,0 +1,114 @@
+//! What the worker knows of a job it has claimed, and how it is told to stop.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use onceward_core::job::{Claimed, Record};
+use onceward_core::{ClaimId, JobId, Timestamp, Token};
+use tokio::sync::Notify;
+
+use super::session::Session;
+
+/// Why an attempt is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Stop {
+    /// Somebody has asked for the job to be cancelled.
+    CalledOff,
+    /// The worker has to leave, and its grace is over.
+    Leaving,
+    /// The worker's session is lost: another worker may be running the job by now.
+    SessionLost,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CalledOff => "the job was called off",
+            Self::Leaving => "the worker has to leave",
+            Self::SessionLost => "the worker's session is lost",
+        })
+    }
+}
+
+/// One claim: what its jobs have in common.
+pub(super) struct Claim {
+    pub(super) id: ClaimId,
+    pub(super) session: Arc<Session>,
+    /// When it was made, by the store's clock.
+    pub(super) at: Timestamp,
+    /// The same by this process's clock, at the latest.
+    pub(super) seen_at: Timestamp,
+    /// How many of its jobs nobody has recorded an ending of.
+    pub(super) left: AtomicUsize,
+}
+
+/// A job in the hands of this worker, until its ending is recorded.
+pub(super) struct Attempt {
+    pub(super) job: Record,
+    pub(super) token: Token,
+    pub(super) claim: Arc<Claim>,
+    stop: AtomicU8,
+    bell: Notify,
+    /// Whether its handler has recorded the ending in a transaction of its own.
+    settled_in: AtomicBool,
+}
+
+impl Attempt {
+    pub(super) fn new(claimed: Claimed, claim: &Arc<Claim>) -> Arc<Self> {
+        Arc::new(Self {
+            job: claimed.job,
+            token: claimed.token,
+            claim: Arc::clone(claim),
+            stop: AtomicU8::new(0),
+            bell: Notify::new(),
+            settled_in: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn id(&self) -> JobId {
+        self.job.id
+    }
+
+    /// Tells it to stop; what weighs more stays.
+    pub(super) fn stop(&self, why: Stop) {
+        let level = why as u8 + 1;
+        if self.stop.fetch_max(level, Ordering::SeqCst) < level {
+            self.bell.notify_waiters();
+        }
+    }
+
+    pub(super) fn stopped_by(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::SeqCst) {
+            0 => None,
+            1 => Some(Stop::CalledOff),
+            2 => Some(Stop::Leaving),
+            _ => Some(Stop::SessionLost),
+        }
+    }
+
+    /// Waits until it is told to stop, for a weightier reason than `known`.
+    pub(super) async fn stopped(&self, known: Option<Stop>) -> Stop {
+        loop {
+            let rung = self.bell.notified();
+            if let Some(why) = self.stopped_by().filter(|why| Some(*why) > known) {
+                return why;
+            }
+            rung.await;
+        }
+    }
+
+    pub(super) fn note_settled_in(&self) {
+        self.settled_in.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_settled_in(&self) -> bool {
+        self.settled_in.load(Ordering::SeqCst)
+    }
+
+    /// The store's clock, as far as this process can tell: when the claim was made, and the time since then.
+    pub(super) fn store_now(&self, boottime: Timestamp) -> Timestamp {
+        self.claim.at.after(boottime.since(self.claim.seen_at))
+    }
+}

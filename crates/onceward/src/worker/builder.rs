@@ -1,0 +1,347 @@
+//! A worker being described.
+
+use core::any::TypeId;
+use core::future::Future;
+use core::sync::atomic::AtomicI64;
+use core::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
+use tokio::sync::{Mutex as FairMutex, Notify, watch};
+use tokio::task::JoinSet;
+
+use super::context::{States, Surroundings, state_missing};
+use super::handle::WorkerHandle;
+use super::handler::{Erased, JobHandler, RawHandler};
+use super::plan::{Plan, QueueShare};
+use super::pool::Pool;
+use super::service::JobService;
+use super::settle::Settler;
+use super::shared::{Mode, Shared, Status, keep_going};
+use super::{claim, empty, session as sessions, settle, upkeep};
+use crate::bells::Bell;
+use crate::client::Onceward;
+use crate::jobs::Job;
+
+/// How many jobs run at the same time when nothing is said.
+const CONCURRENCY: usize = 50;
+/// How long what runs has to end when the worker is ended.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A worker being described: what it runs, from where, and how much at a time.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// use std::time::Duration;
+/// use onceward::worker::{JobContext, State};
+/// use onceward::{Job, Onceward};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Job)]
+/// #[job(kind = "mail.welcome", queue = "mail")]
+/// struct Welcome { user: u64 }
+///
+/// struct Mailer { from: String }
+///
+/// async fn welcome(job: Welcome, mailer: State<Mailer>, context: JobContext) -> Result<String, std::io::Error> {
+///     Ok(format!("{} wrote to user {} (attempt {})", mailer.from, job.user, context.attempt()))
+/// }
+///
+/// let ow = Onceward::connect("memory:").await?;
+/// let job = ow.enqueue(Welcome { user: 42 }).await?;
+/// ow.worker()
+///     .job(welcome)
+///     .state(Mailer { from: "shop@example.com".to_owned() })
+///     .queues(["default", "mail"])
+///     .run_until_empty(Duration::ZERO)
+///     .await?;
+/// let done = ow.admin().job(job.id).await?.expect("it was enqueued");
+/// assert_eq!(done.state, onceward::jobs::State::Succeeded);
+/// # Ok(()) }
+/// ```
+#[must_use = "nothing runs before `run`, `start` or `run_until_empty`"]
+pub struct WorkerBuilder {
+    client: Onceward,
+    handlers: HashMap<Kind, Erased>,
+    strict: HashSet<Kind>,
+    needs: Vec<(TypeId, &'static str)>,
+    states: States,
+    layers: Vec<Box<dyn FnOnce(JobService) -> JobService + Send>>,
+    queues: Vec<QueueShare>,
+    tags: Vec<Tag>,
+    concurrency: usize,
+    session_ttl: Duration,
+    grace: Duration,
+    version: String,
+    /// What was wrong first.
+    error: Option<Error>,
+}
+
+impl core::fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("kinds", &self.handlers.keys())
+            .field("queues", &self.queues)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    pub(crate) fn new(client: Onceward) -> Self {
+        Self {
+            client,
+            handlers: HashMap::new(),
+            strict: HashSet::new(),
+            needs: Vec::new(),
+            states: States::default(),
+            layers: Vec::new(),
+            queues: Vec::new(),
+            tags: Vec::new(),
+            concurrency: CONCURRENCY,
+            session_ttl: limits::SESSION_TTL_DEFAULT,
+            grace: GRACE,
+            version: String::new(),
+            error: None,
+        }
+    }
+
+    /// Runs jobs of the type of the handler's first argument by it: see [`JobHandler`].
+    pub fn job<A, H: JobHandler<A>>(mut self, handler: H) -> Self {
+        self.needs.extend(H::needs());
+        let kind = <H::Job as Job>::KIND;
+        if <H::Job as Job>::OPTIONS.is_at_most_once() {
+            self.strict.extend(Kind::new(kind));
+        }
+        self.add(kind, Box::new(move |context| handler.run(&context)))
+    }
+
+    /// Runs jobs of this kind by a handler that reads their bytes itself.
+    pub fn raw(self, kind: impl AsRef<str>, handler: impl RawHandler) -> Self {
+        self.add(kind.as_ref(), Box::new(move |context| handler.run(context)))
+    }
+
+    fn add(mut self, kind: &str, handler: Erased) -> Self {
+        match Kind::new(kind) {
+            Ok(kind) if self.handlers.contains_key(&kind) => {
+                let why = format!("there is a handler for jobs of kind {:?} already", kind.as_str());
+                self.refuse(Error::new(Code::HandlerTwice, why));
+            }
+            Ok(kind) => drop(self.handlers.insert(kind, handler)),
+            Err(error) => self.refuse(error),
+        }
+        self
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Gives handlers a value, found by its type: as an argument [`State<T>`](super::State), or by
+    /// [`JobContext::state`](super::JobContext::state).
+    pub fn state<T: Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.put(state);
+        self
+    }
+
+    /// Takes jobs from these queues; from `default` if none is named. Of all of them, the highest priority goes first, and
+    /// of one priority what was due first.
+    pub fn queues<Q: AsRef<str>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        for queue in queues {
+            self.add_queue(queue.as_ref(), None);
+        }
+        self
+    }
+
+    /// Takes jobs from this queue, in proportion to its weight among those that have one: in the long run, of queues with
+    /// the weights 9 and 1 that both have more than enough, nine jobs of ten come from the first. What a queue does not
+    /// use goes to the others. Queues named without a weight have 1 then.
+    pub fn queue(mut self, queue: impl AsRef<str>, weight: u32) -> Self {
+        self.add_queue(queue.as_ref(), Some(weight.max(1)));
+        self
+    }
+
+    fn add_queue(&mut self, queue: &str, weight: Option<u32>) {
+        match Queue::new(queue) {
+            Ok(queue) => {
+                self.queues.retain(|share| share.queue != queue);
+                self.queues.push(QueueShare { queue, weight });
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// What this worker offers: it also takes jobs that have one of these tags. Jobs without tags it takes anyway.
+    pub fn tags<T: AsRef<str>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        for tag in tags {
+            match Tag::new(tag) {
+                Ok(tag) => self.tags.push(tag),
+                Err(error) => self.refuse(error),
+            }
+        }
+        if self.tags.len() > limits::TAGS_MAX {
+            let why = format!("a worker offers at most {} tags", limits::TAGS_MAX);
+            self.refuse(Error::new(Code::TagsInvalid, why));
+        }
+        self
+    }
+
+    /// How many jobs run at the same time; 50 by default. Jobs that keep a processor busy want as many as there are
+    /// processors, and [`spawn_blocking`](tokio::task::spawn_blocking).
+    pub fn concurrency(mut self, jobs: usize) -> Self {
+        self.concurrency = jobs;
+        self
+    }
+
+    /// How soon others notice that this process has died, and take over its jobs: 1 s to 24 h, 15 s by default. It is
+    /// renewed three times as often, by one statement, whatever runs.
+    pub fn session_ttl(mut self, ttl: Duration) -> Self {
+        self.session_ttl = ttl;
+        self
+    }
+
+    /// How long what runs has to end when the worker is ended, and how long a handler has to end when its job is called
+    /// off; 30 s by default.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// The version of the program, for people who look at workers.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Puts a `tower` layer around all handlers, outside of those that were put there before: it sees every
+    /// [`JobRequest`](super::JobRequest) and every [`Outcome`](super::Outcome). Panics pass through layers as they are.
+    #[cfg(feature = "tower")]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: tower_layer::Layer<JobService> + Send + 'static,
+        L::Service: tower_service::Service<super::JobRequest, Response = super::Outcome>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as tower_service::Service<super::JobRequest>>::Error: core::fmt::Display + Send,
+        <L::Service as tower_service::Service<super::JobRequest>>::Future: Send,
+    {
+        self.layers.push(Box::new(move |service| JobService::of(layer.layer(service))));
+        self
+    }
+
+    /// Starts the worker: opens its session and lets it work in the background.
+    ///
+    /// # Errors
+    /// What was said wrong: [`WorkerIdle`](Code::WorkerIdle) without a handler, [`HandlerTwice`](Code::HandlerTwice),
+    /// [`StateMissing`](Code::StateMissing), the codes of bad names, [`LimitInvalid`](Code::LimitInvalid) for a
+    /// concurrency of 0, [`TtlInvalid`](Code::TtlInvalid). Those of an unreachable store, after its deadline.
+    pub async fn start(self) -> Result<WorkerHandle> {
+        self.client.check_open()?;
+        let deadline = self.client.inner.lanes.deadline();
+        let shared = Arc::new(self.build()?);
+        shared.around.client.inner.bells.hang(&shared.bell);
+        let first = sessions::open(&shared, deadline).await?;
+        let mut parts = JoinSet::new();
+        parts.spawn(sessions::keep(Arc::clone(&shared), first));
+        parts.spawn(keep_going("settle", Arc::clone(&shared), settle::keep));
+        parts.spawn(keep_going("listen", Arc::clone(&shared), upkeep::listen));
+        parts.spawn(keep_going("promote", Arc::clone(&shared), upkeep::promote));
+        parts.spawn(keep_going("rescue", Arc::clone(&shared), upkeep::rescue));
+        parts.spawn(keep_going("claim", Arc::clone(&shared), claim::keep));
+        Ok(WorkerHandle::new(shared, parts))
+    }
+
+    /// Runs until the future is dropped; then the worker ends in the background as
+    /// [`shutdown`](WorkerHandle::shutdown) does. To end it in order, use [`run_until`](Self::run_until).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). Once it has started, whatever goes wrong is told and tried again.
+    pub async fn run(self) -> Result<()> {
+        self.run_until(core::future::pending()).await
+    }
+
+    /// Runs until `signal` comes, and then ends in order: see [`shutdown`](WorkerHandle::shutdown).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn run_until(self, signal: impl Future<Output = ()>) -> Result<()> {
+        let worker = self.start().await?;
+        signal.await;
+        worker.shutdown().await;
+        Ok(())
+    }
+
+    /// Runs until the queues of this worker hold no job of a kind it can run that is ready, retrying, due within
+    /// `horizon`, or claimed by anybody. A paused queue that holds one is waited for.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and those of an unreachable store.
+    pub async fn run_until_empty(self, horizon: Duration) -> Result<()> {
+        let worker = self.start().await?;
+        let empty = empty::wait(&worker, horizon).await;
+        worker.shutdown().await;
+        empty
+    }
+
+    fn build(mut self) -> Result<Shared> {
+        self.check()?;
+        if self.queues.is_empty() {
+            self.queues.push(QueueShare { queue: Queue::default(), weight: None });
+        }
+        if self.queues.iter().any(|share| share.weight.is_some()) {
+            self.queues.iter_mut().for_each(|share| share.weight = share.weight.or(Some(1)));
+        }
+        let mut kinds: Vec<Kind> = self.handlers.keys().cloned().collect();
+        kinds.sort_unstable();
+        let queues: Vec<Queue> = self.queues.iter().map(|share| share.queue.clone()).collect();
+        let texts = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+        let about = session::About {
+            queues: texts(queues.iter().map(Queue::as_str).collect()),
+            kinds: texts(kinds.iter().map(Kind::as_str).collect()),
+            tags: texts(self.tags.iter().map(Tag::as_str).collect()),
+            concurrency: u32::try_from(self.concurrency).unwrap_or(u32::MAX),
+            version: self.version,
+        };
+        let service =
+            self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));
+        let namespace = self.client.namespace.clone();
+        Ok(Shared {
+            around: Arc::new(Surroundings { client: self.client, states: self.states }),
+            service,
+            tags: self.tags,
+            session_ttl: self.session_ttl,
+            about,
+            grace: self.grace,
+            pool: Arc::new(Pool::new(self.concurrency)),
+            settler: Settler::default(),
+            bell: Arc::new(Bell { namespace, queues, rung: Notify::new() }),
+            status: watch::Sender::new(Status { mode: Mode::Working, asked_to_drain: false, session: None }),
+            plan: Plan::new(self.queues, kinds.clone(), self.strict),
+            kinds,
+            claiming: FairMutex::new(()),
+            later: Notify::new(),
+            alone: Notify::new(),
+            next_due: AtomicI64::new(0),
+        })
+    }
+
+    fn check(&mut self) -> Result<()> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        if self.handlers.is_empty() {
+            return Err(Error::new(Code::WorkerIdle, "this worker has no handler: give it one by `.job(…)`"));
+        }
+        if self.concurrency == 0 {
+            return Err(Error::new(Code::LimitInvalid, "a worker runs at least one job at a time"));
+        }
+        if let Some((_, name)) = self.needs.iter().find(|(state, _)| !self.states.holds(*state)) {
+            return Err(state_missing(name));
+        }
+        lease::check_ttl(self.session_ttl, self.client.ttl_min())
+    }
+}

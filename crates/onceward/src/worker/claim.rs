@@ -1,0 +1,317 @@
+//! The claimer: as few claims as possible, as large as what is run in the next moment.
+
+use core::time::Duration;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use onceward_core::job::Claimed;
+use onceward_core::{ClaimId, Error, Kind, Result, Timestamp, backoff, limits};
+use onceward_store::{ClaimJobs, ClaimedJobs, Want};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::attempt::{Attempt, Claim};
+use super::plan::Plan;
+use super::session::Session;
+use super::shared::{Shared, Status};
+
+/// For how long jobs are claimed ahead of a free slot, at the rate at which they went lately.
+const AHEAD: Duration = Duration::from_millis(100);
+/// The most jobs that wait for a slot.
+const AHEAD_MAX: usize = 2_000;
+/// After this time, jobs that wait for a slot are given back: others may have one.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// The pauses of the polling while nothing wakes it: the guarantee behind all wake-ups.
+const POLL_FIRST: Duration = Duration::from_millis(5);
+const POLL_MAX: Duration = Duration::from_secs(5);
+/// How often jobs that are claimed by themselves are looked for, while others run or somebody has rung, and otherwise.
+const ALONE: Duration = Duration::from_secs(1);
+const ALONE_IDLE: Duration = Duration::from_secs(10);
+/// After so many polls without a job nothing is going on.
+const BUSY_POLLS: u32 = 9;
+/// How often the lanes of jobs with tags are looked for.
+const LANES: Duration = Duration::from_millis(500);
+
+/// Claims until the worker leaves.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut status = shared.status.subscribe();
+    let mut claimer = Claimer::new(&shared, shared.plan.clone());
+    loop {
+        let session = status.borrow_and_update().claims_for().cloned();
+        let Some(session) = session else {
+            let ready = shared.pool.take_ready();
+            shared.hand_back(ready);
+            if status.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        tokio::select! {
+            () = claimer.turn(&session) => {}
+            _ = status.wait_for(|status| !is_for(status, &session)) => {}
+        }
+    }
+}
+
+fn is_for(status: &Status, session: &Arc<Session>) -> bool {
+    status.claims_for().is_some_and(|current| Arc::ptr_eq(current, session))
+}
+
+struct Claimer {
+    shared: Arc<Shared>,
+    plan: Plan,
+    /// Whether the last claim got all it asked for.
+    hungry: bool,
+    polls: u32,
+    next_poll: Instant,
+    next_alone: Instant,
+    next_lanes: Instant,
+    /// Jobs per second, and what it was computed from.
+    rate: f64,
+    measured: (Instant, u64),
+    waiting_since: Instant,
+}
+
+impl Claimer {
+    fn new(shared: &Arc<Shared>, plan: Plan) -> Self {
+        let now = Instant::now();
+        Self {
+            shared: Arc::clone(shared),
+            plan,
+            hungry: true,
+            polls: 0,
+            next_poll: now,
+            next_alone: now + ALONE,
+            next_lanes: now,
+            rate: 0.0,
+            measured: (now, 0),
+            waiting_since: now,
+        }
+    }
+
+    /// Claims once, or waits for a reason to.
+    async fn turn(&mut self, session: &Arc<Session>) {
+        let ahead = self.ahead();
+        let room = self.shared.pool.room(ahead / 2);
+        self.give_back_what_waits(room.waiting);
+        let now = Instant::now();
+        if room.free > 0 && now >= self.next_alone {
+            return self.claim_alone(session).await;
+        }
+        // Claims are large: what waits suffices until there is room for half of what may wait.
+        let wanted = (room.free + ahead.saturating_sub(room.waiting)).min(limits::CLAIM_JOBS_MAX);
+        let worth = room.free > 0 || (wanted > 0 && room.waiting <= ahead / 2);
+        if !worth {
+            let look_again = now + Duration::from_millis(500);
+            tokio::select! {
+                () = self.shared.pool.room.notified() => {}
+                () = sleep_until(look_again) => {}
+            }
+            return;
+        }
+        if self.hungry || now >= self.next_poll {
+            return self.claim_some(session, wanted, room.free).await;
+        }
+        let (next, alone) = (self.next_poll, self.next_alone);
+        tokio::select! {
+            () = self.shared.bell.rung.notified() => {
+                self.hungry = true;
+                self.polls = 0;
+                self.next_alone = self.next_alone.min(Instant::now() + ALONE);
+            }
+            () = self.shared.alone.notified() => self.next_alone = Instant::now(),
+            () = sleep_until(next.min(alone)) => {}
+        }
+    }
+
+    /// How many jobs may wait for a slot: what is started in the next moment.
+    fn ahead(&mut self) -> usize {
+        let (at, before) = self.measured;
+        let passed = at.elapsed();
+        if passed >= Duration::from_millis(20) {
+            let started = self.shared.pool.room(0).started;
+            #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+            let rate = started.saturating_sub(before) as f64 / passed.as_secs_f64();
+            self.rate = (self.rate + rate) / 2.0;
+            self.measured = (Instant::now(), started);
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` cuts to what fits")]
+        let ahead = (self.rate * AHEAD.as_secs_f64()) as usize;
+        ahead.min(AHEAD_MAX)
+    }
+
+    /// Jobs that wait for long behind others that have become slow go back, so that idle workers find them.
+    fn give_back_what_waits(&mut self, waiting: usize) {
+        if waiting == 0 {
+            self.waiting_since = Instant::now();
+        } else if self.waiting_since.elapsed() > WAIT_MAX && self.rate * WAIT_MAX.as_secs_f64() < 1.0 {
+            let ready = self.shared.pool.take_ready();
+            self.shared.hand_back(ready);
+            self.waiting_since = Instant::now();
+        }
+    }
+
+    async fn claim_some(&mut self, session: &Arc<Session>, wanted: usize, free: usize) {
+        if !self.shared.tags.is_empty() && Instant::now() >= self.next_lanes {
+            self.look_for_lanes().await;
+        }
+        let mut seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let wants = self.plan.wants(wanted, free, || {
+            seed = backoff::mix(seed);
+            seed
+        });
+        let taken = if wants.is_empty() {
+            Taken::default()
+        } else {
+            self.claim(session, Ask { wants: wants.clone(), alone: false, limit: wanted, free }).await
+        };
+        self.hungry = self.plan.learn(&wants, &taken, wanted);
+        self.polls = if taken.jobs == 0 { self.polls.saturating_add(1) } else { 0 };
+        let pause = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16))).min(POLL_MAX);
+        self.next_poll = Instant::now() + pause;
+    }
+
+    async fn look_for_lanes(&mut self) {
+        let shared = &self.shared;
+        match shared.store().job_lanes(&shared.around.client.namespace, &self.plan.queues()).await {
+            Ok(lanes) => {
+                let offered =
+                    |route: &str| !route.is_empty() && onceward_core::job::may_take(route, &shared.tags);
+                self.plan.set_tagged(lanes.into_iter().filter(|lane| offered(&lane.route)));
+            }
+            Err(error) => tracing::debug!(%error, "the lanes of jobs with tags could not be read"),
+        }
+        let idle = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16))).min(POLL_MAX);
+        self.next_lanes = Instant::now() + LANES.max(idle);
+    }
+
+    /// Jobs that may be what kills their processes: one at a time, the next one when it has ended.
+    async fn claim_alone(&mut self, session: &Arc<Session>) {
+        let mut wants = self.plan.wants(1, 1, || 0);
+        wants.iter_mut().for_each(|want| want.limit = 1);
+        let taken = self.claim(session, Ask { wants, alone: true, limit: 1, free: 1 }).await;
+        let busy = self.polls < BUSY_POLLS;
+        let pause = match (taken.jobs, busy) {
+            (0, false) => ALONE_IDLE,
+            (0, true) => ALONE,
+            // The runner rings when it has ended.
+            _ => limits::TIMEOUT_MAX,
+        };
+        self.next_alone = Instant::now() + pause;
+    }
+
+    /// Claims in a task of its own, which goes on to its end even if this worker is told to stop meanwhile: what nobody
+    /// knows to be claimed would be held until the session ends.
+    async fn claim(&self, session: &Arc<Session>, ask: Ask) -> Taken {
+        let claim = tokio::spawn(claim(Arc::clone(&self.shared), Arc::clone(session), ask));
+        match claim.await {
+            Ok(Ok(taken)) => return taken,
+            Ok(Err(error)) => tracing::warn!(%error, "jobs could not be claimed"),
+            Err(error) => tracing::error!(%error, "a claim ended in an unforeseen way"),
+        }
+        sleep(Duration::from_millis(500)).await;
+        Taken::default()
+    }
+}
+
+/// What is claimed.
+struct Ask {
+    wants: Vec<Want>,
+    alone: bool,
+    limit: usize,
+    /// How many can start at once.
+    free: usize,
+}
+
+/// What came of it, for the plan.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// How many jobs.
+    pub(super) jobs: usize,
+    /// How many of each lane that was asked for.
+    pub(super) of_lane: Vec<usize>,
+    /// The kinds of those that run at most once.
+    pub(super) at_most_once: HashSet<Kind>,
+}
+
+/// Claims, and puts what was claimed in line.
+async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<Taken> {
+    // Whoever tells the worker to stop waits for this lock afterwards, so that no claim is under way any more.
+    let _under_way = shared.claiming.lock().await;
+    if !is_for(&shared.status.borrow(), &session) {
+        return Ok(Taken::default());
+    }
+    let Ask { wants, alone, limit, free } = ask;
+    let ask = ClaimJobs {
+        namespace: shared.around.client.namespace.clone(),
+        session: session.id,
+        claim: ClaimId::from_uuid(uuid::Uuid::now_v7()),
+        wants,
+        alone,
+        limit,
+    };
+    let (claimed, seen_at) = insist(&shared, &session, &ask).await?;
+    let taken = Taken::of(&claimed, &ask.wants);
+    let claim = Arc::new(Claim {
+        id: ask.claim,
+        session,
+        at: claimed.now,
+        seen_at,
+        left: AtomicUsize::new(claimed.jobs.len()),
+    });
+    accept(&shared, &claim, claimed.jobs, free);
+    Ok(taken)
+}
+
+impl Taken {
+    fn of(claimed: &ClaimedJobs, wants: &[Want]) -> Self {
+        let mut taken = Self { jobs: claimed.jobs.len(), ..Self::default() };
+        taken.of_lane = vec![0; wants.len()];
+        for Claimed { job, .. } in &claimed.jobs {
+            let route = onceward_core::job::route(&job.tags);
+            let is_lane =
+                |want: &Want| want.kind == job.kind && want.queue == job.queue && want.route == route;
+            if let Some(count) = wants.iter().position(is_lane).and_then(|at| taken.of_lane.get_mut(at)) {
+                *count += 1;
+            }
+            if job.policy.at_most_once && !taken.at_most_once.contains(&job.kind) {
+                taken.at_most_once.insert(job.kind.clone());
+            }
+        }
+        taken
+    }
+}
+
+/// Asks until there is an answer: the same claim finds what it got.
+async fn insist(shared: &Shared, session: &Session, ask: &ClaimJobs) -> Result<(ClaimedJobs, Timestamp)> {
+    let mut attempt = 0;
+    loop {
+        match shared.store().job_claim(ask).await {
+            Ok(claimed) => return Ok((claimed, shared.store().clock().boottime())),
+            Err(error) if error.is_retryable() && session.hold.is_valid() => {
+                let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
+                sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(Error::at(error, "job.claim")),
+        }
+    }
+}
+
+/// Puts claimed jobs in line. Work that runs at most once is given back where it can't start at once, and so is
+/// everything if the worker has been told to stop.
+fn accept(shared: &Arc<Shared>, claim: &Arc<Claim>, jobs: Vec<Claimed>, free: usize) {
+    if jobs.is_empty() {
+        return;
+    }
+    let attempts: Vec<_> = jobs.into_iter().map(|job| Attempt::new(job, claim)).collect();
+    shared.pool.hold(&attempts);
+    let works = is_for(&shared.status.borrow(), &claim.session);
+    let mut position = 0;
+    let (start, back): (Vec<_>, Vec<_>) = attempts.into_iter().partition(|attempt| {
+        position += 1;
+        works && (position <= free || !attempt.job.policy.at_most_once)
+    });
+    shared.hand_back(back);
+    shared.start(start);
+}

@@ -1,0 +1,77 @@
+//! Running until nothing is left that a worker could run.
+
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use onceward_core::job::{Record, State, may_take, route};
+use onceward_core::{Kind, Queue, Result, Timestamp, limits};
+use onceward_store::{ListJobs, Snapshot};
+use tokio::time::sleep;
+
+use super::handle::WorkerHandle;
+use super::shared::Shared;
+
+/// Waits until the queues of the worker hold no job of a kind it can run that is ready, retrying, due within `horizon`, or
+/// claimed by anybody.
+pub(super) async fn wait(worker: &WorkerHandle, horizon: Duration) -> Result<()> {
+    let shared = worker.shared();
+    let mut pause = Duration::from_millis(10);
+    loop {
+        if worker.held() > 0 {
+            pause = Duration::from_millis(10);
+            shared.pool.until_idle().await;
+        } else if is_empty(shared, horizon).await? {
+            return Ok(());
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+async fn is_empty(shared: &Shared, horizon: Duration) -> Result<bool> {
+    // What may not be due in time is read last: it can be much.
+    for state in [State::Running, State::Ready, State::Retrying, State::Scheduled] {
+        for queue in &shared.bell.queues {
+            for kind in &shared.kinds {
+                if any(shared, queue, kind, state, horizon).await? {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether there is a job of this kind and state that this worker waits for.
+async fn any(shared: &Shared, queue: &Queue, kind: &Kind, state: State, horizon: Duration) -> Result<bool> {
+    if state == State::Scheduled && !may_be_due(shared, horizon) {
+        return Ok(false);
+    }
+    let mut ask = ListJobs {
+        namespace: Some(shared.around.client.namespace.clone()),
+        state: Some(state),
+        queue: Some(queue.clone()),
+        kind: Some(kind.clone()),
+        limit: limits::PAGE_ROWS_MAX,
+        ..ListJobs::default()
+    };
+    loop {
+        let Snapshot { now, rows } = shared.store().job_list(&ask).await?;
+        let Some(last) = rows.last() else { return Ok(false) };
+        let counts = |row: &Record| {
+            let due = state != State::Scheduled || row.run_at <= now.after(horizon);
+            due && may_take(&route(&row.tags), &shared.tags)
+        };
+        if rows.iter().any(counts) {
+            return Ok(true);
+        }
+        ask.after = Some(last.id);
+    }
+}
+
+/// Whether the next job that is due, of any queue, is due within the horizon. Saves reading those that wait for long.
+fn may_be_due(shared: &Shared, horizon: Duration) -> bool {
+    let next = Timestamp::from_micros(shared.next_due.load(Ordering::SeqCst));
+    // A wall clock that differs from the store's by an hour is told of at start; more than that is not due soon.
+    next <= shared.store().clock().wall().after(horizon.max(Duration::from_secs(3600)))
+}

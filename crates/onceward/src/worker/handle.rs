@@ -1,0 +1,136 @@
+//! A worker that runs: looking at it, and ending it.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use onceward_core::{Result, SessionId};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::attempt::Stop;
+use super::run::LEAVE;
+use super::session;
+use super::shared::{Mode, Shared};
+
+/// A worker that runs. Dropping it ends it as [`shutdown`](Self::shutdown) does, in the background.
+pub struct WorkerHandle {
+    shared: Arc<Shared>,
+    parts: Option<JoinSet<()>>,
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle")
+            .field("session", &self.session())
+            .field("ready", &self.is_ready())
+            .field("running", &self.running())
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerHandle {
+    pub(super) fn new(shared: Arc<Shared>, parts: JoinSet<()>) -> Self {
+        Self { shared, parts: Some(parts) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether it takes jobs: it has a session that lasts, and nobody has asked it to stop.
+    pub fn is_ready(&self) -> bool {
+        self.shared.status.borrow().claims_for().is_some()
+    }
+
+    /// How many jobs it runs now.
+    pub fn running(&self) -> usize {
+        self.shared.pool.running()
+    }
+
+    /// How many jobs it has in its hands: waiting for a slot, running, or ended and not recorded yet.
+    pub fn held(&self) -> usize {
+        self.shared.pool.held()
+    }
+
+    /// Its session, while it has one.
+    pub fn session(&self) -> Option<SessionId> {
+        self.shared.status.borrow().session.as_ref().map(|session| session.id)
+    }
+
+    /// Takes no more jobs from now on, and gives back those it has not started. What runs goes on; the worker stays
+    /// until [`shutdown`](Self::shutdown).
+    pub fn drain(&self) {
+        set_mode(&self.shared, Mode::Draining);
+    }
+
+    /// Takes no more jobs, and waits until those it has started have ended and are recorded.
+    ///
+    /// Cancel safe.
+    pub async fn drained(&self) {
+        self.drain();
+        drop(self.shared.claiming.lock().await);
+        self.shared.pool.until_idle().await;
+    }
+
+    /// Waits until the queues of the worker hold no job of a kind it can run that is ready, retrying, due within `horizon`,
+    /// or claimed by anybody. The worker goes on.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn empty(&self, horizon: Duration) -> Result<()> {
+        super::empty::wait(self, horizon).await
+    }
+
+    /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs, at
+    /// most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does not within
+    /// two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
+    ///
+    /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
+    pub async fn shutdown(mut self) {
+        if let Some(parts) = self.parts.take() {
+            let ending = tokio::spawn(end(Arc::clone(&self.shared), parts));
+            // It ends in any case: an error here is a panic, which was told already.
+            let _ = ending.await;
+        }
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        let Some(parts) = self.parts.take() else { return };
+        // Without a runtime there are no parts any more either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(end(Arc::clone(&self.shared), parts));
+        }
+    }
+}
+
+fn set_mode(shared: &Shared, mode: Mode) {
+    shared.status.send_if_modified(|status| {
+        let later = mode > status.mode;
+        if later {
+            status.mode = mode;
+        }
+        later
+    });
+}
+
+async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
+    set_mode(&shared, Mode::Leaving);
+    // No claim is under way any more once this lock was ours.
+    drop(shared.claiming.lock().await);
+    shared.hand_back(shared.pool.take_ready());
+    if timeout(shared.grace, shared.pool.until_idle()).await.is_err() {
+        shared.pool.stop(Stop::Leaving, |_| true);
+        let last = LEAVE + Duration::from_secs(5);
+        if timeout(last, shared.pool.until_idle()).await.is_err() {
+            tracing::warn!(jobs = shared.pool.held(), "the worker leaves jobs behind; they will be rescued");
+        }
+    }
+    session::close(&shared).await;
+    set_mode(&shared, Mode::Gone);
+    parts.shutdown().await;
+}

@@ -1,0 +1,156 @@
+//! The jobs of a worker between their claim and their end: those that wait for a slot, and those that run.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onceward_core::JobId;
+use tokio::sync::Notify;
+
+use super::attempt::{Attempt, Stop};
+
+pub(super) struct Pool {
+    /// How many run at the same time.
+    concurrency: usize,
+    state: Mutex<State>,
+    /// Rung when more may be claimed.
+    pub(super) room: Notify,
+    /// Rung when nothing is held any more.
+    pub(super) idle: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Arc<Attempt>>,
+    /// How many runners there are. Each runs one job at a time, and ends when none waits.
+    runners: usize,
+    /// Everything that was claimed and whose ending is not recorded.
+    held: HashMap<JobId, Arc<Attempt>>,
+    /// When no more than this many wait, the claimer is told.
+    low: usize,
+    /// How many were started so far.
+    started: u64,
+}
+
+/// What may be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Slots for jobs that start at once.
+    pub(super) free: usize,
+    /// How many jobs wait for a slot.
+    pub(super) waiting: usize,
+    /// How many jobs were started so far.
+    pub(super) started: u64,
+}
+
+impl Pool {
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self { concurrency, state: Mutex::default(), room: Notify::new(), idle: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of jobs that were claimed.
+    pub(super) fn hold(&self, attempts: &[Arc<Attempt>]) {
+        let mut state = self.lock();
+        state.held.extend(attempts.iter().map(|attempt| (attempt.id(), Arc::clone(attempt))));
+    }
+
+    /// Puts held jobs in line; returns how many runners have to be started for them.
+    pub(super) fn queue(&self, attempts: Vec<Arc<Attempt>>) -> usize {
+        let mut state = self.lock();
+        state.ready.extend(attempts);
+        let runners = self.concurrency.saturating_sub(state.runners).min(state.ready.len());
+        state.runners += runners;
+        runners
+    }
+
+    /// The next job, for a runner; without one the runner has ended.
+    pub(super) fn next(&self) -> Option<Arc<Attempt>> {
+        let mut state = self.lock();
+        let next = state.ready.pop_front();
+        match next {
+            Some(_) => state.started += 1,
+            None => state.runners -= 1,
+        }
+        if state.ready.len() <= state.low {
+            self.room.notify_one();
+        }
+        next
+    }
+
+    /// A runner has ended in an unforeseen way. Whoever waits for it gets another one: `true`.
+    pub(super) fn lose_runner(&self) -> bool {
+        let mut state = self.lock();
+        let replace = !state.ready.is_empty();
+        if !replace {
+            state.runners -= 1;
+        }
+        replace
+    }
+
+    /// The endings of these jobs are recorded, or are somebody else's.
+    pub(super) fn release(&self, jobs: impl IntoIterator<Item = JobId>) {
+        let mut state = self.lock();
+        for job in jobs {
+            state.held.remove(&job);
+        }
+        if state.held.is_empty() {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Takes back what waits for a slot.
+    pub(super) fn take_ready(&self) -> Vec<Arc<Attempt>> {
+        self.lock().ready.drain(..).collect()
+    }
+
+    /// What may be claimed; from now on the claimer is told when no more than `low` jobs wait.
+    pub(super) fn room(&self, low: usize) -> Room {
+        let mut state = self.lock();
+        state.low = low;
+        let waiting = state.ready.len();
+        let free = self.concurrency.saturating_sub(state.runners).saturating_sub(waiting);
+        Room { free, waiting, started: state.started }
+    }
+
+    /// Tells jobs that they have been called off.
+    pub(super) fn call_off(&self, jobs: impl IntoIterator<Item = JobId>) {
+        let state = self.lock();
+        for attempt in jobs.into_iter().filter_map(|job| state.held.get(&job)) {
+            attempt.stop(Stop::CalledOff);
+        }
+    }
+
+    /// Tells all jobs of which that holds to stop.
+    pub(super) fn stop(&self, why: Stop, which: impl Fn(&Attempt) -> bool) {
+        for attempt in self.lock().held.values().filter(|attempt| which(attempt)) {
+            attempt.stop(why);
+        }
+    }
+
+    /// How many jobs run now.
+    pub(super) fn running(&self) -> usize {
+        self.lock().runners
+    }
+
+    /// How many jobs this worker has in its hands: waiting for a slot, running, or being settled.
+    pub(super) fn held(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    /// Waits until nothing is held.
+    pub(super) async fn until_idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            let mut idle = core::pin::pin!(idle);
+            idle.as_mut().enable();
+            if self.held() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}

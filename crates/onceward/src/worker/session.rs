@@ -1,0 +1,131 @@
+//! The session of a worker: opened, renewed by the renewer's thread, and replaced when it was lost.
+
+use core::time::Duration;
+use std::sync::{Arc, Weak};
+
+use futures_util::future::BoxFuture;
+use onceward_core::session::Open;
+use onceward_core::{Error, Result, SessionId, Token, backoff};
+use onceward_store::{SessionRef, SessionRenewed, insist};
+
+use super::attempt::Stop;
+use super::shared::{Mode, Shared};
+use crate::client::new_session;
+use crate::hold::Hold;
+use crate::renewer::{SessionNews, Subject, Watch};
+
+/// A session that was opened.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) token: Token,
+    pub(super) hold: Arc<Hold>,
+}
+
+impl Session {
+    pub(super) fn to_ref(&self) -> SessionRef {
+        SessionRef { id: self.id, token: self.token }
+    }
+}
+
+/// Hears what renewals of the session say.
+struct News {
+    worker: Weak<Shared>,
+    session: SessionId,
+}
+
+impl SessionNews for News {
+    fn renewed(&self, answer: &SessionRenewed) {
+        let Some(shared) = self.worker.upgrade() else { return };
+        shared.pool.call_off(answer.called_off.iter().map(|job| job.id));
+        shared.status.send_if_modified(|status| {
+            let current = status.session.as_ref().is_some_and(|session| session.id == self.session);
+            let changed = current && status.asked_to_drain != answer.draining;
+            if changed {
+                status.asked_to_drain = answer.draining;
+            }
+            changed
+        });
+    }
+}
+
+/// Opens a session and has it renewed. The watch is what keeps it alive.
+pub(super) async fn open(shared: &Arc<Shared>, within: Duration) -> Result<(Arc<Session>, Watch)> {
+    let (owner, about) = (shared.owner().clone(), shared.about.clone());
+    let ask = Open { id: new_session(), owner, ttl: shared.session_ttl, about };
+    let clock = Arc::clone(shared.store().clock());
+    let opened = || -> BoxFuture<'_, Result<_>> {
+        Box::pin(async {
+            let sent = clock.boottime();
+            shared.store().session_open(&ask).await.map(|row| (row, sent))
+        })
+    };
+    let (row, sent) = insist(within, opened).await.map_err(|error: Error| error.at("session.open"))?;
+    let hold = Hold::new(row.token, row.expires_at, Arc::clone(&clock), sent, row.ttl, None);
+    let session = Arc::new(Session { id: row.id, token: row.token, hold: Arc::new(hold) });
+    let news = Arc::new(News { worker: Arc::downgrade(shared), session: session.id });
+    let subject = Subject::Session(session.to_ref(), news);
+    let hold = Arc::clone(&session.hold);
+    let watch = shared.around.client.inner.renewer.watch(subject, row.ttl, true, hold);
+    shared.status.send_modify(|status| {
+        status.session = Some(Arc::clone(&session));
+        status.asked_to_drain = row.draining;
+    });
+    Ok((session, watch))
+}
+
+/// Looks after the session until the worker has left: a lost one is replaced.
+pub(super) async fn keep(shared: Arc<Shared>, first: (Arc<Session>, Watch)) {
+    let mut status = shared.status.subscribe();
+    let (mut session, mut watch) = first;
+    loop {
+        tokio::select! {
+            why = session.hold.lost() => {
+                drop(watch);
+                lose(&shared, &session);
+                tracing::warn!(session = %session.id, %why, "the session of the worker was lost; it opens another one");
+            }
+            _ = status.wait_for(|status| status.mode == Mode::Gone) => return,
+        }
+        (session, watch) = tokio::select! {
+            opened = reopen(&shared) => opened,
+            // Nothing is held by a lost session that the worker would have to stay for.
+            _ = status.wait_for(|status| status.mode >= Mode::Leaving) => return,
+        };
+    }
+}
+
+/// Everything that was claimed for the session is somebody else's from now on.
+fn lose(shared: &Shared, session: &Session) {
+    shared.status.send_modify(|status| status.session = None);
+    let of_session = |id| id == session.id;
+    let (lost, kept): (Vec<_>, Vec<_>) =
+        shared.pool.take_ready().into_iter().partition(|attempt| of_session(attempt.claim.session.id));
+    debug_assert!(kept.is_empty(), "a worker claims for one session at a time");
+    shared.pool.release(lost.iter().map(|attempt| attempt.id()));
+    shared.pool.stop(Stop::SessionLost, |attempt| of_session(attempt.claim.session.id));
+}
+
+async fn reopen(shared: &Arc<Shared>) -> (Arc<Session>, Watch) {
+    for attempt in 0_u32.. {
+        match open(shared, Duration::from_secs(10)).await {
+            Ok(opened) => return opened,
+            Err(error) => tracing::warn!(%error, "the worker can't open a session and will try again"),
+        }
+        let pause =
+            backoff::delay(attempt, Duration::from_millis(100), Duration::from_secs(5), attempt.into());
+        tokio::time::sleep(pause).await;
+    }
+    // invariant: the loop above runs through four thousand million attempts of seconds each.
+    core::future::pending().await
+}
+
+/// Ends the session, if it still is one. What is left of it is rescued otherwise.
+pub(super) async fn close(shared: &Shared) {
+    let session = shared.status.borrow().session.clone();
+    let Some(session) = session.filter(|session| session.hold.is_valid()) else { return };
+    let ask = session.to_ref();
+    let closed = insist(Duration::from_secs(3), || shared.store().session_close(&ask)).await;
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the session of the worker could not be closed and runs out by itself");
+    }
+}

@@ -1,0 +1,202 @@
+//! Recording endings: one statement in flight, everything that ends meanwhile is the next one.
+//!
+//! A statement is sent again until it is answered, as long as the session lives: the token makes that safe. Once the
+//! session is lost it is sent once more, because what was done may still come in time.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onceward_core::job::{self, Ended, Ending};
+use onceward_core::{ClaimId, Code, Error, Owner, Result, Timestamp, backoff, limits};
+use onceward_store::{JobRef, SettleJob, SettleJobs, SettledJob};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::attempt::{Attempt, Claim, Stop};
+use super::shared::Shared;
+
+/// The most endings of one statement.
+const ROWS_MAX: usize = 1_000;
+/// How often the settler lets others go first, at most.
+const YIELDS_MAX: usize = 8;
+/// How long an ending waits whose row somebody's open transaction holds.
+const LOCKED: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+pub(super) struct Settler {
+    waiting: Mutex<VecDeque<Item>>,
+    bell: Notify,
+}
+
+struct Item {
+    row: SettleJob,
+    claim: Arc<Claim>,
+}
+
+impl Settler {
+    /// Adds an ending; `now` is the store's clock.
+    pub(super) fn push(&self, attempt: &Attempt, ending: Ending, now: Timestamp, owner: &Owner) {
+        let ended = Ended { token: attempt.token, started_at: attempt.claim.at, worker: owner.clone() };
+        let called_off = attempt.stopped_by() == Some(Stop::CalledOff);
+        // The end of a version 7 UUID is random.
+        let seed = attempt.id().as_uuid().as_u64_pair().1 ^ attempt.token.get().unsigned_abs();
+        let next = job::end(attempt.job.facts(), &ended, ending, now, called_off, seed);
+        let row = SettleJob {
+            job: JobRef { namespace: attempt.job.namespace.clone(), id: attempt.id() },
+            place: attempt.job.place,
+            fence: attempt.token,
+            token: attempt.token,
+            started_at: attempt.claim.at,
+            worker: owner.clone(),
+            next,
+            retain: attempt.job.policy.retain,
+        };
+        self.lock().push_back(Item { row, claim: Arc::clone(&attempt.claim) });
+        self.bell.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Item>> {
+        // Nothing panics while it holds the lock; if it did, the queue would still be a queue.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others go first for as long as endings keep coming: that fills the batch, without a timer.
+    async fn gather(&self) {
+        let mut waiting = self.lock().len();
+        for _ in 0..YIELDS_MAX {
+            tokio::task::yield_now().await;
+            let now = self.lock().len();
+            if now == waiting || now >= ROWS_MAX {
+                return;
+            }
+            waiting = now;
+        }
+    }
+
+    fn take_batch(&self) -> Vec<Item> {
+        let mut waiting = self.lock();
+        let mut bytes = 0;
+        let fits = |item: &Item| {
+            bytes += weight(item);
+            bytes <= limits::BATCH_BYTES_MAX
+        };
+        let count = waiting
+            .iter()
+            .take(ROWS_MAX)
+            .take_while({
+                let mut fits = fits;
+                move |item| fits(item)
+            })
+            .count();
+        let count = count.max(1).min(waiting.len());
+        waiting.drain(..count).collect()
+    }
+}
+
+fn weight(item: &Item) -> usize {
+    let next = &item.row.next;
+    let result = next.result.as_ref().and_then(|body| body.bytes.as_ref()).map_or(0, Vec::len);
+    512 + result + next.error.as_ref().map_or(0, String::len) + next.past.len() * 200
+}
+
+/// Sends batch after batch.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    // Rows that somebody's open transaction holds: each goes alone, when it is time.
+    let mut locked: VecDeque<(Instant, Item)> = VecDeque::new();
+    loop {
+        let settler = &shared.settler;
+        settler.gather().await;
+        let mut batch = settler.take_batch();
+        if batch.is_empty() {
+            let due = locked.front().map(|(due, _)| *due);
+            match due {
+                None => settler.bell.notified().await,
+                Some(due) if due > Instant::now() => tokio::select! {
+                    () = settler.bell.notified() => {}
+                    () = sleep_until(due) => {}
+                },
+                Some(_) => batch.extend(locked.pop_front().map(|(_, item)| item)),
+            }
+        }
+        if !batch.is_empty() {
+            locked.extend(send(&shared, batch).await.into_iter().map(|item| (Instant::now() + LOCKED, item)));
+        }
+    }
+}
+
+/// Sends a batch, in parts where it can't go as a whole; returns the rows that are locked.
+async fn send(shared: &Shared, batch: Vec<Item>) -> Vec<Item> {
+    let (mut parts, mut locked) = (vec![batch], Vec::new());
+    while let Some(mut part) = parts.pop() {
+        let error = match insist(shared, &part).await {
+            Ok(answers) => {
+                settled(shared, &part, &answers);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let lives = part.iter().any(|item| item.claim.session.hold.is_valid());
+        if part.len() > 1 && (error.code() == Code::KeyLocked || !error.is_retryable()) {
+            let half = part.split_off(part.len() / 2);
+            parts.extend([half, part]);
+        } else if error.code() == Code::KeyLocked && lives {
+            locked.append(&mut part);
+        } else {
+            give_up(shared, &part, &error);
+        }
+    }
+    locked
+}
+
+/// Sends until there is an answer, or none that would help.
+async fn insist(shared: &Shared, part: &[Item]) -> Result<Vec<SettledJob>> {
+    let ask =
+        SettleJobs { jobs: part.iter().map(|item| item.row.clone()).collect(), finished: finished(part) };
+    for attempt in 0_u32.. {
+        let lives = part.iter().any(|item| item.claim.session.hold.is_valid());
+        match shared.store().job_settle(&ask).await {
+            Err(error) if error.is_retryable() && error.code() != Code::KeyLocked && lives => {
+                tracing::debug!(%error, endings = part.len(), "endings could not be recorded yet");
+            }
+            answer => return answer,
+        }
+        let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
+        sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
+    }
+    Err(Error::new(Code::StoreUnavailable, "the store did not record the ending"))
+}
+
+/// The claims of which no job is left when these endings are recorded.
+fn finished(part: &[Item]) -> Vec<ClaimId> {
+    let mut counts: Vec<(&Arc<Claim>, usize)> = Vec::new();
+    for Item { claim, .. } in part {
+        match counts.iter_mut().rev().find(|(counted, _)| Arc::ptr_eq(counted, claim)) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((claim, 1)),
+        }
+    }
+    let is_last = |(claim, count): &(&Arc<Claim>, usize)| claim.left.load(Ordering::SeqCst) == *count;
+    counts.into_iter().filter(is_last).map(|(claim, _)| claim.id).collect()
+}
+
+/// Takes note of answers. Whatever the answer, the claim holds the job no longer.
+fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob]) {
+    for (item, answer) in part.iter().zip(answers) {
+        item.claim.left.fetch_sub(1, Ordering::SeqCst);
+        if *answer == SettledJob::Stale {
+            let (job, token) = (item.row.job.id, item.row.fence);
+            tracing::warn!(%job, %token, "an attempt ended too late: the job had moved on, and nothing was changed");
+        }
+    }
+    shared.pool.release(part.iter().map(|item| item.row.job.id));
+}
+
+/// Nothing can be recorded: the session runs out, or is closed, and the jobs are rescued.
+fn give_up(shared: &Shared, part: &[Item], error: &Error) {
+    for item in part {
+        tracing::error!(%error, job = %item.row.job.id, "an ending could not be recorded; the job will be rescued");
+    }
+    shared.pool.release(part.iter().map(|item| item.row.job.id));
+}
