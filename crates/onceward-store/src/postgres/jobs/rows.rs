@@ -9,9 +9,7 @@ use onceward_core::{
 use uuid::Uuid;
 
 use super::super::row::Columns;
-
-/// The content type of a payload where the row says none.
-const USUAL_TYPE: &str = "application/json";
+use crate::store::USUAL_TYPE;
 
 /// The content type as a row keeps it.
 pub(super) fn kept_type(content_type: &str) -> Option<&str> {
