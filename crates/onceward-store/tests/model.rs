@@ -1,11 +1,15 @@
 //! Random histories: the memory model keeps the invariants, and every other store answers as the model does.
 //!
-//! Three callers, two keys, two places. All stores read the same clock, which stands still between the steps,
+//! Three callers, two keys, two places; and three workers with the jobs of two kinds. All stores read the same clock, which stands still between the steps,
 //! and are sent the same sessions, so that their answers and rows must be equal to the last token.
 
 #![cfg(feature = "conformance")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests
 
+#[path = "model/job_watch.rs"]
+mod job_watch;
+#[path = "model/jobs.rs"]
+mod jobs;
 #[cfg(feature = "postgres")]
 #[path = "model/postgres.rs"]
 mod postgres;
@@ -26,7 +30,7 @@ use onceward_store::memory::MemoryStore;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use self::steps::{Follow, Step, World};
+use self::steps::{Follow, History, World};
 
 /// How many histories are tried: some seconds' worth, or with `ONCEWARD_PROVE=long` some minutes'.
 fn cases(few: u32) -> Config {
@@ -43,18 +47,18 @@ struct Beside {
 }
 
 /// Runs random histories on the model and on what `beside` opens.
-fn prove<F: Future<Output = Beside>>(config: Config, beside: impl Fn(ManualClock) -> F) {
+fn prove<H: History, F: Future<Output = Beside>>(config: Config, beside: impl Fn(ManualClock) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let histories = prop::collection::vec(Step::any(), 10..70);
+    let histories = (any::<bool>(), prop::collection::vec(H::step(), 10..70));
     let seen = Mutex::new(BTreeMap::<&str, u32>::new());
     let many = config.cases >= 100;
-    let proved = TestRunner::new(config).run(&histories, |history| {
+    let proved = TestRunner::new(config).run(&histories, |(kind, history)| {
         runtime.block_on(async {
             let clock = ManualClock::default();
             let mut stores: Vec<Arc<dyn Store>> = vec![Arc::new(MemoryStore::new(Arc::new(clock.clone())))];
             let beside = beside(clock.clone()).await;
             stores.extend(beside.stores);
-            let mut world = World::new(clock, stores, beside.follow);
+            let mut world = H::new(clock, stores, beside.follow, kind);
             for (at, step) in history.iter().enumerate() {
                 world.take(step).await?;
                 if at % 8 == 7 || at + 1 == history.len() {
@@ -62,7 +66,7 @@ fn prove<F: Future<Output = Beside>>(config: Config, beside: impl Fn(ManualClock
                 }
             }
             let mut seen = seen.lock().unwrap();
-            for (what, count) in world.watch.seen {
+            for (what, count) in world.seen() {
                 *seen.entry(what).or_default() += count;
             }
             Ok(())
@@ -73,24 +77,40 @@ fn prove<F: Future<Output = Beside>>(config: Config, beside: impl Fn(ManualClock
     }
     let seen = seen.into_inner().unwrap();
     // A few histories may miss what many can't.
-    let vacuous = many && !watch::WANTED.iter().all(|what| seen.contains_key(what));
+    let vacuous = many && !H::WANTED.iter().all(|what| seen.contains_key(what));
     assert!(!vacuous, "a vacuous proof: {seen:?}");
     println!("{seen:?}");
 }
 
 #[test]
 fn proof_l1_l2_o1_o2_o6_the_model_keeps_the_invariants_in_every_history() {
-    prove(cases(2000), async |_| Beside::default());
+    prove::<World, _>(cases(2000), async |_| Beside::default());
+}
+
+#[test]
+fn proof_j2_j3_j4_j6_j10_the_model_keeps_the_invariants_of_jobs_in_every_history() {
+    prove::<jobs::World, _>(cases(1000), async |_| Beside::default());
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
 fn proof_sqlite_answers_as_the_model_in_every_history() {
+    on_sqlite::<World>(400);
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn proof_sqlite_answers_as_the_model_in_every_history_of_jobs() {
+    on_sqlite::<jobs::World>(300);
+}
+
+#[cfg(feature = "sqlite")]
+fn on_sqlite<H: History>(few: u32) {
     use onceward_store::OpenOptions;
     use onceward_store::sqlite::SqliteStore;
     use onceward_store::url::SqliteAt;
 
-    prove(cases(400), async |clock| {
+    prove::<H, _>(cases(few), async |clock| {
         let ttl_min = onceward_core::limits::TTL_MIN_IN_TESTS;
         let options = OpenOptions { clock: Arc::new(clock), ttl_min, ..OpenOptions::default() };
         let store = SqliteStore::open(&SqliteAt { path: None }, options).await.unwrap();
@@ -98,14 +118,25 @@ fn proof_sqlite_answers_as_the_model_in_every_history() {
     });
 }
 
-/// One schema for all histories: emptied before each, its clock set to the model's.
 #[cfg(feature = "postgres")]
 #[test]
 fn proof_postgres_answers_as_the_model_in_every_history() {
+    on_postgres::<World>(18);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn proof_postgres_answers_as_the_model_in_every_history_of_jobs() {
+    on_postgres::<jobs::World>(18);
+}
+
+/// One schema for all histories: emptied before each, its clock set to the model's.
+#[cfg(feature = "postgres")]
+fn on_postgres<H: History>(few: u32) {
     use onceward_store::Clock;
 
     let server = tokio::sync::OnceCell::new();
-    prove(cases(18), async |clock| {
+    prove::<H, _>(cases(few), async |clock| {
         let server = server.get_or_init(postgres::Frozen::new).await;
         server.start_over(clock.wall()).await;
         Beside { stores: vec![server.store()], follow: Some(server.follow()) }

@@ -27,9 +27,9 @@ use core::time::Duration;
 
 use serde::Serialize;
 
-pub use ending::{CALLED_OFF, Ended, Ending, Facts, LOST, Next, end};
+pub use ending::{CALLED_OFF, Ended, Ending, Facts, LOST, Next, end, may_end};
 pub use intervene::{Move, Moved, intervene, moved};
-pub use new::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict};
+pub use new::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, pushed_out};
 pub use past::{Attempt, from_text as past_from_text, remember, to_text as past_to_text};
 pub use retry::{Growth, Retry};
 pub use spec::{Spec, may_take, route};

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Payload, Policy, Spec};
+use super::{Payload, Policy, Record, Spec, State};
 use crate::once::Fingerprint;
 use crate::{Code, Error, JobId, Key, Kind, Namespace, Queue, Result, Tag, Timestamp, duration, limits};
 
@@ -38,6 +38,15 @@ pub enum OnConflict {
     Replace,
     /// Makes the job that is there, if it still waits, due when the new one would have been.
     PushOut,
+}
+
+/// The state of a job that waits and is due at another time from now on.
+pub fn pushed_out(state: State, due: Timestamp, now: Timestamp) -> State {
+    match state {
+        State::Retrying => State::Retrying,
+        _ if due > now => State::Scheduled,
+        _ => State::Ready,
+    }
 }
 
 /// A key of which at most one job is alive.
@@ -131,6 +140,24 @@ impl New {
     /// Whether its dedupe key is free for others once its handler starts.
     pub fn is_until_started(&self) -> bool {
         self.dedupe.as_ref().is_some_and(|dedupe| dedupe.scope == DedupeScope::UntilStarted)
+    }
+
+    /// What becomes of a job that waits under the dedupe key of this one and is replaced by it: what this one is, under
+    /// its own id, in its place, behind the same jobs, and with as many attempts as it has had and one more, at least
+    /// (J4).
+    pub fn onto(&self, row: &Record) -> Record {
+        let mut policy = self.policy.clone();
+        policy.max_attempts =
+            policy.max_attempts.max(row.attempt.saturating_add(1)).min(limits::ATTEMPTS_MAX);
+        Record {
+            policy,
+            payload: self.payload.clone(),
+            tags: self.tags.clone(),
+            metadata: self.metadata.clone(),
+            trace: self.trace.clone(),
+            replay_of: self.replay_of,
+            ..row.clone()
+        }
     }
 
     /// When it is due, as of `now`.

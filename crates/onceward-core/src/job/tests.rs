@@ -258,3 +258,16 @@ fn a_job_that_is_run_again_has_an_attempt() {
     assert_eq!([1, 3].map(|attempt| dead(attempt).policy.max_attempts), [3, 4]);
     assert!(dead(3).token > Token::from_row(0) && dead(3).finished_at.is_none());
 }
+
+/// J4: a newcomer with fewer attempts than the job has had leaves it the one that it waits for.
+#[test]
+fn a_job_that_is_replaced_has_an_attempt_left() {
+    let row = Record { attempt: 3, state: State::Retrying, ..Record::of_new(&new(), at(0)) };
+    let mut newcomer = New { id: id(2), root: id(2), tags: vec![Tag::from_row("gpu")], ..new() };
+    for (said, left) in [(1, 4), (9, 9)] {
+        newcomer.policy.max_attempts = said;
+        let next = newcomer.onto(&row);
+        assert_eq!((next.policy.max_attempts, next.id, next.root), (left, id(1), id(1)));
+        assert_eq!((next.state, next.attempt, next.tags.len()), (State::Retrying, 3, 1));
+    }
+}

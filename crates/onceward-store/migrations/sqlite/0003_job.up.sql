@@ -101,7 +101,7 @@ CREATE TABLE onceward_job_later (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX onceward_job_later_queue ON onceward_job_later (namespace, queue);
 
--- Ordering keys that are taken: by the job of them that waits in a lane or for its time, or runs.
+-- Ordering keys that are taken: by the job that was let in under it and has not ended yet.
 CREATE TABLE onceward_job_first (
     namespace TEXT NOT NULL,
     ordering_key TEXT NOT NULL,
@@ -109,13 +109,14 @@ CREATE TABLE onceward_job_first (
     PRIMARY KEY (namespace, ordering_key)
 ) STRICT, WITHOUT ROWID;
 
--- The jobs that wait for the end of that one: in no lane, until they are the first.
+-- The jobs that are due and wait for the end of that one.
 CREATE TABLE onceward_job_held (
     namespace TEXT NOT NULL,
     ordering_key TEXT NOT NULL,
     rank INTEGER NOT NULL,
     run_at INTEGER NOT NULL,
     id BLOB NOT NULL,
+    alone INTEGER NOT NULL,
     job INTEGER NOT NULL,
     PRIMARY KEY (namespace, ordering_key, rank, run_at, id)
 ) STRICT, WITHOUT ROWID;

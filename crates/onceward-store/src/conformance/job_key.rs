@@ -216,6 +216,27 @@ pub async fn j9_a_newcomer_replaces_what_waits_under_its_key(harness: &dyn Harne
     assert!(hand.find_job(second.id).await.is_none() && worker.take("mail", ALL).await.is_empty());
 }
 
+/// J4, J9: whoever replaces a job that is to be tried again does not take the attempt from it that it waits for.
+pub async fn j4_a_newcomer_leaves_an_attempt_to_what_it_replaces(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let replacing = |max_attempts| New {
+        policy: Policy { max_attempts, ..Policy::default() },
+        ..deduped("d", DedupeScope::UntilDone, OnConflict::Replace)
+    };
+    let first = hand.create(&replacing(5)).await;
+    for _ in 0..2 {
+        worker.end_all(&worker.take("mail", 1).await, &broken(Duration::ZERO)).await;
+        harness.advance(TICK).await;
+        hand.promote().await;
+    }
+    assert_eq!(hand.enqueue(&replacing(1)).await, Enqueued::Existing(first));
+    let claimed = worker.take_one("mail").await;
+    assert_eq!((claimed.attempt(), claimed.job.policy.max_attempts), (3, 3));
+    worker.end_all(&[claimed], &broken(Duration::ZERO)).await;
+    assert_eq!(hand.state(first).await, State::Dead);
+}
+
 /// J9, J6.
 pub async fn j9_a_newcomer_changes_nothing_that_has_ended(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;

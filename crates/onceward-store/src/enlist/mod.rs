@@ -7,13 +7,16 @@
 
 mod columns;
 mod driver;
+mod jobs;
 mod verbs;
 
 use core::future::Future;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onceward_core::Result;
 
+pub use self::jobs::{EnqueuedIn, enqueue_in, settle_job_in};
 pub use self::verbs::{ClaimedIn, claim_in, guard, settle_in};
 use crate::StoreKind;
 
@@ -72,4 +75,6 @@ pub struct EnlistSql {
     pub claim_in: Vec<Arc<str>>,
     /// `once/settle_in`: on SQLite the steps `settle` and `history`, on PostgreSQL one statement.
     pub settle_in: Vec<Arc<str>>,
+    /// The statements about jobs, by name: those of `job/enqueue_in` and `job/settle_in`, and what runs between them.
+    pub jobs: BTreeMap<&'static str, Arc<str>>,
 }

@@ -253,14 +253,14 @@ pub(super) fn refused(
     .with_source(error)
 }
 
-fn check_kind(sql: &EnlistSql, tx: &impl Enlist) -> Result<()> {
+pub(super) fn check_kind(sql: &EnlistSql, tx: &impl Enlist) -> Result<()> {
     if sql.kind == tx.kind() {
         return Ok(());
     }
     Err(Error::new(Code::StoreUrlInvalid, "the transaction is of another kind of database than the store"))
 }
 
-fn no_enlist() -> Error {
+pub(super) fn no_enlist() -> Error {
     Error::new(Code::DriverMissing, "this store has no transactions to join")
 }
 

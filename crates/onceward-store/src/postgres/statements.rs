@@ -52,6 +52,7 @@ pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
         guard: one(postgres_sql!("lease/guard")),
         claim_in: one(postgres_sql!("once/claim_in")),
         settle_in: one(postgres_sql!("once/settle_in")),
+        jobs: std::collections::BTreeMap::new(),
     }
 }
 

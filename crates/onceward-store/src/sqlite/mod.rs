@@ -48,6 +48,7 @@ use place::Place;
 use queue::{Line, Queue};
 use task::{ClosureTask, Task};
 
+pub(crate) use jobs::slots as job_slots;
 pub use migrate::SqliteMigrator;
 
 /// How many threads read.

@@ -1,6 +1,7 @@
 //! The statements of the store, cut out of their files once.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use crate::StoreKind;
 use crate::enlist::EnlistSql;
@@ -96,8 +97,9 @@ statements! {
     job_ready = "job/enqueue", "ready";
     job_later = "job/enqueue", "later";
     job_first = "job/enqueue", "first";
-    job_is_first = "job/enqueue", "is_first";
+    job_let_in = "job/enqueue", "let_in";
     job_held = "job/enqueue", "held";
+    job_next = "job/enqueue", "next";
     job_replace = "job/enqueue", "replace";
     job_push_out = "job/enqueue", "push_out";
     claim_again = "job/claim", "again";
@@ -122,7 +124,6 @@ statements! {
     settle_note = "job/settle", "note";
     settle_free = "job/settle", "free";
     job_leave = "job/settle", "leave";
-    job_next = "job/settle", "next";
     settle_claim = "job/settle", "claim";
     settle_runs = "job/settle", "runs";
     settle_finish = "job/settle", "finish";
@@ -178,5 +179,37 @@ pub(crate) fn enlist() -> EnlistSql {
         guard: steps(sqlite_sql!("lease/guard"), &["lock", "check"]),
         claim_in: steps(sqlite_sql!("once/claim_in"), &["lock", "ended", "claim", "read"]),
         settle_in: steps(sqlite_sql!("once/settle_in"), &["settle", "history"]),
+        jobs: enlisted_jobs(),
     }
+}
+
+/// What is done about jobs in a caller's transaction: mostly what the store itself does.
+fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
+    let (enqueue, settle) = (sqlite_sql!("job/enqueue_in"), sqlite_sql!("job/settle_in"));
+    let own = ["lock", "insert", "waiting"].map(|name| (name, step(enqueue, name)));
+    let shared = [
+        ("write", step(settle, "write")),
+        ("over", SQL.job_over),
+        ("holder", SQL.job_holder),
+        ("key", SQL.job_key),
+        ("ready", SQL.job_ready),
+        ("later", SQL.job_later),
+        ("first", SQL.job_first),
+        ("let_in", SQL.job_let_in),
+        ("held", SQL.job_held),
+        ("next", SQL.job_next),
+        ("replace", SQL.job_replace),
+        ("push_out", SQL.job_push_out),
+        ("move_ready", SQL.move_ready),
+        ("move_later", SQL.move_later),
+        ("move_held", SQL.move_held),
+        ("settled", SQL.settle_over),
+        ("note", SQL.settle_note),
+        ("free", SQL.settle_free),
+        ("slot", SQL.settle_slot),
+        ("move", SQL.settle_move),
+        ("delete", SQL.settle_delete),
+        ("leave", SQL.job_leave),
+    ];
+    own.into_iter().chain(shared).map(|(name, text)| (name, text.into())).collect()
 }

@@ -107,7 +107,7 @@ pub struct BeginJob {
 /// Records how an attempt ended, decided by [`job::end`].
 ///
 /// It applies while the row's token is smaller than `fence`, or where the row is uncertain under exactly this token and
-/// `next` is a final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is not
+/// `next` is another final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is not
 /// final, the state becomes cancelled (J8).
 #[derive(Clone, Debug)]
 pub struct SettleJob {
@@ -289,7 +289,8 @@ pub struct PrunedJobs {
 /// refusals are answers, the same batch may be sent again, the store's clock decides.
 #[async_trait]
 pub trait JobStore: Send + Sync + 'static {
-    /// Opens a session; the same id again finds it, unless it has run out.
+    /// Opens a session; the same id again finds it. One that has run out fails with
+    /// [`Code::SessionLost`](onceward_core::Code::SessionLost).
     async fn session_open(&self, ask: &session::Open) -> Result<session::Record> {
         Err(unbuilt())
     }
@@ -328,7 +329,8 @@ pub trait JobStore: Send + Sync + 'static {
         Err(unbuilt())
     }
 
-    /// Makes up to `limit` jobs ready that are due.
+    /// Makes up to `limit` jobs ready that are due. Of an ordering key one job at a time is let in, the best of those
+    /// that are due: here, and perhaps as soon as the one before it has ended.
     async fn job_promote(&self, limit: usize) -> Result<Promoted> {
         Err(unbuilt())
     }
@@ -353,7 +355,8 @@ pub trait JobStore: Send + Sync + 'static {
         Err(unbuilt())
     }
 
-    /// Moves a job from outside.
+    /// Moves a job from outside: the row becomes what [`job::moved`] says. A job that has lost a process and is to run
+    /// again is claimed alone.
     async fn job_move(&self, ask: &MoveJob) -> Result<Moved> {
         Err(unbuilt())
     }

@@ -37,7 +37,11 @@ impl Frozen {
     /// Empties the tables and sets the clock.
     pub(crate) async fn start_over(&self, now: Timestamp) {
         self.fresh
-            .run("TRUNCATE {schema}.lease, {schema}.lease_waiter, {schema}.once, {schema}.history")
+            .run(
+                "TRUNCATE {schema}.lease, {schema}.lease_waiter, {schema}.once, {schema}.history, {schema}.session,
+                     {schema}.job, {schema}.job_done, {schema}.job_ready, {schema}.job_later, {schema}.job_claim,
+                     {schema}.job_cancel, {schema}.job_key, {schema}.job_queue",
+            )
             .await;
         self.follow()(now).await;
     }

@@ -2,6 +2,7 @@
 
 use core::cmp::Reverse;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -17,13 +18,32 @@ use onceward_store::{
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::watch::Watch;
+use super::watch::{self, Watch};
 
 /// What goes wrong in a history.
 pub(crate) type Verdict<T = ()> = Result<T, TestCaseError>;
 
 /// Sets the clock of a store that can't read the model's.
 pub(crate) type Follow = Box<dyn Fn(Timestamp) -> BoxFuture<'static, ()>>;
+
+/// A world in which random histories are lived through.
+pub(crate) trait History: Sized {
+    /// What may happen.
+    type Step: Debug;
+    /// What must have happened in some history, or the proof proves nothing.
+    const WANTED: &'static [&'static str];
+
+    /// Any step.
+    fn step() -> BoxedStrategy<Self::Step>;
+    /// The world at first; the model is the first of the stores. Histories come in two kinds.
+    fn new(clock: ManualClock, stores: Vec<Arc<dyn Store>>, follow: Option<Follow>, kind: bool) -> Self;
+    /// Takes one step on every store, and compares.
+    fn take(&mut self, step: &Self::Step) -> impl Future<Output = Verdict>;
+    /// Compares what takes longer as well.
+    fn compare_all(&self) -> impl Future<Output = Verdict>;
+    /// What has happened.
+    fn seen(self) -> BTreeMap<&'static str, u32>;
+}
 
 const KEYS: [&str; 2] = ["a", "b"];
 const PAGE: usize = 500;
@@ -145,14 +165,21 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
 }
 
-impl World {
-    pub(crate) fn new(clock: ManualClock, stores: Vec<Arc<dyn Store>>, follow: Option<Follow>) -> Self {
+impl History for World {
+    type Step = Step;
+    const WANTED: &'static [&'static str] = &watch::WANTED;
+
+    fn step() -> BoxedStrategy<Step> {
+        Step::any().boxed()
+    }
+
+    fn new(clock: ManualClock, stores: Vec<Arc<dyn Store>>, follow: Option<Follow>, _: bool) -> Self {
         let (leases, claims) = (Vec::new(), Vec::new());
         Self { clock, follow, stores, sessions: [1, 2, 3], leases, claims, watch: Watch::default() }
     }
 
     /// Takes one step on every store, compares the answers and then the rows.
-    pub(crate) async fn take(&mut self, step: &Step) -> Verdict {
+    async fn take(&mut self, step: &Step) -> Verdict {
         match step {
             Step::Advance { ms } => {
                 self.clock.advance(Duration::from_millis(*ms));
@@ -173,6 +200,36 @@ impl World {
         self.compare_rows(restartable).await
     }
 
+    /// Compares histories and listings as well.
+    async fn compare_all(&self) -> Verdict {
+        for KeyRef { namespace, key } in [name(0), name(1)] {
+            for subject in Subject::ALL.iter().copied() {
+                let ask = HistoryOf { subject, namespace: namespace.clone(), key: key.clone(), limit: PAGE };
+                // Rows written at one instant by one verb have no order but that of their tokens.
+                let ordered = |mut rows: Vec<history::Row>| {
+                    rows.sort_by_key(|row| Reverse((row.entry.at, row.entry.token)));
+                    rows
+                };
+                self.ask(async |store| store.history(&ask).await.map(ordered)).await?;
+            }
+        }
+        for standing in lease::Standing::ALL.iter().copied() {
+            let ask = ListLeases { standing: Some(standing), limit: PAGE, ..ListLeases::default() };
+            self.ask(async |store| store.lease_list(&ask).await).await?;
+        }
+        for state in once::State::ALL.iter().copied() {
+            let ask = ListOnce { state: Some(state), limit: PAGE, ..ListOnce::default() };
+            self.ask(async |store| store.once_list(&ask).await).await?;
+        }
+        Ok(())
+    }
+
+    fn seen(self) -> BTreeMap<&'static str, u32> {
+        self.watch.seen
+    }
+}
+
+impl World {
     async fn take_lease(&mut self, step: &Step) -> Verdict {
         match *step {
             Step::Acquire { who, keys, anew, hard, delay } => {
@@ -291,20 +348,7 @@ impl World {
         &self,
         ask: impl AsyncFn(Arc<dyn Store>) -> onceward_core::Result<T>,
     ) -> Verdict<T> {
-        let mut model = None;
-        for store in &self.stores {
-            let kind = store.capabilities().kind;
-            let answer = ask(store.clone()).await;
-            let answer =
-                answer.map_err(|error| TestCaseError::fail(format!("{kind:?} failed: {error:?}")))?;
-            let Some(model) = &model else {
-                model = Some(answer);
-                continue;
-            };
-            let (model, answer) = (format!("{model:#?}"), format!("{answer:#?}"));
-            prop_assert!(model == answer, "the model says {model},\n{kind:?} says {answer}");
-        }
-        model.ok_or_else(|| TestCaseError::fail("no store"))
+        agree(&self.stores, ask).await
     }
 
     /// Compares the rows, and holds the model's against the invariants.
@@ -320,30 +364,26 @@ impl World {
         }
         Ok(())
     }
+}
 
-    /// Compares histories and listings as well.
-    pub(crate) async fn compare_all(&self) -> Verdict {
-        for KeyRef { namespace, key } in [name(0), name(1)] {
-            for subject in Subject::ALL.iter().copied() {
-                let ask = HistoryOf { subject, namespace: namespace.clone(), key: key.clone(), limit: PAGE };
-                // Rows written at one instant by one verb have no order but that of their tokens.
-                let ordered = |mut rows: Vec<history::Row>| {
-                    rows.sort_by_key(|row| Reverse((row.entry.at, row.entry.token)));
-                    rows
-                };
-                self.ask(async |store| store.history(&ask).await.map(ordered)).await?;
-            }
-        }
-        for standing in lease::Standing::ALL.iter().copied() {
-            let ask = ListLeases { standing: Some(standing), limit: PAGE, ..ListLeases::default() };
-            self.ask(async |store| store.lease_list(&ask).await).await?;
-        }
-        for state in once::State::ALL.iter().copied() {
-            let ask = ListOnce { state: Some(state), limit: PAGE, ..ListOnce::default() };
-            self.ask(async |store| store.once_list(&ask).await).await?;
-        }
-        Ok(())
+/// Asks every store the same; the answer of the first one, which is the model, if all agree.
+pub(crate) async fn agree<T: Debug>(
+    stores: &[Arc<dyn Store>],
+    ask: impl AsyncFn(Arc<dyn Store>) -> onceward_core::Result<T>,
+) -> Verdict<T> {
+    let mut model = None;
+    for store in stores {
+        let kind = store.capabilities().kind;
+        let answer = ask(store.clone()).await;
+        let answer = answer.map_err(|error| TestCaseError::fail(format!("{kind:?} failed: {error:?}")))?;
+        let Some(model) = &model else {
+            model = Some(answer);
+            continue;
+        };
+        let (model, answer) = (format!("{model:#?}"), format!("{answer:#?}"));
+        prop_assert!(model == answer, "the model says {model},\n{kind:?} says {answer}");
     }
+    model.ok_or_else(|| TestCaseError::fail("no store"))
 }
 
 fn uuid(number: u128) -> SessionId {

@@ -7,9 +7,10 @@
 -- key      ?1 namespace, ?2 purpose, ?3 key, ?4 id, ?5 fingerprint, ?6 expires_at, ?7 until_started.
 -- ready    ?1 namespace, ?2 queue, ?3 kind, ?4 route, ?5 alone, ?6 rank, ?7 run_at, ?8 id, ?9 place. Into its lane.
 -- later    ?1 run_at, ?2 id, ?3 namespace, ?4 queue, ?5 place. Until it is due.
--- first    ?1 namespace, ?2 ordering key, ?3 id. Takes the ordering key, if it is free.
--- is_first ?1 namespace, ?2 ordering key, ?3 id. Whether it has the ordering key.
--- held     ?1 namespace, ?2 ordering key, ?3 rank, ?4 run_at, ?5 id, ?6 place. Until the one before has ended.
+-- first    ?1 namespace, ?2 ordering key. The job that was let in under it, and has not ended.
+-- let_in   ?1 namespace, ?2 ordering key, ?3 id.
+-- held     ?1 namespace, ?2 ordering key, ?3 rank, ?4 run_at, ?5 id, ?6 alone, ?7 place. Until it is let in.
+-- next     ?1 namespace, ?2 ordering key. The next one to be let in, and whether alone: it is held no longer.
 -- replace  ?1 place, ?2 payload, ?3 content_type, ?4 spec. A job that waits becomes what a newcomer is.
 -- push_out ?1 place, ?2 state, ?3 run_at. A job that waits is due at another time.
 
@@ -39,14 +40,25 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 INSERT OR REPLACE INTO onceward_job_later (run_at, id, namespace, queue, job) VALUES (?1, ?2, ?3, ?4, ?5)
 
 -- step: first
-INSERT INTO onceward_job_first (namespace, ordering_key, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING
+SELECT id FROM onceward_job_first WHERE namespace = ?1 AND ordering_key = ?2
 
--- step: is_first
-SELECT EXISTS (SELECT 1 FROM onceward_job_first WHERE namespace = ?1 AND ordering_key = ?2 AND id = ?3)
+-- step: let_in
+INSERT INTO onceward_job_first (namespace, ordering_key, id) VALUES (?1, ?2, ?3)
 
 -- step: held
-INSERT OR REPLACE INTO onceward_job_held (namespace, ordering_key, rank, run_at, id, job)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+INSERT OR REPLACE INTO onceward_job_held (namespace, ordering_key, rank, run_at, id, alone, job)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+
+-- step: next
+DELETE FROM onceward_job_held
+WHERE (namespace, ordering_key, rank, run_at, id) = (
+    SELECT namespace, ordering_key, rank, run_at, id
+    FROM onceward_job_held
+    WHERE namespace = ?1 AND ordering_key = ?2
+    ORDER BY rank, run_at, id
+    LIMIT 1
+)
+RETURNING id, alone
 
 -- step: replace
 UPDATE onceward_job SET payload = ?2, content_type = ?3, spec = ?4 WHERE place = ?1

@@ -17,7 +17,6 @@
 -- note     ?1 namespace, ?2 id. Who has called the job off, and why; the note is done with.
 -- free     ?1 namespace, ?2 id. Its dedupe key, unless that lasts for a time of its own.
 -- leave    ?1 namespace, ?2 ordering key, ?3 id. Gives an ordering key free that the job has.
--- next     ?1 namespace, ?2 ordering key. The next job of the ordering key, which waits no longer for it.
 -- claim    ?1 claim.
 -- runs     ?1 namespace, ?2 id, ?3 token. Whether the job runs under a claim with this token.
 -- finish   ?1 claim.
@@ -75,18 +74,7 @@ DELETE FROM onceward_job_cancel WHERE namespace = ?1 AND id = ?2 RETURNING actor
 DELETE FROM onceward_job_key WHERE namespace = ?1 AND id = ?2 AND purpose = 'dedupe' AND expires_at IS NULL
 
 -- step: leave
-DELETE FROM onceward_job_first WHERE namespace = ?1 AND ordering_key = ?2 AND id = ?3
-
--- step: next
-DELETE FROM onceward_job_held
-WHERE (namespace, ordering_key, rank, run_at, id) = (
-    SELECT namespace, ordering_key, rank, run_at, id
-    FROM onceward_job_held
-    WHERE namespace = ?1 AND ordering_key = ?2
-    ORDER BY rank, run_at, id
-    LIMIT 1
-)
-RETURNING id
+DELETE FROM onceward_job_first WHERE namespace = ?1 AND ordering_key = ?2 AND id = ?3 RETURNING id
 
 -- step: claim
 SELECT id, namespace, session, token, claimed_at, jobs FROM onceward_job_claim WHERE id = ?1

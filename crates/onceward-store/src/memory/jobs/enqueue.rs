@@ -1,6 +1,6 @@
 //! Enqueueing in the memory model, and the keys under which a second enqueue finds the first one's job.
 
-use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record, State};
+use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record};
 use onceward_core::once::Fingerprint;
 use onceward_core::{JobId, Key, Namespace, Timestamp};
 
@@ -63,7 +63,7 @@ impl Jobs {
             let alone = self.unplace(&name);
             if let Some(row) = self.rows.get_mut(&name) {
                 match on_conflict {
-                    OnConflict::Replace => replace(row, new),
+                    OnConflict::Replace => *row = new.onto(row),
                     OnConflict::PushOut => push_out(row, new.due(now), now),
                     OnConflict::Existing => {}
                 }
@@ -125,19 +125,7 @@ impl Jobs {
     }
 }
 
-/// The job that waits becomes what the newcomer is, under its own id, behind the same jobs, and with the key as it is.
-fn replace(row: &mut Record, new: &New) {
-    let (ordering_key, until_started) = (row.ordering_key.clone(), row.until_started);
-    let spec = job::Spec { root: Some(row.root), ordering_key, until_started, ..new.spec() };
-    *row = row.clone().with_spec(spec);
-    row.payload = new.payload.clone();
-}
-
 fn push_out(row: &mut Record, due: Timestamp, now: Timestamp) {
     row.run_at = due;
-    row.state = match row.state {
-        State::Retrying => State::Retrying,
-        _ if due > now => State::Scheduled,
-        _ => State::Ready,
-    };
+    row.state = job::pushed_out(row.state, due, now);
 }

@@ -90,7 +90,7 @@ impl Jobs<'_> {
             && let Some(alone) = self.unplace(&row)?
         {
             let row = match on_conflict {
-                OnConflict::Replace => self.replace(row, new)?,
+                OnConflict::Replace => self.replace(&row, new)?,
                 OnConflict::PushOut | OnConflict::Existing => self.push_out(row, new.due(self.now.wall))?,
             };
             self.place_row(&row, alone)?;
@@ -139,24 +139,16 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// The job that waits becomes what the newcomer is, under its own id, behind the same jobs, and with the key as it
-    /// is.
-    fn replace(&self, row: Record, new: &New) -> Result<Record> {
-        let (ordering_key, until_started) = (row.ordering_key.clone(), row.until_started);
-        let spec = job::Spec { root: Some(row.root), ordering_key, until_started, ..new.spec() };
-        let row = row.with_spec(spec);
-        let (payload, spec) = (&new.payload, row.spec().to_text());
+    fn replace(&self, row: &Record, new: &New) -> Result<Record> {
+        let row = new.onto(row);
+        let (payload, spec) = (&row.payload, row.spec().to_text());
         let mut replace = self.at.prepare_cached(SQL.job_replace)?;
         replace.execute(params![place_of(&row), payload.bytes, payload.content_type, spec])?;
         Ok(row)
     }
 
     fn push_out(&self, row: Record, due: Timestamp) -> Result<Record> {
-        let state = match row.state {
-            State::Retrying => State::Retrying,
-            _ if due > self.now.wall => State::Scheduled,
-            _ => State::Ready,
-        };
+        let state = job::pushed_out(row.state, due, self.now.wall);
         let row = Record { state, run_at: due, ..row };
         let mut push_out = self.at.prepare_cached(SQL.job_push_out)?;
         push_out.execute(params![place_of(&row), state.as_str(), due.as_micros()])?;

@@ -1,5 +1,7 @@
 //! Where jobs wait: for a worker, for their time, or for the end of the one before.
 
+use std::collections::BTreeSet;
+
 use onceward_core::job::{self, Record};
 use onceward_core::{JobId, Key, Namespace, Queue, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
@@ -29,29 +31,31 @@ pub(super) fn place_of(row: &Record) -> i64 {
 }
 
 impl Jobs<'_> {
-    /// Puts a job where it waits: behind the one that is before it under its ordering key, else where its time says.
+    /// Puts a job where it waits: for its time, or in its lane, where it comes at once unless it has an ordering key and
+    /// was not let in under it yet.
     pub(super) fn place(&mut self, job: &Waiting<'_>, alone: bool) -> Result<()> {
-        if let Some(key) = job.ordering_key
-            && !self.is_first(job, key)?
-        {
-            let mut held = self.at.prepare_cached(SQL.job_held)?;
-            held.execute(params![
-                job.namespace.as_str(),
-                key.as_str(),
-                rank(job.priority),
-                job.run_at.as_micros(),
-                job_id(job.id),
-                job.place,
-            ])?;
-            return Ok(());
-        }
         if job.is_later && job.run_at > self.now.wall {
             let mut later = self.at.prepare_cached(SQL.job_later)?;
             let (namespace, queue) = (job.namespace.as_str(), job.queue.as_str());
             later.execute(params![job.run_at.as_micros(), job_id(job.id), namespace, queue, job.place])?;
             return Ok(());
         }
-        self.place_in_lane(job, alone)
+        let Some(key) = job.ordering_key else { return self.place_in_lane(job, alone) };
+        if self.first(job.namespace, key)? == Some(job.id) {
+            return self.place_in_lane(job, alone);
+        }
+        let mut held = self.at.prepare_cached(SQL.job_held)?;
+        held.execute(params![
+            job.namespace.as_str(),
+            key.as_str(),
+            rank(job.priority),
+            job.run_at.as_micros(),
+            job_id(job.id),
+            alone,
+            job.place,
+        ])?;
+        self.stirred.insert((job.namespace.clone(), key.clone()));
+        Ok(())
     }
 
     fn place_in_lane(&mut self, job: &Waiting<'_>, alone: bool) -> Result<()> {
@@ -74,13 +78,10 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Whether a job has its ordering key, or gets it, since nobody has it.
-    fn is_first(&self, job: &Waiting<'_>, key: &Key) -> Result<bool> {
-        let name = params![job.namespace.as_str(), key.as_str(), job_id(job.id)];
-        if self.at.prepare_cached(SQL.job_first)?.execute(name)? == 1 {
-            return Ok(true);
-        }
-        self.at.prepare_cached(SQL.job_is_first)?.query_row(name, |row| row.get(0))
+    /// The job that was let in under an ordering key.
+    fn first(&self, namespace: &Namespace, key: &Key) -> Result<Option<JobId>> {
+        let mut first = self.at.prepare_cached(SQL.job_first)?;
+        first.query_row([namespace.as_str(), key.as_str()], |row| rows::job_id(row, 0)).optional()
     }
 
     /// Puts a job where it waits.
@@ -99,30 +100,43 @@ impl Jobs<'_> {
             return Ok(alone);
         }
         let mut later = self.at.prepare_cached(SQL.move_later)?;
-        let mut waited = later.execute(params![run_at, id, namespace])?;
-        if let Some(key) = &row.ordering_key {
-            let mut held = self.at.prepare_cached(SQL.move_held)?;
-            waited += held.execute(params![namespace, key.as_str(), rank, run_at, id])?;
-        }
-        Ok((waited > 0).then_some(false))
+        let later = later.query_row(params![run_at, id, namespace], |row| row.get(0)).optional()?;
+        let (None, Some(key)) = (later, &row.ordering_key) else { return Ok(later) };
+        let mut held = self.at.prepare_cached(SQL.move_held)?;
+        held.query_row(params![namespace, key.as_str(), rank, run_at, id], |row| row.get(0)).optional()
     }
 
-    /// Lets the next one in after a job has ended that had its ordering key (J10).
-    pub(super) fn let_next_in(&mut self, namespace: &Namespace, key: &Key, id: JobId) -> Result<()> {
-        let name = params![namespace.as_str(), key.as_str(), job_id(id)];
-        if self.at.prepare_cached(SQL.job_leave)?.execute(name)? == 0 {
-            return Ok(());
+    /// A job of an ordering key has ended: if it was let in, the next one may be.
+    pub(super) fn leave_line(&mut self, namespace: &Namespace, key: &Key, id: JobId) -> Result<()> {
+        let mut leave = self.at.prepare_cached(SQL.job_leave)?;
+        let left =
+            leave.query_row(params![namespace.as_str(), key.as_str(), job_id(id)], |_| Ok(())).optional()?;
+        if left.is_some() {
+            self.stirred.insert((namespace.clone(), key.clone()));
         }
-        loop {
-            let mut next = self.at.prepare_cached(SQL.job_next)?;
-            let next =
-                next.query_row([namespace.as_str(), key.as_str()], |row| rows::job_id(row, 0)).optional()?;
-            let Some(id) = next else { return Ok(()) };
-            // One that somebody else's SQL has removed is passed over.
-            if let Some(row) = self.find_bare(namespace, id)? {
-                return self.place_row(&row, false);
+        Ok(())
+    }
+
+    /// Lets the first job in of every ordering key that has changed and of which none was let in (J10). At the end of each
+    /// verb: of the jobs of one batch the first is not the one that happens to stand first in it.
+    pub(super) fn let_in(&mut self) -> Result<()> {
+        for (namespace, key) in core::mem::take(&mut self.stirred) {
+            let mut first = self.first(&namespace, &key)?;
+            while first.is_none() {
+                let mut next = self.at.prepare_cached(SQL.job_next)?;
+                let line = [namespace.as_str(), key.as_str()];
+                let next = next.query_row(line, |row| Ok((rows::job_id(row, 0)?, row.get(1)?))).optional()?;
+                let Some((id, alone)) = next else { break };
+                // One that somebody else's SQL has removed is passed over.
+                if let Some(row) = self.find_bare(&namespace, id)? {
+                    let mut let_in = self.at.prepare_cached(SQL.job_let_in)?;
+                    let_in.execute(params![namespace.as_str(), key.as_str(), job_id(id)])?;
+                    self.place_in_lane(&waiting(&row, &job::route(&row.tags)), alone)?;
+                    first = Some(id);
+                }
             }
         }
+        Ok(())
     }
 
     /// The answer where nothing is due, which wants nothing written.
@@ -151,6 +165,7 @@ impl Jobs<'_> {
         })?;
         let due: Vec<_> = due.collect::<Result<_>>()?;
         let mut promoted = Promoted { now: self.now.wall, ..Promoted::default() };
+        let mut queues = BTreeSet::new();
         let mut take = self.at.prepare_cached(SQL.promote_take)?;
         let mut read = self.at.prepare_cached(SQL.promote_read)?;
         for (run_at, id, namespace, place) in due {
@@ -158,11 +173,12 @@ impl Jobs<'_> {
             let row = read.query_row([place], rows::record).optional()?;
             let is_it = |row: &Record| row.id == id && row.namespace.as_str() == namespace;
             if let Some(row) = row.filter(is_it) {
-                self.place_in_lane(&waiting(&row, &job::route(&row.tags)), false)?;
+                self.place_row(&row, false)?;
+                queues.insert((row.namespace, row.queue));
                 promoted.moved += 1;
             }
         }
-        promoted.queues = self.woken.iter().cloned().collect();
+        promoted.queues = queues.into_iter().collect();
         promoted.next_due = self.next_due()?;
         Ok(promoted)
     }

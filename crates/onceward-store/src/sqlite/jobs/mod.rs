@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use onceward_core::job::{self, Moved};
-use onceward_core::{Namespace, Queue, Result, SessionId, session as core_session};
+use onceward_core::{Key, Namespace, Queue, Result, SessionId, session as core_session};
 use rusqlite::Connection;
 
 use super::SqliteStore;
@@ -29,6 +29,8 @@ use crate::{
     PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
     SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
+
+pub(crate) use settle::slots;
 
 /// How many rows of each kind are forgotten in one transaction: others want to write meanwhile.
 const PRUNE_ROWS: usize = 500;
@@ -41,11 +43,13 @@ struct Jobs<'a> {
     at: &'a Connection,
     now: &'a Now,
     woken: Woken,
+    /// The ordering keys of which the next job may have to be let in.
+    stirred: BTreeSet<(Namespace, Key)>,
 }
 
 impl<'a> Jobs<'a> {
     fn new(at: &'a Connection, now: &'a Now) -> Self {
-        Self { at, now, woken: Woken::new() }
+        Self { at, now, woken: Woken::new(), stirred: BTreeSet::new() }
     }
 }
 
@@ -60,6 +64,7 @@ impl SqliteStore {
         let work = move |at: &_, now: &_| {
             let mut jobs = Jobs::new(at, now);
             let found = work(&mut jobs)?;
+            jobs.let_in()?;
             Ok((found, jobs.woken))
         };
         let (found, woken) = self.write(verb, Line::Patient, rows, work).await?;

@@ -1,7 +1,5 @@
 //! Forgetting jobs that are over.
 
-use core::time::Duration;
-
 use rusqlite::{Result, ToSql, params};
 
 use super::super::statements::SQL;
@@ -23,7 +21,7 @@ impl Jobs<'_> {
             Ok(self.at.prepare_cached(statement)?.execute(params)? as u64)
         };
         let wall = self.now.wall;
-        let kept = settle::slot(wall.after(Duration::from_millis(1)));
+        let kept = settle::slots(wall).end;
         let old = wall.before(ask.dead_older_than).as_micros();
         Ok(PrunedJobs {
             done: run(SQL.prune_done, params![kept, limit])?,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use core::ops::Range;
 use core::time::Duration;
 use onceward_core::job::{self, Move, Next, Record, State};
 use onceward_core::{ClaimId, JobId, Namespace, Owner, Timestamp, Token};
@@ -18,10 +19,11 @@ use crate::{SettleJob, SettleJobs, SettledJob};
 /// The jobs that may be forgotten in one millisecond are numbered by that many bits.
 const SLOT_BITS: u32 = 20;
 
-/// The first number in `job_done` of the jobs that may be forgotten at that time.
-pub(super) fn slot(forget_at: Timestamp) -> i64 {
+/// The numbers in `job_done` of the jobs that may be forgotten in that millisecond.
+pub(crate) fn slots(forget_at: Timestamp) -> Range<i64> {
     // The year 2248 is the last one whose milliseconds have room for the bits.
-    (forget_at.as_micros() / 1_000).clamp(0, i64::MAX >> SLOT_BITS) << SLOT_BITS
+    let start = (forget_at.as_micros() / 1_000).clamp(0, (i64::MAX >> SLOT_BITS) - 1) << SLOT_BITS;
+    start..start + (1 << SLOT_BITS)
 }
 
 /// An ending, as the worker or the rescuer has decided it.
@@ -118,11 +120,7 @@ impl Jobs<'_> {
         let Some(row) = self.find_bare(&ask.job.namespace, ask.job.id)? else {
             return self.settled_before(ask);
         };
-        let runs = !row.state.is_final() && job::is_running(row.token, ask.fence);
-        // Saying once more that nobody knows is no evidence.
-        let evidence = ask.next.state.is_final() && ask.next.state != State::Uncertain;
-        let late = row.state == State::Uncertain && row.token == ask.fence && evidence;
-        if !runs && !late {
+        if !job::may_end(row.state, row.token, ask.fence, &ask.next) {
             let already = row.token == ask.token;
             return Ok(if already { SettledJob::Already(row.state) } else { SettledJob::Stale });
         }
@@ -227,7 +225,7 @@ impl Jobs<'_> {
             self.at.prepare_cached(SQL.settle_delete)?.execute([place_of(row)])?;
         }
         match &row.ordering_key {
-            Some(key) => self.let_next_in(&row.namespace, key, row.id),
+            Some(key) => self.leave_line(&row.namespace, key, row.id),
             None => Ok(()),
         }
     }
@@ -240,17 +238,16 @@ impl Jobs<'_> {
 
     /// A free number in `job_done` for a job that is kept for that long.
     fn number(&self, retain: Duration, batch: &mut Batch) -> Result<i64> {
-        let first = slot(self.now.wall.after(retain));
-        let next = match batch.numbers.get(&first) {
+        let slots = slots(self.now.wall.after(retain));
+        let next = match batch.numbers.get(&slots.start) {
             Some(next) => *next,
             None => {
                 let mut last = self.at.prepare_cached(SQL.settle_slot)?;
-                let end = first.saturating_add(1 << SLOT_BITS);
-                let last: Option<i64> = last.query_row([first, end], |row| row.get(0))?;
-                last.map_or(first, |last| last.saturating_add(1))
+                let last: Option<i64> = last.query_row([slots.start, slots.end], |row| row.get(0))?;
+                last.map_or(slots.start, |last| last.saturating_add(1))
             }
         };
-        batch.numbers.insert(first, next.saturating_add(1));
+        batch.numbers.insert(slots.start, next.saturating_add(1));
         Ok(next)
     }
 

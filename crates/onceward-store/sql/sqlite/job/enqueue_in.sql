@@ -1,0 +1,23 @@
+-- job.enqueue in the caller's own transaction, on the caller's connection: the job exists exactly if the caller commits.
+-- Between these steps run the ones of job/enqueue, and for a job that makes room for another those of job/move.
+-- The first one takes the write lock, so read the clock after it has been got.
+--
+-- lock     ?1 namespace, ?2 id. Changes nothing, but takes the write lock.
+-- insert   As in job/enqueue. The place, or no row where the job is there.
+-- waiting  ?1 namespace, ?2 id. What a job that may wait is put elsewhere by.
+-- By onceward_job_id.
+
+-- step: lock
+UPDATE onceward_job SET token = token WHERE namespace = ?1 AND id = ?2
+
+-- step: insert
+INSERT INTO onceward_job (
+    namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at, payload, content_type, spec
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10, ?11)
+ON CONFLICT DO NOTHING
+RETURNING place
+
+-- step: waiting
+SELECT place, kind, queue, priority, state, token, attempt, run_at, spec
+FROM onceward_job
+WHERE namespace = ?1 AND id = ?2

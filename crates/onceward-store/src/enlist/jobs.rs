@@ -1,0 +1,62 @@
+//! Jobs in a caller's transaction: enqueued with the caller's commit, or ended with it. One dialect a database.
+
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use onceward_core::{Result, SessionId, job};
+
+use super::verbs::{check_kind, no_enlist};
+use super::{Enlist, EnlistSql};
+use crate::{Clock, Enqueued, SettleJob, SettledJob, StoreKind};
+
+/// What came of enqueueing a job in the caller's transaction: nothing of it is there before the caller commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnqueuedIn {
+    /// The answer, which holds if the caller commits.
+    pub enqueued: Enqueued,
+    /// The number by which [`transactions`](crate::JobStore::transactions) tells what became of the transaction.
+    pub transaction: Option<u64>,
+}
+
+/// Enqueues a job in the caller's transaction (J1).
+///
+/// # Errors
+/// [`Code::KeyLocked`](onceward_core::Code::KeyLocked) if another open transaction has taken one of its keys; the
+/// driver's error otherwise.
+pub async fn enqueue_in(
+    sql: &EnlistSql,
+    clock: &dyn Clock,
+    tx: &mut impl Enlist,
+    new: &job::New,
+) -> Result<EnqueuedIn> {
+    check_kind(sql, tx)?;
+    let enqueued = match sql.kind {
+        #[cfg(feature = "sqlite")]
+        StoreKind::Sqlite => sqlite::enqueue(sql, clock, tx, new).await,
+        _ => Err(no_enlist()),
+    };
+    let enqueued = enqueued.map_err(|error| error.at("job.enqueue_in"))?;
+    Ok(EnqueuedIn { enqueued, transaction: None })
+}
+
+/// Records how an attempt ended in the caller's transaction: a rescue does not come between as long as that is open.
+///
+/// # Errors
+/// The driver's.
+pub async fn settle_job_in(
+    sql: &EnlistSql,
+    clock: &dyn Clock,
+    tx: &mut impl Enlist,
+    session: SessionId,
+    ask: &SettleJob,
+) -> Result<SettledJob> {
+    check_kind(sql, tx)?;
+    let settled = match sql.kind {
+        // Whoever has the write lock holds rescuers off: the session plays no part.
+        #[cfg(feature = "sqlite")]
+        StoreKind::Sqlite => sqlite::settle(sql, clock, tx, ask).await,
+        _ => Err(no_enlist()),
+    };
+    let _ = session;
+    settled.map_err(|error| error.at("job.settle_in"))
+}
