@@ -40,6 +40,11 @@ impl News {
         let (namespace, queue) = (new.namespace.clone(), new.queue.clone());
         Self { namespace, queue, delay: new.due(now).since(now) }
     }
+
+    /// The queue it is about.
+    pub(crate) fn queue(&self) -> (Namespace, Queue) {
+        (self.namespace.clone(), self.queue.clone())
+    }
 }
 
 impl Bells {

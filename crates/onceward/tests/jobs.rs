@@ -180,7 +180,7 @@ async fn j8_a_running_job_is_told_that_it_was_called_off() {
         assert!(!ow.admin().cancel_job(id, None, Some("test")).await.unwrap());
         until(&ow, id, JobState::Cancelled).await;
     }
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }
 
 /// What was not started is handed back uncharged, what runs has its time, what does not end is left.
@@ -198,7 +198,7 @@ async fn a_shutdown_hands_back_and_waits() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(worker.is_ready() && worker.running() > 0);
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
     let started = started.lock().unwrap().clone();
     for (n, enqueued) in jobs.iter().enumerate() {
         let row = job(&ow, enqueued.id).await;
@@ -220,7 +220,7 @@ async fn a_drained_worker_takes_no_more() {
     let second = ow.enqueue(Number(2)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(job(&ow, second.id).await.state_now(), JobState::Ready);
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +237,7 @@ async fn a_worker_that_was_asked_to_drain_takes_no_more_until_it_is_asked_again(
     assert_eq!(job(&ow, enqueued.id).await.state_now(), JobState::Ready);
     ow.admin().drain_worker(worker.session().unwrap(), false).await.unwrap();
     until(&ow, enqueued.id, JobState::Succeeded).await;
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,7 +374,7 @@ async fn an_idle_worker_is_woken() {
     let enqueued = ow.enqueue(Number(1)).delay(Duration::from_millis(400)).await.unwrap();
     until(&ow, enqueued.id, JobState::Succeeded).await;
     assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }
 
 /// J13: receivers recognise a job and its replays by the same key, and a request is replayed once.
@@ -429,7 +429,7 @@ async fn layers_stand_around_handlers() {
     let refused = until_that(&ow, jobs[1], "refused", |row| row.attempt > 0).await;
     assert_eq!(refused.past[0].error.as_deref(), Some("the layer says no"));
     until_that(&ow, jobs[2], "failed", |row| row.attempt > 0).await;
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
     let seen = seen.lock().unwrap();
     assert!(seen.contains(&(jobs[0], true)) && seen.contains(&(jobs[2], false)));
     assert!(seen.iter().all(|(id, _)| *id != jobs[1]));

@@ -42,7 +42,7 @@ async fn j2_lost_answers_lose_and_repeat_nothing() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     store.heal();
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
     assert!(ledger.lock().unwrap().values().all(|count| *count == 1));
     for id in jobs {
         let row = job(&ow, id).await;
@@ -66,7 +66,7 @@ async fn at_most_once_holds_through_lost_answers() {
         until_that_healed(&ow, &store, enqueued.id).await;
     }
     store.heal();
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
     assert_eq!(starts.lock().unwrap().len(), 200);
     assert!(starts.lock().unwrap().values().all(|count| *count == 1));
 }
@@ -114,7 +114,7 @@ async fn j3_several_workers_share_ten_thousand_jobs() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for worker in workers {
-        worker.shutdown().await.unwrap();
+        worker.shutdown().await;
     }
     assert!(ledger.lock().unwrap().values().all(|count| *count == 1));
     assert_eq!(by_worker.lock().unwrap().len(), 3, "{:?}", by_worker.lock().unwrap());
@@ -148,7 +148,7 @@ async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
     assert_eq!((row.attempt, row.lost), (2, 1));
     assert_eq!(row.past[0].outcome, "lost");
     assert_ne!(worker.session(), Some(first));
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }
 
 /// N55: one job kills its process, again and again. The others are charged one attempt at most, and all get done.
@@ -215,7 +215,7 @@ async fn endings_are_recorded_once_the_store_is_back() {
     store.heal();
     until(&ow, enqueued.id, JobState::Succeeded).await;
     assert_eq!(runs.load(Ordering::SeqCst), 1);
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }
 
 /// A failed job is tried again when it is due, whoever is there then.
@@ -229,7 +229,7 @@ async fn a_retry_is_made_by_whoever_is_there() {
     };
     let worker = ow.worker().job(fails).start().await.unwrap();
     until_that(&ow, enqueued.id, "failed once", |row| row.attempt > 0).await;
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
     ow.worker().job(fails).run_until_empty(NOW).await.unwrap();
     assert_eq!(job(&ow, enqueued.id).await.state, JobState::Succeeded);
 }
@@ -246,5 +246,5 @@ async fn an_idle_worker_is_quiet() {
     let before = calls();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(calls() - before < 10, "{} statements in ten seconds", calls() - before);
-    worker.shutdown().await.unwrap();
+    worker.shutdown().await;
 }

@@ -1,6 +1,7 @@
 //! Work to be done later, by any process: what a job is, and how it is enqueued. The [`worker`](crate::worker) runs it.
 
 mod builder;
+mod in_transaction;
 mod many;
 mod options;
 

@@ -271,7 +271,8 @@ impl WorkerBuilder {
     pub async fn run_until(self, signal: impl Future<Output = ()>) -> Result<()> {
         let worker = self.start().await?;
         signal.await;
-        worker.shutdown().await
+        worker.shutdown().await;
+        Ok(())
     }
 
     /// Runs until the queues of this worker hold no job of a kind it can run that is ready, retrying, due within
@@ -281,8 +282,9 @@ impl WorkerBuilder {
     /// As [`start`](Self::start), and those of an unreachable store.
     pub async fn run_until_empty(self, horizon: Duration) -> Result<()> {
         let worker = self.start().await?;
-        worker.empty(horizon).await?;
-        worker.shutdown().await
+        let empty = worker.empty(horizon).await;
+        worker.shutdown().await;
+        empty
     }
 
     fn build(mut self) -> Result<Shared> {

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use onceward_core::{Code, Error, Result, SessionId};
+use onceward_core::{Result, SessionId};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -78,16 +78,11 @@ impl WorkerHandle {
     /// two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
     ///
     /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
-    ///
-    /// # Errors
-    /// Those of a store that could not be told that the session has ended: it runs out by itself then, and what it still
-    /// holds is rescued.
-    pub async fn shutdown(mut self) -> Result<()> {
-        let Some(parts) = self.parts.take() else { return Ok(()) };
-        let ended = tokio::spawn(end(Arc::clone(&self.shared), parts)).await;
-        ended.unwrap_or_else(|error| {
-            Err(Error::new(Code::StoreClosed, "the worker ended in an unforeseen way").with_source(error))
-        })
+    pub async fn shutdown(mut self) {
+        let Some(parts) = self.parts.take() else { return };
+        if let Err(error) = tokio::spawn(end(Arc::clone(&self.shared), parts)).await {
+            tracing::error!(%error, "the worker ended in an unforeseen way");
+        }
     }
 
     /// Waits until its queues hold no job of a kind it can run that is ready, retrying, due within `horizon`, or claimed
@@ -107,12 +102,7 @@ impl Drop for WorkerHandle {
         let Some(parts) = self.parts.take() else { return };
         // Without a runtime there are no parts any more either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let shared = Arc::clone(&self.shared);
-            runtime.spawn(async move {
-                if let Err(error) = end(shared, parts).await {
-                    tracing::warn!(%error, "the session of the worker could not be closed and runs out by itself");
-                }
-            });
+            runtime.spawn(end(Arc::clone(&self.shared), parts));
         }
     }
 }
@@ -127,7 +117,7 @@ fn set_mode(shared: &Shared, mode: Mode) {
     });
 }
 
-async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) -> Result<()> {
+async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
     set_mode(&shared, Mode::Leaving);
     // No claim is under way any more once this lock was ours.
     drop(shared.claiming.lock().await);
@@ -139,8 +129,7 @@ async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) -> Result<()> {
             tracing::warn!(jobs = shared.pool.held(), "the worker leaves jobs behind; they will be rescued");
         }
     }
-    let closed = session::close(&shared).await;
+    session::close(&shared).await;
     set_mode(&shared, Mode::Gone);
     parts.shutdown().await;
-    closed
 }

@@ -120,10 +120,12 @@ async fn reopen(shared: &Arc<Shared>) -> (Arc<Session>, Watch) {
 }
 
 /// Ends the session, if it still is one. What is left of it is rescued otherwise.
-pub(super) async fn close(shared: &Shared) -> Result<()> {
+pub(super) async fn close(shared: &Shared) {
     let session = shared.status.borrow().session.clone();
-    let Some(session) = session.filter(|session| session.hold.is_valid()) else { return Ok(()) };
+    let Some(session) = session.filter(|session| session.hold.is_valid()) else { return };
     let ask = session.to_ref();
     let closed = insist(Duration::from_secs(3), || shared.store().session_close(&ask)).await;
-    closed.map(drop).map_err(|error| error.at("session.close"))
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the session of the worker could not be closed and runs out by itself");
+    }
 }

@@ -102,7 +102,7 @@ impl Shared {
     /// Has the ending of an attempt recorded.
     pub(super) fn settle(&self, attempt: &Arc<Attempt>, ending: Ending) {
         let now = attempt.store_now(self.store().clock().boottime());
-        self.settler.push(attempt, ending, now, self.owner());
+        self.settler.push(attempt, super::settle::row(attempt, ending, now, self.owner()));
     }
 
     /// Jobs may have become ready.
