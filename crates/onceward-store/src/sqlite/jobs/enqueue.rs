@@ -139,12 +139,9 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// The job that waits becomes what the newcomer is, under its own id, behind the same jobs, and with the key as it
-    /// is.
+    /// The job that waits becomes what the newcomer is, as the rule says.
     fn replace(&self, row: Record, new: &New) -> Result<Record> {
-        let (ordering_key, until_started) = (row.ordering_key.clone(), row.until_started);
-        let spec = job::Spec { root: Some(row.root), ordering_key, until_started, ..new.spec() };
-        let row = row.with_spec(spec);
+        let row = new.onto(&row);
         let (payload, spec) = (&new.payload, row.spec().to_text());
         let mut replace = self.at.prepare_cached(SQL.job_replace)?;
         replace.execute(params![place_of(&row), payload.bytes, payload.content_type, spec])?;
