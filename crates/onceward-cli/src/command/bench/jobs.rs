@@ -259,8 +259,7 @@ async fn pickup(ow: &Onceward, url: &str, queue: &str, mut beside: Option<Beside
 /// Enqueues in a transaction of the caller's own, and says when its commit was sent.
 async fn committed(ow: &Onceward, queue: &str, beside: &mut Beside) -> Result<Instant, Error> {
     let mut tx = beside.begin().await?;
-    let _ = &mut tx;
-    job(ow, queue, Keep::History).await?; // ENQUEUE_IN
+    job(ow, queue, Keep::History).enqueue_in(&mut tx).await?;
     let at = Instant::now();
     tx.commit().await?;
     Ok(at)

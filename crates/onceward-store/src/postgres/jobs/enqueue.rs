@@ -198,13 +198,7 @@ impl Inner {
     }
 
     async fn replace_now(&self, new: &New, row: &job::Record, on_conflict: OnConflict) -> Result<bool> {
-        // It stays what others know it by: its id, its line, its key.
-        let spec = job::Spec {
-            root: Some(row.root),
-            ordering_key: row.ordering_key.clone(),
-            until_started: row.until_started,
-            ..new.spec()
-        };
+        let spec = new.onto(row).spec();
         let replaces = on_conflict == OnConflict::Replace;
         let call = Call {
             verb: VERB,
