@@ -92,7 +92,8 @@ fn builder(args: &Args, client: &Onceward, allowed: Allowed) -> WorkerBuilder {
 async fn until_told(worker: WorkerBuilder, signals: &Signals) -> Result<()> {
     let worker = worker.start().await?;
     signals.next().await;
-    leave(worker, signals).await
+    leave(worker, signals).await;
+    Ok(())
 }
 
 /// As [`until_told`], or until nothing is left to do.
@@ -100,15 +101,19 @@ async fn until_empty(worker: WorkerBuilder, horizon: Duration, signals: &Signals
     let worker = worker.start().await?;
     let empty = tokio::select! {
         empty = worker.empty(horizon) => empty,
-        _ = signals.next() => return leave(worker, signals).await,
+        _ = signals.next() => {
+            leave(worker, signals).await;
+            return Ok(());
+        }
     };
-    worker.shutdown().await.and(empty)
+    worker.shutdown().await;
+    empty
 }
 
-async fn leave(worker: WorkerHandle, signals: &Signals) -> Result<()> {
+async fn leave(worker: WorkerHandle, signals: &Signals) {
     report::note("ending: what runs may come to its end; once more to leave at once");
     tokio::select! {
-        ended = worker.shutdown() => ended,
-        _ = signals.next() => Ok(()),
+        () = worker.shutdown() => {}
+        _ = signals.next() => {}
     }
 }
