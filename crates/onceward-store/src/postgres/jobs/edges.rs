@@ -56,36 +56,30 @@ pub(super) struct Edges {
 
 impl Edges {
     /// Where to begin with a lane.
-    pub(super) fn of(&mut self, lane: &Lane) -> Edge {
+    pub(super) fn of(&self, lane: &Lane) -> Edge {
         if self.lanes.is_empty() {
             return Edge::START;
         }
-        match self.lanes.get(lane) {
-            Some((edge, until)) if *until > Instant::now() => *edge,
-            Some(_) => {
-                self.lanes.remove(lane);
-                Edge::START
-            }
-            None => Edge::START,
-        }
+        let known = self.lanes.get(lane).filter(|(_, until)| *until > Instant::now());
+        known.map_or(Edge::START, |(edge, _)| *edge)
     }
 
-    /// Begins with the very beginning the next time.
-    pub(super) fn forget(&mut self, lane: &Lane) {
-        self.lanes.remove(lane);
-    }
-
-    /// Notes what a claim has found: up to where it took jobs from the lane, how many in all, and how long finding them
-    /// took, from the very beginning or from the edge.
-    pub(super) fn note(&mut self, lane: Lane, last: Edge, jobs: usize, took: Duration) {
-        if let Some((edge, _)) = self.lanes.get_mut(&lane) {
-            *edge = last.max(*edge);
-            return;
-        }
+    /// Notes what was found from a place on: up to where jobs were taken from the lane, if there were any, how many, and
+    /// how long finding them took.
+    pub(super) fn note(&mut self, lane: Lane, from: Edge, last: Option<Edge>, jobs: usize, took: Duration) {
+        let known = self.lanes.get(&lane).map(|(edge, _)| *edge);
         let quick = QUICK + QUICK_PER_JOB * u32::try_from(jobs).unwrap_or(u32::MAX);
-        if took > quick && self.lanes.len() < LANES_MAX {
-            let until = Instant::now() + (took * PAUSE).min(PAUSE_MAX);
-            self.lanes.insert(lane, (last, until));
+        if from != Edge::START {
+            if let (Some(last), Some((edge, _))) = (last, self.lanes.get_mut(&lane)) {
+                *edge = last.max(*edge);
+            }
+        } else if took <= quick {
+            self.lanes.remove(&lane);
+        } else if let Some(edge) = last.or(known)
+            && (known.is_some() || self.lanes.len() < LANES_MAX)
+        {
+            // More may lie between here and where it was known to begin.
+            self.lanes.insert(lane, (edge, Instant::now() + (took * PAUSE).min(PAUSE_MAX)));
         }
     }
 }
@@ -104,16 +98,23 @@ mod tests {
             alone: false,
         };
         let edge = |rank| Edge { rank, ..Edge::START };
+        let millis = Duration::from_millis;
         let mut edges = Edges::default();
-        edges.note(lane.clone(), edge(1), 10, Duration::from_millis(4));
-        assert_eq!(edges.of(&lane), Edge::START);
-        edges.note(lane.clone(), edge(1), 10, Duration::from_millis(40));
-        edges.note(lane.clone(), edge(3), 10, Duration::from_millis(1));
+        edges.note(lane.clone(), Edge::START, Some(edge(1)), 10, millis(4));
+        assert_eq!(edges.of(&lane), Edge::START, "it was quick");
+        edges.note(lane.clone(), Edge::START, Some(edge(1)), 10, millis(40));
+        edges.note(lane.clone(), edge(1), Some(edge(3)), 10, millis(1));
+        edges.note(lane.clone(), edge(3), None, 0, millis(1));
         assert_eq!(edges.of(&lane), edge(3));
-        tokio::time::advance(Duration::from_millis(401)).await;
+        tokio::time::advance(millis(401)).await;
+        assert_eq!(edges.of(&lane), Edge::START, "somebody looks from the beginning again");
+        edges.note(lane.clone(), Edge::START, None, 0, Duration::from_secs(9));
+        assert_eq!(edges.of(&lane), edge(3), "there was nothing, and that took long");
+        tokio::time::advance(millis(1_001)).await;
         assert_eq!(edges.of(&lane), Edge::START);
-        edges.note(lane.clone(), edge(4), 10, Duration::from_secs(9));
-        tokio::time::advance(Duration::from_millis(1_001)).await;
-        assert_eq!(edges.of(&lane), Edge::START);
+        edges.note(lane.clone(), Edge::START, Some(edge(2)), 10, millis(40));
+        assert_eq!(edges.of(&lane), edge(2), "what came late may be more than was taken");
+        edges.note(lane.clone(), Edge::START, None, 0, millis(1));
+        assert_eq!(edges.of(&lane), Edge::START, "it was cleared away");
     }
 }
