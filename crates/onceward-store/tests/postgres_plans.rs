@@ -134,8 +134,8 @@ async fn fill(fresh: &Fresh, rows: usize) {
              SELECT clock_timestamp(), i, 'once', 'n' || i % 3, 'key' || i, 'done', 'o'
              FROM generate_series(1, {rows}) i;
              WITH made AS (
-                 INSERT INTO {{schema}}.job (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at,
-                                             run_at, payload)
+                 INSERT INTO {{schema}}.job (namespace, id, kind, queue, priority, state, token, attempt, lost,
+                                             enqueued_at, run_at, payload)
                  SELECT 'n' || i % 3, gen_random_uuid(), 'k', 'q' || i % 7, 0, 'ready', 0, 0, 0, clock_timestamp(),
                         clock_timestamp(), ''
                  FROM generate_series(1, {rows}) i
@@ -147,11 +147,14 @@ async fn fill(fresh: &Fresh, rows: usize) {
                  INSERT INTO {{schema}}.job_held (namespace, queue, kind, route, rank, run_at, id, token, place,
                                                   ordering_key)
                  SELECT namespace, queue, kind, '', 0, run_at, id, 0, place, queue FROM made
+             ), gates AS (
+                 INSERT INTO {{schema}}.job_gate (namespace, ordering_key, id) SELECT namespace, id::text, id FROM made
              ), keys AS (
                  INSERT INTO {{schema}}.job_key (namespace, purpose, key, id, until_started)
                  SELECT namespace, 'dedupe', id::text, id, false FROM made
              )
-             INSERT INTO {{schema}}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
+             INSERT INTO {{schema}}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token,
+                                               place)
              SELECT hashtextextended(queue, 0), namespace, queue, kind, '', false, 0, run_at, id, 0, place FROM made"
         ))
         .await;

@@ -60,12 +60,12 @@ async fn a_schema_goes_up_and_down_and_up_again() {
     let store = fresh.store().await;
     assert!(store.check().await.unwrap().iter().all(|finding| finding.severity == Severity::Ok));
     let status = migrator.status().await.unwrap();
-    assert_eq!(status.applied.iter().map(|row| row.version).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(status.applied.iter().map(|row| row.version).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(status.pending.is_empty() && status.applied[0].applied_at.as_micros() > 0);
-    assert_eq!(migrator.down(1).await.unwrap(), [2]);
+    assert_eq!(migrator.down(1).await.unwrap(), [3, 2]);
     assert_eq!(migrator.down(0).await.unwrap(), [1]);
     assert_eq!(migrator.down(0).await.unwrap(), [0; 0]);
-    assert_eq!(migrator.up(None).await.unwrap(), [1, 2]);
+    assert_eq!(migrator.up(None).await.unwrap(), [1, 2, 3]);
     fresh.store().await;
 }
 

@@ -151,8 +151,8 @@ FROM seen s
 
 -- step: left
 DELETE FROM {schema}.job_key k
-USING (VALUES ('idempotency', $2::text), ('dedupe', $3::text)) AS a (purpose, key)
-WHERE k.namespace = $1::text AND k.purpose = a.purpose AND k.key = a.key AND k.id = $4::uuid
+WHERE k.namespace = $1::text AND k.purpose = ANY (ARRAY['idempotency', 'dedupe'])
+  AND k.key = ANY (ARRAY[$2::text, $3::text]) AND k.id = $4::uuid
   AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = $1::text AND j.id = $4::uuid)
 
 -- step: replace

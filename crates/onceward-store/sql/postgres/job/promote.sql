@@ -98,8 +98,9 @@ SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestam
         LIMIT 1
         FOR UPDATE OF w
     ) f
-    WHERE NOT EXISTS (SELECT FROM {schema}.job_gate g
-                      WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key)
+    -- One look into the index for each, however many gates there are.
+    WHERE (SELECT g.id FROM {schema}.job_gate g
+           WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key) IS NULL
 ), gate AS (
     INSERT INTO {schema}.job_gate (namespace, ordering_key, id)
     SELECT n.namespace, n.ordering_key, n.id

@@ -37,7 +37,7 @@ impl Inner {
             return Ok(ClaimedJobs::default());
         }
         let lanes: Vec<Lane> = wants.iter().map(|want| lane_of(ask, want)).collect();
-        let edges = self.edges_of(&lanes);
+        let mut edges = self.edges_of(&lanes);
         loop {
             let rows = self.claim_once(ask, &wants, &edges, limit).await?;
             let Some(rows) = rows.filter(|rows| !is_known(rows)) else {
@@ -50,6 +50,10 @@ impl Inner {
             };
             let Some(taken) = taken(&rows)? else { continue };
             self.note_edge(&lanes, &edges, &taken);
+            if taken.jobs.is_empty() && taken.missing.is_empty() && self.looks_again(&lanes, &edges) {
+                edges = vec![Edge::START; lanes.len()];
+                continue;
+            }
             return self.complete(ask, taken).await;
         }
     }
@@ -57,6 +61,13 @@ impl Inner {
     fn edges_of(&self, lanes: &[Lane]) -> Vec<Edge> {
         let known = self.jobs.edges();
         lanes.iter().map(|lane| known.of(lane)).collect()
+    }
+
+    /// Whether nothing was found because it was not looked from the beginning, and it is worth looking there.
+    fn looks_again(&self, lanes: &[Lane], from: &[Edge]) -> bool {
+        let mut known = self.jobs.edges();
+        let mut late = lanes.iter().zip(from).filter(|(_, from)| **from != Edge::START).peekable();
+        late.peek().is_some() && late.all(|(lane, _)| known.looks_again(lane))
     }
 
     /// Remembers how far the lane was read, if there was one; of several nobody knows which one was slow.

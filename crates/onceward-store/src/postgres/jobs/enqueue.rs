@@ -1,7 +1,7 @@
 //! Enqueueing.
 //!
-//! Jobs of which nobody can have heard are not looked for, and those without keys go the short way. What may have been sent
-//! before is looked for first, among what waits and what is over.
+//! Jobs of which nobody can have heard are not looked for, and those without keys go the short way. What may have been
+//! sent before is looked for first, among what waits and what is over.
 
 use std::collections::HashMap;
 
@@ -198,13 +198,7 @@ impl Inner {
     }
 
     async fn replace_now(&self, new: &New, row: &job::Record, on_conflict: OnConflict) -> Result<bool> {
-        // It stays what others know it by: its id, its line, its key.
-        let spec = job::Spec {
-            root: Some(row.root),
-            ordering_key: row.ordering_key.clone(),
-            until_started: row.until_started,
-            ..new.spec()
-        };
+        let next = new.onto(row);
         let replaces = on_conflict == OnConflict::Replace;
         let call = Call {
             verb: VERB,
@@ -213,10 +207,10 @@ impl Inner {
                 &row.namespace.as_str(),
                 &row.id.as_uuid(),
                 &row.token.get(),
-                &replaces.then_some(new.payload.bytes.as_slice()),
-                &kept_type(&new.payload.content_type),
-                &spec.to_text(),
-                &route_of(new),
+                &replaces.then_some(next.payload.bytes.as_slice()),
+                &kept_type(&next.payload.content_type),
+                &next.spec().to_text(),
+                &(!next.tags.is_empty()).then(|| job::route(&next.tags)),
                 &due(new),
                 &(on_conflict == OnConflict::PushOut),
             ],
