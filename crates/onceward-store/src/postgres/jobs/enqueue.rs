@@ -32,11 +32,11 @@ impl Inner {
         let mut entries: Vec<Entry<'_>> =
             batch.iter().enumerate().map(|(at, new)| Entry { at, new }).collect();
         // Two batches meet in the same order and never wait for each other in a circle (N33).
-        entries.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        entries.sort_by_key(|entry| entry.new.id);
         let mut answers: Vec<Enqueued> = batch.iter().map(|new| Enqueued::Created(new.id)).collect();
         let (mut open, heard) = self.partition(entries);
         open.extend(self.unknown(heard).await?);
-        open.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        open.sort_by_key(|entry| entry.new.id);
         let keyed = |Entry { new, .. }: &Entry<'_>| {
             new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some()
         };
