@@ -16,9 +16,10 @@ use std::sync::Arc;
 use onceward_core::job::{self, Claimed, Ended, Ending, Move, Moved, New, Payload, Policy, State};
 use onceward_core::once::Fingerprint;
 use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Tag, session};
+use onceward_store::enlist::{enqueue_in, settle_job_in};
 use onceward_store::{
-    ClaimJobs, Enqueued, JobRef, ListJobs, MoveJob, SessionRef, SettleJob, SettleJobs, SettledJob, Store,
-    Want,
+    ClaimJobs, CommitOutcome, Enqueued, JobRef, ListJobs, MoveJob, SessionRef, SettleJob, SettleJobs,
+    SettledJob, Store, Want,
 };
 use support::Fresh;
 
@@ -245,4 +246,65 @@ async fn what_runs_is_called_off_at_the_next_renewal() {
     assert!(store.session_close(&me).await.unwrap());
     assert_eq!(store.session_list().await.unwrap().rows.len(), 1);
     store.job_prune(&onceward_store::PruneJobs { dead_older_than: Duration::ZERO, limit: 10 }).await.unwrap();
+}
+
+/// J1, J7: what a transaction of the caller's enqueues or ends is there when it commits, and no rescue comes between.
+#[tokio::test(flavor = "multi_thread")]
+async fn j1_jobs_join_the_transaction_of_the_caller() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let worker = Worker::on(&store).await;
+    let (sql, clock) = (store.enlist().unwrap(), store.clock());
+    let mut client = fresh.client().await;
+    let new = work("mail");
+    let mut tx = client.transaction().await.unwrap();
+    let enqueued = enqueue_in(sql, clock.as_ref(), &mut tx, &new).await.unwrap();
+    assert_eq!(enqueued.enqueued, Enqueued::Created(new.id));
+    let number = enqueued.transaction.unwrap();
+    assert_eq!(store.transactions(&[number]).await.unwrap(), [None]);
+    assert!(worker.take("mail", ALL).await.is_empty());
+    tx.commit().await.unwrap();
+    assert_eq!(store.transactions(&[number]).await.unwrap(), [Some(CommitOutcome::Committed)]);
+    let jobs = worker.take("mail", ALL).await;
+    let verdict = worker.verdict(&jobs[0], Ending::Done(None));
+    let mut tx = client.transaction().await.unwrap();
+    let settled = settle_job_in(sql, clock.as_ref(), &mut tx, worker.session.id, &verdict).await.unwrap();
+    assert_eq!(settled, SettledJob::Applied(State::Succeeded));
+    fresh.advance(Duration::from_secs(60)).await;
+    assert!(store.job_rescue(ALL).await.unwrap().jobs.is_empty(), "its end is about to be committed");
+    assert_eq!(state(&store, new.id).await, Some(State::Running));
+    tx.commit().await.unwrap();
+    assert_eq!(state(&store, new.id).await, Some(State::Succeeded));
+    assert!(store.job_rescue(ALL).await.unwrap().jobs.is_empty());
+}
+
+/// What SQL enqueues is the same as what the client enqueues.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_enqueued_by_sql() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let client = fresh.client().await;
+    let call = |arguments: &str| format!("SELECT \"{}\".enqueue({arguments})", fresh.schema);
+    let plain = call("'default', 'mail', '{}'::jsonb");
+    client.batch_execute(&plain).await.unwrap();
+    let options =
+        r#"{"priority": 7, "max_attempts": 3, "timeout": "5s", "at_most_once": true, "retry": "fixed 3s"}"#;
+    client.batch_execute(&call(&format!("'default', 'mail', '{{}}'::jsonb, '{options}'"))).await.unwrap();
+    let jobs = Worker::on(&store).await.take("mail", ALL).await;
+    let policy = &jobs[0].job.policy;
+    assert_eq!((jobs.len(), jobs[0].job.priority, policy.max_attempts, policy.at_most_once), (2, 7, 3, true));
+    assert_eq!(
+        (policy.timeout, policy.retry.to_string()),
+        (Duration::from_secs(5), "fixed 3000ms".to_owned())
+    );
+    assert_eq!((&jobs[1].job.policy, &jobs[1].job.payload), (&Policy::default(), &work("mail").payload));
+    for (arguments, code) in [
+        ("'default', '', '{}'::jsonb", "OW117"),
+        ("'default', 'mail', '{}'::jsonb, '{\"delay\": \"soon\"}'", "OW122"),
+        ("'default', 'mail', '{}'::jsonb, '{\"dely\": \"1s\"}'", "OW108"),
+        ("'default', 'mail', '{}'::jsonb, '{\"priority\": 1001}'", "OW120"),
+    ] {
+        let error = client.batch_execute(&call(arguments)).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), code, "{arguments}");
+    }
 }

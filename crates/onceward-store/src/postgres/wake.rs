@@ -1,8 +1,10 @@
-//! Wake-ups: hints that a lease was given back or that jobs are ready, within this process at once, to others by NOTIFY.
+//! Wake-ups: hints that a lease was given back or that jobs are ready, within this process at once, to others by
+//! NOTIFY.
 //!
-//! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits or
-//! may wait, never with the statement that released the lease or made the jobs, and one at a time: what happens while one
-//! is under way, or shortly after one about jobs, goes into the next. Whoever misses a hint finds out by looking again.
+//! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits
+//! or may wait, never with the statement that released the lease or made the jobs, and one at a time: what happens
+//! while one is under way, or shortly after one about jobs, goes into the next. Whoever misses a hint finds out by
+//! looking again.
 
 use core::time::Duration;
 use std::collections::BTreeSet;

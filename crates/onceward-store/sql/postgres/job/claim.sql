@@ -13,7 +13,8 @@
 -- again: what a claim still holds. $1 claim
 -- moved: jobs of a claim by their keys. $1 claim  $2 id[]
 -- Rows of both: the token and the time of the claim, then the columns of a job; NULL for one that has ended.
--- Index: job_ready_lane (lane, alone, rank, run_at, id), in its order, from the hint on; job_pkey; places.
+-- Index: job_ready_lane (lane, alone, rank, run_at, id), in its order, from the hint on; job_pkey; places. A lane is asked
+-- for as a range and not as an equal: without statistics the planner takes equals for few, and would sort all of them.
 
 -- step: one
 {bound}WITH time AS MATERIALIZED (
@@ -33,10 +34,11 @@
     CROSS JOIN LATERAL (
         SELECT r.ctid AS at, r.id, r.token, r.place, r.rank, r.run_at
         FROM {schema}.job_ready r
-        WHERE r.lane = l.lane AND r.alone = $7::boolean
-          AND (r.rank, r.run_at, r.id) >= ($9::smallint, $10::timestamptz, $11::uuid)
+        WHERE (r.lane, r.alone, r.rank, r.run_at, r.id)
+                  >= (l.lane, $7::boolean, $9::smallint, $10::timestamptz, $11::uuid)
+          AND (r.lane, r.alone) <= (l.lane, $7::boolean)
           AND r.namespace = $1::text AND r.queue = $4::text AND r.kind = $5::text AND r.route = $6::text
-        ORDER BY r.rank, r.run_at, r.id
+        ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
         LIMIT $8::bigint
         FOR UPDATE OF r SKIP LOCKED
     ) f
@@ -84,10 +86,10 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
         CROSS JOIN LATERAL (
             SELECT r.rank, r.run_at, r.id
             FROM {schema}.job_ready r
-            WHERE r.lane = w.lane AND r.alone = $8::boolean
-              AND (r.rank, r.run_at, r.id) >= (w.rank, w.run_at, w.id)
+            WHERE (r.lane, r.alone, r.rank, r.run_at, r.id) >= (w.lane, $8::boolean, w.rank, w.run_at, w.id)
+              AND (r.lane, r.alone) <= (w.lane, $8::boolean)
               AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
-            ORDER BY r.rank, r.run_at, r.id
+            ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
             LIMIT least(w.most, $9::bigint)
         ) f
         ORDER BY f.rank, f.run_at, f.id
@@ -101,10 +103,10 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     CROSS JOIN LATERAL (
         SELECT r.ctid AS at, r.id, r.token, r.place, r.rank, r.run_at
         FROM {schema}.job_ready r
-        WHERE r.lane = w.lane AND r.alone = $8::boolean
-          AND (r.rank, r.run_at, r.id) >= (w.rank, w.run_at, w.id)
+        WHERE (r.lane, r.alone, r.rank, r.run_at, r.id) >= (w.lane, $8::boolean, w.rank, w.run_at, w.id)
+          AND (r.lane, r.alone) <= (w.lane, $8::boolean)
           AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
-        ORDER BY r.rank, r.run_at, r.id
+        ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
         LIMIT b.some
         FOR UPDATE OF r SKIP LOCKED
     ) f

@@ -151,9 +151,9 @@ FROM seen s
 
 -- step: left
 DELETE FROM {schema}.job_key k
-WHERE k.namespace = $1::text AND k.id = $4::uuid
-  AND (k.purpose, k.key) IN (('idempotency', $2::text), ('dedupe', $3::text))
-  AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = k.namespace AND j.id = k.id)
+WHERE k.namespace = $1::text AND k.purpose = ANY (ARRAY['idempotency', 'dedupe'])
+  AND k.key = ANY (ARRAY[$2::text, $3::text]) AND k.id = $4::uuid
+  AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = $1::text AND j.id = $4::uuid)
 
 -- step: replace
 {bound}WITH held AS MATERIALIZED (

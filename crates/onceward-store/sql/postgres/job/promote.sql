@@ -91,13 +91,16 @@ SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestam
         SELECT w.ctid AS at, w.namespace, w.queue, w.kind, w.route, w.rank, w.run_at, w.id, w.token, w.place,
                w.ordering_key
         FROM {schema}.job_held w
-        WHERE w.namespace = k.namespace AND w.ordering_key = k.ordering_key
-        ORDER BY w.rank, w.run_at, w.id
+        -- A range, and not equals, as in job.claim.
+        WHERE (w.namespace, w.ordering_key) >= (k.namespace, k.ordering_key)
+          AND (w.namespace, w.ordering_key) <= (k.namespace, k.ordering_key)
+        ORDER BY w.namespace, w.ordering_key, w.rank, w.run_at, w.id
         LIMIT 1
         FOR UPDATE OF w
     ) f
-    WHERE NOT EXISTS (SELECT FROM {schema}.job_gate g
-                      WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key)
+    -- One look into the index for each, however many gates there are.
+    WHERE (SELECT g.id FROM {schema}.job_gate g
+           WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key) IS NULL
 ), gate AS (
     INSERT INTO {schema}.job_gate (namespace, ordering_key, id)
     SELECT n.namespace, n.ordering_key, n.id

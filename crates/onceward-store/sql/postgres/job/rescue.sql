@@ -39,8 +39,8 @@ WITH lost AS MATERIALIZED (
     FOR UPDATE OF s SKIP LOCKED
 ), theirs AS MATERIALIZED (
     SELECT c.id, c.session,
-           EXISTS (SELECT FROM unnest(c.jobs) held (id)
-                   JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = held.id AND j.token < c.token) AS is_open
+           EXISTS (SELECT FROM {schema}.job j
+                   WHERE j.namespace = c.namespace AND j.id = ANY (c.jobs) AND j.token < c.token) AS is_open
     FROM {schema}.job_claim c
     WHERE c.session IN (SELECT lost.id FROM lost)
        OR NOT EXISTS (SELECT FROM {schema}.session s WHERE s.id = c.session)

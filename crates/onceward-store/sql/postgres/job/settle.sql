@@ -175,5 +175,5 @@ CROSS JOIN LATERAL (
 -- step: closed
 DELETE FROM {schema}.job_claim c
 WHERE c.id = ANY ($1::uuid[])
-  AND NOT EXISTS (SELECT FROM unnest(c.jobs) held (id)
-                  JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = held.id AND j.token < c.token)
+  AND NOT EXISTS (SELECT FROM {schema}.job j
+                  WHERE j.namespace = c.namespace AND j.id = ANY (c.jobs) AND j.token < c.token)

@@ -49,36 +49,32 @@ impl Inner {
                 return Ok(again);
             };
             let Some(taken) = taken(&rows)? else { continue };
-            if taken.jobs.is_empty() && taken.missing.is_empty() {
-                if edges.iter().all(|edge| *edge == Edge::START) {
-                    return Ok(ClaimedJobs { jobs: Vec::new(), now: taken.now });
-                }
-                // Nothing behind the edges: perhaps something before them.
-                let mut known = self.jobs.edges();
-                lanes.iter().for_each(|lane| known.forget(lane));
-                drop(known);
-                edges = self.edges_of(&lanes);
+            self.note_edge(&lanes, &edges, &taken);
+            if taken.jobs.is_empty() && taken.missing.is_empty() && self.looks_again(&lanes, &edges) {
+                edges = vec![Edge::START; lanes.len()];
                 continue;
             }
-            self.note_edges(&lanes, &taken, limit);
             return self.complete(ask, taken).await;
         }
     }
 
     fn edges_of(&self, lanes: &[Lane]) -> Vec<Edge> {
-        let mut known = self.jobs.edges();
+        let known = self.jobs.edges();
         lanes.iter().map(|lane| known.of(lane)).collect()
     }
 
+    /// Whether nothing was found because it was not looked from the beginning, and it is worth looking there.
+    fn looks_again(&self, lanes: &[Lane], from: &[Edge]) -> bool {
+        let mut known = self.jobs.edges();
+        let mut late = lanes.iter().zip(from).filter(|(_, from)| **from != Edge::START).peekable();
+        late.peek().is_some() && late.all(|(lane, _)| known.looks_again(lane))
+    }
+
     /// Remembers how far the lane was read, if there was one; of several nobody knows which one was slow.
-    fn note_edges(&self, lanes: &[Lane], taken: &Taken, limit: usize) {
-        let last = taken.jobs.iter().map(|claimed| edge_of(&claimed.job)).max();
-        if let ([lane], Some(last)) = (lanes, last) {
-            let mut known = self.jobs.edges();
-            if taken.jobs.len() < limit {
-                known.forget(lane);
-            }
-            known.note(lane.clone(), last, taken.jobs.len(), taken.took);
+    fn note_edge(&self, lanes: &[Lane], from: &[Edge], taken: &Taken) {
+        if let ([lane], [from]) = (lanes, from) {
+            let last = taken.jobs.iter().map(|claimed| edge_of(&claimed.job)).max();
+            self.jobs.edges().note(lane.clone(), *from, last, taken.jobs.len(), taken.took);
         }
     }
 

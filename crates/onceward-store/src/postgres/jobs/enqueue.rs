@@ -1,7 +1,7 @@
 //! Enqueueing.
 //!
-//! Jobs of which nobody can have heard are not looked for, and those without keys go the short way. What may have been sent
-//! before is looked for first, among what waits and what is over.
+//! Jobs of which nobody can have heard are not looked for, and those without keys go the short way. What may have been
+//! sent before is looked for first, among what waits and what is over.
 
 use std::collections::HashMap;
 
@@ -32,11 +32,11 @@ impl Inner {
         let mut entries: Vec<Entry<'_>> =
             batch.iter().enumerate().map(|(at, new)| Entry { at, new }).collect();
         // Two batches meet in the same order and never wait for each other in a circle (N33).
-        entries.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        entries.sort_by_key(|entry| entry.new.id);
         let mut answers: Vec<Enqueued> = batch.iter().map(|new| Enqueued::Created(new.id)).collect();
         let (mut open, heard) = self.partition(entries);
         open.extend(self.unknown(heard).await?);
-        open.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        open.sort_by_key(|entry| entry.new.id);
         let keyed = |Entry { new, .. }: &Entry<'_>| {
             new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some()
         };
@@ -198,7 +198,7 @@ impl Inner {
     }
 
     async fn replace_now(&self, new: &New, row: &job::Record, on_conflict: OnConflict) -> Result<bool> {
-        let spec = new.onto(row).spec();
+        let next = new.onto(row);
         let replaces = on_conflict == OnConflict::Replace;
         let call = Call {
             verb: VERB,
@@ -207,10 +207,10 @@ impl Inner {
                 &row.namespace.as_str(),
                 &row.id.as_uuid(),
                 &row.token.get(),
-                &replaces.then_some(new.payload.bytes.as_slice()),
-                &kept_type(&new.payload.content_type),
-                &spec.to_text(),
-                &route_of(new),
+                &replaces.then_some(next.payload.bytes.as_slice()),
+                &kept_type(&next.payload.content_type),
+                &next.spec().to_text(),
+                &(!next.tags.is_empty()).then(|| job::route(&next.tags)),
                 &due(new),
                 &(on_conflict == OnConflict::PushOut),
             ],

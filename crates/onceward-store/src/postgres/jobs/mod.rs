@@ -1,7 +1,7 @@
 //! Jobs and sessions on PostgreSQL: the verbs, each in the file that is called after what it does.
 //!
-//! The hot ones are `enqueue`, `claim` and `settle`; each takes a step for what nearly always happens, and another one for
-//! whatever may have happened.
+//! The hot ones are `enqueue`, `claim` and `settle`; each takes a step for what nearly always happens, and another one
+//! for whatever may have happened.
 
 mod claim;
 mod edges;

@@ -21,13 +21,8 @@ const ROUNDS: usize = 20;
 impl Inner {
     pub(super) async fn job_promote(&self, limit: usize) -> Result<Promoted> {
         let lane = due_lane();
-        let mut from = self.jobs.edges().of(&lane);
+        let from = self.jobs.edges().of(&lane);
         let mut promoted = self.promote_due(limit, from).await?;
-        if promoted.moved == 0 && from != Edge::START {
-            self.jobs.edges().forget(&lane);
-            from = Edge::START;
-            promoted = self.promote_due(limit, from).await?;
-        }
         let params: &[Param<'_>] = &[&Instant(from.run_at)];
         let call = Call { verb: VERB, statement: &self.sql.promote_next, params, rows: 1 };
         let mut waiting = false;
@@ -58,10 +53,9 @@ impl Inner {
             promoted.queues.extend(queue(&mut columns)?);
         }
         promoted.queues.sort();
-        if let Some(run_at) = latest {
-            let moved = usize::try_from(promoted.moved).unwrap_or(usize::MAX);
-            self.jobs.edges().note(due_lane(), Edge { run_at, ..Edge::START }, moved, took);
-        }
+        let moved = usize::try_from(promoted.moved).unwrap_or(usize::MAX);
+        let last = latest.map(|run_at| Edge { run_at, ..Edge::START });
+        self.jobs.edges().note(due_lane(), from, last, moved, took);
         Ok(promoted)
     }
 

@@ -1,7 +1,7 @@
 //! Which jobs this store may have enqueued before: what it is asked for once more must be looked for first.
 //!
-//! An id says when it was drawn (version 7). One that was drawn after the memory begins, and is not in it, was not sent by
-//! this store. Everything else is taken for known, which costs a look and nothing else.
+//! An id says when it was drawn (version 7). One that was drawn after the memory begins, and is not in it, was not
+//! sent by this store. Everything else is taken for known, which costs a look and nothing else.
 
 use std::collections::HashSet;
 
