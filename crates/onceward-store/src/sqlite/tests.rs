@@ -85,7 +85,7 @@ fn assert_plans(connection: &Connection, when: &str) {
     uses("claim_take", SQL.claim_take, lane);
     uses("claim_read", SQL.claim_read, "INTEGER PRIMARY KEY (rowid=?)");
     uses("settle_keep", SQL.settle_keep, "INTEGER PRIMARY KEY (rowid=?)");
-    uses("settle_free", SQL.settle_free, "onceward_job_key_dedupe (namespace=? AND id=?)");
+    uses("settle_free", SQL.settle_free, "onceward_job_key_dedupe (namespace=? AND id=?");
     uses("lanes_next", SQL.lanes_next, "(namespace=? AND queue=? AND (kind,route)>(?,?))");
     uses("queue_due", SQL.queue_due, "onceward_job_later_queue (namespace=? AND queue=?)");
     uses("list_live", SQL.list_live, "onceward_job_id (namespace=? AND id<?)");
