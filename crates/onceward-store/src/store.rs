@@ -18,12 +18,12 @@ pub use onceward_core::lease::Renew;
 
 mod jobs;
 
-pub(crate) use jobs::result_columns;
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, JobStore, ListJobs, MoveJob, PauseQueue, Promoted,
     PruneJobs, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed,
     SettleJob, SettleJobs, SettledJob, Want,
 };
+pub(crate) use jobs::{USUAL_TYPE, result_columns};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -84,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;
 
     // What runs may come to its end; what was not started is handed back, uncharged.
-    worker.shutdown().await;
+    worker.shutdown().await?;
     ow.shutdown().await;
     Ok(())
 }

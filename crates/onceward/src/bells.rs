@@ -1,9 +1,12 @@
 //! Rings for the workers of this process when jobs were enqueued in it: they need not wait for the store's hint.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use onceward_core::{Namespace, Queue};
+use onceward_core::job::New;
+use onceward_core::{Namespace, Queue, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The bells of the workers of one client.
 #[derive(Default)]
@@ -15,8 +18,33 @@ pub(crate) struct Bells {
 pub(crate) struct Bell {
     pub(crate) namespace: Namespace,
     pub(crate) queues: Vec<Queue>,
-    /// Something may have become ready, or will be soon.
+    /// Rung when something may have become ready.
     pub(crate) rung: Notify,
+    /// When something will be due, as far as this process knows; rung when that is sooner than it was.
+    due: Mutex<Option<Instant>>,
+    pub(crate) sooner: Notify,
+}
+
+/// What workers are told when a job was enqueued.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct News {
+    namespace: Namespace,
+    queue: Queue,
+    /// How long it is until the job is due.
+    delay: Duration,
+}
+
+impl News {
+    /// What is told of a job; `now` is the wall clock.
+    pub(crate) fn of(new: &New, now: Timestamp) -> Self {
+        let (namespace, queue) = (new.namespace.clone(), new.queue.clone());
+        Self { namespace, queue, delay: new.due(now).since(now) }
+    }
+
+    /// The queue it is about.
+    pub(crate) fn queue(&self) -> (Namespace, Queue) {
+        (self.namespace.clone(), self.queue.clone())
+    }
 }
 
 impl Bells {
@@ -27,16 +55,57 @@ impl Bells {
         workers.push(Arc::downgrade(bell));
     }
 
-    /// Jobs of this queue were enqueued.
+    /// Jobs of this queue are ready.
     pub(crate) fn ring(&self, namespace: &Namespace, queue: &Queue) {
+        self.each(namespace, queue, |bell| bell.rung.notify_one());
+    }
+
+    /// A job was enqueued.
+    pub(crate) fn tell(&self, news: &News) {
+        if news.delay.is_zero() {
+            return self.ring(&news.namespace, &news.queue);
+        }
+        self.each(&news.namespace, &news.queue, |bell| bell.due_in(news.delay));
+    }
+
+    fn each(&self, namespace: &Namespace, queue: &Queue, tell: impl Fn(&Bell)) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         for bell in workers.iter().filter_map(Weak::upgrade).filter(|bell| bell.wants(namespace, queue)) {
-            bell.rung.notify_one();
+            tell(&bell);
         }
     }
 }
 
 impl Bell {
+    pub(crate) fn new(namespace: Namespace, queues: Vec<Queue>) -> Self {
+        let (rung, sooner) = (Notify::new(), Notify::new());
+        Self { namespace, queues, rung, due: Mutex::default(), sooner }
+    }
+
+    /// Something will be due after this time.
+    pub(crate) fn due_in(&self, delay: Duration) {
+        let Some(at) = Instant::now().checked_add(delay) else { return };
+        let mut due = self.lock();
+        if due.is_none_or(|due| at < due) {
+            *due = Some(at);
+            self.sooner.notify_one();
+        }
+    }
+
+    /// When something will be due, as far as this process knows.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    /// From now on the store is asked what is due next.
+    pub(crate) fn forget_due(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn wants(&self, namespace: &Namespace, queue: &Queue) -> bool {
         self.namespace == *namespace && self.queues.contains(queue)
     }

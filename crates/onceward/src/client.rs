@@ -11,6 +11,7 @@ use onceward_store::{Clock, OpenOptions, Store};
 
 use crate::admin::Admin;
 use crate::bells::Bells;
+use crate::commits::Commits;
 use crate::jobs::{Enqueue, Enqueued, IntoEnqueue, Job};
 use crate::lease::{LeaseBuilder, LeasesBuilder, PoisonWatch};
 use crate::once::{Cache, OnceBuilder, OnceManyBuilder};
@@ -46,7 +47,8 @@ pub(crate) struct Inner {
     pub(crate) lanes: Lanes,
     pub(crate) renewer: Renewer,
     pub(crate) switchboard: Switchboard,
-    pub(crate) bells: Bells,
+    pub(crate) bells: Arc<Bells>,
+    pub(crate) commits: Commits,
     pub(crate) cache: Cache,
     pub(crate) poison: PoisonWatch,
     pub(crate) ttl_min: Duration,
@@ -154,10 +156,12 @@ impl ConnectOptions {
     /// The codes of a bad namespace or owner.
     pub fn build(self, store: Arc<dyn Store>) -> Result<Onceward> {
         let (namespace, owner) = self.clone().check()?;
+        let bells = Arc::new(Bells::default());
         let inner = Inner {
             renewer: Renewer::new(Arc::clone(&store)),
             switchboard: Switchboard::new(Arc::clone(&store)),
-            bells: Bells::default(),
+            commits: Commits::new(Arc::clone(&store), Arc::clone(&bells)),
+            bells,
             cache: Cache::new(self.cache_bytes),
             poison: PoisonWatch::default(),
             ttl_min: self.open.ttl_min,

@@ -27,6 +27,7 @@
 mod admin;
 mod bells;
 mod client;
+mod commits;
 mod hold;
 #[cfg(feature = "tower")]
 pub mod http;

@@ -1,3 +1,6 @@
+DROP FUNCTION {schema}.enqueue(text, text, jsonb, jsonb);
+DROP FUNCTION {schema}.enqueue(text, text, bytea, jsonb);
+DROP FUNCTION {schema}.milliseconds(text);
 DROP FUNCTION {schema}.rotate_jobs();
 DROP TABLE {schema}.job_turn;
 DROP TABLE {schema}.job_arrived;

@@ -1,5 +1,6 @@
 //! Jobs in a caller's transaction: enqueued with the caller's commit, or ended with it. One dialect a database.
 
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -32,11 +33,14 @@ pub async fn enqueue_in(
     check_kind(sql, tx)?;
     let enqueued = match sql.kind {
         #[cfg(feature = "sqlite")]
-        StoreKind::Sqlite => sqlite::enqueue(sql, clock, tx, new).await,
+        StoreKind::Sqlite => {
+            let enqueued = sqlite::enqueue(sql, clock, tx, new).await;
+            enqueued.map(|enqueued| EnqueuedIn { enqueued, transaction: None })
+        }
+        StoreKind::Postgres => postgres::enqueue(sql, tx, new).await,
         _ => Err(no_enlist()),
     };
-    let enqueued = enqueued.map_err(|error| error.at("job.enqueue_in"))?;
-    Ok(EnqueuedIn { enqueued, transaction: None })
+    enqueued.map_err(|error| error.at("job.enqueue_in"))
 }
 
 /// Records how an attempt ended in the caller's transaction: a rescue does not come between as long as that is open.
@@ -55,8 +59,8 @@ pub async fn settle_job_in(
         // Whoever has the write lock holds rescuers off: the session plays no part.
         #[cfg(feature = "sqlite")]
         StoreKind::Sqlite => sqlite::settle(sql, clock, tx, ask).await,
+        StoreKind::Postgres => postgres::settle(sql, tx, session, ask).await,
         _ => Err(no_enlist()),
     };
-    let _ = session;
     settled.map_err(|error| error.at("job.settle_in"))
 }

@@ -19,7 +19,28 @@ const CLOCK_BEHIND_MAX: f64 = 300.0;
 /// How full the queue of notifications may be; when it is full, commits that notify fail.
 const NOTIFICATION_QUEUE_MAX: f64 = 0.5;
 
-const TABLES: [&str; 6] = ["history", "lease", "lease_waiter", "migration", "once", "upkeep"];
+const TABLES: [&str; 20] = [
+    "history",
+    "job",
+    "job_arrived",
+    "job_cancel",
+    "job_claim",
+    "job_done",
+    "job_done_rest",
+    "job_gate",
+    "job_held",
+    "job_key",
+    "job_later",
+    "job_queue",
+    "job_ready",
+    "job_turn",
+    "lease",
+    "lease_waiter",
+    "migration",
+    "once",
+    "session",
+    "upkeep",
+];
 
 struct Settings {
     version_num: i64,
@@ -182,10 +203,13 @@ impl Inner {
                 let found = format!("{}.{} {why}", self.schema, object.name);
                 findings.push(check("tables", found, false, Code::SchemaObjectForeign));
             }
-            // The table of migrations is only read, and the one row of upkeep only changed.
+            // The table of migrations is only read, and the one row of upkeep and of whose turn it is only changed.
+            // Partitions are written through their parent.
             let needed: &[&str] = match object.name.as_str() {
                 "migration" => &["SELECT"],
-                "upkeep" => &["SELECT", "UPDATE"],
+                "upkeep" | "job_turn" => &["SELECT", "UPDATE"],
+                "job_done" => &["SELECT", "INSERT"],
+                "job_done_rest" => &["SELECT", "UPDATE", "DELETE"],
                 _ => &["SELECT", "INSERT", "UPDATE", "DELETE"],
             };
             let lacks = object.lacks.filter(|lacks| needed.iter().any(|right| lacks.contains(right)));

@@ -1,5 +1,6 @@
 //! Every statement of the store, filled in once when it is opened. The text is in `sql/postgres/`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio_postgres::types::Type;
@@ -46,13 +47,17 @@ pub(super) fn fill(text: &str, schema: &str, test_clock: bool, pooled: bool) -> 
 
 /// The statements that may join a caller's transaction.
 pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
-    let one = |text: &str| vec![Arc::from(fill(text, schema, test_clock, false))];
+    let text = |text: &str| Arc::from(fill(text, schema, test_clock, false));
+    let one = |file: &str| vec![text(file)];
     EnlistSql {
         kind: StoreKind::Postgres,
         guard: one(postgres_sql!("lease/guard")),
         claim_in: one(postgres_sql!("once/claim_in")),
         settle_in: one(postgres_sql!("once/settle_in")),
-        jobs: std::collections::BTreeMap::new(),
+        jobs: BTreeMap::from([
+            ("enqueue", text(postgres_sql!("job/enqueue_in"))),
+            ("settle", text(postgres_sql!("job/settle_in"))),
+        ]),
     }
 }
 

@@ -382,6 +382,9 @@ pub trait JobStore: Send + Sync + 'static {
     }
 }
 
+/// The content type that nearly all payloads have: a store need not write it.
+pub(crate) const USUAL_TYPE: &str = "application/json";
+
 /// The result of a settled job, as the stores keep it.
 pub(crate) fn result_columns(result: Option<&Body>) -> (Option<&[u8]>, Option<&str>, Option<i64>) {
     let size = |body: &Body| i64::try_from(body.size).unwrap_or(i64::MAX);

@@ -263,11 +263,12 @@ impl World {
         for job in jobs {
             let id = JobId::from_uuid(self.draw());
             let new = self.new_job(job, id);
-            // No two of a batch have the same key.
+            // No two of a batch have the same key; and of two with one ordering key, either may be let in.
             let same = |other: &New| {
                 let keys = |new: &New| new.key.as_ref().map(|key| key.key.clone());
                 let dedupes = |new: &New| new.dedupe.as_ref().map(|dedupe| dedupe.key.clone());
-                (keys(other).is_some() && keys(other) == keys(&new))
+                (other.ordering_key.is_some() && other.ordering_key == new.ordering_key)
+                    || (keys(other).is_some() && keys(other) == keys(&new))
                     || (dedupes(other).is_some() && dedupes(other) == dedupes(&new))
             };
             if !batch.iter().any(same) {

@@ -40,7 +40,8 @@ impl Frozen {
             .run(
                 "TRUNCATE {schema}.lease, {schema}.lease_waiter, {schema}.once, {schema}.history, {schema}.session,
                      {schema}.job, {schema}.job_done, {schema}.job_ready, {schema}.job_later, {schema}.job_claim,
-                     {schema}.job_cancel, {schema}.job_key, {schema}.job_queue",
+                     {schema}.job_cancel, {schema}.job_held, {schema}.job_gate, {schema}.job_arrived, {schema}.job_key,
+                     {schema}.job_queue",
             )
             .await;
         self.follow()(now).await;

@@ -2,12 +2,13 @@
 
 use onceward_core::job::{self, Move, Moved, New, State};
 use onceward_core::once::{Body, check_reason};
-use onceward_core::{Code, Error, JobId, Result, Token};
-use onceward_store::{Enqueued, JobRef, MoveJob};
+use onceward_core::{Code, Error, JobId, Queue, Result, Token};
+use onceward_store::{JobRef, MoveJob};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Admin;
+use crate::jobs::send;
 
 /// How an uncertain job was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +116,15 @@ impl Admin {
     ) -> Result<Moved> {
         reason.map_or(Ok(()), check_reason)?;
         let (job, actor) = (self.job_ref(id), self.actor.clone());
+        let is_run = to == Move::RunNow && !dry_run;
         let ask = MoveJob { job, token, to, actor, reason: reason.map(str::to_owned), dry_run };
         match self.client.store().job_move(&ask).await? {
-            moved @ (Moved::Applied { .. } | Moved::Noted) => Ok(moved),
+            moved @ (Moved::Applied { .. } | Moved::Noted) => {
+                if is_run {
+                    self.announce(id).await;
+                }
+                Ok(moved)
+            }
             Moved::Running => Err(wrong(State::Running)),
             Moved::Absent => Err(self.absent(id)),
             Moved::Wrong(state) => Err(wrong(state)),
@@ -137,10 +144,29 @@ impl Admin {
     pub async fn replay_job(&self, id: JobId, how: &Replay) -> Result<Replayed> {
         let row = self.job(id).await?;
         let new = replay(&row, how)?;
-        let answers = self.client.store().job_enqueue(core::slice::from_ref(&new)).await?;
-        match answers.into_iter().next() {
-            Some(Enqueued::Created(id) | Enqueued::Existing(id)) => Ok(Replayed { id, replay_of: row.id }),
-            _ => Err(Error::new(Code::RowUnreadable, "the store did not say what became of the replay")),
+        let replayed = Replayed { id: new.id, replay_of: row.id };
+        // One that is over already is not looked for by an enqueue.
+        let seen = match how.request {
+            Some(_) => self.client.store().job_lookup(&[self.job_ref(new.id)]).await?.rows,
+            None => Vec::new(),
+        };
+        if seen.into_iter().flatten().next().is_none() {
+            send(&self.client, new).await?;
+        }
+        Ok(replayed)
+    }
+
+    /// Tells workers that a job has become ready. They would find it anyway.
+    async fn announce(&self, id: JobId) {
+        let Ok(row) = self.job(id).await else { return };
+        self.announce_queue(row.queue).await;
+    }
+
+    pub(super) async fn announce_queue(&self, queue: Queue) {
+        let namespace = self.client.namespace.clone();
+        self.client.inner.bells.ring(&namespace, &queue);
+        if let Err(error) = self.client.store().job_announce(&[(namespace, queue)]).await {
+            tracing::debug!(%error, "workers could not be told of ready jobs; they find them by looking");
         }
     }
 }

@@ -55,7 +55,9 @@ impl Admin {
     /// # Errors
     /// Those of an unreachable store.
     pub async fn resume_queue(&self, queue: &Queue) -> Result<()> {
-        self.set_paused(queue, false, None).await
+        self.set_paused(queue, false, None).await?;
+        self.announce_queue(queue.clone()).await;
+        Ok(())
     }
 
     async fn set_paused(&self, queue: &Queue, paused: bool, reason: Option<&str>) -> Result<()> {

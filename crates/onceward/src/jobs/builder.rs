@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Job;
+use crate::bells::News;
 use crate::client::Onceward;
 
 pub(crate) const JSON: &str = "application/json";
@@ -264,12 +265,17 @@ impl IntoFuture for Enqueue {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (client, new) = self.finish()?;
-            let queue = new.queue.clone();
-            let answer = client.inner.lanes.enqueue(new).await.map_err(|error| error.at("job.enqueue"))?;
-            client.inner.bells.ring(&client.namespace, &queue);
-            Enqueued::of(answer)
+            send(&client, new).await
         })
     }
+}
+
+/// Enqueues a job through its lane, and tells the workers of this process.
+pub(crate) async fn send(client: &Onceward, new: New) -> Result<Enqueued> {
+    let news = News::of(&new, client.clock().wall());
+    let answer = client.inner.lanes.enqueue(new).await.map_err(|error| error.at("job.enqueue"))?;
+    client.inner.bells.tell(&news);
+    Enqueued::of(answer)
 }
 
 impl Enqueued {

@@ -4,6 +4,7 @@ use onceward_core::Result;
 use onceward_core::job::New;
 
 use super::{Enqueue, Enqueued, Job};
+use crate::bells::News;
 use crate::client::Onceward;
 
 /// What [`enqueue_many`](Onceward::enqueue_many) takes: jobs, or jobs with something said about each.
@@ -32,12 +33,11 @@ pub(crate) async fn enqueue<J: IntoEnqueue>(
     let finish = |job: J| job.into_enqueue(client).finish().map(|(_, new)| new);
     let jobs: Vec<New> = jobs.into_iter().map(finish).collect::<Result<_>>()?;
     client.check_open()?;
-    let mut queues: Vec<_> = jobs.iter().map(|new| (new.namespace.clone(), new.queue.clone())).collect();
-    queues.sort_unstable();
-    queues.dedup();
+    let now = client.clock().wall();
+    let mut news: Vec<News> = jobs.iter().map(|new| News::of(new, now)).collect();
+    news.sort_unstable();
+    news.dedup();
     let answers = client.inner.lanes.enqueue_many(jobs).await;
-    for (namespace, queue) in queues {
-        client.inner.bells.ring(&namespace, &queue);
-    }
+    news.iter().for_each(|news| client.inner.bells.tell(news));
     answers.map_err(|error| error.at("job.enqueue"))?.into_iter().map(Enqueued::of).collect()
 }

@@ -1,6 +1,7 @@
 //! Work to be done later, by any process: what a job is, and how it is enqueued. The [`worker`](crate::worker) runs it.
 
 mod builder;
+mod in_transaction;
 mod many;
 mod options;
 
@@ -14,7 +15,7 @@ pub use builder::{Enqueue, Enqueued};
 pub use many::IntoEnqueue;
 pub use options::JobOptions;
 
-pub(crate) use builder::JSON;
+pub(crate) use builder::{JSON, send};
 pub(crate) use many::enqueue as enqueue_many;
 
 /// A type whose values are payloads of jobs, kept as JSON.

@@ -27,7 +27,7 @@ impl fmt::Display for Stop {
         f.write_str(match self {
             Self::CalledOff => "the job was called off",
             Self::Leaving => "the worker has to leave",
-            Self::SessionLost => "the worker's session is lost",
+            Self::SessionLost => "the worker's session was lost",
         })
     }
 }

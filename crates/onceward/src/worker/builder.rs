@@ -19,7 +19,7 @@ use super::pool::Pool;
 use super::service::JobService;
 use super::settle::Settler;
 use super::shared::{Mode, Shared, Status, keep_going};
-use super::{claim, empty, session as sessions, settle, upkeep};
+use super::{claim, session as sessions, settle, upkeep};
 use crate::bells::Bell;
 use crate::client::Onceward;
 use crate::jobs::Job;
@@ -57,7 +57,7 @@ const GRACE: Duration = Duration::from_secs(30);
 ///     .queues(["default", "mail"])
 ///     .run_until_empty(Duration::ZERO)
 ///     .await?;
-/// let done = ow.admin().job(job.id).await?.expect("it was enqueued");
+/// let done = ow.admin().job(job.id).await?;
 /// assert_eq!(done.state, onceward::jobs::State::Succeeded);
 /// # Ok(()) }
 /// ```
@@ -282,7 +282,7 @@ impl WorkerBuilder {
     /// As [`start`](Self::start), and those of an unreachable store.
     pub async fn run_until_empty(self, horizon: Duration) -> Result<()> {
         let worker = self.start().await?;
-        let empty = empty::wait(&worker, horizon).await;
+        let empty = worker.empty(horizon).await;
         worker.shutdown().await;
         empty
     }
@@ -318,12 +318,11 @@ impl WorkerBuilder {
             grace: self.grace,
             pool: Arc::new(Pool::new(self.concurrency)),
             settler: Settler::default(),
-            bell: Arc::new(Bell { namespace, queues, rung: Notify::new() }),
+            bell: Arc::new(Bell::new(namespace, queues)),
             status: watch::Sender::new(Status { mode: Mode::Working, asked_to_drain: false, session: None }),
             plan: Plan::new(self.queues, kinds.clone(), self.strict),
             kinds,
             claiming: FairMutex::new(()),
-            later: Notify::new(),
             alone: Notify::new(),
             next_due: AtomicI64::new(0),
         })

@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use onceward_core::job::{Payload, Record};
 use onceward_core::{Code, Error, JobId, Result, Token};
+use onceward_store::SettledJob;
+use onceward_store::enlist::{self, Enlist};
 use serde::de::DeserializeOwned;
 
 use super::attempt::{Attempt, Stop};
-use crate::client::Onceward;
+use super::outcome::IntoOutcome;
+use super::settle;
+use crate::client::{Onceward, no_transactions};
 
 /// What handlers share: by type.
 #[derive(Clone, Default)]
@@ -138,6 +142,59 @@ impl JobContext {
     /// Cancel safe.
     pub async fn cancelled(&self) -> Stop {
         self.attempt.stopped(None).await
+    }
+
+    /// Records how the job ended in a transaction of yours in the same database: what the handler has written through it
+    /// and the end of the job commit together, or not at all. Exactly once, if all the handler does is in there.
+    ///
+    /// Commit it, and return; what the handler returns then is not looked at any more. If the transaction was rolled
+    /// back after all, the attempt has failed. Nothing is committed, rolled back or closed here.
+    ///
+    /// ```
+    /// # #[cfg(feature = "postgres")] mod example {
+    /// # #[derive(serde::Serialize, serde::Deserialize, onceward::Job)]
+    /// # #[job(kind = "ledger.book")]
+    /// # struct Book { account: i64, cents: i64 }
+    /// # type Pool = std::sync::Arc<tokio::sync::Mutex<tokio_postgres::Client>>;
+    /// use onceward::worker::{JobContext, Outcome, State};
+    ///
+    /// async fn book(
+    ///     job: Book,
+    ///     pool: State<Pool>,
+    ///     context: JobContext,
+    /// ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ///     let mut client = pool.lock().await;
+    ///     let mut tx = client.transaction().await?;
+    ///     let update = "UPDATE account SET cents = cents + $2 WHERE id = $1";
+    ///     tx.execute(update, &[&job.account, &job.cents]).await?;
+    ///     context.settle_in(&mut tx, Outcome::Done(None)).await?;
+    ///     tx.commit().await?;
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AttemptStale`](Code::AttemptStale) where the job is no longer this attempt's: roll back, somebody else runs it.
+    /// [`KeyLocked`](Code::KeyLocked) where somebody is just moving it; the driver's errors. On PostgreSQL the
+    /// transaction can only be rolled back after an error of the driver.
+    pub async fn settle_in<X: Enlist>(&self, tx: &mut X, outcome: impl IntoOutcome) -> Result<()> {
+        let (client, attempt) = (&self.around.client, &self.attempt);
+        let store = client.store();
+        let sql = store.enlist().ok_or_else(no_transactions)?;
+        let clock = &**store.clock();
+        let ending = outcome.into_outcome().into_ending();
+        let row = settle::row(attempt, ending, attempt.store_now(clock.boottime()), &client.owner);
+        match enlist::settle_job_in(sql, clock, tx, attempt.claim.session.id, &row).await? {
+            SettledJob::Applied(_) | SettledJob::Already(_) => {
+                attempt.note_settled_in();
+                Ok(())
+            }
+            SettledJob::Stale | SettledJob::Gone => {
+                let why = format!("job {} is no longer this attempt's: roll back", self.id());
+                Err(Error::new(Code::AttemptStale, why).at("job.settle_in"))
+            }
+        }
     }
 
     /// The state of this type that the worker was given.

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::attempt::Stop;
 use super::run::LEAVE;
-use super::session;
 use super::shared::{Mode, Shared};
+use super::{empty, session};
 
 /// A worker that runs. Dropping it ends it as [`shutdown`](Self::shutdown) does, in the background.
 pub struct WorkerHandle {
@@ -73,28 +73,27 @@ impl WorkerHandle {
         self.shared.pool.until_idle().await;
     }
 
-    /// Waits until the queues of the worker hold no job of a kind it can run that is ready, retrying, due within `horizon`,
-    /// or claimed by anybody. The worker goes on.
-    ///
-    /// Cancel safe.
-    ///
-    /// # Errors
-    /// Those of an unreachable store.
-    pub async fn empty(&self, horizon: Duration) -> Result<()> {
-        super::empty::wait(self, horizon).await
-    }
-
     /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs, at
     /// most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does not within
     /// two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
     ///
     /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
     pub async fn shutdown(mut self) {
-        if let Some(parts) = self.parts.take() {
-            let ending = tokio::spawn(end(Arc::clone(&self.shared), parts));
-            // It ends in any case: an error here is a panic, which was told already.
-            let _ = ending.await;
+        let Some(parts) = self.parts.take() else { return };
+        if let Err(error) = tokio::spawn(end(Arc::clone(&self.shared), parts)).await {
+            tracing::error!(%error, "the worker ended in an unforeseen way");
         }
+    }
+
+    /// Waits until its queues hold no job of a kind it can run that is ready, retrying, due within `horizon`, or claimed
+    /// by anybody.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn empty(&self, horizon: Duration) -> Result<()> {
+        empty::wait(self, horizon).await
     }
 }
 

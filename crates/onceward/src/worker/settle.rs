@@ -36,23 +36,8 @@ struct Item {
 }
 
 impl Settler {
-    /// Adds an ending; `now` is the store's clock.
-    pub(super) fn push(&self, attempt: &Attempt, ending: Ending, now: Timestamp, owner: &Owner) {
-        let ended = Ended { token: attempt.token, started_at: attempt.claim.at, worker: owner.clone() };
-        let called_off = attempt.stopped_by() == Some(Stop::CalledOff);
-        // The end of a version 7 UUID is random.
-        let seed = attempt.id().as_uuid().as_u64_pair().1 ^ attempt.token.get().unsigned_abs();
-        let next = job::end(attempt.job.facts(), &ended, ending, now, called_off, seed);
-        let row = SettleJob {
-            job: JobRef { namespace: attempt.job.namespace.clone(), id: attempt.id() },
-            place: attempt.job.place,
-            fence: attempt.token,
-            token: attempt.token,
-            started_at: attempt.claim.at,
-            worker: owner.clone(),
-            next,
-            retain: attempt.job.policy.retain,
-        };
+    /// Adds an ending.
+    pub(super) fn push(&self, attempt: &Attempt, row: SettleJob) {
         self.lock().push_back(Item { row, claim: Arc::clone(&attempt.claim) });
         self.bell.notify_one();
     }
@@ -92,6 +77,25 @@ impl Settler {
             .count();
         let count = count.max(1).min(waiting.len());
         waiting.drain(..count).collect()
+    }
+}
+
+/// What is recorded of an attempt that ended like this; `now` is the store's clock.
+pub(super) fn row(attempt: &Attempt, ending: Ending, now: Timestamp, worker: &Owner) -> SettleJob {
+    let ended = Ended { token: attempt.token, started_at: attempt.claim.at, worker: worker.clone() };
+    let called_off = attempt.stopped_by() == Some(Stop::CalledOff);
+    // The end of a version 7 UUID is random.
+    let seed = attempt.id().as_uuid().as_u64_pair().1 ^ attempt.token.get().unsigned_abs();
+    let next = job::end(attempt.job.facts(), &ended, ending, now, called_off, seed);
+    SettleJob {
+        job: JobRef { namespace: attempt.job.namespace.clone(), id: attempt.id() },
+        place: attempt.job.place,
+        fence: attempt.token,
+        token: attempt.token,
+        started_at: attempt.claim.at,
+        worker: worker.clone(),
+        next,
+        retain: attempt.job.policy.retain,
     }
 }
 
@@ -185,6 +189,9 @@ fn finished(part: &[Item]) -> Vec<ClaimId> {
 fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob]) {
     for (item, answer) in part.iter().zip(answers) {
         item.claim.left.fetch_sub(1, Ordering::SeqCst);
+        if let Some(delay) = item.row.next.delay {
+            shared.bell.due_in(delay);
+        }
         if *answer == SettledJob::Stale {
             let (job, token) = (item.row.job.id, item.row.fence);
             tracing::warn!(%job, %token, "an attempt ended too late: the job had moved on, and nothing was changed");

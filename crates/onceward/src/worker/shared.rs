@@ -65,8 +65,6 @@ pub(super) struct Shared {
     pub(super) plan: Plan,
     /// Held while a claim is under way.
     pub(super) claiming: FairMutex<()>,
-    /// Rung when jobs that are not due yet may have been enqueued.
-    pub(super) later: Notify,
     /// Rung when a job that was claimed by itself has ended, or may have become ready.
     pub(super) alone: Notify,
     /// When the next job of any queue is due, in microseconds of the store's clock; `i64::MAX` if none waits, 0 if
@@ -104,7 +102,7 @@ impl Shared {
     /// Has the ending of an attempt recorded.
     pub(super) fn settle(&self, attempt: &Arc<Attempt>, ending: Ending) {
         let now = attempt.store_now(self.store().clock().boottime());
-        self.settler.push(attempt, ending, now, self.owner());
+        self.settler.push(attempt, super::settle::row(attempt, ending, now, self.owner()));
     }
 
     /// Jobs may have become ready.

@@ -9,9 +9,10 @@ use onceward_core::job::State;
 use onceward_core::{Namespace, Queue, Timestamp, backoff};
 use onceward_store::Wake;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::shared::{Mode, Shared};
+use crate::bells::Bell;
 
 /// How many jobs are made ready, or rescued, by one statement.
 const LIMIT: usize = 1_000;
@@ -24,6 +25,8 @@ const AFTER_HINT: Duration = Duration::from_millis(200);
 pub(super) async fn promote(shared: Arc<Shared>) {
     let mut failures = 0;
     while shared.mode() < Mode::Leaving {
+        // What was enqueued until now is seen by the statement.
+        shared.bell.forget_due();
         let pause = match shared.store().job_promote(LIMIT).await {
             Ok(promoted) => {
                 failures = 0;
@@ -40,10 +43,17 @@ pub(super) async fn promote(shared: Arc<Shared>) {
                 backoff::delay(failures, Duration::from_millis(100), LOOK_AGAIN, failures.into())
             }
         };
-        let until = Instant::now() + pause;
+        wait(&shared.bell, Instant::now() + pause).await;
+    }
+}
+
+/// Waits until then, or until this process knows of something that is due before.
+async fn wait(bell: &Bell, until: Instant) {
+    loop {
+        let at = bell.due().map_or(until, |due| due.min(until));
         tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
-            () = shared.later.notified() => sleep(AFTER_HINT.min(pause)).await,
+            () = sleep_until(at) => return,
+            () = bell.sooner.notified() => {}
         }
     }
 }
@@ -105,7 +115,8 @@ pub(super) async fn listen(shared: Arc<Shared>) {
                 Ok(Wake::Jobs(namespace, queue)) if !shared.bell.wants(&namespace, &queue) => {}
                 Ok(Wake::Jobs(..) | Wake::Anything) | Err(RecvError::Lagged(_)) => {
                     shared.ring();
-                    shared.later.notify_one();
+                    // It may be about jobs that are due later, or were enqueued by somebody with a delay.
+                    shared.bell.due_in(AFTER_HINT);
                 }
                 Ok(_) => {}
                 Err(RecvError::Closed) => break,

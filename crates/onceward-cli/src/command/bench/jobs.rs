@@ -195,7 +195,7 @@ async fn behind_million(ow: &Onceward) -> Result<Sample, Error> {
     let handle = handle.start().await?;
     counted.notified().await;
     // What is under way is recorded before the clock stops; what was not started is handed back.
-    handle.shutdown().await;
+    handle.shutdown().await?;
     Ok(together(done.load(Ordering::Relaxed), began.elapsed()))
 }
 
@@ -217,7 +217,7 @@ async fn end_to_end(ow: &Onceward, queue: &str, time: Duration) -> Result<Sample
     let began = Instant::now();
     let running = worker(ow, queue).start().await?;
     let enqueued = enqueue(ow, queue, 8, time).await?;
-    running.shutdown().await;
+    running.shutdown().await?;
     // What the worker had not got to.
     worker(ow, queue).run_until_empty(Duration::ZERO).await?;
     Ok(together(enqueued.micros.len() as u64, began.elapsed()))
@@ -251,7 +251,7 @@ async fn pickup(ow: &Onceward, url: &str, queue: &str, mut beside: Option<Beside
         sample.micros.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
     sample.elapsed = began.elapsed();
-    worker.shutdown().await;
+    worker.shutdown().await?;
     other.shutdown().await;
     Ok(sample)
 }
@@ -259,8 +259,7 @@ async fn pickup(ow: &Onceward, url: &str, queue: &str, mut beside: Option<Beside
 /// Enqueues in a transaction of the caller's own, and says when its commit was sent.
 async fn committed(ow: &Onceward, queue: &str, beside: &mut Beside) -> Result<Instant, Error> {
     let mut tx = beside.begin().await?;
-    let _ = &mut tx;
-    job(ow, queue, Keep::History).await?; // ENQUEUE_IN
+    job(ow, queue, Keep::History).enqueue_in(&mut tx).await?;
     let at = Instant::now();
     tx.commit().await?;
     Ok(at)

@@ -38,7 +38,7 @@ pub(super) struct Args {
     timeout: Option<Duration>,
     /// After this time it is not started any more
     #[arg(long, value_name = "TIME", value_parser = time)]
-    deadline: Option<Timestamp>,
+    start_before: Option<Timestamp>,
     /// How long to wait between attempts [default: exponential 2s max 15m jitter 0.2]
     #[arg(long, value_name = "POLICY", value_parser = retry)]
     retry: Option<Retry>,
@@ -125,7 +125,7 @@ fn enqueue(args: &Args, client: &Onceward, bytes: Vec<u8>, content_type: &str) -
     let job = with(job, args.run_at, Enqueue::run_at);
     let job = with(job, args.max_attempts, Enqueue::max_attempts);
     let job = with(job, args.timeout, Enqueue::timeout);
-    let job = with(job, args.deadline, Enqueue::deadline);
+    let job = with(job, args.start_before, Enqueue::deadline);
     let job = with(job, args.retry, Enqueue::retry);
     let job = with(job, args.idempotency_key.as_ref(), Enqueue::key);
     let job = with(job, args.key_ttl, Enqueue::key_ttl);

@@ -92,8 +92,7 @@ fn builder(args: &Args, client: &Onceward, allowed: Allowed) -> WorkerBuilder {
 async fn until_told(worker: WorkerBuilder, signals: &Signals) -> Result<()> {
     let worker = worker.start().await?;
     signals.next().await;
-    leave(worker, signals).await;
-    Ok(())
+    leave(worker, signals).await
 }
 
 /// As [`until_told`], or until nothing is left to do.
@@ -101,19 +100,15 @@ async fn until_empty(worker: WorkerBuilder, horizon: Duration, signals: &Signals
     let worker = worker.start().await?;
     let empty = tokio::select! {
         empty = worker.empty(horizon) => empty,
-        _ = signals.next() => {
-            leave(worker, signals).await;
-            return Ok(());
-        }
+        _ = signals.next() => return leave(worker, signals).await,
     };
-    worker.shutdown().await;
-    empty
+    worker.shutdown().await.and(empty)
 }
 
-async fn leave(worker: WorkerHandle, signals: &Signals) {
+async fn leave(worker: WorkerHandle, signals: &Signals) -> Result<()> {
     report::note("ending: what runs may come to its end; once more to leave at once");
     tokio::select! {
-        () = worker.shutdown() => {}
-        _ = signals.next() => {}
+        ended = worker.shutdown() => ended,
+        _ = signals.next() => Ok(()),
     }
 }

@@ -7,18 +7,25 @@
 -- many: from several lanes: the best of all
 --   $1 namespace  $2 session  $3 claim  $4 queue[]  $5 kind[]  $6 route[]  $7 limit[]  $8 alone  $9 limit in all
 --   $10 rank[]  $11 run_at[]  $12 id[]; as above
--- Rows of both: the token and the time of the claim, how long finding took in seconds; the id of a job that was not where
---   its lane said, or the columns of the job. A claim that is there already fails with 23505.
+-- Rows of both: whether there is such a claim already, which takes nothing more; the token (NULL: nothing was there) and
+--   the time of the claim, how long finding took in seconds; the id of a job that was not where its lane said, or the
+--   columns of the job. A claim that is just being made fails with 23505.
 -- again: what a claim still holds. $1 claim
 -- moved: jobs of a claim by their keys. $1 claim  $2 id[]
 -- Rows of both: the token and the time of the claim, then the columns of a job; NULL for one that has ended.
 -- Index: job_ready_lane (lane, alone, rank, run_at, id), in its order, from the hint on; job_pkey; places.
 
 -- step: one
-WITH lane AS MATERIALIZED (
+{bound}WITH time AS MATERIALIZED (
+    SELECT {clock} AS now, clock_timestamp() AS began,
+           EXISTS (SELECT FROM {schema}.job_claim c WHERE c.id = $3::uuid) AS known
+    FROM {bounded}(SELECT) one
+), lane AS MATERIALIZED (
     SELECT hashtextextended($6::text, hashtextextended($5::text, hashtextextended($4::text,
-               hashtextextended($1::text, 0)))) AS lane, {clock} AS now, clock_timestamp() AS began
-    WHERE NOT EXISTS (SELECT FROM {schema}.job_queue q
+               hashtextextended($1::text, 0)))) AS lane
+    FROM time
+    WHERE NOT time.known
+      AND NOT EXISTS (SELECT FROM {schema}.job_queue q
                       WHERE q.namespace = $1::text AND q.queue = $4::text AND q.paused_at IS NOT NULL)
 ), first AS MATERIALIZED (
     SELECT f.*
@@ -42,29 +49,32 @@ WITH lane AS MATERIALIZED (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
            greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
-    FROM lane l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
-SELECT c.token, c.claimed_at, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
+SELECT l.known, c.token, l.now, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
        CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
        j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
        j.result_type, j.result_size, j.past, j.ctid AS place
-FROM lane l
-CROSS JOIN claimed c
-CROSS JOIN taken t
+FROM time l
+LEFT JOIN claimed c ON true
+LEFT JOIN taken t ON true
 LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $1::text
 
 -- step: many
-WITH want AS MATERIALIZED (
+{bound}WITH time AS MATERIALIZED (
+    SELECT {clock} AS now, clock_timestamp() AS began,
+           EXISTS (SELECT FROM {schema}.job_claim c WHERE c.id = $3::uuid) AS known
+    FROM {bounded}(SELECT) one
+), want AS MATERIALIZED (
     SELECT w.*, hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
                hashtextextended($1::text, 0)))) AS lane
-    FROM unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $10::smallint[], $11::timestamptz[], $12::uuid[])
-        WITH ORDINALITY AS w (queue, kind, route, most, rank, run_at, id, n)
-    WHERE NOT EXISTS (SELECT FROM {schema}.job_queue q
+    FROM time,
+         unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $10::smallint[], $11::timestamptz[], $12::uuid[])
+             WITH ORDINALITY AS w (queue, kind, route, most, rank, run_at, id, n)
+    WHERE NOT time.known AND NOT EXISTS (SELECT FROM {schema}.job_queue q
                       WHERE q.namespace = $1::text AND q.queue = w.queue AND q.paused_at IS NOT NULL)
-), time AS MATERIALIZED (
-    SELECT {clock} AS now, clock_timestamp() AS began
 ), best AS MATERIALIZED (
     -- How many of each lane are among the best of all. Nothing is locked yet: what is not taken is in nobody's way.
     SELECT b.n, count(*) AS some
@@ -110,14 +120,14 @@ WITH want AS MATERIALIZED (
     FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
-SELECT c.token, c.claimed_at, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
+SELECT l.known, c.token, l.now, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
        CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
        j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
        j.result_type, j.result_size, j.past, j.ctid AS place
 FROM time l
-CROSS JOIN claimed c
-CROSS JOIN taken t
+LEFT JOIN claimed c ON true
+LEFT JOIN taken t ON true
 LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $1::text
 
 -- step: again

@@ -6,19 +6,20 @@
 --   $7 shape[] (from 1)  $8 id[]  $9 payload[]  $10 spec[]  $11 due[]; of one job each, sorted by id. due is in
 --   microseconds: since 1970, or from now on if negative; NULL is at once.
 --   Rows: one. An id that is there already fails it with 23505.
--- any: what may have been sent before, and what has keys. A job is written if it has all its keys afterwards.
+-- any: what has keys, and what goes with it. A job is written if it has all its keys afterwards.
 --   $1 namespace[]  $2 kind[]  $3 queue[]  $4 priority[]  $5 content_type[]  $6 route[]  $7 id[]  $8 payload[]
 --   $9 spec[]  $10 due[]  $11 ordering_key[]  $12 idempotency key[]  $13 fingerprint[]  $14 its ttl_ms[]
 --   $15 dedupe key[]  $16 its ttl_ms[]  $17 until_started[]  $18 until_done[]; of one job each, sorted by id
---   Rows: n (place in the arrays, from 1), whether it is there, the job of its idempotency key, whether that one has the
+--   Rows: n (place in the arrays, from 1), whether it was written, the job of its idempotency key, whether that one has the
 --   same fingerprint, the job of its dedupe key; the latter three NULL where a key is free, and as they were before.
---   A job that is not there and has no key in the way lost a race: ask again, after left.
+--   A job that was not written and has no key in the way is there already, or lost a race: ask again, after left.
 -- left: lets go of a key that was got while the other one was not. $1 namespace  $2 idempotency key  $3 dedupe key  $4 id
 -- replace: gives a job that still waits what a newcomer says, or its time.
 --   $1 namespace  $2 id  $3 its token  $4 payload (NULL: all but the time stays)  $5 content_type  $6 spec  $7 route
 --   $8 due, as above  $9 whether the time changes
 --   Rows: one if it still waited.
--- Indexes: job_pkey, job_done_of_id, job_key_pkey; job_ready_lane, job_later_due and job_held_of_key for one row.
+-- What may have been sent before is looked for first, by the step why of job.settle.
+-- Indexes: job_pkey, job_key_pkey; job_ready_lane, job_later_due and job_held_of_key for one row.
 
 -- step: new
 {bound}WITH made AS (
@@ -64,8 +65,6 @@ SELECT true
                    fingerprint, key_ttl_ms, dedupe_key, dedupe_ttl_ms, until_started, until_done, n)
 ), seen AS MATERIALIZED (
     SELECT a.*,
-           EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = a.namespace AND j.id = a.id)
-               OR EXISTS (SELECT FROM {schema}.job_done d WHERE d.namespace = a.namespace AND d.id = a.id) AS known,
            k.id AS key_id, coalesce(k.fingerprint = a.fingerprint, false) AS same, k.expires_at <= a.now AS key_over,
            d.id AS dedupe_id, coalesce(d.expires_at <= a.now, false) AS dedupe_over
     FROM ask a
@@ -76,7 +75,7 @@ SELECT true
 ), fresh AS MATERIALIZED (
     SELECT s.*
     FROM seen s
-    WHERE NOT s.known AND (s.key_id IS NULL OR s.key_over) AND (s.dedupe_id IS NULL OR s.dedupe_over)
+    WHERE (s.key_id IS NULL OR s.key_over) AND (s.dedupe_id IS NULL OR s.dedupe_over)
 ), wanted AS MATERIALIZED (
     SELECT w.*
     FROM (
@@ -145,7 +144,7 @@ SELECT true
     FROM made m
     WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
 )
-SELECT s.n, s.known OR EXISTS (SELECT FROM made m WHERE m.id = s.id AND m.namespace = s.namespace) AS present,
+SELECT s.n, EXISTS (SELECT FROM made m WHERE m.id = s.id AND m.namespace = s.namespace) AS made,
        CASE WHEN NOT s.key_over THEN s.key_id END AS key_id, s.same,
        CASE WHEN NOT s.dedupe_over THEN s.dedupe_id END AS dedupe_id
 FROM seen s

@@ -66,10 +66,10 @@ SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestam
        EXISTS (SELECT FROM {schema}.job_arrived)
 
 -- step: admit
-WITH turn AS MATERIALIZED (
+{bound}WITH turn AS MATERIALIZED (
     SELECT true AS mine
-    FROM {schema}.job_turn
-    FOR UPDATE SKIP LOCKED
+    FROM {bounded}{schema}.job_turn t
+    FOR UPDATE OF t SKIP LOCKED
 ), change AS MATERIALIZED (
     SELECT c.*
     FROM turn
@@ -94,7 +94,7 @@ WITH turn AS MATERIALIZED (
         WHERE w.namespace = k.namespace AND w.ordering_key = k.ordering_key
         ORDER BY w.rank, w.run_at, w.id
         LIMIT 1
-        FOR UPDATE OF w SKIP LOCKED
+        FOR UPDATE OF w
     ) f
     WHERE NOT EXISTS (SELECT FROM {schema}.job_gate g
                       WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key)
@@ -116,16 +116,6 @@ WITH turn AS MATERIALIZED (
                hashtextextended(t.namespace, 0)))),
            t.namespace, t.queue, t.kind, t.route, false, t.rank, t.run_at, t.id, t.token, t.place
     FROM through t
-), missed AS (
-    -- Its first job was locked by somebody who changes it: it is looked at again.
-    INSERT INTO {schema}.job_arrived (namespace, ordering_key)
-    SELECT k.namespace, k.ordering_key
-    FROM (SELECT DISTINCT l.namespace, l.ordering_key FROM looked l) k
-    WHERE NOT EXISTS (SELECT FROM {schema}.job_gate g
-                      WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key)
-      AND NOT EXISTS (SELECT FROM next n WHERE n.namespace = k.namespace AND n.ordering_key = k.ordering_key)
-      AND EXISTS (SELECT FROM {schema}.job_held w
-                  WHERE w.namespace = k.namespace AND w.ordering_key = k.ordering_key)
 )
 SELECT (SELECT count(*) FROM looked), q.namespace, q.queue
 FROM (SELECT true) one

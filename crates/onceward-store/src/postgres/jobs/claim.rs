@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::Claimed;
-use onceward_core::{Code, Error, Result, Timestamp};
+use onceward_core::{Code, Error, Result, Timestamp, Token};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -39,7 +39,8 @@ impl Inner {
         let lanes: Vec<Lane> = wants.iter().map(|want| lane_of(ask, want)).collect();
         let mut edges = self.edges_of(&lanes);
         loop {
-            let Some(rows) = self.claim_once(ask, &wants, &edges, limit).await? else {
+            let rows = self.claim_once(ask, &wants, &edges, limit).await?;
+            let Some(rows) = rows.filter(|rows| !is_known(rows)) else {
                 let again = self.claimed_again(ask).await?;
                 // All of it may have ended since.
                 if again.jobs.is_empty() && again.now == Timestamp::default() {
@@ -47,8 +48,11 @@ impl Inner {
                 }
                 return Ok(again);
             };
-            let taken = taken(&rows)?;
-            if taken.is_none() && edges.iter().any(|edge| *edge != Edge::START) {
+            let Some(taken) = taken(&rows)? else { continue };
+            if taken.jobs.is_empty() && taken.missing.is_empty() {
+                if edges.iter().all(|edge| *edge == Edge::START) {
+                    return Ok(ClaimedJobs { jobs: Vec::new(), now: taken.now });
+                }
                 // Nothing behind the edges: perhaps something before them.
                 let mut known = self.jobs.edges();
                 lanes.iter().for_each(|lane| known.forget(lane));
@@ -56,7 +60,6 @@ impl Inner {
                 edges = self.edges_of(&lanes);
                 continue;
             }
-            let Some(taken) = taken else { return Ok(ClaimedJobs::default()) };
             self.note_edges(&lanes, &taken, limit);
             return self.complete(ask, taken).await;
         }
@@ -197,19 +200,27 @@ fn column<T, V>(items: &[T], value: impl Fn(&T) -> V) -> Vec<V> {
     items.iter().map(value).collect()
 }
 
+/// Whether there was such a claim before.
+fn is_known(rows: &[Row]) -> bool {
+    rows.first().is_some_and(|row| Columns::of(row).get().unwrap_or(false))
+}
+
 /// The rows of the steps that claim.
 fn taken(rows: &[Row]) -> Result<Option<Taken>> {
     let mut taken: Option<Taken> = None;
     let mut names = Names::default();
     for row in rows {
         let mut columns = Columns::of(row);
-        let (token, now, took) = (columns.token()?, columns.time()?, columns.seconds()?);
+        columns.skip(1);
+        let token = columns.get::<Option<i64>>()?.map(Token::from_row);
+        let (now, took) = (columns.time()?, columns.seconds()?);
         let taken = taken.get_or_insert_with(|| Taken {
             now,
             took,
             jobs: Vec::with_capacity(rows.len()),
             missing: Vec::new(),
         });
+        let Some(token) = token else { continue };
         match columns.get::<Option<Uuid>>()? {
             Some(missing) => taken.missing.push(missing),
             None => taken.jobs.push(Claimed { job: columns.job(&mut names)?, token }),

@@ -1,7 +1,7 @@
 //! Enqueueing.
 //!
-//! Jobs without keys of which nobody has heard go the short way: what is new can't be there. Everything else is looked
-//! for first, among what waits, what is over, and the keys.
+//! Jobs of which nobody can have heard are not looked for, and those without keys go the short way. What may have been sent
+//! before is looked for first, among what waits and what is over.
 
 use std::collections::HashMap;
 
@@ -33,14 +33,16 @@ impl Inner {
             batch.iter().enumerate().map(|(at, new)| Entry { at, new }).collect();
         // Two batches meet in the same order and never wait for each other in a circle (N33).
         entries.sort_by(|a, b| a.new.id.cmp(&b.new.id));
-        let (plain, mut others) = self.partition(entries);
         let mut answers: Vec<Enqueued> = batch.iter().map(|new| Enqueued::Created(new.id)).collect();
-        if !plain.is_empty() && !self.enqueue_new(&plain).await? {
-            others.extend(plain);
-            others.sort_by(|a, b| a.new.id.cmp(&b.new.id));
-        }
-        if !others.is_empty() {
-            self.enqueue_any(others, &mut answers).await?;
+        let (mut open, heard) = self.partition(entries);
+        open.extend(self.unknown(heard).await?);
+        open.sort_by(|a, b| a.new.id.cmp(&b.new.id));
+        let keyed = |Entry { new, .. }: &Entry<'_>| {
+            new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some()
+        };
+        // All of a batch go the same way, so that all of it has the same time.
+        if open.iter().any(keyed) || (!open.is_empty() && !self.enqueue_new(&open).await?) {
+            self.enqueue_any(open, &mut answers).await?;
         }
         let queues = batch.iter().map(|new| (&new.namespace, &new.queue));
         let mut last = None;
@@ -53,14 +55,29 @@ impl Inner {
         Ok(answers)
     }
 
-    /// Those that can go the short way, and the others.
+    /// Those that surely were not sent before, and the others.
     fn partition<'a>(&self, entries: Vec<Entry<'a>>) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
         let now = self.clock.wall();
         let mut sent = self.jobs.sent();
-        entries.into_iter().partition(|Entry { new, .. }| {
-            let first = sent.is_first(new.id, now);
-            first && new.key.is_none() && new.dedupe.is_none() && new.ordering_key.is_none()
-        })
+        entries.into_iter().partition(|Entry { new, .. }| sent.is_first(new.id, now))
+    }
+
+    /// Those of which there is nothing, neither among what waits nor among what is over.
+    async fn unknown<'a>(&self, entries: Vec<Entry<'a>>) -> Result<Vec<Entry<'a>>> {
+        if entries.is_empty() {
+            return Ok(entries);
+        }
+        let params: &[Param<'_>] =
+            &[&column(&entries, |new| new.namespace.as_str()), &column(&entries, |new| new.id.as_uuid())];
+        let call = Call { verb: VERB, statement: &self.sql.job_settle_why, params, rows: entries.len() };
+        let mut left: Vec<Option<Entry<'a>>> = entries.into_iter().map(Some).collect();
+        for row in Link::idlest(&self.begin).read(&call).await? {
+            let n: i64 = Columns::of(&row).get()?;
+            if let Some(slot) = usize::try_from(n).ok().and_then(|n| left.get_mut(n.checked_sub(1)?)) {
+                *slot = None;
+            }
+        }
+        Ok(left.into_iter().flatten().collect())
     }
 
     /// Writes jobs of which nobody has heard; `false` if somebody has after all, and nothing was written.
@@ -99,11 +116,11 @@ impl Inner {
                         continue;
                     }
                 }
-                if met.dedupe_id.is_some() && !met.present {
+                if met.dedupe_id.is_some() && !met.made {
                     self.replace(entry.new, met.dedupe_id).await?;
                 }
             }
-            open = again;
+            open = self.unknown(again).await?;
             if open.is_empty() {
                 if ordered {
                     self.admit_soon().await;
@@ -181,13 +198,7 @@ impl Inner {
     }
 
     async fn replace_now(&self, new: &New, row: &job::Record, on_conflict: OnConflict) -> Result<bool> {
-        // It stays what others know it by: its id, its line, its key.
-        let spec = job::Spec {
-            root: Some(row.root),
-            ordering_key: row.ordering_key.clone(),
-            until_started: row.until_started,
-            ..new.spec()
-        };
+        let spec = new.onto(row).spec();
         let replaces = on_conflict == OnConflict::Replace;
         let call = Call {
             verb: VERB,
@@ -212,7 +223,7 @@ impl Inner {
 /// What the statement said about one job.
 #[derive(Clone, Copy, Default)]
 struct Met {
-    present: bool,
+    made: bool,
     key_id: Option<JobId>,
     same: bool,
     dedupe_id: Option<JobId>,
@@ -221,7 +232,7 @@ struct Met {
 impl Met {
     fn answer(self, new: &New) -> Option<Enqueued> {
         match self {
-            Self { present: true, .. } => Some(Enqueued::Created(new.id)),
+            Self { made: true, .. } => Some(Enqueued::Created(new.id)),
             Self { key_id: Some(id), .. } if id == new.id => Some(Enqueued::Created(id)),
             Self { key_id: Some(id), same: true, .. } => Some(Enqueued::Existing(id)),
             Self { key_id: Some(id), .. } => Some(Enqueued::Mismatch(id)),
@@ -241,7 +252,7 @@ fn met(entries: &[Entry<'_>], rows: &[Row]) -> Result<Vec<Met>> {
         let slot =
             slot.ok_or_else(|| Error::new(Code::RowUnreadable, "an answer to no question").at(VERB))?;
         *slot = Met {
-            present: columns.get()?,
+            made: columns.get()?,
             key_id: columns.get::<Option<Uuid>>()?.map(JobId::from_uuid),
             same: columns.get()?,
             dedupe_id: columns.get::<Option<Uuid>>()?.map(JobId::from_uuid),

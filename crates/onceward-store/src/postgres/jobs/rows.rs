@@ -9,9 +9,7 @@ use onceward_core::{
 use uuid::Uuid;
 
 use super::super::row::Columns;
-
-/// The content type of a payload where the row says none.
-const USUAL_TYPE: &str = "application/json";
+use crate::store::USUAL_TYPE;
 
 /// The content type as a row keeps it.
 pub(super) fn kept_type(content_type: &str) -> Option<&str> {
@@ -27,16 +25,13 @@ pub(super) struct Names {
 }
 
 macro_rules! same {
-    ($last:expr, $text:expr, $type:ident) => {
+    ($last:expr, $text:expr, $type:ident) => {{
+        let text: &str = $text;
         match &$last {
-            Some(last) if last.as_str() == $text => last.clone(),
-            _ => {
-                let name = $type::from_row($text);
-                $last = Some(name.clone());
-                name
-            }
+            Some(last) if last.as_str() == text => last.clone(),
+            _ => $last.insert($type::from_row(text)).clone(),
         }
-    };
+    }};
 }
 
 impl Columns<'_> {

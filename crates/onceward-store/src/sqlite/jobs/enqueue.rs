@@ -140,6 +140,7 @@ impl Jobs<'_> {
         Ok(())
     }
 
+    /// The job that waits becomes what the newcomer is, as the rule says.
     fn replace(&self, row: &Record, new: &New) -> Result<Record> {
         let row = new.onto(row);
         let (payload, spec) = (&row.payload, row.spec().to_text());

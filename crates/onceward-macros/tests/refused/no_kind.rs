@@ -1,0 +1,9 @@
+use onceward_macros::Job;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Job)]
+struct Welcome {
+    user: u64,
+}
+
+fn main() {}
