@@ -106,8 +106,8 @@ const FILL: [&str; 9] = [
     "INSERT INTO onceward_history
      SELECT i, 'once', 'ns' || (i % 3), 'key' || (i / 5), 'done', i, 'o', 0, NULL, NULL, NULL FROM n",
     "INSERT INTO onceward_job
-     SELECT i, 'ns' || (i % 3), CAST(i AS BLOB), 'kind' || (i % 5), 'default', 0, iif(i % 100, 'ready', 'dead'), i, 1, 0,
-        0, 0, x'00', 't', NULL, NULL, NULL, i, NULL, NULL, NULL, NULL, NULL, NULL FROM n",
+     SELECT i, 'ns' || (i % 3), CAST(i AS BLOB), 'kind' || (i % 5), 'default', 0, iif(i % 100, 'ready', 'dead'), i,
+        1, 0, 0, 0, x'00', 't', NULL, NULL, NULL, i, NULL, NULL, NULL, NULL, NULL, NULL FROM n",
     "INSERT INTO onceward_job_done SELECT * FROM onceward_job",
     "INSERT INTO onceward_job_ready SELECT namespace, queue, kind, '', 0, 0, 0, id, place FROM onceward_job",
     "INSERT INTO onceward_job_later SELECT place, id, namespace, queue, place FROM onceward_job",

@@ -137,8 +137,8 @@ impl Working {
     }
 }
 
-/// J2, N1: two processes work on the same jobs, and one is killed. Each job that was enqueued ends once, none is lost, and
-/// what the dead one held is taken from it.
+/// J2, N1: two processes work on the same jobs, and one is killed. Each job that was enqueued ends once, none is
+/// lost, and what the dead one held is taken from it.
 #[tokio::test(flavor = "multi_thread")]
 async fn j2_no_job_is_lost_or_ended_twice_by_a_process_that_is_killed() {
     let file = File::new();
@@ -171,15 +171,15 @@ async fn j2_no_job_is_lost_or_ended_twice_by_a_process_that_is_killed() {
     assert_eq!(distinct.len(), told, "each ended once");
 }
 
-/// Decision 20, N47: whoever else writes to the file stops us; every call ends by its deadline, as busy, and nothing of it
-/// is done later.
+/// Decision 20, N47: whoever else writes to the file stops us; every call ends by its deadline, as busy, and nothing
+/// of it is done later.
 #[tokio::test(flavor = "multi_thread")]
 async fn n47_a_foreign_writer_makes_jobs_busy_within_the_deadline_and_loses_none() {
     const SHORT: Duration = Duration::from_millis(300);
     let file = File::new();
     let store = file.open_with(OpenOptions { deadline: SHORT, ..OpenOptions::default() }).await;
     let (first, second) = (new("work"), new("work"));
-    store.job_enqueue(&[first.clone()]).await.unwrap();
+    store.job_enqueue(core::slice::from_ref(&first)).await.unwrap();
     let session = open_session(&store).await;
     let token = store.session_list().await.unwrap().rows[0].token;
     let held = Connection::open(file.path()).unwrap();

@@ -137,8 +137,8 @@ async fn keys_hold_within_and_beside_a_transaction() {
     assert_eq!((row.payload.bytes.as_slice(), row.state), (&b"new"[..], State::Scheduled));
 }
 
-/// J5, J7: the end commits with the caller's effects or not at all, no rescue comes between, and who comes late changes
-/// nothing.
+/// J5, J7: the end commits with the caller's effects or not at all, no rescue comes between, and who comes late
+/// changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn j5_an_end_commits_with_the_transaction() {
     let (file, clock) = (File::new(), ManualClock::default());

@@ -1,5 +1,5 @@
-//! Jobs in a caller's SQLite transaction: the steps of the store's own verbs, statement by statement, on a connection that
-//! knows nothing of us. The write lock is taken first, so nobody comes between them.
+//! Jobs in a caller's SQLite transaction: the steps of the store's own verbs, statement by statement, on a
+//! connection that knows nothing of us. The write lock is taken first, so nobody comes between them.
 
 use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Payload, Record, Spec, State};
 use onceward_core::once::{self, Fingerprint};
