@@ -14,6 +14,10 @@ mod crash;
 mod enlisted;
 #[path = "sqlite/file.rs"]
 mod file;
+#[path = "sqlite/jobs.rs"]
+mod jobs;
+#[path = "sqlite/jobs_enlisted.rs"]
+mod jobs_enlisted;
 #[path = "sqlite/opening.rs"]
 mod opening;
 #[path = "sqlite/writing.rs"]

@@ -58,8 +58,8 @@ pub struct Facts<'a> {
     pub past: &'a [Attempt],
 }
 
-/// Whether an ending may be written (J5, J6): the job still runs under the token `fence`, or it is uncertain under exactly
-/// that one and this is late evidence of how it was. Saying once more that nobody knows is no evidence.
+/// Whether an ending may be written (J5, J6): the job still runs under the token `fence`, or it is uncertain under
+/// exactly that one and this is late evidence of how it was. Saying once more that nobody knows is no evidence.
 pub fn may_end(state: State, token: Token, fence: Token, next: &Next) -> bool {
     let runs = !state.is_final() && token < fence;
     let evidence = next.state.is_final() && next.state != State::Uncertain;

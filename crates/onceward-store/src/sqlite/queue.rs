@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn renewals_overtake_and_late_jobs_are_taken_out() {
+    fn renewals_overtake_and_late_tasks_are_taken_out() {
         let queue = Queue::default();
         let now = Instant::now();
         let later = now + Duration::from_secs(60);

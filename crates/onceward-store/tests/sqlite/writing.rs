@@ -1,4 +1,4 @@
-//! The writing thread: group commit, deadlines, jobs that fail or are abandoned, wake-ups.
+//! The writing thread: group commit, deadlines, calls that fail or are abandoned, wake-ups.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ async fn a_call_nobody_waits_for_any_more_is_not_made() {
     assert!(rows[0].is_none(), "{rows:?}");
 }
 
-/// A job that fails takes nothing with it, although it shares its transaction.
+/// A call that fails takes nothing with it, although it shares its transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_fails_is_undone_alone() {
     let file = File::new();

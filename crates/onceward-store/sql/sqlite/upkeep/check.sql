@@ -10,7 +10,7 @@
 -- doubt         ?1 wall_offset, ?2 doubted_offset, ?3 doubted_since.
 -- touch         Changes a page, by a microsecond nobody minds (SQLite writes nothing where nothing changes): what a
 --               failed commit may have left in the log is overwritten.
--- newest_token  The largest token of all leases.
+-- newest_token  The largest token of all leases, sessions, and claims of jobs.
 -- triggers      Triggers on tables of ours.
 
 -- step: tables
@@ -45,7 +45,14 @@ UPDATE onceward_meta SET wall_offset = ?1, doubted_offset = ?2, doubted_since = 
 UPDATE onceward_meta SET wall = wall + 1 WHERE id = 1
 
 -- step: newest_token
-SELECT max(token) FROM onceward_lease
+SELECT max(token)
+FROM (
+    SELECT max(token) AS token FROM onceward_lease
+    UNION ALL
+    SELECT max(token) FROM onceward_session
+    UNION ALL
+    SELECT max(token) FROM onceward_job_claim
+)
 
 -- step: triggers
 SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name LIKE 'onceward\_%' ESCAPE '\'

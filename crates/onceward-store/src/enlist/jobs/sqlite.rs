@@ -1,8 +1,8 @@
-//! Jobs in a caller's SQLite transaction: the steps of the store's own verbs, statement by statement, on a connection that
-//! knows nothing of us. The write lock is taken first, so nobody comes between them.
+//! Jobs in a caller's SQLite transaction: the steps of the store's own verbs, statement by statement, on a
+//! connection that knows nothing of us. The write lock is taken first, so nobody comes between them.
 
 use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Payload, Record, Spec, State};
-use onceward_core::once::Fingerprint;
+use onceward_core::once::{self, Fingerprint};
 use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Result, Timestamp, Token};
 
 use super::super::columns::Columns;
@@ -130,8 +130,9 @@ impl<'a, T: Enlist> Desk<'a, T> {
         let holder = self.holder("idempotency", &key.key).await?;
         Ok(holder.map(|(id, fingerprint)| match id {
             id if id == new.id => Enqueued::Created(id),
-            id if fingerprint == Some(key.fingerprint) => Enqueued::Existing(id),
-            id => Enqueued::Mismatch(id),
+            // Who enqueues by plain SQL leaves no fingerprint.
+            id if once::mismatched(fingerprint, Some(key.fingerprint)) => Enqueued::Mismatch(id),
+            id => Enqueued::Existing(id),
         }))
     }
 

@@ -1,6 +1,7 @@
 //! Writing down that handlers start: from then on their jobs may have had their effect.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use onceward_core::SessionId;
 use rusqlite::{OptionalExtension, Result, params};
@@ -17,16 +18,16 @@ impl Jobs<'_> {
         let mut held = BTreeMap::new();
         let mut answers = Vec::with_capacity(batch.len());
         for ask in batch {
-            if !held.contains_key(&ask.session) {
-                held.insert(ask.session, self.held_by(ask.session)?);
-            }
+            let claims = match held.entry(ask.session) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.held_by(ask.session)?),
+            };
             let holds = |claim: &Claim| {
                 claim.token == ask.token
                     && claim.namespace == ask.job.namespace
                     && claim.jobs.contains(&ask.job.id)
             };
-            let is_held = held.get(&ask.session).is_some_and(|claims| claims.iter().any(holds));
-            answers.push(is_held && self.write_begin(ask)?);
+            answers.push(claims.iter().any(holds) && self.write_begin(ask)?);
         }
         Ok(answers)
     }

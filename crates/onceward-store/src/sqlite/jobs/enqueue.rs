@@ -1,7 +1,7 @@
 //! Enqueueing, and the keys under which a second enqueue finds the first one's job.
 
 use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record, State};
-use onceward_core::once::Fingerprint;
+use onceward_core::once::{self, Fingerprint};
 use onceward_core::{JobId, Key, Namespace, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
 
@@ -73,8 +73,9 @@ impl Jobs<'_> {
         let holder = self.holder(&new.namespace, IDEMPOTENCY, &key.key)?;
         Ok(holder.map(|(id, fingerprint)| match id {
             id if id == new.id => Enqueued::Created(id),
-            id if fingerprint.as_ref() == Some(&key.fingerprint) => Enqueued::Existing(id),
-            id => Enqueued::Mismatch(id),
+            // Who enqueues by plain SQL leaves no fingerprint.
+            id if once::mismatched(fingerprint, Some(key.fingerprint)) => Enqueued::Mismatch(id),
+            id => Enqueued::Existing(id),
         }))
     }
 

@@ -31,8 +31,8 @@ pub(super) fn place_of(row: &Record) -> i64 {
 }
 
 impl Jobs<'_> {
-    /// Puts a job where it waits: for its time, or in its lane, where it comes at once unless it has an ordering key and
-    /// was not let in under it yet.
+    /// Puts a job where it waits: for its time, or in its lane, where it comes at once unless it has an ordering key
+    /// and was not let in under it yet.
     pub(super) fn place(&mut self, job: &Waiting<'_>, alone: bool) -> Result<()> {
         if job.is_later && job.run_at > self.now.wall {
             let mut later = self.at.prepare_cached(SQL.job_later)?;
@@ -89,8 +89,8 @@ impl Jobs<'_> {
         self.place(&waiting(row, &job::route(&row.tags)), alone)
     }
 
-    /// Takes a job from where it waits. Whether it was to be claimed alone; nothing if it waits nowhere: somebody runs it,
-    /// or it has ended.
+    /// Takes a job from where it waits. Whether it was to be claimed alone; nothing if it waits nowhere: somebody
+    /// runs it, or it has ended.
     pub(super) fn unplace(&self, row: &Record) -> Result<Option<bool>> {
         let (namespace, id, run_at) = (row.namespace.as_str(), job_id(row.id), row.run_at.as_micros());
         let (rank, route) = (rank(row.priority), job::route(&row.tags));
@@ -117,8 +117,8 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Lets the first job in of every ordering key that has changed and of which none was let in (J10). At the end of each
-    /// verb: of the jobs of one batch the first is not the one that happens to stand first in it.
+    /// Lets the first job in of every ordering key that has changed and of which none was let in (J10). At the end
+    /// of each verb: of the jobs of one batch the first is not the one that happens to stand first in it.
     pub(super) fn let_in(&mut self) -> Result<()> {
         for (namespace, key) in core::mem::take(&mut self.stirred) {
             let mut first = self.first(&namespace, &key)?;

@@ -1,5 +1,5 @@
-//! The verbs of jobs and sessions, each sent to the thread that does it. The rules of the core decide, under the write
-//! lock; what is read and written is in the files beside this one.
+//! The verbs of jobs and sessions, each sent to the thread that does it. The rules of the core decide, under the
+//! write lock; what is read and written is in the files beside this one.
 
 mod begin;
 mod claim;

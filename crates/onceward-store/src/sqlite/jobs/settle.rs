@@ -70,8 +70,8 @@ impl Jobs<'_> {
         Ok(answers)
     }
 
-    /// Records the end of a job that is over and that nothing hangs on, without looking at it first. Nothing where it is
-    /// not as simple as that.
+    /// Records the end of a job that is over and that nothing hangs on, without looking at it first. Nothing where
+    /// it is not as simple as that.
     fn settle_quickly(&self, ask: &SettleJob, batch: &mut Batch) -> Result<Option<SettledJob>> {
         let (next, place) = (&ask.next, ask.place.0.and_then(|place| i64::try_from(place).ok()));
         let Some(place) = place.filter(|_| next.state.is_history() && !batch.hanging) else {
@@ -209,8 +209,8 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// What follows from the end of a job that was written: its keys are free, the next of its ordering key may run, and
-    /// it is kept for as long as it was to be.
+    /// What follows from the end of a job that was written: its keys are free, the next of its ordering key may run,
+    /// and it is kept for as long as it was to be.
     pub(super) fn rest_alone(&mut self, row: &Record) -> Result<()> {
         self.rest(row, row.policy.retain, &mut Batch::default())
     }
