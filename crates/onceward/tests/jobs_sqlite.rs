@@ -80,8 +80,14 @@ async fn an_end_in_the_handlers_transaction_is_there_if_the_transaction_is() {
     ow.worker().job(handler).state(database.clone()).run_until_empty(NOW).await.unwrap();
     let rows = [job(&ow, jobs[0].id).await, job(&ow, jobs[1].id).await];
     let result = |at: usize| rows[at].result.clone().unwrap().bytes.unwrap();
-    assert_eq!((rows[0].state, rows[0].attempt, result(0)), (JobState::Succeeded, 1, b"\"attempt 1\"".to_vec()));
-    assert_eq!((rows[1].state, rows[1].attempt, result(1)), (JobState::Succeeded, 2, b"\"attempt 2\"".to_vec()));
+    assert_eq!(
+        (rows[0].state, rows[0].attempt, result(0)),
+        (JobState::Succeeded, 1, b"\"attempt 1\"".to_vec())
+    );
+    assert_eq!(
+        (rows[1].state, rows[1].attempt, result(1)),
+        (JobState::Succeeded, 2, b"\"attempt 2\"".to_vec())
+    );
     assert!(rows[1].past[0].error.as_deref().unwrap().contains("was not committed"));
     assert_eq!(booked(&database).await, [1, 2], "each effect once");
     ow.shutdown().await;
