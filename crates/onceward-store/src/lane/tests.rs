@@ -164,6 +164,68 @@ async fn l7_a_lost_answer_is_asked_for_again() {
     assert_eq!(lanes.settle(settle, DEADLINE).await.unwrap(), Settle::Already);
 }
 
+fn new_job(key: Option<&str>) -> job::New {
+    let id = onceward_core::JobId::from_uuid(uuid::Uuid::now_v7());
+    let kind = onceward_core::Kind::new("test").unwrap();
+    let mut new = job::New::of_kind(Namespace::default(), id, kind, job::Payload::default());
+    new.key = key.map(|key| job::IdempotencyKey {
+        key: Key::new(key).unwrap(),
+        fingerprint: once::Fingerprint([7; 32]),
+        ttl: Duration::from_secs(60),
+    });
+    new
+}
+
+/// Law 3 and 5, N22: an enqueue whose answer was lost is asked for again under its id, and jobs of one key meet nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enqueue_without_an_answer_is_found_by_its_id() {
+    let (lanes, store) = lanes();
+    for fault in [Fault::ReplyLost, Fault::RequestLost, Fault::Away] {
+        store.next(Verb::JobEnqueue, fault);
+        let new = new_job(None);
+        assert_eq!(lanes.enqueue(new.clone()).await.unwrap(), Enqueued::Created(new.id));
+    }
+    let calls: Vec<_> = (0..200)
+        .map(|_| {
+            let lanes = lanes.clone();
+            tokio::spawn(async move { lanes.enqueue(new_job(Some("k"))).await.unwrap() })
+        })
+        .collect();
+    let mut created = 0;
+    for call in calls {
+        created += usize::from(matches!(call.await.unwrap(), Enqueued::Created(_)));
+    }
+    assert_eq!(created, 1);
+}
+
+/// Many jobs of one caller go in large statements, whatever gets lost, and what shares a key goes in different ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_jobs_of_one_caller_are_a_few_statements() {
+    let (lanes, store) = lanes();
+    store.next(Verb::JobEnqueue, Fault::ReplyLost);
+    let mut jobs: Vec<_> = (0..2_500).map(|_| new_job(None)).collect();
+    jobs.extend([new_job(Some("k")), new_job(Some("k"))]);
+    let (ids, answers): (Vec<_>, _) =
+        (jobs.iter().map(|new| new.id).collect(), lanes.enqueue_many(jobs).await.unwrap());
+    assert!(store.calls(Verb::JobEnqueue) <= 6, "{} statements", store.calls(Verb::JobEnqueue));
+    let expected = ids.iter().take(2_500).map(|id| Enqueued::Created(*id));
+    assert!(answers.iter().take(2_500).copied().eq(expected));
+    let keyed = answers.iter().skip(2_500).filter(|answer| matches!(answer, Enqueued::Created(_))).count();
+    assert_eq!(keyed, 1);
+    assert_eq!(lanes.enqueue_many(Vec::new()).await.unwrap(), []);
+}
+
+/// An enqueue that may have come through says so, whatever the last answer was.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enqueue_of_unknown_effect_says_so() {
+    let (_, store) = lanes();
+    let lanes = Lanes::new(Arc::clone(&store) as Arc<dyn Store>, Duration::from_millis(200));
+    store.next(Verb::JobEnqueue, Fault::ReplyLost);
+    store.times(100, Verb::JobEnqueue, Fault::Away);
+    let error = lanes.enqueue(new_job(None)).await.unwrap_err();
+    assert!(error.is_uncertain(), "{error:?}");
+}
+
 /// Law 6: a store that stays away is told by the deadline, and a doubtful grant is looked after.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_stays_away_is_told_in_time() {

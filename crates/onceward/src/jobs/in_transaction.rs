@@ -28,9 +28,9 @@ impl Enqueue {
     ///
     /// # Errors
     /// The codes of bad input, before anything is sent; [`JobKeyMismatch`](onceward_core::Code::JobKeyMismatch);
-    /// [`KeyLocked`](onceward_core::Code::KeyLocked) where another open transaction has used the job's key: on PostgreSQL
-    /// yours can only be rolled back then; [`DriverMissing`](onceward_core::Code::DriverMissing) on the store in memory;
-    /// the driver's errors.
+    /// [`KeyLocked`](onceward_core::Code::KeyLocked) where another open transaction has used the job's key: on
+    /// PostgreSQL yours can only be rolled back then; [`DriverMissing`](onceward_core::Code::DriverMissing) on the
+    /// store in memory; the driver's errors.
     pub async fn enqueue_in<X: Enlist>(self, tx: &mut X) -> Result<Enqueued> {
         let (client, new) = self.finish()?;
         let store = client.store();

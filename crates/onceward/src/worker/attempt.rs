@@ -71,6 +71,11 @@ impl Attempt {
         self.job.id
     }
 
+    /// Which attempt of which job.
+    pub(super) fn name(&self) -> (JobId, Token) {
+        (self.job.id, self.token)
+    }
+
     /// Tells it to stop; what weighs more stays.
     pub(super) fn stop(&self, why: Stop) {
         let level = why as u8 + 1;

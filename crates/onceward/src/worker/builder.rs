@@ -146,8 +146,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Takes jobs from these queues; from `default` if none is named. Of all of them, the highest priority goes first, and
-    /// of one priority what was due first.
+    /// Takes jobs from these queues; from `default` if none is named. Of all of them, the highest priority goes
+    /// first, and of one priority what was due first.
     pub fn queues<Q: AsRef<str>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
         for queue in queues {
             self.add_queue(queue.as_ref(), None);
@@ -155,9 +155,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Takes jobs from this queue, in proportion to its weight among those that have one: in the long run, of queues with
-    /// the weights 9 and 1 that both have more than enough, nine jobs of ten come from the first. What a queue does not
-    /// use goes to the others. Queues named without a weight have 1 then.
+    /// Takes jobs from this queue, in proportion to its weight among those that have one: in the long run, of
+    /// queues with the weights 9 and 1 that both have more than enough, nine jobs of ten come from the first. What
+    /// a queue does not use goes to the others. Queues named without a weight have 1 then.
     pub fn queue(mut self, queue: impl AsRef<str>, weight: u32) -> Self {
         self.add_queue(queue.as_ref(), Some(weight.max(1)));
         self

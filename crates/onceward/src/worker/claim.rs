@@ -102,12 +102,7 @@ impl Claimer {
         let wanted = (room.free + ahead.saturating_sub(room.waiting)).min(limits::CLAIM_JOBS_MAX);
         let worth = room.free > 0 || (wanted > 0 && room.waiting <= ahead / 2);
         if !worth {
-            let look_again = now + Duration::from_millis(500);
-            tokio::select! {
-                () = self.shared.pool.room.notified() => {}
-                () = sleep_until(look_again) => {}
-            }
-            return;
+            return self.wait_for_room().await;
         }
         if self.hungry || now >= self.next_poll {
             return self.claim_some(session, wanted, room.free).await;
@@ -121,6 +116,14 @@ impl Claimer {
             }
             () = self.shared.alone.notified() => self.next_alone = Instant::now(),
             () = sleep_until(next.min(alone)) => {}
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        let look_again = Instant::now() + Duration::from_millis(500);
+        tokio::select! {
+            () = self.shared.pool.room.notified() => {}
+            () = sleep_until(look_again) => {}
         }
     }
 
@@ -160,11 +163,12 @@ impl Claimer {
             seed = backoff::mix(seed);
             seed
         });
-        let taken = if wants.is_empty() {
-            Taken::default()
-        } else {
-            self.claim(session, Ask { wants: wants.clone(), alone: false, limit: wanted, free }).await
-        };
+        if wants.is_empty() {
+            // All of it is work that is claimed only for a free slot.
+            return self.wait_for_room().await;
+        }
+        let ask = Ask { wants: wants.clone(), alone: false, limit: wanted, free };
+        let taken = self.claim(session, ask).await;
         self.hungry = self.plan.learn(&wants, &taken, wanted);
         self.polls = if taken.jobs == 0 { self.polls.saturating_add(1) } else { 0 };
         let pause = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16))).min(POLL_MAX);

@@ -144,8 +144,9 @@ impl JobContext {
         self.attempt.stopped(None).await
     }
 
-    /// Records how the job ended in a transaction of yours in the same database: what the handler has written through it
-    /// and the end of the job commit together, or not at all. Exactly once, if all the handler does is in there.
+    /// Records how the job ended in a transaction of yours in the same database: what the handler has written
+    /// through it and the end of the job commit together, or not at all. Exactly once, if all the handler does is
+    /// in there.
     ///
     /// Commit it, and return; what the handler returns then is not looked at any more. If the transaction was rolled
     /// back after all, the attempt has failed. Nothing is committed, rolled back or closed here.
@@ -175,9 +176,9 @@ impl JobContext {
     /// ```
     ///
     /// # Errors
-    /// [`AttemptStale`](Code::AttemptStale) where the job is no longer this attempt's: roll back, somebody else runs it.
-    /// [`KeyLocked`](Code::KeyLocked) where somebody is just moving it; the driver's errors. On PostgreSQL the
-    /// transaction can only be rolled back after an error of the driver.
+    /// [`AttemptStale`](Code::AttemptStale) where the job is no longer this attempt's: roll back, somebody else
+    /// runs it. [`KeyLocked`](Code::KeyLocked) where somebody is just moving it; the driver's errors. On PostgreSQL
+    /// the transaction can only be rolled back after an error of the driver.
     pub async fn settle_in<X: Enlist>(&self, tx: &mut X, outcome: impl IntoOutcome) -> Result<()> {
         let (client, attempt) = (&self.around.client, &self.attempt);
         let store = client.store();

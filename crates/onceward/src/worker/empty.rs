@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use super::handle::WorkerHandle;
 use super::shared::Shared;
 
-/// Waits until the queues of the worker hold no job of a kind it can run that is ready, retrying, due within `horizon`, or
-/// claimed by anybody.
+/// Waits until the queues of the worker hold no job of a kind it can run that is ready, retrying, due within
+/// `horizon`, or claimed by anybody.
 pub(super) async fn wait(worker: &WorkerHandle, horizon: Duration) -> Result<()> {
     let shared = worker.shared();
     let mut pause = Duration::from_millis(10);

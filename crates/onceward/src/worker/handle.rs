@@ -73,9 +73,9 @@ impl WorkerHandle {
         self.shared.pool.until_idle().await;
     }
 
-    /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs, at
-    /// most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does not within
-    /// two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
+    /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs,
+    /// at most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does
+    /// not within two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
     ///
     /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
     pub async fn shutdown(mut self) {
@@ -85,8 +85,8 @@ impl WorkerHandle {
         }
     }
 
-    /// Waits until its queues hold no job of a kind it can run that is ready, retrying, due within `horizon`, or claimed
-    /// by anybody.
+    /// Waits until its queues hold no job of a kind it can run that is ready, retrying, due within `horizon`, or
+    /// claimed by anybody.
     ///
     /// Cancel safe.
     ///
@@ -129,7 +129,7 @@ async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
             tracing::warn!(jobs = shared.pool.held(), "the worker leaves jobs behind; they will be rescued");
         }
     }
-    session::close(&shared).await;
     set_mode(&shared, Mode::Gone);
+    session::close(&shared).await;
     parts.shutdown().await;
 }

@@ -69,8 +69,8 @@ impl<T: Send + Sync + 'static> FromContext for State<T> {
 /// `async fn(Welcome, State<Mailer>, JobContext) -> Result<T, E>`. Closures have to name the types of their arguments.
 #[diagnostic::on_unimplemented(
     message = "this is not a handler of jobs",
-    note = "a handler is `async fn(job: J, …) -> R`: `J` implements `Job`, what follows is `JobContext` or `State<T>`, `R` \
-            implements `IntoOutcome` (such as `Result<T, E>`), and the future is `Send`"
+    note = "a handler is `async fn(job: J, …) -> R`: `J` implements `Job`, what follows is `JobContext` or `State<T>`, \
+            `R` implements `IntoOutcome` (such as `Result<T, E>`), and the future is `Send`"
 )]
 pub trait JobHandler<Arguments>: Send + Sync + 'static {
     /// What it runs.

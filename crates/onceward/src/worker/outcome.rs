@@ -57,8 +57,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// It is done, and this is its result, kept as JSON. What can't be written as JSON leaves the job dead: it was done,
-    /// and doing it again would not help.
+    /// It is done, and this is its result, kept as JSON. What can't be written as JSON leaves the job dead: it was
+    /// done, and doing it again would not help.
     pub fn done(result: &impl Serialize) -> Self {
         match serde_json::to_vec(result) {
             // A handler without a result has none.

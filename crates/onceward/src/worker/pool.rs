@@ -1,9 +1,9 @@
 //! The jobs of a worker between their claim and their end: those that wait for a slot, and those that run.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::JobId;
+use onceward_core::{JobId, Token};
 use tokio::sync::Notify;
 
 use super::attempt::{Attempt, Stop};
@@ -23,8 +23,9 @@ struct State {
     ready: VecDeque<Arc<Attempt>>,
     /// How many runners there are. Each runs one job at a time, and ends when none waits.
     runners: usize,
-    /// Everything that was claimed and whose ending is not recorded.
-    held: HashMap<JobId, Arc<Attempt>>,
+    /// Everything that was claimed and whose ending is not recorded. A job that was lost may be claimed again while its
+    /// handler still stops.
+    held: HashMap<(JobId, Token), Arc<Attempt>>,
     /// When no more than this many wait, the claimer is told.
     low: usize,
     /// How many were started so far.
@@ -55,7 +56,7 @@ impl Pool {
     /// Takes note of jobs that were claimed.
     pub(super) fn hold(&self, attempts: &[Arc<Attempt>]) {
         let mut state = self.lock();
-        state.held.extend(attempts.iter().map(|attempt| (attempt.id(), Arc::clone(attempt))));
+        state.held.extend(attempts.iter().map(|attempt| (attempt.name(), Arc::clone(attempt))));
     }
 
     /// Puts held jobs in line; returns how many runners have to be started for them.
@@ -91,11 +92,11 @@ impl Pool {
         replace
     }
 
-    /// The endings of these jobs are recorded, or are somebody else's.
-    pub(super) fn release(&self, jobs: impl IntoIterator<Item = JobId>) {
+    /// The endings of these attempts are recorded, or are somebody else's.
+    pub(super) fn release(&self, attempts: impl IntoIterator<Item = (JobId, Token)>) {
         let mut state = self.lock();
-        for job in jobs {
-            state.held.remove(&job);
+        for attempt in attempts {
+            state.held.remove(&attempt);
         }
         if state.held.is_empty() {
             self.idle.notify_waiters();
@@ -117,10 +118,9 @@ impl Pool {
     }
 
     /// Tells jobs that they have been called off.
-    pub(super) fn call_off(&self, jobs: impl IntoIterator<Item = JobId>) {
-        let state = self.lock();
-        for attempt in jobs.into_iter().filter_map(|job| state.held.get(&job)) {
-            attempt.stop(Stop::CalledOff);
+    pub(super) fn call_off(&self, jobs: &HashSet<JobId>) {
+        if !jobs.is_empty() {
+            self.stop(Stop::CalledOff, |attempt| jobs.contains(&attempt.id()));
         }
     }
 

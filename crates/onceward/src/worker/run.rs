@@ -27,7 +27,7 @@ pub(super) async fn runner(shared: Arc<Shared>) {
     while let Some(attempt) = shared.pool.next() {
         match attempt_once(&shared, &attempt).await {
             Some(ending) => shared.settle(&attempt, ending),
-            None => shared.pool.release([attempt.id()]),
+            None => shared.pool.release([attempt.name()]),
         }
         if attempt.job.lost > 0 {
             // The next of its kind may be claimed.

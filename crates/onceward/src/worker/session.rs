@@ -36,7 +36,7 @@ struct News {
 impl SessionNews for News {
     fn renewed(&self, answer: &SessionRenewed) {
         let Some(shared) = self.worker.upgrade() else { return };
-        shared.pool.call_off(answer.called_off.iter().map(|job| job.id));
+        shared.pool.call_off(&answer.called_off.iter().map(|job| job.id).collect());
         shared.status.send_if_modified(|status| {
             let current = status.session.as_ref().is_some_and(|session| session.id == self.session);
             let changed = current && status.asked_to_drain != answer.draining;
@@ -101,7 +101,7 @@ fn lose(shared: &Shared, session: &Session) {
     let (lost, kept): (Vec<_>, Vec<_>) =
         shared.pool.take_ready().into_iter().partition(|attempt| of_session(attempt.claim.session.id));
     debug_assert!(kept.is_empty(), "a worker claims for one session at a time");
-    shared.pool.release(lost.iter().map(|attempt| attempt.id()));
+    shared.pool.release(lost.iter().map(|attempt| attempt.name()));
     shared.pool.stop(Stop::SessionLost, |attempt| of_session(attempt.claim.session.id));
 }
 

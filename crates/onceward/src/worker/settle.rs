@@ -197,7 +197,7 @@ fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob]) {
             tracing::warn!(%job, %token, "an attempt ended too late: the job had moved on, and nothing was changed");
         }
     }
-    shared.pool.release(part.iter().map(|item| item.row.job.id));
+    shared.pool.release(part.iter().map(|item| (item.row.job.id, item.row.fence)));
 }
 
 /// Nothing can be recorded: the session runs out, or is closed, and the jobs are rescued.
@@ -205,5 +205,5 @@ fn give_up(shared: &Shared, part: &[Item], error: &Error) {
     for item in part {
         tracing::error!(%error, job = %item.row.job.id, "an ending could not be recorded; the job will be rescued");
     }
-    shared.pool.release(part.iter().map(|item| item.row.job.id));
+    shared.pool.release(part.iter().map(|item| (item.row.job.id, item.row.fence)));
 }
