@@ -91,6 +91,7 @@ statements! {
     session_list = "session/list";
     session_drain = "session/drain";
     job_over = "job/enqueue", "over";
+    job_known = "job/enqueue", "known";
     job_holder = "job/enqueue", "holder";
     job_insert = "job/enqueue", "insert";
     job_key = "job/enqueue", "key";
@@ -190,6 +191,7 @@ fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
     let shared = [
         ("write", step(settle, "write")),
         ("over", SQL.job_over),
+        ("known", SQL.job_known),
         ("holder", SQL.job_holder),
         ("key", SQL.job_key),
         ("ready", SQL.job_ready),

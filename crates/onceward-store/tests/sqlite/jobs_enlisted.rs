@@ -135,6 +135,17 @@ async fn keys_hold_within_and_beside_a_transaction() {
     assert_eq!(store.job_enqueue(&[keyed(1)]).await.unwrap(), [Enqueued::Existing(first.id)]);
     let row = store.job_lookup(&[name(alive.id)]).await.unwrap().rows.remove(0).unwrap();
     assert_eq!((row.payload.bytes.as_slice(), row.state), (&b"new"[..], State::Scheduled));
+    // A second send is one, also when the key has run out since and belongs to another job.
+    clock.advance(Duration::from_secs(60));
+    let next = keyed(2);
+    let mut tx = user.transaction().unwrap();
+    assert_eq!(enqueue(&store, &mut tx, &next).await, Enqueued::Created(next.id));
+    assert_eq!(enqueue(&store, &mut tx, &first).await, Enqueued::Created(first.id));
+    tx.commit().unwrap();
+    assert_eq!(
+        store.job_enqueue(core::slice::from_ref(&first)).await.unwrap(),
+        [Enqueued::Created(first.id)]
+    );
 }
 
 /// J5, J7: the end commits with the caller's effects or not at all, no rescue comes between, and who comes late

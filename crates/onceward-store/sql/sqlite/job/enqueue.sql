@@ -1,6 +1,7 @@
 -- job.enqueue, under the write lock. By the primary keys and onceward_job_done_id.
 --
 -- over     ?1 namespace, ?2 id. Whether the job of this id is over already: then this is a second send.
+-- known    ?1 namespace, ?2 id. Whether the job of this id is there: asked of jobs with keys, before the keys are.
 -- holder   ?1 namespace, ?2 purpose, ?3 key, ?4 wall clock now. The job that a key belongs to.
 -- insert   ?1 namespace, ?2 id, ?3 kind, ?4 queue, ?5 priority, ?6 state, ?7 wall clock now, ?8 run_at, ?9 payload,
 --          ?10 content_type, ?11 spec. Nothing is changed where the job is there.
@@ -16,6 +17,9 @@
 
 -- step: over
 SELECT EXISTS (SELECT 1 FROM onceward_job_done WHERE namespace = ?1 AND id = ?2)
+
+-- step: known
+SELECT EXISTS (SELECT 1 FROM onceward_job WHERE namespace = ?1 AND id = ?2)
 
 -- step: holder
 SELECT id, fingerprint

@@ -52,6 +52,11 @@ pub(super) async fn enqueue<T: Enlist>(
     if desk.is("over", &[text(desk.namespace), id(&new.id.as_uuid())]).await? {
         return Ok(created);
     }
+    // Its keys may have run out since the first send, and belong to another job by now.
+    let has_keys = new.key.is_some() || new.dedupe.is_some();
+    if has_keys && desk.is("known", &[text(desk.namespace), id(&new.id.as_uuid())]).await? {
+        return Ok(created);
+    }
     if let Some(answer) = desk.same_request(new).await? {
         return Ok(answer);
     }

@@ -24,6 +24,11 @@ impl Jobs<'_> {
         if self.at.prepare_cached(SQL.job_over)?.query_row(name, |row| row.get(0))? {
             return Ok(created);
         }
+        // Its keys may have run out since the first send, and belong to another job by now.
+        let has_keys = new.key.is_some() || new.dedupe.is_some();
+        if has_keys && self.at.prepare_cached(SQL.job_known)?.query_row(name, |row| row.get(0))? {
+            return Ok(created);
+        }
         if let Some(answer) = self.same_request(new)? {
             return Ok(answer);
         }
