@@ -175,5 +175,9 @@ CROSS JOIN LATERAL (
 -- step: closed
 DELETE FROM {schema}.job_claim c
 WHERE c.id = ANY ($1::uuid[])
-  AND NOT EXISTS (SELECT FROM {schema}.job j
-                  WHERE j.namespace = c.namespace AND j.id = ANY (c.jobs) AND j.token < c.token)
+  -- One look by its key for each of its jobs.
+  AND (SELECT bool_or(j.token < c.token)
+       FROM unnest(c.jobs) AS held (id)
+       CROSS JOIN LATERAL (
+           SELECT j.token FROM {schema}.job j WHERE j.namespace = c.namespace AND j.id = held.id OFFSET 0
+       ) j) IS NOT TRUE
