@@ -21,11 +21,11 @@
     FROM ask a
     JOIN (SELECT alive.*, {clock} AS now FROM alive) s ON s.id = a.session AND s.expires_at > s.now
     WHERE j.namespace = a.namespace AND j.id = a.id AND j.token < a.token
-    RETURNING a.n, j.namespace, j.id, j.dedupe_key
+    RETURNING a.n, j.namespace, j.id, j.dedupe_key, 'dedupe'::text AS purpose
 ), freed AS (
     DELETE FROM {schema}.job_key k
     USING begun b
-    WHERE b.dedupe_key IS NOT NULL AND k.namespace = b.namespace AND k.purpose = 'dedupe' AND k.key = b.dedupe_key
+    WHERE b.dedupe_key IS NOT NULL AND k.namespace = b.namespace AND k.purpose = b.purpose AND k.key = b.dedupe_key
       AND k.id = b.id AND k.until_started
 )
 SELECT b.n

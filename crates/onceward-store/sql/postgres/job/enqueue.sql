@@ -150,9 +150,14 @@ SELECT s.n, EXISTS (SELECT FROM made m WHERE m.id = s.id AND m.namespace = s.nam
 FROM seen s
 
 -- step: left
+WITH a AS MATERIALIZED (
+    SELECT $1::text AS namespace, 'idempotency' AS purpose, $2::text AS key, $4::uuid AS id
+    UNION ALL
+    SELECT $1::text, 'dedupe', $3::text, $4::uuid
+)
 DELETE FROM {schema}.job_key k
-WHERE k.namespace = $1::text AND k.purpose = ANY (ARRAY['idempotency', 'dedupe'])
-  AND k.key = ANY (ARRAY[$2::text, $3::text]) AND k.id = $4::uuid
+USING a
+WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND k.id = a.id
   AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = $1::text AND j.id = $4::uuid)
 
 -- step: replace

@@ -36,7 +36,7 @@ WITH seen AS MATERIALIZED (
       AND w.run_at = h.run_at AND w.id = h.id
     RETURNING w.id
 ), held AS MATERIALIZED (
-    SELECT h.*
+    SELECT h.*, 'dedupe'::text AS purpose
     FROM seen h
     WHERE h.state IN ('dead', 'uncertain') OR EXISTS (SELECT FROM from_ready) OR EXISTS (SELECT FROM from_later)
        OR EXISTS (SELECT FROM from_held)
@@ -82,7 +82,7 @@ WITH seen AS MATERIALIZED (
     DELETE FROM {schema}.job_key k
     USING held h
     WHERE h.dedupe_key IS NOT NULL AND $5::text IN ('succeeded', 'cancelled', 'dead', 'uncertain')
-      AND k.namespace = h.namespace AND k.purpose = 'dedupe' AND k.key = h.dedupe_key AND k.id = h.id
+      AND k.namespace = h.namespace AND k.purpose = h.purpose AND k.key = h.dedupe_key AND k.id = h.id
       AND k.expires_at IS NULL
 ), let_go AS (
     DELETE FROM {schema}.job_gate g

@@ -95,7 +95,8 @@ WITH ask AS MATERIALIZED (
                AND (a.session IS NULL OR a.session IN (SELECT lost.id FROM lost))))
     FOR UPDATE OF j SKIP LOCKED
 ), now AS MATERIALIZED (
-    SELECT h.*, {clock} AS now FROM held h
+    -- The purpose is no constant, so that the planner has to begin with the rows and not with all keys of a purpose.
+    SELECT h.*, {clock} AS now, 'dedupe'::text AS purpose FROM held h
 ), over AS (
     DELETE FROM {schema}.job j
     USING now h
@@ -138,7 +139,7 @@ WITH ask AS MATERIALIZED (
     DELETE FROM {schema}.job_key k
     USING now h
     WHERE h.dedupe_key IS NOT NULL AND h.next IN ('succeeded', 'cancelled', 'dead', 'uncertain')
-      AND k.namespace = h.namespace AND k.purpose = 'dedupe' AND k.key = h.dedupe_key AND k.id = h.id
+      AND k.namespace = h.namespace AND k.purpose = h.purpose AND k.key = h.dedupe_key AND k.id = h.id
       AND k.expires_at IS NULL
 ), let_go AS (
     DELETE FROM {schema}.job_gate g
@@ -175,5 +176,9 @@ CROSS JOIN LATERAL (
 -- step: closed
 DELETE FROM {schema}.job_claim c
 WHERE c.id = ANY ($1::uuid[])
-  AND NOT EXISTS (SELECT FROM {schema}.job j
-                  WHERE j.namespace = c.namespace AND j.id = ANY (c.jobs) AND j.token < c.token)
+  -- One look by its key for each of its jobs.
+  AND (SELECT bool_or(j.token < c.token)
+       FROM unnest(c.jobs) AS held (id)
+       CROSS JOIN LATERAL (
+           SELECT j.token FROM {schema}.job j WHERE j.namespace = c.namespace AND j.id = held.id OFFSET 0
+       ) j) IS NOT TRUE

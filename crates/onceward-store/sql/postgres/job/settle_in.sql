@@ -39,7 +39,8 @@ WITH setting AS MATERIALIZED (
            OR (j.token = a.fence AND j.state = 'uncertain' AND a.state IN ('succeeded', 'dead', 'cancelled')))
     FOR UPDATE OF j
 ), now AS MATERIALIZED (
-    SELECT h.*, {clock} AS now FROM held h
+    -- The purpose is no constant, so that the planner has to begin with the rows and not with all keys of a purpose.
+    SELECT h.*, {clock} AS now, 'dedupe'::text AS purpose FROM held h
 ), over AS (
     DELETE FROM {schema}.job j
     USING now h
@@ -82,7 +83,7 @@ WITH setting AS MATERIALIZED (
     DELETE FROM {schema}.job_key k
     USING now h
     WHERE h.dedupe_key IS NOT NULL AND h.next IN ('succeeded', 'cancelled', 'dead', 'uncertain')
-      AND k.namespace = h.namespace AND k.purpose = 'dedupe' AND k.key = h.dedupe_key AND k.id = h.id
+      AND k.namespace = h.namespace AND k.purpose = h.purpose AND k.key = h.dedupe_key AND k.id = h.id
       AND k.expires_at IS NULL
 ), let_go AS (
     DELETE FROM {schema}.job_gate g
