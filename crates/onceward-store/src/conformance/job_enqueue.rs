@@ -248,8 +248,8 @@ pub async fn a_job_belongs_to_its_namespace(harness: &dyn Harness) {
     let worker = Worker::of(&hand).await;
     let mine = work("mail");
     let theirs = New { namespace: namespace("theirs"), payload: Payload::default(), ..mine.clone() };
-    hand.create_all(&[mine.clone()]).await;
-    hand.create_all(&[theirs.clone()]).await;
+    hand.create_all(core::slice::from_ref(&mine)).await;
+    hand.create_all(core::slice::from_ref(&theirs)).await;
     let wish = crate::ClaimJobs { namespace: namespace("theirs"), ..worker.wish(&[lane("mail")], ALL) };
     let claimed = only(hand.claim_jobs(&wish).await.jobs);
     assert_eq!((&claimed.job.namespace, &claimed.job.payload), (&theirs.namespace, &theirs.payload));

@@ -17,7 +17,7 @@ const NOTE: &str = "by ops: looked at the log";
 async fn ended(worker: &Worker, ending: Ending) -> onceward_core::job::Claimed {
     worker.hand.create(&work("mail")).await;
     let claimed = worker.take_one("mail").await;
-    worker.end_all(&[claimed.clone()], &ending).await;
+    worker.end_all(core::slice::from_ref(&claimed), &ending).await;
     claimed
 }
 

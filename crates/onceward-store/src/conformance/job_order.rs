@@ -193,7 +193,7 @@ pub async fn j10_many_claimers_never_run_two_of_a_key(harness: &dyn Harness) {
                 tokio::time::sleep(TICK).await;
                 for claimed in claimed {
                     assert!(running.lock().unwrap().remove(&claimed.job.ordering_key));
-                    worker.end_all(&[claimed.clone()], &succeeded()).await;
+                    worker.end_all(core::slice::from_ref(&claimed), &succeeded()).await;
                     mine.push(claimed.job.id);
                 }
             }

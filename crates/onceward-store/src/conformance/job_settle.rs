@@ -41,7 +41,11 @@ pub async fn j5_every_ending_leaves_the_state_it_means(harness: &dyn Harness) {
         let id = hand.create(&work("mail")).await;
         let claimed = worker.take_one("mail").await;
         let ask = worker.verdict(&claimed, ending.clone());
-        assert_eq!(hand.settle_jobs(&[ask.clone()]).await, [SettledJob::Applied(state)], "{ending:?}");
+        assert_eq!(
+            hand.settle_jobs(core::slice::from_ref(&ask)).await,
+            [SettledJob::Applied(state)],
+            "{ending:?}"
+        );
         let row = hand.job(id).await;
         assert_eq!((row.state, row.attempt, row.lost), (state, charged, 0), "{ending:?}");
         assert_eq!((row.token, row.running.as_ref()), (claimed.token, None));
@@ -83,7 +87,7 @@ pub async fn j5_the_end_of_an_earlier_attempt_changes_nothing(harness: &dyn Harn
     let worker = Worker::of(&hand).await;
     let id = hand.create(&work("mail")).await;
     let first = worker.take_one("mail").await;
-    worker.end_all(&[first.clone()], &broken(ZERO)).await;
+    worker.end_all(core::slice::from_ref(&first), &broken(ZERO)).await;
     harness.advance(TICK).await;
     hand.promote().await;
     let second = worker.take_one("mail").await;
@@ -152,7 +156,7 @@ pub async fn a_job_not_to_be_kept_is_gone_when_it_is_over(harness: &dyn Harness)
     {
         let id = hand.create(&brief()).await;
         let claimed = worker.take_one("mail").await;
-        worker.end_all(&[claimed.clone()], &ending).await;
+        worker.end_all(core::slice::from_ref(&claimed), &ending).await;
         assert_eq!(hand.find_job(id).await.is_some(), kept, "{ending:?}");
         if !kept {
             assert_eq!(worker.end(&claimed, ending).await, SettledJob::Gone, "the same sent again");

@@ -107,8 +107,8 @@ pub struct BeginJob {
 /// Records how an attempt ended, decided by [`job::end`].
 ///
 /// It applies while the row's token is smaller than `fence`, or where the row is uncertain under exactly this token and
-/// `next` is another final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is not
-/// final, the state becomes cancelled (J8).
+/// `next` is another final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is
+/// not final, the state becomes cancelled (J8).
 #[derive(Clone, Debug)]
 pub struct SettleJob {
     /// Which job.
@@ -291,95 +291,55 @@ pub struct PrunedJobs {
 pub trait JobStore: Send + Sync + 'static {
     /// Opens a session; the same id again finds it. One that has run out fails with
     /// [`Code::SessionLost`](onceward_core::Code::SessionLost).
-    async fn session_open(&self, ask: &session::Open) -> Result<session::Record> {
-        Err(unbuilt())
-    }
+    async fn session_open(&self, ask: &session::Open) -> Result<session::Record>;
     /// Renews a session, on the connection of the renewals: one statement, whatever it runs.
-    async fn session_renew(&self, ask: &SessionRef) -> Result<SessionRenewed> {
-        Err(unbuilt())
-    }
+    async fn session_renew(&self, ask: &SessionRef) -> Result<SessionRenewed>;
     /// Ends a session. What it still holds is rescued as if it had run out.
-    async fn session_close(&self, ask: &SessionRef) -> Result<bool> {
-        Err(unbuilt())
-    }
+    async fn session_close(&self, ask: &SessionRef) -> Result<bool>;
     /// Every session that has not been cleared away, the oldest first.
-    async fn session_list(&self) -> Result<Snapshot<session::Record>> {
-        Err(unbuilt())
-    }
+    async fn session_list(&self) -> Result<Snapshot<session::Record>>;
     /// Asks a session to take no more jobs, or to take some again; `false` if there is no such session.
-    async fn session_drain(&self, id: SessionId, draining: bool) -> Result<bool> {
-        Err(unbuilt())
-    }
+    async fn session_drain(&self, id: SessionId, draining: bool) -> Result<bool>;
 
     /// Enqueues jobs. No two of a batch have the same id, idempotency key or dedupe key.
-    async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
-        Err(unbuilt())
-    }
+    async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>>;
     /// Takes jobs. The claim is durable when it is answered.
-    async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
-        Err(unbuilt())
-    }
+    async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs>;
     /// Writes down that handlers start; `false` where the attempt is no longer the current one, or its session has run
     /// out: then it must not start.
-    async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
-        Err(unbuilt())
-    }
+    async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>>;
     /// Records how attempts ended.
-    async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
-        Err(unbuilt())
-    }
+    async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>>;
 
     /// Makes up to `limit` jobs ready that are due. Of an ordering key one job at a time is let in, the best of those
     /// that are due: here, and perhaps as soon as the one before it has ended.
-    async fn job_promote(&self, limit: usize) -> Result<Promoted> {
-        Err(unbuilt())
-    }
+    async fn job_promote(&self, limit: usize) -> Result<Promoted>;
     /// Takes up to about `limit` jobs from sessions that have run out (J7), and clears away what is finished.
-    async fn job_rescue(&self, limit: usize) -> Result<Rescued> {
-        Err(unbuilt())
-    }
+    async fn job_rescue(&self, limit: usize) -> Result<Rescued>;
     /// The lanes in which jobs are ready, except paused queues' and those of jobs that are claimed alone. Each is named
     /// once, with limit 0, however many wait.
-    async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
-        Err(unbuilt())
-    }
+    async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>>;
 
     /// Tells workers, here and on other machines, that jobs of these queues have become ready. A hint: nothing depends
     /// on it.
-    async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {
-        Err(unbuilt())
-    }
+    async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()>;
     /// What became of transactions that enqueued something, by the numbers that the enqueue returned. `None`: it is
     /// still open, or nobody knows any more.
-    async fn transactions(&self, ids: &[u64]) -> Result<Vec<Option<CommitOutcome>>> {
-        Err(unbuilt())
-    }
+    async fn transactions(&self, ids: &[u64]) -> Result<Vec<Option<CommitOutcome>>>;
 
     /// Moves a job from outside: the row becomes what [`job::moved`] says. A job that has lost a process and is to run
     /// again is claimed alone.
-    async fn job_move(&self, ask: &MoveJob) -> Result<Moved> {
-        Err(unbuilt())
-    }
+    async fn job_move(&self, ask: &MoveJob) -> Result<Moved>;
     /// Reads jobs, in the order asked for, with payloads, results, and who runs them.
-    async fn job_lookup(&self, jobs: &[JobRef]) -> Result<Snapshot<Option<job::Record>>> {
-        Err(unbuilt())
-    }
+    async fn job_lookup(&self, jobs: &[JobRef]) -> Result<Snapshot<Option<job::Record>>>;
     /// A page of jobs.
-    async fn job_list(&self, ask: &ListJobs) -> Result<Snapshot<job::Record>> {
-        Err(unbuilt())
-    }
+    async fn job_list(&self, ask: &ListJobs) -> Result<Snapshot<job::Record>>;
     /// Pauses or resumes a queue.
-    async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
-        Err(unbuilt())
-    }
+    async fn queue_pause(&self, ask: &PauseQueue) -> Result<()>;
     /// The queues of a namespace that hold something or are set to something, by name.
-    async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {
-        Err(unbuilt())
-    }
+    async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>>;
     /// Forgets jobs that are over.
-    async fn job_prune(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
-        Err(unbuilt())
-    }
+    async fn job_prune(&self, ask: &PruneJobs) -> Result<PrunedJobs>;
 }
 
 /// The result of a settled job, as the stores keep it.
@@ -390,8 +350,4 @@ pub(crate) fn result_columns(result: Option<&Body>) -> (Option<&[u8]>, Option<&s
         result.map(|body| body.content_type.as_str()),
         result.map(size),
     )
-}
-
-fn unbuilt() -> onceward_core::Error {
-    onceward_core::Error::new(onceward_core::Code::StoreFailed, "not built yet")
 }

@@ -90,7 +90,7 @@ impl Jobs<'_> {
             && let Some(alone) = self.unplace(&row)?
         {
             let row = match on_conflict {
-                OnConflict::Replace => self.replace(row, new)?,
+                OnConflict::Replace => self.replace(&row, new)?,
                 OnConflict::PushOut | OnConflict::Existing => self.push_out(row, new.due(self.now.wall))?,
             };
             self.place_row(&row, alone)?;
@@ -140,8 +140,8 @@ impl Jobs<'_> {
     }
 
     /// The job that waits becomes what the newcomer is, as the rule says.
-    fn replace(&self, row: Record, new: &New) -> Result<Record> {
-        let row = new.onto(&row);
+    fn replace(&self, row: &Record, new: &New) -> Result<Record> {
+        let row = new.onto(row);
         let (payload, spec) = (&new.payload, row.spec().to_text());
         let mut replace = self.at.prepare_cached(SQL.job_replace)?;
         replace.execute(params![place_of(&row), payload.bytes, payload.content_type, spec])?;
