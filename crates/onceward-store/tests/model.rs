@@ -1,7 +1,8 @@
 //! Random histories: the memory model keeps the invariants, and every other store answers as the model does.
 //!
-//! Three callers, two keys, two places; and three workers with the jobs of two kinds. All stores read the same clock, which stands still between the steps,
-//! and are sent the same sessions, so that their answers and rows must be equal to the last token.
+//! Three callers, two keys, two places; or three workers, and jobs of two kinds. All stores read the same clock, which
+//! stands still between the steps, and are sent the same sessions, so that their answers and rows must be equal to the
+//! last token.
 
 #![cfg(feature = "conformance")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // these are tests

@@ -107,8 +107,8 @@ pub struct BeginJob {
 /// Records how an attempt ended, decided by [`job::end`].
 ///
 /// It applies while the row's token is smaller than `fence`, or where the row is uncertain under exactly this token and
-/// `next` is another final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is not
-/// final, the state becomes cancelled (J8).
+/// `next` is another final state (late evidence). Where somebody has asked for the job to be cancelled and `next` is
+/// not final, the state becomes cancelled (J8).
 #[derive(Clone, Debug)]
 pub struct SettleJob {
     /// Which job.
