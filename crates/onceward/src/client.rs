@@ -219,6 +219,7 @@ impl Onceward {
     }
 
     /// Enqueues a job: see [`Enqueue`].
+    #[expect(clippy::needless_pass_by_value, reason = "a job that was enqueued is given away")]
     pub fn enqueue<J: Job>(&self, job: J) -> Enqueue {
         Enqueue::typed(self.clone(), &job)
     }

@@ -105,7 +105,7 @@ async fn many_jobs_end_as_they_should() {
             _ => Ok(job.0),
         }
     };
-    let once = async |job: AtMostOnce| if job.0 % 2 == 0 { Ok(()) } else { Err("no") };
+    let once = async |job: AtMostOnce| if job.0.is_multiple_of(2) { Ok(()) } else { Err("no") };
     let worker = ow.worker().job(number).job(once).state(Arc::clone(&runs)).start().await.unwrap();
     let numbers = ow.enqueue_many((0..3_000).map(Number)).await.unwrap();
     let onces = ow.enqueue_many((0..100).map(AtMostOnce)).await.unwrap();

@@ -176,7 +176,8 @@ fn new_job(key: Option<&str>) -> job::New {
     new
 }
 
-/// Law 3 and 5, N22: an enqueue whose answer was lost is asked for again under its id, and jobs of one key meet nowhere.
+/// Law 3 and 5, N22: an enqueue whose answer was lost is asked for again under its id, and jobs of one key meet
+/// nowhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enqueue_without_an_answer_is_found_by_its_id() {
     let (lanes, store) = lanes();

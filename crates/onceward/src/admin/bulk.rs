@@ -42,8 +42,8 @@ pub struct BulkJobs {
 }
 
 impl Admin {
-    /// A page of the jobs of this namespace, the newest first, without payloads and results. `after`: the last id of the
-    /// page before.
+    /// A page of the jobs of this namespace, the newest first, without payloads and results. `after`: the last id
+    /// of the page before.
     ///
     /// # Errors
     /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
