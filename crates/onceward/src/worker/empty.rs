@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use onceward_core::job::{Record, State, may_take, route};
 use onceward_core::{Kind, Queue, Result, Timestamp, limits};
-use onceward_store::{ListJobs, Snapshot};
+use onceward_store::{ListJobs, QueueRecord, Snapshot};
 use tokio::time::sleep;
 
 use super::handle::WorkerHandle;
@@ -29,6 +29,13 @@ pub(super) async fn wait(worker: &WorkerHandle, horizon: Duration) -> Result<()>
 }
 
 async fn is_empty(shared: &Shared, horizon: Duration) -> Result<bool> {
+    // The counts of queues are bounded, listings read what waits in other queues as well. So listings are asked only
+    // where something waits at all.
+    let queues = shared.store().queue_list(&shared.around.client.namespace).await?;
+    let holds = |queue: &QueueRecord| queue.ready > 0 || queue.later > 0 || queue.running > 0;
+    if !queues.iter().any(|queue| shared.bell.queues.contains(&queue.queue) && holds(queue)) {
+        return Ok(true);
+    }
     // What may not be due in time is read last: it can be much.
     for state in [State::Running, State::Ready, State::Retrying, State::Scheduled] {
         for queue in &shared.bell.queues {
