@@ -9,7 +9,8 @@
 //! $ curl -s localhost:8018/orders/1           # what has become of it
 //! ```
 //!
-//! The state is in a SQLite file. Stop the service between an order and its mail: the mail is sent when it starts again.
+//! The state is in a SQLite file. Stop the service between an order and its mail: the mail is sent when it starts
+//! again.
 //! `onceward jobs list --store sqlite://$TMPDIR/onceward-order-service.db` shows what waits and what was done.
 
 use std::error::Error;

@@ -130,7 +130,12 @@ async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
     let ow = options.build(Arc::clone(&store) as Arc<dyn Store>).unwrap();
     let enqueued = ow.enqueue(Number(1)).await.unwrap();
     let stops = Arc::new(Mutex::new(Vec::<Stop>::new()));
-    let handler = async |_: Number, stops: State<Arc<Mutex<Vec<Stop>>>>, context: JobContext| {
+    let runs = Arc::new(AtomicU32::new(0));
+    let handler = async |_: Number,
+                         stops: State<Arc<Mutex<Vec<Stop>>>>,
+                         runs: State<Arc<AtomicU32>>,
+                         context: JobContext| {
+        runs.fetch_add(1, Ordering::SeqCst);
         if context.attempt() == 1 {
             let stop = context.cancelled().await;
             stops.lock().unwrap().push(stop);
@@ -138,9 +143,12 @@ async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
         }
         Ok(())
     };
-    let worker = ow.worker().job(handler).state(Arc::clone(&stops)).start().await.unwrap();
+    let worker = ow.worker().job(handler).state(Arc::clone(&stops)).state(Arc::clone(&runs));
+    let worker = worker.start().await.unwrap();
     let first = worker.session().unwrap();
-    until(&ow, enqueued.id, JobState::Running).await;
+    while runs.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     // The machine was suspended for a minute.
     clock.advance(Duration::from_secs(60));
     let row = until(&ow, enqueued.id, JobState::Succeeded).await;

@@ -36,6 +36,8 @@ impl fmt::Display for Stop {
 pub(super) struct Claim {
     pub(super) id: ClaimId,
     pub(super) session: Arc<Session>,
+    /// Whether it took one job that has lost a process, and is run without another of that sort beside it.
+    pub(super) alone: bool,
     /// When it was made, by the store's clock.
     pub(super) at: Timestamp,
     /// The same by this process's clock, at the latest.

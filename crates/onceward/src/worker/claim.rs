@@ -95,7 +95,7 @@ impl Claimer {
         let room = self.shared.pool.room(ahead / 2);
         self.give_back_what_waits(room.waiting);
         let now = Instant::now();
-        if room.free > 0 && now >= self.next_alone {
+        if room.free > 0 && !room.alone && now >= self.next_alone {
             return self.claim_alone(session).await;
         }
         // Claims are large: what waits suffices until there is room for half of what may wait.
@@ -107,7 +107,9 @@ impl Claimer {
         if self.hungry || now >= self.next_poll {
             return self.claim_some(session, wanted, room.free).await;
         }
-        let (next, alone) = (self.next_poll, self.next_alone);
+        // With one in hand, the next one is claimed when it has ended.
+        let alone = if room.alone { self.next_poll } else { self.next_alone };
+        let next = self.next_poll;
         tokio::select! {
             () = self.shared.bell.rung.notified() => {
                 self.hungry = true;
@@ -195,12 +197,7 @@ impl Claimer {
         wants.iter_mut().for_each(|want| want.limit = 1);
         let taken = self.claim(session, Ask { wants, alone: true, limit: 1, free: 1 }).await;
         let busy = self.polls < BUSY_POLLS;
-        let pause = match (taken.jobs, busy) {
-            (0, false) => ALONE_IDLE,
-            (0, true) => ALONE,
-            // The runner rings when it has ended.
-            _ => limits::TIMEOUT_MAX,
-        };
+        let pause = if taken.jobs == 0 && !busy { ALONE_IDLE } else { ALONE };
         self.next_alone = Instant::now() + pause;
     }
 
@@ -259,6 +256,7 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
     let claim = Arc::new(Claim {
         id: ask.claim,
         session,
+        alone,
         at: claimed.now,
         seen_at,
         left: AtomicUsize::new(claimed.jobs.len()),

@@ -15,12 +15,18 @@ use super::shared::Shared;
 /// `horizon`, or claimed by anybody.
 pub(super) async fn wait(worker: &WorkerHandle, horizon: Duration) -> Result<()> {
     let shared = worker.shared();
-    let mut pause = Duration::from_millis(10);
+    let (mut pause, mut empty) = (Duration::from_millis(10), 0);
     loop {
         if worker.held() > 0 {
-            pause = Duration::from_millis(10);
+            (pause, empty) = (Duration::from_millis(10), 0);
             shared.pool.until_idle().await;
         } else if is_empty(shared, horizon).await? {
+            empty += 1;
+        } else {
+            empty = 0;
+        }
+        // Twice, with nothing in hand in between: a job may have gone round while it was looked for.
+        if empty == 2 && worker.held() == 0 {
             return Ok(());
         }
         sleep(pause).await;
@@ -36,8 +42,8 @@ async fn is_empty(shared: &Shared, horizon: Duration) -> Result<bool> {
     if !queues.iter().any(|queue| shared.bell.queues.contains(&queue.queue) && holds(queue)) {
         return Ok(true);
     }
-    // What may not be due in time is read last: it can be much.
-    for state in [State::Running, State::Ready, State::Retrying, State::Scheduled] {
+    // In the order jobs go through them, so that one that moves on meanwhile is met where it has gone to.
+    for state in [State::Scheduled, State::Retrying, State::Ready, State::Running] {
         for queue in &shared.bell.queues {
             for kind in &shared.kinds {
                 if any(shared, queue, kind, state, horizon).await? {

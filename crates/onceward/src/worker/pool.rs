@@ -30,6 +30,8 @@ struct State {
     low: usize,
     /// How many were started so far.
     started: u64,
+    /// How many of those held were claimed by themselves.
+    alone: usize,
 }
 
 /// What may be claimed.
@@ -41,6 +43,8 @@ pub(super) struct Room {
     pub(super) waiting: usize,
     /// How many jobs were started so far.
     pub(super) started: u64,
+    /// Whether a job is held that was claimed by itself.
+    pub(super) alone: bool,
 }
 
 impl Pool {
@@ -56,6 +60,7 @@ impl Pool {
     /// Takes note of jobs that were claimed.
     pub(super) fn hold(&self, attempts: &[Arc<Attempt>]) {
         let mut state = self.lock();
+        state.alone += attempts.iter().filter(|attempt| attempt.claim.alone).count();
         state.held.extend(attempts.iter().map(|attempt| (attempt.name(), Arc::clone(attempt))));
     }
 
@@ -96,7 +101,8 @@ impl Pool {
     pub(super) fn release(&self, attempts: impl IntoIterator<Item = (JobId, Token)>) {
         let mut state = self.lock();
         for attempt in attempts {
-            state.held.remove(&attempt);
+            let released = state.held.remove(&attempt);
+            state.alone -= usize::from(released.is_some_and(|attempt| attempt.claim.alone));
         }
         if state.held.is_empty() {
             self.idle.notify_waiters();
@@ -114,7 +120,7 @@ impl Pool {
         state.low = low;
         let waiting = state.ready.len();
         let free = self.concurrency.saturating_sub(state.runners).saturating_sub(waiting);
-        Room { free, waiting, started: state.started }
+        Room { free, waiting, started: state.started, alone: state.alone > 0 }
     }
 
     /// Tells jobs that they have been called off.

@@ -29,10 +29,6 @@ pub(super) async fn runner(shared: Arc<Shared>) {
             Some(ending) => shared.settle(&attempt, ending),
             None => shared.pool.release([attempt.name()]),
         }
-        if attempt.job.lost > 0 {
-            // The next of its kind may be claimed.
-            shared.alone.notify_one();
-        }
         turns += 1;
         if turns % TURNS == 0 {
             tokio::task::yield_now().await;

@@ -198,6 +198,10 @@ fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob]) {
         }
     }
     shared.pool.release(part.iter().map(|item| (item.row.job.id, item.row.fence)));
+    if part.iter().any(|item| item.claim.alone) {
+        // The next one of that sort may be claimed.
+        shared.alone.notify_one();
+    }
 }
 
 /// Nothing can be recorded: the session runs out, or is closed, and the jobs are rescued.

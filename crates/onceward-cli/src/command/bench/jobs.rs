@@ -57,7 +57,8 @@ const CHURN: u64 = 300_000;
 const PICKUPS: usize = 200;
 const KIND: &str = "bench.noop";
 /// 100 bytes.
-const PAYLOAD: &[u8] = br#"{"order":"0193a6b2-7c41-7b7e-9b37-0d5d3f0f8a11","event":"order.placed","amount":4200,"pad":"xxxxxxx"}"#;
+const PAYLOAD: &[u8] =
+    br#"{"order":"0193a6b2-7c41-7b7e-9b37-0d5d3f0f8a11","event":"order.placed","amount":4200,"pad":"xxxx"}"#;
 
 impl JobWorkload {
     pub(super) fn name(self) -> String {

@@ -1,7 +1,7 @@
 //! `onceward bench`: what this store does per second, side by side with its own commits.
 //!
-//! Read in this order: this file (a store of its own to measure on) → `workloads.rs` and `jobs.rs` (what is measured) → `measure.rs`
-//! (rounds, medians, ratios).
+//! Read in this order: this file (a store of its own to measure on) → `workloads.rs` and `jobs.rs` (what is measured) →
+//! `measure.rs` (rounds, medians, ratios).
 
 mod jobs;
 mod measure;

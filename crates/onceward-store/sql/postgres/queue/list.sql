@@ -34,8 +34,11 @@ WITH RECURSIVE lane (lane, alone, namespace, queue, kind) AS (
     ) c
     WHERE l.namespace = $1::text
 ), later AS MATERIALIZED (
+    -- Those that wait for an earlier one of their ordering key are not due yet either.
     SELECT f.queue, count(*) AS jobs
-    FROM (SELECT l.namespace, l.queue FROM {schema}.job_later l ORDER BY l.run_at LIMIT 10 * $2::bigint) f
+    FROM ((SELECT l.namespace, l.queue FROM {schema}.job_later l ORDER BY l.run_at LIMIT 10 * $2::bigint)
+          UNION ALL
+          (SELECT h.namespace, h.queue FROM {schema}.job_held h LIMIT 10 * $2::bigint)) f
     WHERE f.namespace = $1::text
     GROUP BY f.queue
 ), running AS MATERIALIZED (
