@@ -1,5 +1,6 @@
 //! One lane: a queue, a few batches in flight, and what to do when one of them goes wrong.
 
+use core::iter::repeat_n;
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -137,23 +138,37 @@ impl<V: Verb> Shared<V> {
 
     /// Starts as many senders as there is work and room for.
     fn pump(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.batches < self.batches_max && state.is_ready() {
-            state.batches += 1;
-            tokio::spawn(Arc::clone(self).send_batches(Place { shared: Arc::clone(self), solo: false }));
+        let (batches, solos, orphans) = self.open();
+        // Not under the lock: a runtime that is going away drops what it is given at once.
+        for solo in
+            [(false, batches), (true, solos)].into_iter().flat_map(|(solo, some)| repeat_n(solo, some))
+        {
+            let place = Place { shared: Arc::clone(self), solo, taken: false };
+            match solo {
+                true => tokio::spawn(Arc::clone(self).send_solos(place)),
+                false => tokio::spawn(Arc::clone(self).send_batches(place)),
+            };
         }
-        let wanted = if state.is_solo_ready() { state.solo.len().min(SOLO_IN_FLIGHT_MAX) } else { 0 };
-        while state.solos < wanted {
-            state.solos += 1;
-            tokio::spawn(Arc::clone(self).send_solos(Place { shared: Arc::clone(self), solo: true }));
-        }
-        for item in core::mem::take(&mut state.orphans) {
+        for item in orphans {
             tokio::spawn(Arc::clone(&self.store).resolve_doubt::<V>(item));
         }
     }
 
+    /// Opens places for as many senders as there is work and room for: of batches, and of single rows. With them come
+    /// the rows that have to be looked after.
+    fn open(&self) -> (usize, usize, Vec<V::Item>) {
+        let mut state = self.lock();
+        let batches = usize::from(state.batches < self.batches_max && state.is_ready());
+        let wanted = if state.is_solo_ready() { state.solo.len().min(SOLO_IN_FLIGHT_MAX) } else { 0 };
+        let solos = wanted.saturating_sub(state.solos);
+        state.batches += batches;
+        state.solos += solos;
+        (batches, solos, core::mem::take(&mut state.orphans))
+    }
+
     /// Sends batch after batch until nothing waits.
-    async fn send_batches(self: Arc<Self>, place: Place<V>) {
+    async fn send_batches(self: Arc<Self>, mut place: Place<V>) {
+        place.taken = true;
         loop {
             // Whoever is ready to call gets to do so first: that is what fills the batch, without a timer.
             self.gather().await;
@@ -182,7 +197,8 @@ impl<V: Verb> Shared<V> {
     }
 
     /// Sends rows one by one until none is left.
-    async fn send_solos(self: Arc<Self>, place: Place<V>) {
+    async fn send_solos(self: Arc<Self>, mut place: Place<V>) {
+        place.taken = true;
         loop {
             let Some(entry) = self.lock().take_solo() else {
                 drop(place);
@@ -317,6 +333,8 @@ impl<V: Verb> State<V> {
 struct Place<V: Verb> {
     shared: Arc<Shared<V>>,
     solo: bool,
+    /// Whether the sender has begun.
+    taken: bool,
 }
 
 impl<V: Verb> Drop for Place<V> {
@@ -328,8 +346,11 @@ impl<V: Verb> Drop for Place<V> {
             state.batches -= 1;
         }
         drop(state);
-        // Somebody may have come between the last look into the queue and now.
-        self.shared.pump_if_possible();
+        // Somebody may have come between the last look into the queue and now. A sender that never began was dropped by
+        // a runtime that is going away, and so would be the next one: a caller that lives looks for itself.
+        if self.taken {
+            self.shared.pump_if_possible();
+        }
     }
 }
 

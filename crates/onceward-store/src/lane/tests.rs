@@ -266,3 +266,22 @@ fn a_dying_runtime_leaves_nobody_hanging() {
     let granted = second.block_on(lanes.acquire(lease_ask("k"))).unwrap();
     assert!(matches!(granted, Acquired::Granted(_)));
 }
+
+/// A row that waits behind one of a dying runtime is not lost with it, and the queue is not locked for ever.
+#[test]
+fn a_dying_runtime_takes_no_waiting_row_along() {
+    let (lanes, store) = lanes();
+    store.next(Verb::LeaseAcquire, Fault::Slow(Duration::from_secs(60)));
+    let (first, second) = (tokio::runtime::Runtime::new().unwrap(), tokio::runtime::Runtime::new().unwrap());
+    let call = lanes.clone();
+    first.spawn(async move { call.acquire(lease_ask("k")).await });
+    while store.calls(Verb::LeaseAcquire) == 0 {
+        std::thread::yield_now();
+    }
+    let waiting = second.spawn(async move { lanes.acquire(lease_ask("k")).await });
+    // Time to get into the queue: too little of it makes the test easier, not wrong.
+    std::thread::sleep(Duration::from_millis(50));
+    first.shutdown_background();
+    let granted = second.block_on(async { tokio::time::timeout(DEADLINE, waiting).await.unwrap() });
+    assert!(matches!(granted.unwrap().unwrap(), Acquired::Granted(_)));
+}
