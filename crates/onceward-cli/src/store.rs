@@ -28,7 +28,8 @@ pub(crate) async fn connect_as(globals: &Globals, owner: Option<&str>) -> Result
         options = options.owner(owner);
     }
     let url = url(globals)?;
-    within(globals, options.connect(&url)).await
+    // Opening a store is a large future, and every command holds it.
+    Box::pin(within(globals, options.connect(&url))).await
 }
 
 /// How long the store tries by itself: a little less, so that it can still say why it gave up.

@@ -166,11 +166,20 @@ async fn keys_find_the_first_job() {
     let first = New { key: Some(key("a", 1)), ..work("mail") };
     let second = New { key: Some(key("a", 1)), ..work("mail") };
     let third = New { key: Some(key("a", 2)), ..work("mail") };
-    assert_eq!(store.job_enqueue(&[first.clone()]).await.unwrap(), [Enqueued::Created(first.id)]);
+    assert_eq!(
+        store.job_enqueue(core::slice::from_ref(&first)).await.unwrap(),
+        [Enqueued::Created(first.id)]
+    );
     assert_eq!(store.job_enqueue(&[second]).await.unwrap(), [Enqueued::Existing(first.id)]);
-    assert_eq!(store.job_enqueue(&[third.clone()]).await.unwrap(), [Enqueued::Mismatch(first.id)]);
+    assert_eq!(
+        store.job_enqueue(core::slice::from_ref(&third)).await.unwrap(),
+        [Enqueued::Mismatch(first.id)]
+    );
     fresh.advance(Duration::from_secs(61)).await;
-    assert_eq!(store.job_enqueue(&[third.clone()]).await.unwrap(), [Enqueued::Created(third.id)]);
+    assert_eq!(
+        store.job_enqueue(core::slice::from_ref(&third)).await.unwrap(),
+        [Enqueued::Created(third.id)]
+    );
     let worker = Worker::on(&store).await;
     assert_eq!(worker.take("mail", ALL).await.len(), 2);
 }
@@ -219,7 +228,7 @@ async fn what_runs_is_called_off_at_the_next_renewal() {
         tags: vec![Tag::new("gpu").unwrap()],
         ..work("mail")
     };
-    store.job_enqueue(&[new.clone()]).await.unwrap();
+    store.job_enqueue(core::slice::from_ref(&new)).await.unwrap();
     let lanes = store.job_lanes(&Namespace::default(), &[Queue::default()]).await.unwrap();
     assert_eq!(lanes.len(), 1);
     let want = Want { limit: 5, ..lanes[0].clone() };

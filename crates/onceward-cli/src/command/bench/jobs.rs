@@ -25,7 +25,7 @@ pub(super) enum JobWorkload {
     DrainBehindMillion,
     /// The same as `DrainHistory`, while a transaction that was opened long ago keeps dead rows from being removed.
     DrainHeldSnapshot,
-    /// Eight callers enqueue while a worker runs what they enqueue.
+    /// 64 callers enqueue while a worker runs what they enqueue.
     EndToEnd,
     /// From the call that enqueues to the start of the handler, in a client that shares nothing but the store.
     Pickup,
@@ -217,7 +217,7 @@ async fn held_snapshot(ow: &Onceward, url: &str, queue: &str) -> Result<Sample, 
 async fn end_to_end(ow: &Onceward, queue: &str, time: Duration) -> Result<Sample, Error> {
     let began = Instant::now();
     let running = worker(ow, queue).start().await?;
-    let enqueued = enqueue(ow, queue, 8, time).await?;
+    let enqueued = enqueue(ow, queue, 64, time).await?;
     running.shutdown().await;
     // What the worker had not got to.
     worker(ow, queue).run_until_empty(Duration::ZERO).await?;

@@ -25,7 +25,7 @@ impl Allowed {
             |why: String| Error::new(Code::CommandsFileInvalid, format!("{}: {why}", path.display()));
         let text = std::fs::read_to_string(path)
             .map_err(|error| refuse("it can't be read".to_owned()).with_source(error))?;
-        Self::parse(&text).map_err(|why| refuse(why))
+        Self::parse(&text).map_err(refuse)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
