@@ -12,6 +12,7 @@ use crate::output::{self, Table};
 use crate::{exit, report, store};
 
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "act")]
 pub(crate) struct Args {
     /// The ids of the jobs; without any, those that the filters name
     #[arg(value_name = "ID", value_parser = filter::id)]

@@ -4,6 +4,7 @@ use onceward::{Code, Error, JobFilter, JobId, Kind, Queue, Result, Tag};
 use onceward_core::job::State;
 
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "filter")]
 pub(crate) struct Args {
     /// Only jobs in this state: scheduled, ready, running, retrying, succeeded, dead, cancelled or uncertain
     #[arg(long, value_name = "STATE", value_parser = state)]

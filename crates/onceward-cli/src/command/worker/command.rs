@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::process::ExitStatus;
 
 use onceward::limits;
-use onceward::worker::{JobContext, Outcome};
+use onceward::worker::{JobContext, Outcome, Stop};
 use onceward_core::once::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -39,7 +39,8 @@ pub(super) async fn run(line: Line, job: JobContext, kill_after: Duration) -> Ou
         },
         stop = job.cancelled() => {
             child.stop(kill_after).await;
-            Outcome::retry(format!("the command was stopped: {stop}"))
+            let reason = format!("the command was stopped: {stop}");
+            if stop == Stop::CalledOff { Outcome::Cancel { reason } } else { Outcome::retry(reason) }
         }
     }
 }
