@@ -116,7 +116,8 @@ impl Inner {
                         continue;
                     }
                 }
-                if met.dedupe_id.is_some() && !met.made {
+                // Whose idempotency key was found has been answered by it: then nothing is replaced.
+                if met.dedupe_id.is_some() && met.key_id.is_none() && !met.made {
                     self.replace(entry.new, met.dedupe_id).await?;
                 }
             }
