@@ -65,7 +65,8 @@ WITH setting AS MATERIALIZED (
     FROM now h
     WHERE j.ctid = h.place AND h.next NOT IN ('succeeded', 'cancelled')
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
-              j.ctid AS place, j.state, j.ordering_key, h.alone
+              j.ctid AS place, j.state, j.ordering_key, h.alone,
+              coalesce(h.delay_us, 0) <= 0 AS due
 ), ready AS (
     -- One of an ordering key stays let through until it has ended.
     INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
@@ -73,12 +74,12 @@ WITH setting AS MATERIALIZED (
                hashtextextended(s.namespace, 0)))),
            s.namespace, s.queue, s.kind, s.route, s.alone, - s.priority, s.run_at, s.id, s.token, s.place
     FROM stays s
-    WHERE s.state = 'ready'
+    WHERE s.state = 'ready' OR s.due AND s.state IN ('scheduled', 'retrying')
 ), later AS (
     INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
     SELECT s.namespace, s.queue, s.kind, s.route, - s.priority, s.run_at, s.id, s.token, s.place, s.ordering_key
     FROM stays s
-    WHERE s.state IN ('scheduled', 'retrying')
+    WHERE s.state IN ('scheduled', 'retrying') AND NOT s.due
 ), freed AS (
     DELETE FROM {schema}.job_key k
     USING now h
