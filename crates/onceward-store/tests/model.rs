@@ -125,12 +125,6 @@ fn proof_postgres_answers_as_the_model_in_every_history() {
     on_postgres::<World>(18);
 }
 
-#[cfg(feature = "postgres")]
-#[test]
-fn proof_postgres_answers_as_the_model_in_every_history_of_jobs() {
-    on_postgres::<jobs::World>(18);
-}
-
 /// One schema for all histories: emptied before each, its clock set to the model's.
 #[cfg(feature = "postgres")]
 fn on_postgres<H: History>(few: u32) {

@@ -3,7 +3,8 @@
 --
 -- lost: the jobs of sessions that have run out, or that are gone
 --   $1 limit
---   Rows: the session (NULL if it is gone), its owner, the claim, its token, its time, now; then the columns of the job.
+--   Rows: the session (NULL if it is gone), its owner, the claim, its token, its time, now, whether the job was called
+--   off; then the columns of the job.
 --   A session that somebody has locked is passed over: it begins or settles something.
 -- clear: removes claims of which nothing is left, and then sessions
 --   Rows: how many sessions went, and whether there are more claims of such sessions.
@@ -16,7 +17,7 @@ WITH lost AS MATERIALIZED (
     WHERE s.expires_at <= {clock}
     FOR UPDATE OF s SKIP LOCKED
 )
-SELECT c.session, c.owner, c.claim, c.token, c.claimed_at, t.now,
+SELECT c.session, c.owner, c.claim, c.token, c.claimed_at, t.now, j.called_off IS NOT NULL,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
        j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
        j.result_type, j.result_size, j.past, j.ctid AS place

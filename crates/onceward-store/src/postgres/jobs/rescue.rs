@@ -67,12 +67,13 @@ fn found(row: &Row, names: &mut Names) -> Result<Found> {
     let owner = Owner::from_row(columns.get::<Option<&str>>()?.unwrap_or_default());
     columns.skip(1);
     let (token, started_at, now) = (columns.token()?, columns.time()?, columns.time()?);
+    let called_off = columns.get()?;
     let job = columns.job(names)?;
     // The start of a handler is written down only where it matters: everything else may have been started.
     let begun = !job.policy.at_most_once || job.begun == Some(token);
     let ended = Ended { token, started_at, worker: owner.clone() };
-    // That it was called off is known to the row, and seen once that is locked.
-    let next = job::end(job.facts(), &ended, Ending::Lost { begun }, now, false, seed());
+    // Whoever is called off from now on is seen by the statement that writes this, once it has locked the row.
+    let next = job::end(job.facts(), &ended, Ending::Lost { begun }, now, called_off, seed());
     // An uncertain job keeps the token, so that its worker, should it come back, can still say how it was.
     let written = if next.state == State::Uncertain { token } else { Token::next(Some(token), now) };
     Ok(Found {
