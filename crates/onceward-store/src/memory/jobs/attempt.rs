@@ -98,11 +98,7 @@ impl Jobs {
     fn settle(&mut self, ask: &SettleJob, now: Timestamp) -> SettledJob {
         let name = name(&ask.job);
         let Some(row) = self.rows.get(&name) else { return SettledJob::Gone };
-        let runs = !row.state.is_final() && job::is_running(row.token, ask.fence);
-        // Saying once more that nobody knows is no evidence.
-        let evidence = ask.next.state.is_final() && ask.next.state != State::Uncertain;
-        let late = row.state == State::Uncertain && row.token == ask.fence && evidence;
-        if !runs && !late {
+        if !job::may_end(row.state, row.token, ask.fence, &ask.next) {
             return if row.token == ask.token { SettledJob::Already(row.state) } else { SettledJob::Stale };
         }
         let verdict = Verdict {
