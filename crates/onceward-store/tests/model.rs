@@ -100,12 +100,6 @@ fn proof_sqlite_answers_as_the_model_in_every_history() {
 }
 
 #[cfg(feature = "sqlite")]
-#[test]
-fn proof_sqlite_answers_as_the_model_in_every_history_of_jobs() {
-    on_sqlite::<jobs::World>(300);
-}
-
-#[cfg(feature = "sqlite")]
 fn on_sqlite<H: History>(few: u32) {
     use onceward_store::OpenOptions;
     use onceward_store::sqlite::SqliteStore;
