@@ -309,7 +309,7 @@ pub trait JobStore: Send + Sync + 'static {
     async fn session_open(&self, ask: &session::Open) -> Result<session::Record>;
     /// Renews a session, on the connection of the renewals: one statement, whatever it runs.
     async fn session_renew(&self, ask: &SessionRef) -> Result<SessionRenewed>;
-    /// Ends a session; `false` where it had run out before. What it still holds is rescued as if it had run out, and one
+    /// Ends a session; `false` where it had run out before. What it still holds is rescued as if it had run out; one
     /// that holds nothing is forgotten at once.
     async fn session_close(&self, ask: &SessionRef) -> Result<bool>;
     /// Every session that has not been cleared away, the oldest first.
