@@ -335,7 +335,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// Writes down that handlers start; `false` where the attempt is no longer the current one, or its session has run
     /// out: then it must not start.
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>>;
-    /// Writes down how far jobs are; `false` where the attempt is no longer the current one. No two of a batch are about
+    /// Writes down how far jobs are; `false` where the attempt is no longer the current one. No two of a batch are of
     /// the same job.
     async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>>;
     /// Records how attempts ended.
