@@ -128,7 +128,8 @@ impl Step {
                 .prop_map(|(who, kinds, limit, alone)| Self::Claim { who, kinds, limit, alone }),
             1 => ago().prop_map(|ago| Self::Reclaim { ago }),
             3 => ago().prop_map(|ago| Self::Begin { ago }),
-            3 => (0..3_usize, prop::collection::vec(Job::any(), 1..3)).prop_map(|(who, jobs)| Self::HandOver { who, jobs }),
+            3 => (0..3_usize, prop::collection::vec(Job::any(), 1..3))
+                .prop_map(|(who, jobs)| Self::HandOver { who, jobs }),
             2 => (ago(), 0..3_u8).prop_map(|(ago, far)| Self::Progress { ago, far }),
             7 => (prop::collection::vec(ago(), 1..4), 0..12_usize)
                 .prop_map(|(ago, how)| Self::Settle { ago, how }),
