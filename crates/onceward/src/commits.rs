@@ -22,8 +22,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Most transactions commit as soon as they have enqueued: so many looks without a pause meet that, but not again before
 /// this time has passed.
-const QUICK: u32 = 3;
-const QUICK_EVERY: Duration = Duration::from_millis(10);
+const QUICK: u32 = 6;
+const QUICK_EVERY: Duration = Duration::from_millis(20);
 
 /// The transactions that are watched.
 pub(crate) struct Commits {
