@@ -6,8 +6,8 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore, ListJobs,
+    MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
     SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
@@ -45,6 +45,10 @@ impl JobStore for Faulty {
 
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
         read!(self, JobBegin, job_begin, batch)
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        read!(self, JobProgress, job_progress, batch)
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {

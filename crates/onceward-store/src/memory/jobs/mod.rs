@@ -18,8 +18,8 @@ use self::enqueue::{HeldKey, KeyName};
 use self::lanes::{Due, Held, Lane, Paused};
 use super::MemoryStore;
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore, ListJobs,
+    MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
     SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
@@ -148,6 +148,10 @@ impl JobStore for MemoryStore {
 
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
         Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.begin(ask, now)).collect()))
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        Ok(self.jobs(|jobs, _| batch.iter().map(|ask| jobs.progress(ask)).collect()))
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {

@@ -26,8 +26,8 @@ use super::SqliteStore;
 use super::clocks::Now;
 use super::queue::Line;
 use crate::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore, ListJobs,
+    MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
     SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
@@ -139,6 +139,12 @@ impl JobStore for SqliteStore {
         let rows = batch.len();
         let batch = batch.to_vec();
         self.jobs("job.begin", rows, move |jobs| jobs.begin(&batch)).await
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        let rows = batch.len();
+        let batch = batch.to_vec();
+        self.jobs("job.progress", rows, move |jobs| jobs.progress(&batch)).await
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
