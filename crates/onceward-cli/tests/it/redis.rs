@@ -1,9 +1,5 @@
 //! Workers behind a pooler, woken over Redis by other processes.
 
-#[allow(dead_code, unreachable_pub, clippy::expect_used)] // shared with the tests of the stores
-#[path = "../../../onceward-store/tests/support/server.rs"]
-mod server;
-
 #[allow(dead_code)] // shared with the tests of the client
 #[path = "../../../onceward/tests/redis_kit/mod.rs"]
 mod redis_kit;
@@ -11,7 +7,7 @@ mod redis_kit;
 use std::time::{Duration, Instant};
 
 use crate::place::{Place, wait_until};
-use server::{Bouncer, Server};
+use crate::postgres::server::{Bouncer, Server};
 
 /// A worker that has been idle for so long does not look again before another four seconds have passed.
 const IDLE: Duration = Duration::from_secs(6);
