@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 /// For how long a worker has nothing to do, until it looks rarely: its looks are twice as far apart each time, up to
 /// five seconds, and after the one in the sixth second none comes before the tenth.
-const IDLE: Duration = Duration::from_secs(6);
+const IDLE: Duration = Duration::from_secs(7);
 /// What has arrived by then was told, and not found by looking.
 const TOLD: Duration = Duration::from_secs(2);
 
@@ -57,11 +57,17 @@ async fn pick_up(schema: &pg::Schema, redis: Option<&str>) -> Duration {
 /// The same twice: only the hint makes the difference.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hint_wakes_an_idle_worker_behind_a_pooler() {
-    let (with, without) = (pg::Schema::migrated().await, pg::Schema::migrated().await);
     let redis = redis_kit::shared();
-    let (told, found) = tokio::join!(pick_up(&with, Some(&redis)), pick_up(&without, None));
-    assert!(told < TOLD, "{told:?} with Redis");
-    assert!(found > TOLD, "{found:?} without: nothing was shown");
+    for _ in 0..3 {
+        let (with, without) = (pg::Schema::migrated().await, pg::Schema::migrated().await);
+        let (told, found) = tokio::join!(pick_up(&with, Some(&redis)), pick_up(&without, None));
+        assert!(told < TOLD, "{told:?} with Redis");
+        // Where the machine was so slow that somebody happened to look just then, nothing was shown.
+        if found > TOLD {
+            return;
+        }
+    }
+    panic!("without Redis it was as quick three times: nothing was shown");
 }
 
 /// Waits for a hint about the queue; whatever else is told is not it.

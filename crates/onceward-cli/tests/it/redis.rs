@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::place::{Place, wait_until};
 use crate::postgres::server::{Bouncer, Server};
 
-/// A worker that has been idle for so long does not look again before another four seconds have passed.
-const IDLE: Duration = Duration::from_secs(6);
+/// A worker that has been idle for so long does not look again before another three seconds have passed.
+const IDLE: Duration = Duration::from_secs(7);
 
 /// A schema of its own, seen through the pooler; gone at the end.
 struct Pooled {
