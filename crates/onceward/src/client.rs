@@ -135,7 +135,7 @@ impl ConnectOptions {
     /// databases share one. For processes behind a pooler, which the database's own notifications do not reach.
     ///
     /// These are hints. A Redis that is away, slow, hangs or refuses us delays and fails nothing: everybody looks by
-    /// himself then, as without it.
+    /// himself then, as without it. A store that was opened elsewhere ([`build`](Self::build)) goes without.
     #[cfg(feature = "redis")]
     #[must_use]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
