@@ -36,6 +36,7 @@ pub mod about;
 pub mod batch;
 pub mod job_claim;
 pub mod job_enqueue;
+pub mod job_hand_over;
 pub mod job_keep;
 pub mod job_key;
 mod job_kit;
@@ -333,6 +334,13 @@ macro_rules! conformance_suite {
                 j15_jobs_that_come_late_with_small_ids_are_taken;
                 a_job_after_its_deadline_is_claimed_like_any_other;
                 the_largest_claim_may_name_many_lanes;
+            }
+            job_hand_over {
+                j3_j4_what_is_handed_over_runs_under_a_claim;
+                j2_what_is_handed_over_again_is_there_once;
+                what_was_there_before_is_not_handed_over;
+                a_paused_queue_hands_nothing_over;
+                j7_what_was_handed_over_is_rescued;
             }
             job_settle {
                 j5_progress_is_kept_until_the_job_is_over;

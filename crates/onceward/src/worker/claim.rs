@@ -53,7 +53,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
-fn is_for(status: &Status, session: &Arc<Session>) -> bool {
+pub(super) fn is_for(status: &Status, session: &Arc<Session>) -> bool {
     status.claims_for().is_some_and(|current| Arc::ptr_eq(current, session))
 }
 
@@ -113,6 +113,7 @@ impl Claimer {
         tokio::select! {
             () = self.shared.bell.rung.notified() => {
                 self.hungry = true;
+                self.shared.hand.set_caught_up(false);
                 self.polls = 0;
                 self.next_alone = self.next_alone.min(Instant::now() + ALONE);
             }
@@ -172,6 +173,7 @@ impl Claimer {
         let ask = Ask { wants: wants.clone(), alone: false, limit: wanted, free };
         let taken = self.claim(session, ask).await;
         self.hungry = self.plan.learn(&wants, &taken, wanted);
+        self.shared.hand.set_caught_up(!self.hungry);
         self.polls = if taken.jobs == 0 { self.polls.saturating_add(1) } else { 0 };
         let pause = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16))).min(POLL_MAX);
         self.next_poll = Instant::now() + pause;
@@ -302,7 +304,7 @@ async fn insist(shared: &Shared, session: &Session, ask: &ClaimJobs) -> Result<(
 
 /// Puts claimed jobs in line. Work that runs at most once is given back where it can't start at once, and so is
 /// everything if the worker has been told to stop.
-fn accept(shared: &Arc<Shared>, claim: &Arc<Claim>, jobs: Vec<Claimed>, free: usize) {
+pub(super) fn accept(shared: &Arc<Shared>, claim: &Arc<Claim>, jobs: Vec<Claimed>, free: usize) {
     if jobs.is_empty() {
         return;
     }

@@ -18,9 +18,9 @@ use self::enqueue::{HeldKey, KeyName};
 use self::lanes::{Due, Held, Lane, Paused};
 use super::MemoryStore;
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore, ListJobs,
-    MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
-    SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress, JobRef,
+    JobStore, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord,
+    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
 /// Which job.
@@ -140,6 +140,10 @@ impl JobStore for MemoryStore {
 
     async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
         Ok(self.jobs(|jobs, now| batch.iter().map(|new| jobs.enqueue(new, now)).collect()))
+    }
+
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver> {
+        Ok(self.jobs(|jobs, now| jobs.hand_over(ask, now)))
     }
 
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {

@@ -26,9 +26,9 @@ use super::SqliteStore;
 use super::clocks::Now;
 use super::queue::Line;
 use crate::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore, ListJobs,
-    MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
-    SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress, JobRef,
+    JobStore, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord,
+    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
 pub(crate) use settle::slots;
@@ -120,6 +120,11 @@ impl JobStore for SqliteStore {
         let rows = batch.len();
         let batch = batch.to_vec();
         self.jobs("job.enqueue", rows, move |jobs| batch.iter().map(|new| jobs.enqueue(new)).collect()).await
+    }
+
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver> {
+        let ask = ask.clone();
+        self.jobs("job.hand_over", ask.jobs.len(), move |jobs| jobs.hand_over(&ask)).await
     }
 
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
