@@ -52,7 +52,7 @@ fn prove<H: History, F: Future<Output = Beside>>(config: Config, beside: impl Fn
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let histories = (any::<bool>(), prop::collection::vec(H::step(), 10..70));
     let seen = Mutex::new(BTreeMap::<&str, u32>::new());
-    let many = config.cases >= 100;
+    let many = config.cases >= 1000;
     let proved = TestRunner::new(config).run(&histories, |(kind, history)| {
         runtime.block_on(async {
             let clock = ManualClock::default();

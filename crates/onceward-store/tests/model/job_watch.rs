@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::steps::Verdict;
 
 /// What must have happened in some history, or the proof proves nothing.
-pub(crate) const WANTED: [&str; 19] = [
+pub(crate) const WANTED: [&str; 22] = [
     "created",
     "existing",
     "mismatch",
@@ -30,6 +30,9 @@ pub(crate) const WANTED: [&str; 19] = [
     "called off",
     "told of a cancel",
     "forgotten dead",
+    "handed over",
+    "progress",
+    "no progress",
 ];
 
 /// The rows before this step, and what may happen to them.
