@@ -123,6 +123,8 @@ verbs! {
     JobRescue = "job.rescue", true;
     /// [`JobStore::job_lanes`](crate::JobStore::job_lanes).
     JobLanes = "job.lanes", false;
+    /// [`JobStore::job_outstanding`](crate::JobStore::job_outstanding).
+    JobOutstanding = "job.outstanding", false;
     /// [`JobStore::job_announce`](crate::JobStore::job_announce): a hint, which leaves no doubt.
     JobAnnounce = "job.announce", false;
     /// [`JobStore::transactions`](crate::JobStore::transactions).

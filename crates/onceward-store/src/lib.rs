@@ -37,7 +37,7 @@ pub use open::{OpenOptions, open};
 pub use store::{
     Acquired, BeginJob, BreakLease, Broken, Capabilities, ClaimJobs, ClaimRef, Claimed, ClaimedJobs,
     CommitOutcome, Counters, Enqueued, Finding, HistoryOf, JobRef, JobStore, KeyRef, LeaveLease, ListJobs,
-    ListLeases, ListOnce, MoveJob, PauseQueue, Promoted, Prune, PruneJobs, Pruned, PrunedJobs,
+    ListLeases, ListOnce, MoveJob, Outstanding, PauseQueue, Promoted, Prune, PruneJobs, Pruned, PrunedJobs,
     QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce, SessionRef,
     SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind,
     WaitLease, Wake, Want,

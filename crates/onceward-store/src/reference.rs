@@ -228,7 +228,8 @@ impl Beside {
                 .map_err(beside_failed),
             #[cfg(feature = "postgres")]
             Self::Postgres(beside) => {
-                let hold = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()";
+                let hold = "BEGIN ISOLATION LEVEL REPEATABLE READ; \
+                            SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_current_xact_id()";
                 beside.client().batch_execute(hold).await.map_err(beside_failed)
             }
         }

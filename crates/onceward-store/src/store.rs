@@ -19,9 +19,9 @@ pub use onceward_core::lease::Renew;
 mod jobs;
 
 pub use jobs::{
-    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, JobStore, ListJobs, MoveJob, PauseQueue, Promoted,
-    PruneJobs, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed,
-    SettleJob, SettleJobs, SettledJob, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, JobStore, ListJobs, MoveJob, Outstanding, PauseQueue,
+    Promoted, PruneJobs, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, Rescued, RescuedJob, SessionRef,
+    SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 

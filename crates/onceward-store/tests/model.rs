@@ -100,6 +100,12 @@ fn proof_sqlite_answers_as_the_model_in_every_history() {
 }
 
 #[cfg(feature = "sqlite")]
+#[test]
+fn proof_sqlite_answers_as_the_model_in_every_history_of_jobs() {
+    on_sqlite::<jobs::World>(300);
+}
+
+#[cfg(feature = "sqlite")]
 fn on_sqlite<H: History>(few: u32) {
     use onceward_store::OpenOptions;
     use onceward_store::sqlite::SqliteStore;
@@ -117,6 +123,12 @@ fn on_sqlite<H: History>(few: u32) {
 #[test]
 fn proof_postgres_answers_as_the_model_in_every_history() {
     on_postgres::<World>(18);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn proof_postgres_answers_as_the_model_in_every_history_of_jobs() {
+    on_postgres::<jobs::World>(18);
 }
 
 /// One schema for all histories: emptied before each, its clock set to the model's.

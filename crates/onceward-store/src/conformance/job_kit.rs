@@ -8,8 +8,9 @@ use onceward_core::{ClaimId, JobId, Kind, Namespace, Queue, SessionId, Tag, Time
 
 use super::kit::*;
 use crate::{
-    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, ListJobs, MoveJob, PauseQueue, Promoted, PruneJobs,
-    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Snapshot, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted,
+    PruneJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Snapshot,
+    Want,
 };
 
 /// More than any case has jobs.
@@ -268,6 +269,18 @@ impl Hand {
         assert!(lanes.iter().all(|lane| lane.limit == 0), "a lane is named, not counted");
         lanes.sort_by(|a, b| (&a.queue, &a.kind, &a.route).cmp(&(&b.queue, &b.kind, &b.route)));
         lanes
+    }
+
+    /// Whether a worker of the default queue that runs `kind` and offers `tags` still waits for something.
+    pub(super) async fn outstanding(&self, text: &str, tags: &[&str], horizon: Duration) -> bool {
+        let ask = Outstanding {
+            namespace: Namespace::default(),
+            queues: vec![Queue::default()],
+            kinds: vec![kind(text)],
+            tags: tags.iter().map(|text| tag(text)).collect(),
+            horizon,
+        };
+        self.ask(|| self.store.job_outstanding(&ask)).await
     }
 
     pub(super) async fn jobs(&self, ids: &[JobId]) -> Snapshot<Option<job::Record>> {

@@ -225,6 +225,61 @@ pub async fn a_job_is_claimed_alone_until_an_attempt_comes_back(harness: &dyn Ha
     assert_eq!(ids(&worker.take("mail", ALL).await), [id]);
 }
 
+/// A worker that runs until nothing is left for it waits for what is ready, runs, is tried again or is due soon.
+pub async fn what_is_outstanding_is_what_a_worker_could_still_run(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let now = Duration::ZERO;
+    assert!(!hand.outstanding("mail", &[], now).await);
+    hand.create(&New { queue: queue("front"), ..work("mail") }).await;
+    hand.create(&New { namespace: namespace("theirs"), ..work("mail") }).await;
+    hand.create(&work("fax")).await;
+    hand.create(&New { tags: vec![tag("gpu")], ..work("mail") }).await;
+    assert!(!hand.outstanding("mail", &["arm"], now).await, "another queue, namespace, kind and tag");
+    assert!(hand.outstanding("mail", &["arm", "gpu"], now).await);
+
+    hand.create(&work("mail")).await;
+    assert!(hand.outstanding("mail", &[], now).await);
+    hand.pause("default", true).await;
+    assert!(!hand.outstanding("mail", &["gpu"], now).await, "a paused queue gives nothing");
+    hand.pause("default", false).await;
+    let claimed = worker.take_one("mail").await;
+    hand.pause("default", true).await;
+    assert!(hand.outstanding("mail", &[], now).await, "what runs may come back");
+    hand.pause("default", false).await;
+    worker.end_all(&[claimed], &broken(secs(60))).await;
+    assert!(hand.outstanding("mail", &[], now).await, "it is tried again, whenever that is");
+    harness.advance(secs(60)).await;
+    hand.promote().await;
+    let claimed = worker.take_one("mail").await;
+    worker.end_all(&[claimed], &Ending::Dead("no such address".to_owned())).await;
+    assert!(!hand.outstanding("mail", &[], secs(3600)).await, "dead ones are run no more");
+}
+
+pub async fn what_is_due_after_the_horizon_is_not_outstanding(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    hand.create(&New { delay: Some(secs(600)), ..work("mail") }).await;
+    assert!(!hand.outstanding("mail", &[], secs(599)).await);
+    assert!(hand.outstanding("mail", &[], secs(601)).await);
+    let snoozed = hand.create(&work("mail")).await;
+    let claimed = worker.take_one("mail").await;
+    assert_eq!(claimed.job.id, snoozed);
+    worker.end_all(&[claimed], &Ending::Snoozed(secs(3600))).await;
+    assert!(
+        !hand.outstanding("mail", &[], secs(599)).await,
+        "a snoozed job is not tried again, it is due later"
+    );
+
+    let line = || New { ordering_key: Some(key("customer:7")), ..work("mail") };
+    let first = hand.create(&line()).await;
+    hand.create(&line()).await;
+    let claimed = worker.take_one("mail").await;
+    assert_eq!(claimed.job.id, first);
+    worker.end_all(&[claimed], &succeeded()).await;
+    assert!(hand.outstanding("mail", &[], Duration::ZERO).await, "the next one of the ordering key");
+}
+
 /// Waits for a hint about this queue, or one that may be about anything.
 async fn woken(wakes: &mut Receiver<Wake>, wanted: &str) -> bool {
     let hint = async {

@@ -399,6 +399,8 @@ macro_rules! conformance_suite {
                 a_pause_tells_who_and_why;
                 a_queue_tells_what_it_holds;
                 lanes_are_named_once_however_many_wait;
+                what_is_outstanding_is_what_a_worker_could_still_run;
+                what_is_due_after_the_horizon_is_not_outstanding;
                 j15_what_is_due_becomes_ready;
                 j15_a_promoted_job_has_its_priority_and_its_place;
                 j15_jobs_are_promoted_once_however_many_look;

@@ -7,8 +7,8 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 use super::{Faulty, Verb};
 use crate::store::{
     BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
-    SettleJobs, SettledJob, Snapshot, Want,
+    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 #[async_trait]
@@ -65,6 +65,10 @@ impl JobStore for Faulty {
         let (store, namespace, queues) = (self.inner.clone(), namespace.clone(), queues.to_owned());
         let call = async move { store.job_lanes(&namespace, &queues).await };
         self.call(Verb::JobLanes, None, call).await
+    }
+
+    async fn job_outstanding(&self, ask: &Outstanding) -> Result<bool> {
+        read!(self, JobOutstanding, job_outstanding, ask)
     }
 
     async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {

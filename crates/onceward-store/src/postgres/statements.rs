@@ -173,6 +173,7 @@ statements! {
     rescue_lost = planned "job/rescue" "lost" (INT8);
     rescue_clear = planned "job/rescue" "clear" ();
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
+    job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
         BYTEA, TEXT, INT8, INT8, BOOL);
     job_note = prepared "job/move" "note" (TEXT, UUID, INT8, TEXT, TEXT, TEXT);

@@ -87,7 +87,8 @@ statements! {
     session_renew = "session/renew", "renew";
     session_noted = "session/renew", "noted";
     session_claims = "session/renew", "claims";
-    session_close = "session/close";
+    session_end = "session/close", "end";
+    session_forget = "session/close", "forget";
     session_list = "session/list";
     session_drain = "session/drain";
     job_over = "job/enqueue", "over";
@@ -138,6 +139,9 @@ statements! {
     rescue_noted = "job/rescue", "noted";
     rescue_gone = "job/rescue", "gone";
     lanes_next = "job/lanes";
+    outstanding_later = "job/outstanding", "later";
+    outstanding_held = "job/outstanding", "held";
+    outstanding_runs = "job/outstanding", "runs";
     move_ready = "job/move", "ready";
     move_later = "job/move", "later";
     move_held = "job/move", "held";

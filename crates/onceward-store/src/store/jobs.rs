@@ -203,6 +203,21 @@ pub struct MoveJob {
     pub dry_run: bool,
 }
 
+/// What a worker would still have to wait for that runs until nothing is left.
+#[derive(Clone, Debug)]
+pub struct Outstanding {
+    /// Whose jobs.
+    pub namespace: Namespace,
+    /// Of which queues.
+    pub queues: Vec<Queue>,
+    /// Of which kinds.
+    pub kinds: Vec<Kind>,
+    /// Which tags the worker offers.
+    pub tags: Vec<Tag>,
+    /// What is due within this time counts.
+    pub horizon: Duration,
+}
+
 /// A page of jobs, the newest first, without payloads and results.
 #[derive(Clone, Debug, Default)]
 pub struct ListJobs {
@@ -294,7 +309,8 @@ pub trait JobStore: Send + Sync + 'static {
     async fn session_open(&self, ask: &session::Open) -> Result<session::Record>;
     /// Renews a session, on the connection of the renewals: one statement, whatever it runs.
     async fn session_renew(&self, ask: &SessionRef) -> Result<SessionRenewed>;
-    /// Ends a session. What it still holds is rescued as if it had run out.
+    /// Ends a session; `false` where it had run out before. What it still holds is rescued as if it had run out; one
+    /// that holds nothing is forgotten at once.
     async fn session_close(&self, ask: &SessionRef) -> Result<bool>;
     /// Every session that has not been cleared away, the oldest first.
     async fn session_list(&self) -> Result<Snapshot<session::Record>>;
@@ -319,6 +335,10 @@ pub trait JobStore: Send + Sync + 'static {
     /// The lanes in which jobs are ready, except paused queues' and those of jobs that are claimed alone. Each is named
     /// once, with limit 0, however many wait.
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>>;
+
+    /// Whether a job is left that such a worker waits for: one that anybody runs, or in a queue that is not paused one
+    /// that is ready, is to be tried again, or is due within the horizon.
+    async fn job_outstanding(&self, ask: &Outstanding) -> Result<bool>;
 
     /// Tells workers, here and on other machines, that jobs of these queues have become ready. A hint: nothing depends
     /// on it.

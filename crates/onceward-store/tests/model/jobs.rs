@@ -15,8 +15,8 @@ use onceward_core::once::{Body, Fingerprint};
 use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Token, session};
 use onceward_store::clock::ManualClock;
 use onceward_store::{
-    BeginJob, ClaimJobs, Enqueued, JobRef, ListJobs, MoveJob, PauseQueue, PruneJobs, SessionRef, SettleJob,
-    SettleJobs, Store, Want,
+    BeginJob, ClaimJobs, Enqueued, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue, PruneJobs, SessionRef,
+    SettleJob, SettleJobs, Store, Want,
 };
 use proptest::prelude::*;
 
@@ -237,7 +237,18 @@ impl History for World {
                 // A queue that was resumed may have a row or none.
                 queues.retain(|line| line.ready + line.later + line.running > 0 || line.paused_at.is_some());
                 queues.iter_mut().for_each(|line| line.kinds.sort());
-                Ok((lanes, queues))
+                let mut outstanding = Vec::new();
+                for (kinds, horizon) in [(&KINDS[..1], 0), (&KINDS[..], 0), (&KINDS[..], 3_600_000)] {
+                    let ask = Outstanding {
+                        namespace: namespace.clone(),
+                        queues: vec![Queue::default()],
+                        kinds: kinds.iter().map(|kind| Kind::from_row(*kind)).collect(),
+                        tags: Vec::new(),
+                        horizon: Duration::from_millis(horizon),
+                    };
+                    outstanding.push(store.job_outstanding(&ask).await?);
+                }
+                Ok((lanes, queues, outstanding))
             })
             .await?;
         }

@@ -2,7 +2,6 @@
 
 use core::any::TypeId;
 use core::future::Future;
-use core::sync::atomic::AtomicI64;
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -324,7 +323,6 @@ impl WorkerBuilder {
             kinds,
             claiming: FairMutex::new(()),
             alone: Notify::new(),
-            next_due: AtomicI64::new(0),
         })
     }
 

@@ -1,7 +1,6 @@
 //! What the parts of a worker share.
 
 use core::future::Future;
-use core::sync::atomic::AtomicI64;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -67,9 +66,6 @@ pub(super) struct Shared {
     pub(super) claiming: FairMutex<()>,
     /// Rung when a job that was claimed by itself has ended, or may have become ready.
     pub(super) alone: Notify,
-    /// When the next job of any queue is due, in microseconds of the store's clock; `i64::MAX` if none waits, 0 if
-    /// that is not known.
-    pub(super) next_due: AtomicI64,
 }
 
 impl Shared {

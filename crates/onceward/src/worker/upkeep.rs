@@ -1,12 +1,11 @@
 //! What workers do for all of them: making jobs ready that have become due, taking jobs from lost sessions, and passing
 //! the store's hints on.
 
-use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::job::State;
-use onceward_core::{Namespace, Queue, Timestamp, backoff};
+use onceward_core::{Namespace, Queue, backoff};
 use onceward_store::Wake;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -30,8 +29,6 @@ pub(super) async fn promote(shared: Arc<Shared>) {
         let pause = match shared.store().job_promote(LIMIT).await {
             Ok(promoted) => {
                 failures = 0;
-                let due = promoted.next_due.map_or(i64::MAX, Timestamp::as_micros);
-                shared.next_due.store(due, Ordering::SeqCst);
                 ring(&shared, &promoted.queues).await;
                 let full = promoted.moved >= LIMIT as u64;
                 let until = promoted.next_due.map_or(LOOK_AGAIN, |due| due.since(promoted.now));

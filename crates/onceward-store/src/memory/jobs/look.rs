@@ -5,7 +5,7 @@ use onceward_core::job::{self, Move, Moved, Payload, Record, State};
 use onceward_core::once::Body;
 
 use super::{Jobs, Name, name};
-use crate::store::{JobRef, ListJobs, MoveJob, PruneJobs, PrunedJobs};
+use crate::store::{JobRef, ListJobs, MoveJob, Outstanding, PruneJobs, PrunedJobs};
 
 impl Jobs {
     pub(super) fn lookup(&self, asked: &[JobRef]) -> Vec<Option<Record>> {
@@ -38,6 +38,24 @@ impl Jobs {
         rows.sort_by(|a, b| (b.id, &b.namespace).cmp(&(a.id, &a.namespace)));
         rows.truncate(ask.limit);
         rows
+    }
+
+    pub(super) fn outstanding(&self, ask: &Outstanding, now: Timestamp) -> bool {
+        let running = self.running();
+        let horizon = now.after(ask.horizon);
+        let waits = |row: &Record| match row.state {
+            State::Ready | State::Retrying => true,
+            State::Scheduled => row.run_at <= horizon,
+            _ => false,
+        };
+        self.rows.iter().any(|(name, row)| {
+            let asked = row.namespace == ask.namespace
+                && ask.queues.contains(&row.queue)
+                && ask.kinds.contains(&row.kind)
+                && job::may_take(&job::route(&row.tags), &ask.tags);
+            let open = || !self.is_paused(&row.namespace, &row.queue);
+            asked && (running.contains_key(name) || (waits(row) && open()))
+        })
     }
 
     pub(super) fn intervene(&mut self, ask: &MoveJob, now: Timestamp) -> Moved {

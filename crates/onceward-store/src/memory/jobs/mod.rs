@@ -19,8 +19,8 @@ use self::lanes::{Due, Held, Lane, Paused};
 use super::MemoryStore;
 use crate::store::{
     BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
-    SettleJobs, SettledJob, Snapshot, Wake, Want,
+    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
 /// Which job.
@@ -164,6 +164,10 @@ impl JobStore for MemoryStore {
 
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         Ok(self.jobs(|jobs, _| jobs.lanes(namespace, queues)))
+    }
+
+    async fn job_outstanding(&self, ask: &Outstanding) -> Result<bool> {
+        Ok(self.jobs(|jobs, now| jobs.outstanding(ask, now)))
     }
 
     async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {

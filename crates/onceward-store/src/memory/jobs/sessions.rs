@@ -47,13 +47,16 @@ impl Jobs {
     }
 
     pub(super) fn session_close(&mut self, ask: &SessionRef, now: Timestamp) -> bool {
-        let Some(row) = self.sessions.get_mut(&ask.id) else { return false };
-        if row.token != ask.token || row.is_lost(now) {
+        let Some(row) = self.sessions.get_mut(&ask.id).filter(|row| row.token == ask.token) else {
             return false;
-        }
+        };
+        let was_alive = !row.is_lost(now);
         // Rescue clears it away, with what it still holds.
-        row.expires_at = now;
-        true
+        row.expires_at = row.expires_at.min(now);
+        if !self.claims.values().any(|claim| claim.session == ask.id) {
+            self.sessions.remove(&ask.id);
+        }
+        was_alive
     }
 
     pub(super) fn session_list(&self) -> Vec<session::Record> {

@@ -1,14 +1,14 @@
 //! Looking at jobs.
 
 use onceward_core::job::{self, State};
-use onceward_core::{JobId, Result, Timestamp};
+use onceward_core::{JobId, Kind, Queue, Result, Tag, Timestamp};
 
 use super::super::Inner;
 use super::super::link::{Call, Link};
 use super::super::live::Param;
-use super::super::row::Columns;
+use super::super::row::{Columns, micros};
 use super::rows::Names;
-use crate::store::{CommitOutcome, JobRef, ListJobs, Snapshot};
+use crate::store::{CommitOutcome, JobRef, ListJobs, Outstanding, Snapshot};
 
 impl Inner {
     pub(super) async fn job_lookup(&self, jobs: &[JobRef]) -> Result<Snapshot<Option<job::Record>>> {
@@ -74,6 +74,16 @@ impl Inner {
             }
         }
         Ok(page)
+    }
+
+    pub(super) async fn job_outstanding(&self, ask: &Outstanding) -> Result<bool> {
+        let queues: Vec<&str> = ask.queues.iter().map(Queue::as_str).collect();
+        let kinds: Vec<&str> = ask.kinds.iter().map(Kind::as_str).collect();
+        let tags: Vec<&str> = ask.tags.iter().map(Tag::as_str).collect();
+        let params: &[Param<'_>] = &[&ask.namespace.as_str(), &queues, &kinds, &tags, &micros(ask.horizon)];
+        let call = Call { verb: "job.outstanding", statement: &self.sql.job_outstanding, params, rows: 1 };
+        let rows = Link::idlest(&self.take).read(&call).await?;
+        rows.first().map_or(Ok(false), |row| Columns::of(row).get())
     }
 
     pub(super) async fn transactions(&self, ids: &[u64]) -> Result<Vec<Option<CommitOutcome>>> {

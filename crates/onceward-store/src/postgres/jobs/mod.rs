@@ -29,8 +29,8 @@ use self::sent::Sent;
 use super::{Inner, PostgresStore};
 use crate::store::{
     BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
-    SettleJobs, SettledJob, Snapshot, Want,
+    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
@@ -112,6 +112,10 @@ impl JobStore for PostgresStore {
 
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         self.inner.job_lanes(namespace, queues).await
+    }
+
+    async fn job_outstanding(&self, ask: &Outstanding) -> Result<bool> {
+        self.inner.job_outstanding(ask).await
     }
 
     async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {

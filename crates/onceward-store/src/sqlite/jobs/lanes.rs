@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use onceward_core::job::{self, Record};
-use onceward_core::{JobId, Key, Namespace, Queue, Timestamp};
+use onceward_core::{JobId, Key, Kind, Namespace, Queue, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
 
 use super::super::statements::SQL;
@@ -185,25 +185,41 @@ impl Jobs<'_> {
 
     /// The lanes of these queues in which something waits.
     pub(super) fn lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
-        let mut next = self.at.prepare_cached(SQL.lanes_next)?;
         let mut lanes = Vec::new();
         for queue in queues {
             if self.is_paused(namespace, queue)? {
                 continue;
             }
-            let (mut kind, mut route) = (String::new(), String::new());
-            let lane = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, bool>(2)?));
-            while let Some((of, with, alone)) =
-                next.query_row([namespace.as_str(), queue.as_str(), &kind, &route], lane).optional()?
-            {
-                (kind, route) = (of, with);
+            self.each_lane(namespace, queue, |kind, route, alone| {
                 if !alone {
-                    let kind = onceward_core::Kind::from_row(kind.as_str());
-                    lanes.push(Want { queue: queue.clone(), kind, route: route.clone(), limit: 0 });
+                    lanes.push(Want { queue: queue.clone(), kind, route: route.to_owned(), limit: 0 });
                 }
-            }
+                true
+            })?;
         }
         Ok(lanes)
+    }
+
+    /// Names the lanes of a queue in which something waits, and whether all of that is claimed alone, as long as
+    /// `more` are wanted.
+    pub(super) fn each_lane(
+        &self,
+        namespace: &Namespace,
+        queue: &Queue,
+        mut more: impl FnMut(Kind, &str, bool) -> bool,
+    ) -> Result<()> {
+        let mut next = self.at.prepare_cached(SQL.lanes_next)?;
+        let (mut kind, mut route) = (String::new(), String::new());
+        let lane = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, bool>(2)?));
+        while let Some((of, with, alone)) =
+            next.query_row([namespace.as_str(), queue.as_str(), &kind, &route], lane).optional()?
+        {
+            (kind, route) = (of, with);
+            if !more(Kind::from_row(kind.as_str()), &route, alone) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a queue gives out nothing.

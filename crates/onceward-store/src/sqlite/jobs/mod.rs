@@ -7,6 +7,7 @@ mod enqueue;
 mod intervene;
 mod lanes;
 mod look;
+mod outstanding;
 mod prune;
 mod queues;
 mod rescue;
@@ -26,8 +27,8 @@ use super::clocks::Now;
 use super::queue::Line;
 use crate::{
     BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, ListJobs, MoveJob,
-    PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
-    SettleJobs, SettledJob, Snapshot, Wake, Want,
+    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef,
+    SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
 pub(crate) use settle::slots;
@@ -167,6 +168,11 @@ impl JobStore for SqliteStore {
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         let (namespace, queues) = (namespace.clone(), queues.to_vec());
         self.look("job.lanes", move |jobs| jobs.lanes(&namespace, &queues)).await
+    }
+
+    async fn job_outstanding(&self, ask: &Outstanding) -> Result<bool> {
+        let ask = ask.clone();
+        self.look("job.outstanding", move |jobs| jobs.outstanding(&ask)).await
     }
 
     async fn job_announce(&self, queues: &[(Namespace, Queue)]) -> Result<()> {

@@ -95,9 +95,10 @@ fn called_off(at: &Connection, session: SessionId, now: &Now) -> Result<Vec<JobR
 
 /// Ends a session.
 pub(super) fn close(at: &Connection, ask: &SessionRef, now: &Now) -> Result<bool> {
-    let mut close = at.prepare_cached(SQL.session_close)?;
     let clocks = params![session_id(ask.id), ask.token.get(), now.boot_id, now.boot, now.wall.as_micros()];
-    Ok(close.execute(clocks)? == 1)
+    let was_alive = at.prepare_cached(SQL.session_end)?.execute(clocks)? == 1;
+    at.prepare_cached(SQL.session_forget)?.execute(params![session_id(ask.id), ask.token.get()])?;
+    Ok(was_alive)
 }
 
 /// Asks a session to take no more jobs, or to take some again.
