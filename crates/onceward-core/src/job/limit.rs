@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_burst_is_what_comes_in_a_second_unless_said() {
-        let limits = |text: &str, burst| Limits { rate: Some(text.parse().unwrap()), burst, concurrency: None };
+        let limits =
+            |text: &str, burst| Limits { rate: Some(text.parse().unwrap()), burst, concurrency: None };
         assert_eq!((limits("100/1s", None).burst(), limits("100/1s", None).chunk()), (100, 50));
         assert_eq!((limits("100/1m", None).burst(), limits("100/1m", None).chunk()), (2, 1));
         assert_eq!((limits("1/1h", None).burst(), limits("1/1h", Some(9)).burst()), (1, 9));
@@ -238,7 +239,8 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_gives_no_starts() {
         let rate = Rate::new(10, Duration::from_secs(1)).unwrap();
-        let bucket = Bucket::new(Timestamp::from_micros(5_000_000)).filled(rate, 10, Timestamp::from_micros(1));
+        let bucket =
+            Bucket::new(Timestamp::from_micros(5_000_000)).filled(rate, 10, Timestamp::from_micros(1));
         assert_eq!((bucket.tokens, bucket.at.as_micros()), (0, 1));
     }
 

@@ -30,6 +30,8 @@ const SOONEST: Duration = Duration::from_millis(10);
 pub struct Permit {
     /// Whose.
     pub session: SessionId,
+    /// Under which setting of the limits it was given.
+    pub setting: i64,
     /// How many it wanted to run.
     pub wanted: u32,
     /// How many it may run.
@@ -45,11 +47,6 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Whether it was given under the limits that hold since then.
-    pub fn counts(&self, limits_at: Timestamp) -> bool {
-        self.asked_at > limits_at
-    }
-
     /// The starts that it still may use.
     pub fn starts_at(&self, now: Timestamp) -> u32 {
         if self.starts_until > now { self.starts } else { 0 }
@@ -68,7 +65,9 @@ impl Permit {
 pub struct Standing {
     /// What it is limited to.
     pub limits: Limits,
-    /// Since when.
+    /// The number of this setting, which grows with each change.
+    pub setting: i64,
+    /// Since when it holds.
     pub limits_at: Timestamp,
     /// The starts that are left.
     pub bucket: Bucket,
@@ -82,6 +81,18 @@ pub struct Standing {
     pub now: Timestamp,
     /// How long after a change of the limits a claim may come to light that did not know of it.
     pub settles: Duration,
+}
+
+impl Standing {
+    /// Whether all claims have come to light that did not know of these limits. A clock that went back says nothing.
+    pub fn is_settled(&self) -> bool {
+        self.now >= self.limits_at.after(self.settles) || self.now < self.limits_at
+    }
+
+    /// Whether somebody may still run what was claimed without a permit, once the wish of this session was granted.
+    pub fn is_unsettled_after(&self) -> bool {
+        self.strays > 0 || !self.is_settled()
+    }
 }
 
 /// What is asked for.
@@ -109,10 +120,10 @@ pub struct Granted {
 /// Decides what a session gets.
 pub fn grant(standing: &Standing, wish: &Wish) -> Granted {
     let Standing { limits, limits_at, now, .. } = standing;
-    let counting = || standing.permits.iter().filter(|permit| permit.counts(*limits_at));
+    let counting = || standing.permits.iter().filter(|permit| permit.setting == standing.setting);
     let others: Vec<Permit> = counting().filter(|permit| permit.session != wish.session).copied().collect();
     let mine = counting().find(|permit| permit.session == wish.session);
-    let settled = *now >= limits_at.after(standing.settles);
+    let settled = standing.is_settled();
     let wanted = if settled { wish.wanted } else { 0 };
     let share = limits.concurrency.map_or(0, |limit| share(standing, limit, &others, wish.session, wanted));
     let held = limits.concurrency.map_or(0, |_| share.max(standing.running));
@@ -130,6 +141,7 @@ pub fn grant(standing: &Standing, wish: &Wish) -> Granted {
     };
     let permit = Permit {
         session: wish.session,
+        setting: standing.setting,
         wanted,
         share,
         held,
@@ -164,8 +176,7 @@ pub fn divide(limit: u32, wanted: &[u32], turn: u64) -> Vec<u32> {
     let mut parts = vec![0; wanted.len()];
     let mut left = limit;
     loop {
-        let open: Vec<usize> =
-            (0..wanted.len()).filter(|at| parts.get(*at) < wanted.get(*at)).collect();
+        let open: Vec<usize> = (0..wanted.len()).filter(|at| parts.get(*at) < wanted.get(*at)).collect();
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
         if count == 0 || left == 0 {
             return parts;

@@ -1,6 +1,6 @@
 //! Claiming: the first rows of the lanes go, and one row for all of them comes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Claimed, Record};
 use onceward_core::{JobId, Namespace, Queue};
@@ -9,6 +9,7 @@ use rusqlite::{CachedStatement, OptionalExtension, Result, params};
 use super::super::rows::session;
 use super::super::statements::SQL;
 use super::Jobs;
+use super::permits::Allowed;
 use super::rows::{self, Claim, claim_id, job as job_id};
 use crate::{ClaimJobs, ClaimedJobs, Want};
 
@@ -30,14 +31,19 @@ impl Jobs<'_> {
             return Ok(None);
         }
         let mut ready = self.at.prepare_cached(SQL.claim_ready)?;
+        let mut limited = BTreeSet::new();
         for want in &ask.wants {
-            if ready.query_row(lane(ask, want), |row| row.get(0))?
-                && !self.is_paused(&ask.namespace, &want.queue)?
-            {
-                return Ok(None);
+            if !ready.query_row::<bool, _, _>(lane(ask, want), |row| row.get(0))? {
+                continue;
+            }
+            match self.allowed(ask, &want.queue)? {
+                Allowed::Some(0) => {}
+                Allowed::Some(_) => return Ok(None),
+                Allowed::NoPermit => drop(limited.insert(want.queue.clone())),
             }
         }
-        Ok(Some(ClaimedJobs { jobs: Vec::new(), now: self.now.wall }))
+        let limited = limited.into_iter().collect();
+        Ok(Some(ClaimedJobs { jobs: Vec::new(), now: self.now.wall, limited }))
     }
 
     /// Takes jobs, or finds what an earlier send of the same claim took; wants the write lock.
@@ -45,7 +51,7 @@ impl Jobs<'_> {
         if let Some(before) = self.claim_of(ask)? {
             return self.claimed_before(&before);
         }
-        let mut jobs = self.take(ask)?;
+        let (mut jobs, limited) = self.take(ask)?;
         let token = job::claim_token(jobs.iter().map(|job| job.token), self.now.wall);
         if !jobs.is_empty() {
             let ids: Vec<u8> = jobs.iter().flat_map(|job| job_id(job.id)).collect();
@@ -59,7 +65,7 @@ impl Jobs<'_> {
             ])?;
         }
         let jobs = jobs.drain(..).map(|job| Claimed { job, token }).collect();
-        Ok(ClaimedJobs { jobs, now: self.now.wall })
+        Ok(ClaimedJobs { jobs, now: self.now.wall, limited })
     }
 
     fn claim_of(&self, ask: &ClaimJobs) -> Result<Option<Claim>> {
@@ -74,14 +80,15 @@ impl Jobs<'_> {
             let runs = |row: &Record| !row.state.is_final() && job::is_running(row.token, claim.token);
             jobs.extend(row.filter(runs).map(|job| Claimed { job, token: claim.token }));
         }
-        Ok(ClaimedJobs { jobs, now: claim.claimed_at })
+        Ok(ClaimedJobs { jobs, now: claim.claimed_at, limited: Vec::new() })
     }
 
     /// Takes the first rows of the lanes that were asked for, and reads their jobs.
-    fn take(&self, ask: &ClaimJobs) -> Result<Vec<Record>> {
+    fn take(&self, ask: &ClaimJobs) -> Result<(Vec<Record>, Vec<Queue>)> {
         let limit = if ask.alone { 1 } else { ask.limit };
-        let mut front = self.front(ask, limit)?;
+        let (mut front, limited) = self.front(ask, limit)?;
         front.truncate(limit);
+        self.spend(ask, front.iter().filter_map(|taken| ask.wants.get(taken.want)))?;
         let mut taken = BTreeSet::new();
         for last in front.iter().rev() {
             // Of each lane the first ones were chosen: all up to the last of them go in one stroke.
@@ -108,24 +115,31 @@ impl Jobs<'_> {
             // A row of a lane without a job, which only somebody else's SQL can have left, is cleared away with this.
             jobs.extend(self.read(&mut read, &ask.namespace, &candidate)?);
         }
-        Ok(jobs)
+        Ok((jobs, limited))
     }
 
-    /// The first rows of all lanes together, in the order in which they are to be started.
-    fn front(&self, ask: &ClaimJobs, limit: usize) -> Result<Vec<Candidate>> {
+    /// The first rows of all lanes together, in the order in which they are to be started; and the queues that are
+    /// limited and give nothing for want of a permit.
+    fn front(&self, ask: &ClaimJobs, limit: usize) -> Result<(Vec<Candidate>, Vec<Queue>)> {
         let mut front = Vec::new();
-        let mut paused: Option<(&Queue, bool)> = None;
+        let (mut allowed, mut limited) = (BTreeMap::<&Queue, usize>::new(), Vec::new());
         let mut seen = BTreeSet::new();
         for (at, want) in ask.wants.iter().enumerate() {
-            let is_paused = match paused {
-                Some((queue, is_paused)) if *queue == want.queue => is_paused,
-                _ => self.is_paused(&ask.namespace, &want.queue)?,
-            };
-            paused = Some((&want.queue, is_paused));
-            if is_paused || !seen.insert(names(ask, want)) {
+            if !allowed.contains_key(&want.queue) {
+                let most = match self.allowed(ask, &want.queue)? {
+                    Allowed::Some(most) => most,
+                    Allowed::NoPermit => {
+                        limited.push(want.queue.clone());
+                        0
+                    }
+                };
+                allowed.insert(&want.queue, most);
+            }
+            let most = allowed.get(&want.queue).copied().unwrap_or(0).min(want.limit).min(limit);
+            if most == 0 || !seen.insert(names(ask, want)) {
                 continue;
             }
-            let most = i64::try_from(want.limit.min(limit)).unwrap_or(i64::MAX);
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
             let [namespace, queue, kind, route] = names(ask, want);
             let mut lane = self.at.prepare_cached(SQL.claim_front)?;
             let rows = lane.query_map(params![namespace, queue, kind, route, ask.alone, most], |row| {
@@ -138,8 +152,13 @@ impl Jobs<'_> {
         }
         if seen.len() > 1 {
             front.sort_unstable();
+            front.retain(|candidate| {
+                let queue = ask.wants.get(candidate.want).map(|want| &want.queue);
+                let left = queue.and_then(|queue| allowed.get_mut(queue)).filter(|left| **left > 0);
+                left.map(|left| *left -= 1).is_some()
+            });
         }
-        Ok(front)
+        Ok((front, limited))
     }
 
     /// A job where its lane says it is, or wherever else it is.
