@@ -171,9 +171,13 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     SELECT j.queue, count(*) AS jobs
     FROM {schema}.job_claim c
     CROSS JOIN LATERAL unnest(c.jobs) AS h (id)
-    JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = h.id AND j.token < c.token
-    WHERE c.session = $2::uuid AND c.namespace = $1::text AND j.state NOT IN ('dead', 'uncertain')
-      AND j.queue IN (SELECT p.queue FROM permit p)
+    CROSS JOIN LATERAL (
+        SELECT j.queue
+        FROM {schema}.job j
+        WHERE j.namespace = c.namespace AND j.id = h.id AND j.token < c.token AND j.state NOT IN ('dead', 'uncertain')
+        OFFSET 0
+    ) j
+    WHERE c.session = $2::uuid AND c.namespace = $1::text AND j.queue IN (SELECT p.queue FROM permit p)
     GROUP BY j.queue
 ), allowed AS MATERIALIZED (
     -- As job::permit::Permit::allows.

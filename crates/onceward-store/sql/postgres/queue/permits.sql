@@ -30,17 +30,27 @@ WITH queue AS MATERIALIZED (
     FROM queue q
     JOIN {schema}.job_claim c ON c.namespace = $1::text
     CROSS JOIN LATERAL unnest(c.jobs) AS h (id)
-    JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = h.id AND j.token < c.token
+    CROSS JOIN LATERAL (
+        SELECT j.queue
+        FROM {schema}.job j
+        WHERE j.namespace = c.namespace AND j.id = h.id AND j.token < c.token AND j.state NOT IN ('dead', 'uncertain')
+        OFFSET 0
+    ) j
     WHERE q.unsettled AND q.concurrency IS NOT NULL AND c.session <> $3::uuid
       AND NOT EXISTS (SELECT FROM permit p WHERE p.session = c.session)
-      AND j.queue = $2::text AND j.state NOT IN ('dead', 'uncertain')
+      AND j.queue = $2::text
 ), mine AS MATERIALIZED (
     SELECT count(*) AS jobs
     FROM queue q
     JOIN {schema}.job_claim c ON c.session = $3::uuid AND c.namespace = $1::text
     CROSS JOIN LATERAL unnest(c.jobs) AS h (id)
-    JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = h.id AND j.token < c.token
-    WHERE q.concurrency IS NOT NULL AND j.queue = $2::text AND j.state NOT IN ('dead', 'uncertain')
+    CROSS JOIN LATERAL (
+        SELECT j.queue
+        FROM {schema}.job j
+        WHERE j.namespace = c.namespace AND j.id = h.id AND j.token < c.token AND j.state NOT IN ('dead', 'uncertain')
+        OFFSET 0
+    ) j
+    WHERE q.concurrency IS NOT NULL AND j.queue = $2::text
 )
 SELECT q.concurrency, q.rate_count, q.rate_us, q.burst, q.setting, q.limits_at, q.version, q.tokens, q.filled_at, q.lent,
        s.jobs, m.jobs,
