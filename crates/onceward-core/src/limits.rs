@@ -49,6 +49,8 @@ pub const KEYS_AT_ONCE_MAX: usize = 100;
 pub const KIND_BYTES_MAX: usize = 128;
 /// The longest name of a queue, in bytes.
 pub const QUEUE_BYTES_MAX: usize = 128;
+/// The most that a handler may say about how far its job is, in bytes of JSON.
+pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
 /// The largest payload of a job, in bytes. A larger one belongs into a store for files, and its name into the job.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// The priorities run from minus this number to plus this number; the higher one goes first.

@@ -115,6 +115,8 @@ verbs! {
     JobClaim = "job.claim", true;
     /// [`JobStore::job_begin`](crate::JobStore::job_begin).
     JobBegin = "job.begin", true;
+    /// [`JobStore::job_progress`](crate::JobStore::job_progress).
+    JobProgress = "job.progress", true;
     /// [`JobStore::job_settle`](crate::JobStore::job_settle).
     JobSettle = "job.settle", true;
     /// [`JobStore::job_promote`](crate::JobStore::job_promote).

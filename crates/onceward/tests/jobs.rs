@@ -70,6 +70,28 @@ async fn every_outcome_is_what_it_says() {
     assert_eq!(attempts[0].error.as_deref(), Some("the handler panicked: boom"));
 }
 
+/// The next attempt goes on where the last one was; what is too long is refused, and not written.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_finds_the_progress_of_the_one_before() {
+    let ow = client().await;
+    let enqueued = ow.enqueue(Number(3)).await.unwrap();
+    let seen = Arc::new(Mutex::new(Vec::<u32>::new()));
+    let handler = async |job: Number, seen: State<Arc<Mutex<Vec<u32>>>>, context: JobContext| {
+        let from = context.last_progress::<u32>().unwrap().unwrap_or(0);
+        seen.lock().unwrap().push(from);
+        context.progress(&(from + 1)).await.unwrap();
+        let too_long = context.progress(&"x".repeat(4096)).await.unwrap_err();
+        assert_eq!(too_long.code(), Code::ProgressInvalid);
+        assert_eq!(context.last_progress::<bool>().map_err(|error| error.code()).is_err(), from > 0);
+        if from < job.0 { Err("not yet") } else { Ok(()) }
+    };
+    let worker = ow.worker().job(handler).state(Arc::clone(&seen));
+    worker.run_until_empty(NOW).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [0, 1, 2, 3]);
+    let row = job(&ow, enqueued.id).await;
+    assert_eq!((row.state, row.progress), (JobState::Succeeded, None));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_out_of_attempts_is_dead() {
     let ow = client().await;

@@ -137,6 +137,7 @@ codes! {
     HandlerTwice = "OW0708", Caller, "two handlers want the same kind of job";
     WorkerIdle = "OW0709", Caller, "the worker has no handler or no queue";
     StateMissing = "OW0710", Caller, "a handler wants a state that the worker was not given";
+    ProgressInvalid = "OW0711", Caller, "what a handler says of its progress is too long, or of another type";
 
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";

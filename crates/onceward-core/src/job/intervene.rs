@@ -72,11 +72,11 @@ pub fn moved(row: &Record, to: &Move, actor: &Owner, reason: Option<&str>, now: 
             next.run_at = row.run_at.min(now);
             let granted = row.attempt.saturating_add(1).min(limits::ATTEMPTS_MAX);
             next.policy.max_attempts = row.policy.max_attempts.max(granted);
-            next.result = None;
         }
         Move::Done(result) => next.result.clone_from(result),
         Move::Cancel | Move::Dead => {}
     }
+    next.set_result(next.result.clone());
     next
 }
 

@@ -197,6 +197,8 @@ pub struct Record {
     pub error: Option<String>,
     /// What it returned.
     pub result: Option<Body>,
+    /// What its handler has said on the way, as JSON: kept over its attempts, until it has succeeded or was cancelled.
+    pub progress: Option<Body>,
     /// The attempts before the last one.
     #[serde(skip)]
     pub past: Vec<Attempt>,
@@ -238,6 +240,7 @@ impl Record {
             worker: None,
             error: None,
             result: None,
+            progress: None,
             past: Vec::new(),
             running: None,
             place: Place::default(),
@@ -256,6 +259,21 @@ impl Record {
         self.root = spec.root.unwrap_or(self.id);
         self.until_started = spec.until_started;
         self
+    }
+
+    /// Fills in what the row keeps in one place: what the job returned, or what it has said on the way to that.
+    #[must_use]
+    pub fn with_said(mut self, said: Option<Body>) -> Self {
+        (self.result, self.progress) =
+            if self.state == State::Succeeded { (said, None) } else { (None, said) };
+        self
+    }
+
+    /// Writes down what an attempt has returned, after the state it has led to: what was said on the way to that is of
+    /// no interest any more.
+    pub fn set_result(&mut self, result: Option<Body>) {
+        self.result = result;
+        self.progress = self.progress.take().filter(|_| !self.state.is_history());
     }
 
     /// The state people mean: running while somebody runs it.

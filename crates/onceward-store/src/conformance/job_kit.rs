@@ -8,9 +8,9 @@ use onceward_core::{ClaimId, JobId, Kind, Namespace, Queue, SessionId, Tag, Time
 
 use super::kit::*;
 use crate::{
-    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted,
-    PruneJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Snapshot,
-    Want,
+    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, Outstanding,
+    PauseQueue, Promoted, PruneJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJob, SettleJobs,
+    SettledJob, Snapshot, Want,
 };
 
 /// More than any case has jobs.
@@ -159,6 +159,13 @@ impl Worker {
     /// Writes down that the handler starts.
     pub(super) async fn start(&self, claimed: &Claimed) -> bool {
         only(self.hand.begin_jobs(&[self.start_of(claimed)]).await)
+    }
+
+    /// Says how far a job is; whether that was written down.
+    pub(super) async fn report(&self, claimed: &Claimed, far: &str) -> bool {
+        let progress = Body::new(far.as_bytes().to_vec(), "application/json");
+        let batch = [JobProgress { job: job_ref(claimed.job.id), token: claimed.token, progress }];
+        only(self.hand.ask(|| self.hand.store.job_progress(&batch)).await)
     }
 
     pub(super) async fn renew(&self) -> SessionRenewed {

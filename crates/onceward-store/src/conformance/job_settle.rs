@@ -2,14 +2,14 @@
 
 use core::time::Duration;
 
-use onceward_core::job::{self, Attempt, Ending, New, Policy, State};
+use onceward_core::job::{self, Attempt, Ending, New, Policy, Record, State};
 use onceward_core::once::Body;
 use onceward_core::{Token, limits};
 
 use super::Harness;
 use super::job_kit::*;
 use super::kit::*;
-use crate::{SettleJob, SettleJobs, SettledJob};
+use crate::{ListJobs, SettleJob, SettleJobs, SettledJob};
 
 const ZERO: Duration = Duration::ZERO;
 
@@ -391,4 +391,55 @@ pub async fn j5_of_many_endings_at_once_one_is_recorded(harness: &dyn Harness) {
         assert!(answers.contains(&SettledJob::Applied(state)));
         assert_eq!(hands[0].job(id).await.attempt, 1);
     }
+}
+
+fn said(row: &Record) -> Option<&[u8]> {
+    row.progress.as_ref().and_then(|body| body.bytes.as_deref())
+}
+
+/// J5. What a handler says on its way is kept over its attempts, and is its attempt's to say.
+pub async fn j5_progress_is_kept_until_the_job_is_over(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let ids = hand.create_all(&works("mail", 3)).await;
+    let claimed = worker.take("mail", ALL).await;
+    for attempt in &claimed {
+        assert!(worker.report(attempt, "1").await && worker.report(attempt, "[1,2]").await);
+    }
+    let row = hand.job(ids[0]).await;
+    assert_eq!((row.state_now(), said(&row), &row.result), (State::Running, Some(&b"[1,2]"[..]), &None));
+    let page = hand.list_jobs(&ListJobs { limit: 10, ..ListJobs::default() }).await;
+    assert!(
+        page.iter()
+            .all(|row| row.progress.as_ref().is_some_and(|body| body.bytes.is_none() && body.size == 5))
+    );
+
+    worker.end_all(&claimed[..1], &broken(Duration::ZERO)).await;
+    worker.end_all(&claimed[1..2], &Ending::Dead("no such address".to_owned())).await;
+    assert_eq!(worker.end(&claimed[2], succeeded()).await, SettledJob::Applied(State::Succeeded));
+    for attempt in &claimed {
+        assert!(!worker.report(attempt, "late").await, "the attempt has ended");
+    }
+    assert_eq!(
+        said(&hand.job(ids[1]).await),
+        Some(&b"[1,2]"[..]),
+        "somebody may want to know how far it came"
+    );
+    let done = hand.job(ids[2]).await;
+    assert_eq!(
+        (said(&done), done.result.as_ref().and_then(|body| body.bytes.as_deref())),
+        (None, Some(&b"ok"[..]))
+    );
+
+    harness.advance(TICK).await;
+    hand.promote().await;
+    let again = worker.take_one("mail").await;
+    assert_eq!(
+        (again.job.id, said(&again.job)),
+        (ids[0], Some(&b"[1,2]"[..])),
+        "the next attempt goes on from there"
+    );
+    assert_eq!(worker.end(&again, Ending::Done(None)).await, SettledJob::Applied(State::Succeeded));
+    let row = hand.job(ids[0]).await;
+    assert_eq!((said(&row), &row.result), (None, &None));
 }

@@ -336,6 +336,7 @@ macro_rules! conformance_suite {
                 the_largest_claim_may_name_many_lanes;
             }
             job_settle {
+                j5_progress_is_kept_until_the_job_is_over;
                 j5_every_ending_leaves_the_state_it_means;
                 j5_an_ending_sent_twice_is_recorded_once;
                 j5_the_end_of_an_earlier_attempt_changes_nothing;

@@ -6,9 +6,9 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, LimitQueue,
-    ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
+    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
+    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 #[async_trait]
@@ -45,6 +45,10 @@ impl JobStore for Faulty {
 
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
         read!(self, JobBegin, job_begin, batch)
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        read!(self, JobProgress, job_progress, batch)
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {

@@ -28,8 +28,10 @@ use onceward_core::once::Settle;
 use onceward_core::{Result, job, lease, once};
 
 use self::queue::Lane;
-use self::verbs::{AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, ReleaseLeases, SettleOnces};
-use crate::{Acquired, BeginJob, Claimed, Enqueued, ReleaseLease, SettleOnce, Store};
+use self::verbs::{
+    AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, ProgressJobs, ReleaseLeases, SettleOnces,
+};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
 
 /// The hot verbs of one store, one row a call, batched underneath. Clones share the lanes.
 #[derive(Clone)]
@@ -42,6 +44,7 @@ pub struct Lanes {
     settle: Lane<SettleOnces>,
     enqueue: Lane<EnqueueJobs>,
     begin: Lane<BeginJobs>,
+    progress: Lane<ProgressJobs>,
 }
 
 impl Lanes {
@@ -55,6 +58,7 @@ impl Lanes {
             settle: Lane::new(&store),
             enqueue: Lane::new(&store),
             begin: Lane::new(&store),
+            progress: Lane::new(&store),
             store,
         }
     }
@@ -126,5 +130,13 @@ impl Lanes {
     /// As [`acquire`](Self::acquire).
     pub async fn begin(&self, ask: BeginJob, within: Duration) -> Result<bool> {
         self.begin.call(ask, within).await
+    }
+
+    /// Writes down how far a job is, trying for `within`; `false` where the attempt is no longer the current one.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub async fn progress(&self, ask: JobProgress, within: Duration) -> Result<bool> {
+        self.progress.call(ask, within).await
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use onceward_core::once::{Ending, Settle};
 use onceward_core::{Result, job, lease, once};
 
-use crate::{Acquired, BeginJob, Claimed, Enqueued, ReleaseLease, SettleOnce, Store};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
 
 /// What a row is about, each as a hash: rows that have one in common are never out at the same time.
 pub(super) type Marks = [Option<u64>; 3];
@@ -201,5 +201,21 @@ impl Verb for BeginJobs {
 
     fn run<'a>(store: &'a dyn Store, items: &'a [BeginJob]) -> BoxFuture<'a, Result<Vec<bool>>> {
         store.job_begin(items)
+    }
+}
+
+pub(super) enum ProgressJobs {}
+
+impl Verb for ProgressJobs {
+    type Item = JobProgress;
+    type Answer = bool;
+    const INSISTS: bool = true;
+
+    fn marks(item: &JobProgress, hasher: &RandomState) -> Marks {
+        only(&item.job, hasher)
+    }
+
+    fn run<'a>(store: &'a dyn Store, items: &'a [JobProgress]) -> BoxFuture<'a, Result<Vec<bool>>> {
+        store.job_progress(items)
     }
 }

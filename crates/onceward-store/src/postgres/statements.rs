@@ -159,6 +159,7 @@ statements! {
     claim_again = prepared "job/claim" "again" (UUID);
     claim_moved = prepared "job/claim" "moved" (UUID, UUID_ARRAY);
     job_begin = prepared "job/begin" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    job_progress = prepared "job/progress" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, BYTEA_ARRAY, TEXT_ARRAY);
     job_settle_done = prepared "job/settle" "done" (TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY,
         INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
         UUID_ARRAY);

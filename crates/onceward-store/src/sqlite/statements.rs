@@ -129,6 +129,7 @@ statements! {
     settle_claim = "job/settle", "claim";
     settle_runs = "job/settle", "runs";
     settle_finish = "job/settle", "finish";
+    progress = "job/progress";
     promote_next = "job/promote", "next";
     promote_due = "job/promote", "due";
     promote_take = "job/promote", "take";

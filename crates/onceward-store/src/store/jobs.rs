@@ -111,6 +111,17 @@ pub struct BeginJob {
     pub session: SessionId,
 }
 
+/// Writes down how far a job is. It applies while the attempt is the current one: the row's token is smaller.
+#[derive(Clone, Debug)]
+pub struct JobProgress {
+    /// Which job.
+    pub job: JobRef,
+    /// The token of the attempt.
+    pub token: Token,
+    /// What its handler says, as JSON.
+    pub progress: Body,
+}
+
 /// Records how an attempt ended, decided by [`job::end`].
 ///
 /// It applies while the row's token is smaller than `fence`, or where the row is uncertain under exactly this token and
@@ -340,6 +351,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// Writes down that handlers start; `false` where the attempt is no longer the current one, or its session has run
     /// out: then it must not start.
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>>;
+    /// Writes down how far jobs are; `false` where the attempt is no longer the current one. No two of a batch are of
+    /// the same job.
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>>;
     /// Records how attempts ended.
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>>;
 

@@ -15,8 +15,8 @@ use onceward_core::once::{Body, Fingerprint};
 use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Token, session};
 use onceward_store::clock::ManualClock;
 use onceward_store::{
-    BeginJob, ClaimJobs, Enqueued, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue, PruneJobs, SessionRef,
-    SettleJob, SettleJobs, Store, Want,
+    BeginJob, ClaimJobs, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue,
+    PruneJobs, SessionRef, SettleJob, SettleJobs, Store, Want,
 };
 use proptest::prelude::*;
 
@@ -46,6 +46,8 @@ pub(crate) enum Step {
     Reclaim { ago: usize },
     /// Says that a handler starts.
     Begin { ago: usize },
+    /// Says how far a job is.
+    Progress { ago: usize, far: u8 },
     /// Says how attempts ended.
     Settle { ago: Vec<usize>, how: usize },
     /// Makes ready what is due.
@@ -123,6 +125,7 @@ impl Step {
                 .prop_map(|(who, kinds, limit, alone)| Self::Claim { who, kinds, limit, alone }),
             1 => ago().prop_map(|ago| Self::Reclaim { ago }),
             3 => ago().prop_map(|ago| Self::Begin { ago }),
+            2 => (ago(), 0..3_u8).prop_map(|(ago, far)| Self::Progress { ago, far }),
             7 => (prop::collection::vec(ago(), 1..4), 0..12_usize)
                 .prop_map(|(ago, how)| Self::Settle { ago, how }),
         ]
@@ -201,6 +204,7 @@ impl History for World {
             }
             Step::Claim { .. } | Step::Reclaim { .. } => self.claim(step).await?,
             Step::Begin { ago } => self.begin(*ago).await?,
+            Step::Progress { ago, far } => self.progress(*ago, *far).await?,
             Step::Settle { ago, how } => self.settle(ago, *how).await?,
             Step::Move { ago, to, seen, dry_run } => self.intervene(*ago, *to, *seen, *dry_run).await?,
             Step::Advance { ms } => {
@@ -448,6 +452,17 @@ impl World {
         let batch = [BeginJob { job: job_ref(claimed.job.id), token: claimed.token, session }];
         let begun = agree(&self.stores, async |store| store.job_begin(&batch).await).await?;
         self.watch.count(if begun[0] { "begun" } else { "not begun" });
+        Ok(())
+    }
+
+    async fn progress(&mut self, ago: usize, far: u8) -> Verdict {
+        let Some(Attempt { claimed, .. }) = self.attempts.iter().rev().nth(ago).cloned() else {
+            return Ok(());
+        };
+        let progress = Body::new(far.to_string().into_bytes(), "application/json");
+        let batch = [JobProgress { job: job_ref(claimed.job.id), token: claimed.token, progress }];
+        let noted = agree(&self.stores, async |store| store.job_progress(&batch).await).await?;
+        self.watch.count(if noted[0] { "progress" } else { "no progress" });
         Ok(())
     }
 

@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use onceward_core::job::{Payload, Record};
-use onceward_core::{Code, Error, JobId, Result, Token};
-use onceward_store::SettledJob;
+use onceward_core::once::Body;
+use onceward_core::{Code, Error, JobId, Result, Token, limits};
 use onceward_store::enlist::{self, Enlist};
+use onceward_store::{JobProgress, JobRef, SettledJob};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::attempt::{Attempt, Stop};
@@ -125,6 +127,69 @@ impl JobContext {
         })
     }
 
+    /// Writes down how far the job is, as JSON of at most 4 KiB: for those who watch it (`onceward jobs show`), and for
+    /// the next attempt, which finds it in [`last_progress`](Self::last_progress) and may go on from there. Durable
+    /// when this returns, unlike the effects of the handler: record what was done, after it was done.
+    ///
+    /// Jobs that report at the same time share a statement. It is forgotten when the job has succeeded or was
+    /// cancelled; a dead or uncertain one keeps it.
+    ///
+    /// ```
+    /// # use onceward::worker::JobContext;
+    /// # async fn send(_: u64) -> onceward::Result<()> { Ok(()) }
+    /// async fn send_all(context: JobContext) -> onceward::Result<()> {
+    ///     let done = context.last_progress::<u64>()?.unwrap_or(0);
+    ///     for number in done..1_000 {
+    ///         send(number).await?;
+    ///         if number % 100 == 99 {
+    ///             context.progress(&(number + 1)).await?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// Dropping the future leaves it open whether it is written.
+    ///
+    /// # Errors
+    /// [`ProgressInvalid`](Code::ProgressInvalid) where it is too long or no JSON; [`AttemptStale`](Code::AttemptStale)
+    /// where the job is no longer this attempt's: stop, somebody else runs it; those of an unreachable store.
+    pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
+        let bytes = serde_json::to_vec(progress).map_err(|error| {
+            Error::new(Code::ProgressInvalid, "the progress can't be written as JSON").with_source(error)
+        })?;
+        if bytes.len() > limits::PROGRESS_BYTES_MAX {
+            let (has, max) = (bytes.len(), limits::PROGRESS_BYTES_MAX);
+            return Err(Error::new(
+                Code::ProgressInvalid,
+                format!("the progress has {has} bytes; {max} is the most"),
+            ));
+        }
+        let job = JobRef { namespace: self.attempt.job.namespace.clone(), id: self.id() };
+        let progress = Body::new(bytes, "application/json");
+        let ask = JobProgress { job, token: self.token(), progress };
+        let client = &self.around.client;
+        if client.inner.lanes.progress(ask, client.inner.lanes.deadline()).await? {
+            return Ok(());
+        }
+        Err(self.stale("stop").at("job.progress"))
+    }
+
+    /// What an earlier attempt has last written down of how far the job is.
+    ///
+    /// # Errors
+    /// [`ProgressInvalid`](Code::ProgressInvalid) where it is no `T`.
+    pub fn last_progress<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let bytes = self.attempt.job.progress.as_ref().and_then(|body| body.bytes.as_deref());
+        bytes.map(serde_json::from_slice).transpose().map_err(|error| {
+            Error::new(Code::ProgressInvalid, "the progress is of another type").with_source(error)
+        })
+    }
+
+    fn stale(&self, what_to_do: &str) -> Error {
+        Error::new(Code::AttemptStale, format!("job {} is no longer this attempt's: {what_to_do}", self.id()))
+    }
+
     /// Whether the attempt should stop.
     pub fn is_cancelled(&self) -> bool {
         self.stopped_by().is_some()
@@ -191,10 +256,7 @@ impl JobContext {
                 attempt.note_settled_in();
                 Ok(())
             }
-            SettledJob::Stale | SettledJob::Gone => {
-                let why = format!("job {} is no longer this attempt's: roll back", self.id());
-                Err(Error::new(Code::AttemptStale, why).at("job.settle_in"))
-            }
+            SettledJob::Stale | SettledJob::Gone => Err(self.stale("roll back").at("job.settle_in")),
         }
     }
 

@@ -28,8 +28,10 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         let payload = &row.payload;
         let size = payload.bytes.len() as u64;
         value["payload"] = bytes_value(&payload.content_type, size, Some(&payload.bytes));
-        if let Some(body) = &row.result {
-            value["result"] = bytes_value(&body.content_type, body.size, body.bytes.as_deref());
+        for (name, body) in [("result", &row.result), ("progress", &row.progress)] {
+            if let Some(body) = body {
+                value[name] = bytes_value(&body.content_type, body.size, body.bytes.as_deref());
+            }
         }
         value["attempts"] = json!(row.attempts());
         output::json(&value)?;
@@ -80,8 +82,9 @@ fn print(row: &Record) -> Result<()> {
     let (size, of) = (row.payload.bytes.len(), &row.payload.content_type);
     field("payload", Some(&format!("{size} bytes of {of}")));
     field("", Some(&String::from_utf8_lossy(&row.payload.bytes)));
-    if let Some(body) = &row.result {
-        field("result", Some(&format!("{} bytes of {}", body.size, body.content_type)));
+    for (name, body) in [("result", &row.result), ("progress", &row.progress)] {
+        let Some(body) = body else { continue };
+        field(name, Some(&format!("{} bytes of {}", body.size, body.content_type)));
         let text = body.bytes.as_deref().map(String::from_utf8_lossy);
         field("", text.as_ref().map(|text| text as &dyn Display));
     }

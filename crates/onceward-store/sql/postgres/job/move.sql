@@ -57,8 +57,7 @@ WITH seen AS MATERIALIZED (
 ), stays AS (
     UPDATE {schema}.job j
     SET state = $5::text, token = $4::bigint, run_at = $8::timestamptz, finished_at = $7::timestamptz, error = $6::text,
-        result = $11::bytea, result_type = $12::text, result_size = $13::bigint, past = $9::text, spec = $10::text,
-        called_off = NULL
+        past = $9::text, spec = $10::text, called_off = NULL
     FROM held h
     WHERE j.ctid = h.place AND $5::text NOT IN ('succeeded', 'cancelled')
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,

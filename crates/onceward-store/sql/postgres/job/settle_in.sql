@@ -61,7 +61,7 @@ WITH setting AS MATERIALIZED (
     SET state = h.next, token = h.token, attempt = h.attempt, lost = h.lost,
         run_at = coalesce(h.now + h.delay_us * interval '1 microsecond', j.run_at), attempted_at = h.started_at,
         finished_at = CASE WHEN h.next IN ('dead', 'uncertain') THEN h.now END, worker = h.worker, error = h.error,
-        result = h.result, result_type = h.result_type, result_size = h.result_size, past = h.past, called_off = NULL
+        past = h.past, called_off = NULL
     FROM now h
     WHERE j.ctid = h.place AND h.next NOT IN ('succeeded', 'cancelled')
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,

@@ -9,7 +9,8 @@ use onceward_core::{ClaimId, JobId, Owner, Queue, SessionId, Timestamp, Token};
 use super::lanes::Lane;
 use super::{Claim, Jobs, Name, name};
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, JobRef, Rescued, RescuedJob, SettleJob, SettleJobs, SettledJob, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, JobProgress, JobRef, Rescued, RescuedJob, SettleJob, SettleJobs,
+    SettledJob, Want,
 };
 
 /// An ending, as the worker or the rescuer has decided it.
@@ -109,6 +110,17 @@ impl Jobs {
         true
     }
 
+    pub(super) fn progress(&mut self, ask: &JobProgress) -> bool {
+        let name = name(&ask.job);
+        if !self.runs(&name, ask.token) {
+            return false;
+        }
+        if let Some(row) = self.rows.get_mut(&name) {
+            row.progress = Some(ask.progress.clone());
+        }
+        true
+    }
+
     pub(super) fn settle_all(&mut self, ask: &SettleJobs, now: Timestamp) -> Vec<SettledJob> {
         let answers = ask.jobs.iter().map(|ask| self.settle(ask, now)).collect();
         for id in &ask.finished {
@@ -144,7 +156,8 @@ impl Jobs {
         (row.attempt, row.lost) = (next.attempt, next.lost);
         (row.attempted_at, row.worker) = (Some(verdict.started_at), verdict.worker);
         row.error = next.error.clone().or(called_off);
-        (row.result, row.past) = (next.result.clone(), next.past.clone());
+        row.set_result(next.result.clone());
+        row.past.clone_from(&next.past);
         row.finished_at = state.is_final().then_some(now);
         if let Some(delay) = next.delay.filter(|_| !state.is_final()) {
             row.run_at = now.after(delay);

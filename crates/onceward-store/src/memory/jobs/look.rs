@@ -23,7 +23,8 @@ impl Jobs {
         let rows = self.rows.iter().map(|(name, row)| Record {
             running: running.get(name).cloned(),
             payload: Payload { bytes: Vec::new(), ..row.payload.clone() },
-            result: row.result.clone().map(|body| Body { bytes: None, ..body }),
+            result: row.result.clone().map(without_bytes),
+            progress: row.progress.clone().map(without_bytes),
             ..row.clone()
         });
         let wanted = |row: &Record| {
@@ -106,4 +107,8 @@ impl Jobs {
         }
         PrunedJobs { done: done.len() as u64, dead: dead.len() as u64, keys: over.len() as u64 }
     }
+}
+
+fn without_bytes(body: Body) -> Body {
+    Body { bytes: None, ..body }
 }

@@ -20,9 +20,9 @@ use self::lanes::{Due, Held, Lane, Paused};
 use self::permits::Limited;
 use super::MemoryStore;
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, LimitQueue,
-    ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
+    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
+    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
 /// Which job.
@@ -152,6 +152,10 @@ impl JobStore for MemoryStore {
 
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
         Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.begin(ask, now)).collect()))
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        Ok(self.jobs(|jobs, _| batch.iter().map(|ask| jobs.progress(ask)).collect()))
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {

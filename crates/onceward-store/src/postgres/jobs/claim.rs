@@ -13,7 +13,7 @@ use super::super::live::Param;
 use super::super::row::{Columns, Instant};
 use super::edges::{Edge, Lane};
 use super::rows::Names;
-use crate::store::{BeginJob, ClaimJobs, ClaimedJobs, Want};
+use crate::store::{ClaimJobs, ClaimedJobs, Want};
 
 const VERB: &str = "job.claim";
 
@@ -152,31 +152,6 @@ impl Inner {
         let mut again = claimed(&Link::idlest(&self.end).read(&call).await?)?;
         again.jobs.sort_by_key(|claimed| edge_of(&claimed.job));
         Ok(again)
-    }
-
-    pub(super) async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
-        let mut order: Vec<usize> = (0..batch.len()).collect();
-        order.sort_by_key(|at| batch.get(*at).map(|ask| (&ask.job.namespace, ask.job.id)));
-        let sorted: Vec<&BeginJob> = order.iter().filter_map(|at| batch.get(*at)).collect();
-        let params: &[Param<'_>] = &[
-            &column(&sorted, |ask| ask.job.namespace.as_str()),
-            &column(&sorted, |ask| ask.job.id.as_uuid()),
-            &column(&sorted, |ask| ask.token.get()),
-            &column(&sorted, |ask| ask.session.as_uuid()),
-        ];
-        let call = Call { verb: "job.begin", statement: &self.sql.job_begin, params, rows: batch.len() };
-        let mut begun = vec![false; batch.len()];
-        if batch.is_empty() {
-            return Ok(begun);
-        }
-        for row in Link::idlest(&self.begin).write(&call).await? {
-            let n: i64 = Columns::of(&row).get()?;
-            let at = usize::try_from(n).ok().and_then(|n| order.get(n.checked_sub(1)?));
-            if let Some(slot) = at.and_then(|at| begun.get_mut(*at)) {
-                *slot = true;
-            }
-        }
-        Ok(begun)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The hot ones are `enqueue`, `claim` and `settle`; each takes a step for what nearly always happens, and another one
 //! for whatever may have happened.
 
+mod attempt;
 mod claim;
 mod edges;
 mod enqueue;
@@ -29,9 +30,9 @@ use self::edges::Edges;
 use self::sent::Sent;
 use super::{Inner, PostgresStore};
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, LimitQueue,
-    ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
+    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
+    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
@@ -97,6 +98,10 @@ impl JobStore for PostgresStore {
 
     async fn job_begin(&self, batch: &[BeginJob]) -> Result<Vec<bool>> {
         self.inner.job_begin(batch).await
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        self.inner.job_progress(batch).await
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {

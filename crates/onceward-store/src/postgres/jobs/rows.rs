@@ -81,12 +81,13 @@ impl Columns<'_> {
             worker: self.get::<Option<&str>>()?.map(Owner::from_row),
             error: self.get()?,
             result: self.body()?,
+            progress: None,
             past: job::past_from_text(self.get::<Option<&str>>()?),
             running: None,
             place: self.place()?,
         };
-        record = record.with_spec(spec);
-        Ok(record)
+        let said = record.result.take();
+        Ok(record.with_spec(spec).with_said(said))
     }
 
     /// The columns of whoever runs a job.

@@ -1,4 +1,5 @@
-//! Writing down that handlers start: from then on their jobs may have had their effect.
+//! What is written down of an attempt while it lasts: that its handler starts, from when on its job may have had its
+//! effect, and how far it is.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,7 +11,7 @@ use super::super::rows::session;
 use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, Claim, job as job_id};
-use crate::BeginJob;
+use crate::{BeginJob, JobProgress};
 
 impl Jobs<'_> {
     /// Writes down that handlers start; wants the write lock.
@@ -40,6 +41,17 @@ impl Jobs<'_> {
             return Ok(Vec::new());
         }
         self.at.prepare_cached(SQL.session_claims)?.query_map([session(id)], rows::claim)?.collect()
+    }
+
+    /// Writes down how far jobs are; wants the write lock.
+    pub(super) fn progress(&mut self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        let mut progress = self.at.prepare_cached(SQL.progress)?;
+        let mut write = |ask: &JobProgress| {
+            let (namespace, id) = (ask.job.namespace.as_str(), job_id(ask.job.id));
+            let said = params![namespace, id, ask.token.get(), ask.progress.bytes, ask.progress.content_type];
+            Ok(progress.execute(said)? == 1)
+        };
+        batch.iter().map(&mut write).collect()
     }
 
     fn write_begin(&self, ask: &BeginJob) -> Result<bool> {

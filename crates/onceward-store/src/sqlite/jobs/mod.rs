@@ -27,9 +27,9 @@ use super::SqliteStore;
 use super::clocks::Now;
 use super::queue::Line;
 use crate::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobRef, JobStore, LimitQueue,
-    ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
+    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
+    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
 };
 
 pub(crate) use settle::slots;
@@ -141,6 +141,12 @@ impl JobStore for SqliteStore {
         let rows = batch.len();
         let batch = batch.to_vec();
         self.jobs("job.begin", rows, move |jobs| jobs.begin(&batch)).await
+    }
+
+    async fn job_progress(&self, batch: &[JobProgress]) -> Result<Vec<bool>> {
+        let rows = batch.len();
+        let batch = batch.to_vec();
+        self.jobs("job.progress", rows, move |jobs| jobs.progress(&batch)).await
     }
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {

@@ -60,15 +60,17 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record> {
         finished_at: instant(17)?,
         worker: optional(row, 18)?.map(Owner::from_row),
         error: row.get(19)?,
-        result: result(row)?,
+        result: None,
+        progress: None,
         past: job::past_from_text(optional(row, 23)?),
         running: None,
         place: Place(place.and_then(|place| u64::try_from(place).ok())),
     };
-    Ok(record.with_spec(spec))
+    Ok(record.with_spec(spec).with_said(said(row)?))
 }
 
-fn result(row: &Row<'_>) -> Result<Option<Body>> {
+/// What the job has returned, or said on the way to that.
+fn said(row: &Row<'_>) -> Result<Option<Body>> {
     let Some(content_type) = row.get::<_, Option<String>>(21)? else { return Ok(None) };
     let size: Option<i64> = row.get(22)?;
     let size = size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();

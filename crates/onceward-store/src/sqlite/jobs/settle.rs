@@ -159,7 +159,8 @@ impl Jobs<'_> {
         (row.attempt, row.lost) = (next.attempt, next.lost);
         (row.attempted_at, row.worker) = (Some(verdict.started_at), verdict.worker);
         row.error = next.error.clone().or(called_off);
-        (row.result, row.past) = (next.result.clone(), next.past.clone());
+        row.set_result(next.result.clone());
+        row.past.clone_from(&next.past);
         row.finished_at = row.state.is_final().then_some(self.now.wall);
         if let Some(delay) = next.delay.filter(|_| !row.state.is_final()) {
             row.run_at = self.now.wall.after(delay);
