@@ -59,6 +59,11 @@ pub struct Permits {
 }
 
 impl Permits {
+    /// What a session gets that is gone.
+    pub(crate) fn none(limits: Limits) -> Self {
+        Self { limits, again_in: Duration::from_secs(1), ..Self::default() }
+    }
+
     /// What was given under these limits.
     pub(crate) fn of(limits: Limits, granted: &Granted, now: Timestamp) -> Self {
         let permit = &granted.permit;

@@ -13,6 +13,7 @@ mod empty;
 mod handle;
 mod handler;
 mod outcome;
+mod permits;
 mod plan;
 mod pool;
 mod run;

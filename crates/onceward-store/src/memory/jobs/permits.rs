@@ -54,7 +54,7 @@ impl Jobs {
         let Some(limited) = self.limited(&ask.namespace, &ask.queue) else { return Permits::default() };
         let limits = limited.limits;
         if self.is_lost(ask.session, now) {
-            return Permits { limits, ..Permits::default() };
+            return Permits::none(limits);
         }
         let running = self.running_of(&ask.namespace, &ask.queue);
         let strays = running.iter().filter(|(session, _)| {

@@ -74,7 +74,7 @@ impl Inner {
             };
             let limits = seen.standing.limits;
             if !seen.lasts {
-                return Ok(Permits { limits, ..Permits::default() });
+                return Ok(Permits::none(limits));
             }
             let granted = grant(&seen.standing, &ask.wish());
             if self.write_permit(ask, &seen, &granted).await? {

@@ -63,7 +63,7 @@ impl Jobs<'_> {
         };
         let limits = limited.limits;
         if !self.lasts(ask.session)? {
-            return Ok(Permits { limits, ..Permits::default() });
+            return Ok(Permits::none(limits));
         }
         let permits = self.held(ask, limited.setting)?;
         let running = if limits.concurrency.is_some() { self.running_of(ask)? } else { BTreeMap::new() };
