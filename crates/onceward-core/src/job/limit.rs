@@ -125,6 +125,12 @@ impl Limits {
         self.burst.or(self.rate.map(of)).unwrap_or(0)
     }
 
+    /// How long it takes until half of a chunk has come: asking again before brings little.
+    pub fn pace(&self) -> Duration {
+        let half = (self.chunk() / 2).max(1);
+        self.rate.map_or(Duration::ZERO, |rate| rate.per.saturating_mul(half) / rate.count.max(1))
+    }
+
     /// How many starts a worker takes at once, at most: what the rate gives in half a second.
     pub fn chunk(&self) -> u32 {
         self.rate.map_or(0, |rate| rate.within(Duration::from_millis(500)).min(self.burst()))

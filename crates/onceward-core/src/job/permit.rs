@@ -129,15 +129,17 @@ pub fn grant(standing: &Standing, wish: &Wish) -> Granted {
     let held = limits.concurrency.map_or(0, |_| share.max(standing.running));
     let asked = if settled { wish.starts } else { 0 };
     let (starts, bucket) = starts(standing, &others, mine.map_or(0, |permit| permit.starts_at(*now)), asked);
-    let short = share < wanted && limits.concurrency.is_some();
-    let again_in = if !settled {
-        limits_at.after(standing.settles).since(*now)
-    } else if starts == 0 && asked > 0 {
-        limits.rate.map_or(AGAIN, |rate| bucket.next_in(rate)).min(SOON)
-    } else if short && share <= standing.running {
-        SOON
+    let again_in = if settled {
+        let short = limits.concurrency.is_some() && share < wanted && share <= standing.running;
+        let pace = limits.rate.filter(|_| asked > 0).map(|rate| {
+            limits.pace().max(match starts {
+                0 => bucket.next_in(rate),
+                _ => Duration::ZERO,
+            })
+        });
+        pace.into_iter().chain(short.then_some(SOON)).min().unwrap_or(AGAIN).min(AGAIN)
     } else {
-        AGAIN
+        limits_at.after(standing.settles).since(*now)
     };
     let permit = Permit {
         session: wish.session,

@@ -95,7 +95,7 @@ pub struct ClaimedJobs {
     pub jobs: Vec<Claimed>,
     /// When they were claimed, by the store's clock.
     pub now: Timestamp,
-    /// The queues asked for that gave nothing because they are limited and the claim came without permits.
+    /// The queues that gave nothing because of their limits, although something waits in the lanes asked for.
     pub limited: Vec<Queue>,
 }
 

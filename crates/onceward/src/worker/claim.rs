@@ -28,7 +28,7 @@ const POLL_MAX: Duration = Duration::from_secs(5);
 /// How often jobs that are claimed by themselves are looked for, while others run or somebody has rung, and otherwise.
 const ALONE: Duration = Duration::from_secs(1);
 const ALONE_IDLE: Duration = Duration::from_secs(10);
-/// How soon they are looked for once there may be a permit for them.
+/// How soon they are looked for again where only a permit was missing.
 const SOON: Duration = Duration::from_millis(100);
 /// After so many polls without a job nothing is going on.
 const BUSY_POLLS: u32 = 9;
@@ -132,14 +132,13 @@ impl Claimer {
         self.hungry = true;
         self.polls = 0;
         self.next_alone = self.next_alone.min(Instant::now() + ALONE);
-        self.purse.rung();
     }
 
     /// Looks after the permits; whether it has asked for some.
     async fn tend_purse(&mut self, session: &Arc<Session>, free: usize) -> bool {
         let shared = Arc::clone(&self.shared);
         self.purse.is_for(session.id);
-        self.purse.settle(self.hungry || Instant::now() >= self.next_poll);
+        self.purse.settle();
         let asks = self.purse.asks(&shared.pool, &shared.around.client.namespace, free);
         let asked = !asks.is_empty();
         if asked {
@@ -290,18 +289,14 @@ impl Claimer {
         wants.iter_mut().for_each(|want| want.limit = 1);
         let permitted = self.purse.any();
         self.purse.bound(&mut wants, 1, &self.shared.pool);
-        if wants.is_empty() {
-            // All of it is limited: with a permit it is worth looking.
-            self.purse.taste();
-            self.next_alone = Instant::now() + SOON;
-            return;
-        }
         let taken = self.claim(session, Ask { wants, alone: true, limit: 1, free: 1, permitted }).await;
-        if !taken.limited.is_empty() {
-            self.purse.note(&taken.limited, &self.shared.pool);
-        }
+        self.purse.note(&taken.limited, &self.shared.pool);
         let busy = self.polls < BUSY_POLLS;
-        let pause = if taken.jobs == 0 && !busy { ALONE_IDLE } else { ALONE };
+        let pause = match taken.jobs {
+            0 if !taken.limited.is_empty() => SOON,
+            0 if !busy => ALONE_IDLE,
+            _ => ALONE,
+        };
         self.next_alone = Instant::now() + pause;
     }
 

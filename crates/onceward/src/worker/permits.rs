@@ -36,22 +36,12 @@ struct Allowance {
     starts_end: Instant,
     asked_at: Instant,
     next_ask: Instant,
-    appetite: Appetite,
+    /// Whether it wants any: a claim has said that something waits, and none since that nothing does.
+    hungry: bool,
     /// Since when claims have found less than they were allowed.
     dry_since: Option<Instant>,
     /// How many jobs were started since the last question.
     started: usize,
-}
-
-/// How much of a queue the worker wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Appetite {
-    /// As much as it can run.
-    Full,
-    /// One job, to see whether there are any.
-    Taste,
-    /// Nothing: there was nothing.
-    None,
 }
 
 impl Allowance {
@@ -64,7 +54,7 @@ impl Allowance {
             starts_end: now,
             asked_at: now,
             next_ask: now,
-            appetite: Appetite::Full,
+            hungry: true,
             dry_since: None,
             started: 0,
         }
@@ -83,18 +73,13 @@ impl Allowance {
 
     /// Whether there is something to give back, or to ask for.
     fn is_due(&self, running: usize, now: Instant) -> bool {
-        let too_much = self.held > running && (self.held > self.share || self.appetite == Appetite::None);
-        let unused = self.appetite == Appetite::None && self.starts > 0 && now < self.starts_end;
-        ((too_much || unused) && now >= self.asked_at + GATHER)
-            || (self.appetite != Appetite::None && now >= self.next_ask)
+        let too_much = self.held > running && (self.held > self.share || !self.hungry);
+        let unused = !self.hungry && self.starts > 0 && now < self.starts_end;
+        ((too_much || unused) && now >= self.asked_at + GATHER) || (self.hungry && now >= self.next_ask)
     }
 
     fn wants(&self, running: usize, free: usize) -> (usize, usize) {
-        match self.appetite {
-            Appetite::Full => (running + free, free + 2 * self.started),
-            Appetite::Taste => (running + free.min(1), free.min(1)),
-            Appetite::None => (running, 0),
-        }
+        if self.hungry { (running + free, free + 2 * self.started) } else { (running, 0) }
     }
 }
 
@@ -109,15 +94,20 @@ impl Purse {
         self.queues.len()
     }
 
-    /// Takes note of what a claim has said of queues that gave nothing for want of a permit.
+    /// Takes note of what a claim has said of queues that kept their jobs back: there is something to ask for.
     pub(super) fn note(&mut self, limited: &[Queue], pool: &Pool) {
         let now = Instant::now();
         for queue in limited {
-            if !self.queues.contains_key(queue) {
+            if let Some(allowance) = self.queues.get_mut(queue) {
+                // If it was thought that there were some, one looks again, and not at once for ever.
+                let pause = if allowance.hungry { AFTER_ERROR } else { GATHER };
+                let next_ask = now.max(allowance.asked_at + pause);
+                *allowance = Allowance { next_ask, asked_at: allowance.asked_at, ..Allowance::new(now) };
+            } else {
                 tracing::info!(queue = queue.as_str(), "the queue is limited: its jobs are run by permits");
                 pool.count(queue);
+                self.queues.insert(queue.clone(), Allowance::new(now));
             }
-            self.queues.insert(queue.clone(), Allowance::new(now));
         }
     }
 
@@ -129,45 +119,27 @@ impl Purse {
         }
     }
 
-    /// Something may have become ready.
-    pub(super) fn rung(&mut self) {
-        for allowance in self.queues.values_mut() {
-            (allowance.appetite, allowance.dry_since) = (Appetite::Full, None);
-        }
-    }
-
-    /// Gives up on queues that had nothing for a while; where one is about to look, it is for one job.
-    pub(super) fn settle(&mut self, looks: bool) {
+    /// Wants nothing any more of queues that had nothing for a while.
+    pub(super) fn settle(&mut self) {
         let now = Instant::now();
         for allowance in self.queues.values_mut() {
             if allowance.dry_since.is_some_and(|since| now >= since + KEEP) {
-                (allowance.appetite, allowance.dry_since) = (Appetite::None, None);
-            } else if looks && allowance.appetite == Appetite::None && allowance.held == 0 {
-                allowance.appetite = Appetite::Taste;
-                allowance.next_ask = now;
+                (allowance.hungry, allowance.dry_since) = (false, None);
             }
-        }
-    }
-
-    /// Wants one job of each queue of which it wants nothing, to see whether there are any.
-    pub(super) fn taste(&mut self) {
-        let now = Instant::now();
-        for allowance in self.queues.values_mut().filter(|allowance| allowance.appetite == Appetite::None) {
-            (allowance.appetite, allowance.next_ask) = (Appetite::Taste, now);
         }
     }
 
     /// Wants nothing any more.
     pub(super) fn give_up(&mut self) {
-        self.queues.values_mut().for_each(|allowance| allowance.appetite = Appetite::None);
+        self.queues.values_mut().for_each(|allowance| allowance.hungry = false);
     }
 
     /// Whether something may be claimed of a queue that had more.
     pub(super) fn has_room(&self, pool: &Pool) -> bool {
         let now = Instant::now();
         self.queues.iter().any(|(queue, allowance)| {
-            let hungry = allowance.appetite != Appetite::None && allowance.dry_since.is_none();
-            hungry && allowance.allowed(pool.counted(queue), now) > 0
+            let more = allowance.hungry && allowance.dry_since.is_none();
+            more && allowance.allowed(pool.counted(queue), now) > 0
         })
     }
 
@@ -218,7 +190,9 @@ impl Purse {
         for want in wants.iter_mut() {
             if let Some(allowance) = self.queues.get(&want.queue) {
                 let allowed = allowance.allowed(pool.counted(&want.queue), now);
-                want.limit = want.limit.min(allowed).min(free);
+                // One that it wants nothing of is looked into: the answer says whether something waits.
+                want.limit =
+                    if allowance.hungry { want.limit.min(allowed).min(free) } else { want.limit.min(free) };
             }
         }
         wants.retain(|want| want.limit > 0);
@@ -234,8 +208,8 @@ impl Purse {
             allowance.started += count;
             allowance.starts = allowance.starts.saturating_sub(count);
             if count >= most {
-                (allowance.appetite, allowance.dry_since) = (Appetite::Full, None);
-            } else {
+                (allowance.hungry, allowance.dry_since) = (true, None);
+            } else if allowance.hungry {
                 allowance.dry_since.get_or_insert(now);
             }
         }
@@ -245,7 +219,7 @@ impl Purse {
     pub(super) fn wake_at(&self, pool: &Pool) -> Option<Instant> {
         let moment = |(queue, allowance): (&Queue, &Allowance)| {
             let dry = allowance.dry_since.map(|since| since + KEEP);
-            let ask = Some(allowance.next_ask).filter(|_| allowance.appetite != Appetite::None);
+            let ask = Some(allowance.next_ask).filter(|_| allowance.hungry);
             let running = pool.counted(queue);
             let back = Some(allowance.asked_at + GATHER).filter(|gathered| {
                 !allowance.is_due(running, Instant::now()) && allowance.is_due(running, *gathered)

@@ -8,8 +8,8 @@
 --   $1 namespace  $2 session  $3 claim  $4 queue[]  $5 kind[]  $6 route[]  $7 limit[]  $8 alone  $9 limit in all
 --   $10 rank[]  $11 run_at[]  $12 id[]; as above
 -- permitted: as many; limited queues give what the permits of the session allow, which it locks
--- Rows: whether there is such a claim already, which takes nothing more; the queues that gave nothing because they are
---   limited and there was no permit (NULL: none); the token (NULL: nothing was there) and
+-- Rows: whether there is such a claim already, which takes nothing more; the queues that gave nothing because of
+--   their limits (NULL: none); the token (NULL: nothing was there) and
 --   the time of the claim, how long finding took in seconds; the id of a job that was not where its lane said, or the
 --   columns of the job. A claim that is just being made fails with 23505.
 -- again: what a claim still holds. $1 claim
@@ -50,6 +50,23 @@
     USING first f
     WHERE r.ctid = f.at
     RETURNING f.id, f.token, f.place, f.rank, f.run_at
+), kept AS MATERIALIZED (
+    SELECT q.queue
+    FROM {schema}.job_queue q
+    CROSS JOIN LATERAL (
+        SELECT r.id
+        FROM {schema}.job_ready r
+        WHERE (r.lane, r.alone, r.rank, r.run_at, r.id)
+                  >= (hashtextextended($6::text, hashtextextended($5::text, hashtextextended(q.queue,
+                          hashtextextended($1::text, 0)))), $7::boolean, $9::smallint, $10::timestamptz, $11::uuid)
+          AND (r.lane, r.alone)
+                  <= (hashtextextended($6::text, hashtextextended($5::text, hashtextextended(q.queue,
+                          hashtextextended($1::text, 0)))), $7::boolean)
+          AND r.namespace = $1::text AND r.queue = q.queue AND r.kind = $5::text AND r.route = $6::text
+        ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
+        LIMIT 1
+    ) f
+    WHERE q.namespace = $1::text AND q.queue = $4::text AND q.limits_at IS NOT NULL AND q.paused_at IS NULL
 ), claimed AS (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
@@ -59,9 +76,7 @@
 )
 SELECT l.known,
        -- Only where nothing was taken it can be for its limits.
-       CASE WHEN t.id IS NULL THEN
-           ARRAY (SELECT q.queue FROM {schema}.job_queue q
-                  WHERE q.namespace = $1::text AND q.queue = $4::text AND q.limits_at IS NOT NULL) END AS limited,
+       CASE WHEN t.id IS NULL THEN (SELECT array_agg(k.queue) FROM kept k) END AS limited,
        c.token, l.now, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
        CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
@@ -78,7 +93,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
            EXISTS (SELECT FROM {schema}.job_claim c WHERE c.id = $3::uuid) AS known
     FROM {bounded}(SELECT) one
 ), shut AS MATERIALIZED (
-    SELECT q.queue, q.limits_at
+    SELECT q.queue, q.limits_at, q.paused_at
     FROM {schema}.job_queue q
     WHERE q.namespace = $1::text AND q.queue = ANY ($4::text[])
       AND (q.paused_at IS NOT NULL OR q.limits_at IS NOT NULL)
@@ -127,6 +142,26 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     USING first f
     WHERE r.ctid = f.at
     RETURNING f.id, f.token, f.place, f.rank, f.run_at
+), kept AS MATERIALIZED (
+    SELECT DISTINCT w.queue
+    FROM shut q
+    JOIN unnest($4::text[], $5::text[], $6::text[], $10::smallint[], $11::timestamptz[], $12::uuid[])
+        AS w (queue, kind, route, rank, run_at, id) ON w.queue = q.queue AND q.limits_at IS NOT NULL
+                                                   AND q.paused_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
+                   hashtextextended($1::text, 0)))) AS lane
+        OFFSET 0
+    ) l
+    CROSS JOIN LATERAL (
+        SELECT r.id
+        FROM {schema}.job_ready r
+        WHERE (r.lane, r.alone, r.rank, r.run_at, r.id) >= (l.lane, $8::boolean, w.rank, w.run_at, w.id)
+          AND (r.lane, r.alone) <= (l.lane, $8::boolean)
+          AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
+        ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
+        LIMIT 1
+    ) f
 ), claimed AS (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
@@ -134,7 +169,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
-SELECT l.known, (SELECT array_agg(q.queue) FROM shut q WHERE q.limits_at IS NOT NULL) AS limited,
+SELECT l.known, (SELECT array_agg(k.queue) FROM kept k) AS limited,
        c.token, l.now, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
        CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
@@ -251,6 +286,26 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
           JOIN terms q ON q.queue = t.queue AND q.rate_count IS NOT NULL AND q.limits_at IS NOT NULL
           GROUP BY t.queue) u
     WHERE p.namespace = $1::text AND p.queue = u.queue AND p.session = $2::uuid
+), kept AS MATERIALIZED (
+    SELECT DISTINCT w.queue
+    FROM terms q
+    JOIN allowed a ON a.queue = q.queue AND a.most <= 0 AND q.limits_at IS NOT NULL AND q.paused_at IS NULL
+    JOIN unnest($4::text[], $5::text[], $6::text[], $10::smallint[], $11::timestamptz[], $12::uuid[])
+        AS w (queue, kind, route, rank, run_at, id) ON w.queue = q.queue
+    CROSS JOIN LATERAL (
+        SELECT hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
+                   hashtextextended($1::text, 0)))) AS lane
+        OFFSET 0
+    ) l
+    CROSS JOIN LATERAL (
+        SELECT r.id
+        FROM {schema}.job_ready r
+        WHERE (r.lane, r.alone, r.rank, r.run_at, r.id) >= (l.lane, $8::boolean, w.rank, w.run_at, w.id)
+          AND (r.lane, r.alone) <= (l.lane, $8::boolean)
+          AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
+        ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
+        LIMIT 1
+    ) f
 ), claimed AS (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
@@ -259,8 +314,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     RETURNING token, claimed_at
 )
 SELECT l.known,
-       (SELECT array_agg(q.queue) FROM terms q
-        WHERE q.limits_at IS NOT NULL AND NOT EXISTS (SELECT FROM permit p WHERE p.queue = q.queue)) AS limited,
+       (SELECT array_agg(k.queue) FROM kept k) AS limited,
        c.token, l.now, extract(epoch FROM clock_timestamp() - l.began)::double precision AS took,
        CASE WHEN j.id IS NULL THEN t.id END AS missing,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,

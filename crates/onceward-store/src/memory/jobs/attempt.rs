@@ -34,17 +34,17 @@ impl Jobs {
         ClaimedJobs { jobs, now: claim.claimed_at, limited }
     }
 
-    /// Takes jobs; the queues that are limited and gave nothing for want of a permit.
+    /// Takes jobs; the queues that have some and gave none because of their limits.
     fn take(&mut self, ask: &ClaimJobs, now: Timestamp) -> Vec<Queue> {
         let (mut limited, mut allowed) = (BTreeSet::new(), BTreeMap::new());
-        for queue in ask.wants.iter().map(|want| &want.queue) {
-            match self.allowed(ask, queue, now) {
-                Some(most) => drop(allowed.insert(queue.clone(), most)),
-                None => drop(limited.insert(queue.clone())),
+        for want in &ask.wants {
+            match self.allowed(ask, &want.queue, now) {
+                Some(most) => drop(allowed.insert(want.queue.clone(), most)),
+                None if self.front(ask, want).is_empty() => {}
+                None => drop(limited.insert(want.queue.clone())),
             }
         }
-        let open = ask.wants.iter().filter(|want| !self.is_paused(&ask.namespace, &want.queue));
-        let mut lanes: Vec<Lane> = open.flat_map(|want| self.front(ask, want)).collect();
+        let mut lanes: Vec<Lane> = ask.wants.iter().flat_map(|want| self.front(ask, want)).collect();
         lanes.sort_by_key(|lane| (lane.rank, lane.run_at, lane.id));
         lanes.dedup_by_key(|lane| lane.id);
         let mut left = allowed.clone();

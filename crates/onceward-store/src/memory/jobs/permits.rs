@@ -91,13 +91,17 @@ impl Jobs {
         running
     }
 
-    /// How many jobs of a queue a claim may take; `None` if the queue is limited and the session has no permit.
+    /// How many jobs of a queue a claim may take; `None` if its limits keep them back.
     pub(super) fn allowed(&self, ask: &ClaimJobs, queue: &Queue, now: Timestamp) -> Option<usize> {
+        if self.is_paused(&ask.namespace, queue) {
+            return Some(0);
+        }
         let Some(limited) = self.limited(&ask.namespace, queue) else { return Some(ask.limit) };
         let has = ask.permitted && self.sessions.contains_key(&ask.session);
         let permit = limited.permits.get(&ask.session).filter(|_| has)?;
         let running = self.running_of(&ask.namespace, queue).get(&ask.session).copied().unwrap_or(0);
-        usize::try_from(permit.allows(&limited.limits, running, now)).ok()
+        let allowed = permit.allows(&limited.limits, running, now);
+        usize::try_from(allowed).ok().filter(|allowed| *allowed > 0)
     }
 
     /// A claim has taken jobs of a queue.

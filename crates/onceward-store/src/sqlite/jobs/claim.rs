@@ -9,7 +9,6 @@ use rusqlite::{CachedStatement, OptionalExtension, Result, params};
 use super::super::rows::session;
 use super::super::statements::SQL;
 use super::Jobs;
-use super::permits::Allowed;
 use super::rows::{self, Claim, claim_id, job as job_id};
 use crate::{ClaimJobs, ClaimedJobs, Want};
 
@@ -30,20 +29,24 @@ impl Jobs<'_> {
         if self.claim_of(ask)?.is_some() {
             return Ok(None);
         }
-        let mut ready = self.at.prepare_cached(SQL.claim_ready)?;
         let mut limited = BTreeSet::new();
         for want in &ask.wants {
-            if !ready.query_row::<bool, _, _>(lane(ask, want), |row| row.get(0))? {
+            if !self.is_ready(ask, want)? {
                 continue;
             }
             match self.allowed(ask, &want.queue)? {
-                Allowed::Some(0) => {}
-                Allowed::Some(_) => return Ok(None),
-                Allowed::NoPermit => drop(limited.insert(want.queue.clone())),
+                Some(0) => {}
+                Some(_) => return Ok(None),
+                None => drop(limited.insert(want.queue.clone())),
             }
         }
         let limited = limited.into_iter().collect();
         Ok(Some(ClaimedJobs { jobs: Vec::new(), now: self.now.wall, limited }))
+    }
+
+    /// Whether a lane holds anything.
+    fn is_ready(&self, ask: &ClaimJobs, want: &Want) -> Result<bool> {
+        self.at.prepare_cached(SQL.claim_ready)?.query_row(lane(ask, want), |row| row.get(0))
     }
 
     /// Takes jobs, or finds what an earlier send of the same claim took; wants the write lock.
@@ -118,24 +121,21 @@ impl Jobs<'_> {
         Ok((jobs, limited))
     }
 
-    /// The first rows of all lanes together, in the order in which they are to be started; and the queues that are
-    /// limited and give nothing for want of a permit.
+    /// The first rows of all lanes together, in the order in which they are to be started; and the queues that
+    /// have some and give none because of their limits.
     fn front(&self, ask: &ClaimJobs, limit: usize) -> Result<(Vec<Candidate>, Vec<Queue>)> {
         let mut front = Vec::new();
-        let (mut allowed, mut limited) = (BTreeMap::<&Queue, usize>::new(), Vec::new());
+        let (mut allowed, mut limited) = (BTreeMap::<&Queue, Option<usize>>::new(), Vec::new());
         let mut seen = BTreeSet::new();
         for (at, want) in ask.wants.iter().enumerate() {
             if !allowed.contains_key(&want.queue) {
-                let most = match self.allowed(ask, &want.queue)? {
-                    Allowed::Some(most) => most,
-                    Allowed::NoPermit => {
-                        limited.push(want.queue.clone());
-                        0
-                    }
-                };
-                allowed.insert(&want.queue, most);
+                allowed.insert(&want.queue, self.allowed(ask, &want.queue)?);
             }
-            let most = allowed.get(&want.queue).copied().unwrap_or(0).min(want.limit).min(limit);
+            let most = allowed.get(&want.queue).copied().flatten();
+            if most.is_none() && !limited.contains(&want.queue) && self.is_ready(ask, want)? {
+                limited.push(want.queue.clone());
+            }
+            let most = most.unwrap_or(0).min(want.limit).min(limit);
             if most == 0 || !seen.insert(names(ask, want)) {
                 continue;
             }
@@ -154,7 +154,7 @@ impl Jobs<'_> {
             front.sort_unstable();
             front.retain(|candidate| {
                 let queue = ask.wants.get(candidate.want).map(|want| &want.queue);
-                let left = queue.and_then(|queue| allowed.get_mut(queue)).filter(|left| **left > 0);
+                let left = queue.and_then(|queue| allowed.get_mut(queue)?.as_mut()).filter(|left| **left > 0);
                 left.map(|left| *left -= 1).is_some()
             });
         }

@@ -14,14 +14,6 @@ use super::Jobs;
 use super::rows::{self, job as job_id};
 use crate::{AskPermits, ClaimJobs, LimitQueue, Permits, Want};
 
-/// What a claim may take of a queue.
-pub(super) enum Allowed {
-    /// So many.
-    Some(usize),
-    /// Nothing: it is limited, and the claim came without a permit that counts.
-    NoPermit,
-}
-
 /// A limited queue as it stands, without its permits.
 struct Limited {
     limits: Limits,
@@ -156,21 +148,18 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// What a claim may take of a queue.
-    pub(super) fn allowed(&self, ask: &ClaimJobs, queue: &Queue) -> Result<Allowed> {
+    /// How many jobs of a queue a claim may take; `None` if its limits keep them back.
+    pub(super) fn allowed(&self, ask: &ClaimJobs, queue: &Queue) -> Result<Option<usize>> {
         let (is_paused, is_limited) = self.is_closed(&ask.namespace, queue)?;
-        if !is_limited {
-            return Ok(Allowed::Some(if is_paused { 0 } else { ask.limit }));
+        if is_paused || !is_limited {
+            return Ok(Some(if is_paused { 0 } else { ask.limit }));
         }
         let (namespace, session) = (ask.namespace.as_str(), session_id(ask.session));
         let limited = self.limited(namespace, queue)?.filter(|_| ask.permitted);
-        let Some(limited) = limited else { return Ok(Allowed::NoPermit) };
+        let Some(limited) = limited else { return Ok(None) };
         let mut one = self.at.prepare_cached(SQL.permit_one)?;
         let name = params![namespace, queue.as_str(), session, limited.setting];
-        let Some(permit) = one.query_row(name, permit).optional()? else { return Ok(Allowed::NoPermit) };
-        if is_paused {
-            return Ok(Allowed::Some(0));
-        }
+        let Some(permit) = one.query_row(name, permit).optional()? else { return Ok(None) };
         let mut running = 0;
         let mut claims = self.at.prepare_cached(SQL.session_claims)?;
         for claim in claims.query_map([session], rows::claim)? {
@@ -180,7 +169,7 @@ impl Jobs<'_> {
             }
         }
         let allowed = permit.allows(&limited.limits, running, self.now.wall);
-        Ok(Allowed::Some(usize::try_from(allowed).unwrap_or(usize::MAX)))
+        Ok(usize::try_from(allowed).ok().filter(|allowed| *allowed > 0))
     }
 
     /// A claim takes jobs of these lanes, once for each.
