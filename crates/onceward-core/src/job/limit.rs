@@ -1,8 +1,8 @@
 //! Limits of a queue over all workers: how many of its jobs run at the same time, and how many start in a time.
 //!
-//! A worker holds a [permit](super::permit) of a limited queue, in a row of its session, and runs no more of the queue's
-//! jobs than it says. Starts are tokens that a worker takes in chunks out of a bucket; what it does not use within the
-//! chunk's time is lost. Queues without limits know nothing of this, and no claim waits for another.
+//! A worker holds a [permit](super::permit) of a limited queue, in a row of its session, and runs no more of the
+//! queue's jobs than it says. Starts are tokens that a worker takes in chunks out of a bucket; what it does not use
+//! within the chunk's time is lost. Queues without limits know nothing of this, and no claim waits for another.
 
 use core::fmt;
 use core::str::FromStr;
@@ -68,11 +68,16 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-            Error::new(Code::LimitInvalid, format!("\"{shown}\" is not a rate: write it like 100/1m"))
+            Error::new(
+                Code::LimitInvalid,
+                format!("\"{shown}\" is not a rate: write it like 100/s or 100/1m"),
+            )
         };
         let (count, per) = text.split_once('/').ok_or_else(bad)?;
         let count = count.trim().parse().map_err(|_| bad())?;
-        Self::new(count, duration::parse(per).map_err(|_| bad())?)
+        // "100/s" is "100/1s".
+        let one = if per.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
+        Self::new(count, duration::parse(&format!("{one}{per}")).map_err(|_| bad())?)
     }
 }
 
@@ -134,6 +139,17 @@ impl Limits {
     /// How many starts a worker takes at once, at most: what the rate gives in half a second.
     pub fn chunk(&self) -> u32 {
         self.rate.map_or(0, |rate| rate.within(Duration::from_millis(500)).min(self.burst()))
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.concurrency.map(|most| format!("{most} at once")),
+            self.rate.map(|rate| rate.to_string()),
+            self.rate.map(|_| format!("burst {}", self.burst())),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -211,7 +227,8 @@ mod tests {
         let rate: Rate = "100/1m".parse().unwrap();
         assert_eq!((rate.count, rate.per), (100, Duration::from_secs(60)));
         assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate);
-        for bad in ["", "100", "0/1m", "1/0s", "x/1m", "1/1ms", "1/2d", "-1/1m", "1/1m/1m"] {
+        assert_eq!("100/m".parse::<Rate>().unwrap(), rate);
+        for bad in ["", "100", "100/", "0/1m", "1/0s", "x/1m", "1/1ms", "1/2d", "-1/1m", "1/1m/1m"] {
             assert_eq!(bad.parse::<Rate>().unwrap_err().code(), Code::LimitInvalid, "{bad:?}");
         }
         assert!(Limits { concurrency: Some(0), ..Limits::default() }.check().is_err());
@@ -227,6 +244,8 @@ mod tests {
         assert_eq!((limits("100/1m", None).burst(), limits("100/1m", None).chunk()), (2, 1));
         assert_eq!((limits("1/1h", None).burst(), limits("1/1h", Some(9)).burst()), (1, 9));
         assert!(limits("1/1h", Some(0)).check().is_err());
+        let both = Limits { concurrency: Some(5), ..limits("100/m", None) };
+        assert_eq!(both.to_string(), "5 at once, 100/1m, burst 2");
         assert!(Limits { burst: Some(1), ..Limits::default() }.check().is_err(), "of no rate");
     }
 

@@ -154,8 +154,8 @@ statements! {
     claim_one = ordered "job/claim" "one" (TEXT, UUID, UUID, TEXT, TEXT, TEXT, BOOL, INT8, INT2, TIMESTAMPTZ, UUID);
     claim_many = ordered "job/claim" "many" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL,
         INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
-    claim_permitted = ordered "job/claim" "permitted" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL,
-        INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
+    claim_permitted = ordered "job/claim" "permitted" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        BOOL, INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
     claim_again = prepared "job/claim" "again" (UUID);
     claim_moved = prepared "job/claim" "moved" (UUID, UUID_ARRAY);
     job_begin = prepared "job/begin" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, UUID_ARRAY);

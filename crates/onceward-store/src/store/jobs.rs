@@ -386,8 +386,8 @@ pub trait JobStore: Send + Sync + 'static {
     async fn job_list(&self, ask: &ListJobs) -> Result<Snapshot<job::Record>>;
     /// Pauses or resumes a queue.
     async fn queue_pause(&self, ask: &PauseQueue) -> Result<()>;
-    /// Sets what a queue is limited to, or that it is not. Permits that were given before are void from then on, and what
-    /// runs goes on.
+    /// Sets what a queue is limited to, or that it is not. Permits that were given before are void from then on, and
+    /// what runs goes on.
     async fn queue_limit(&self, ask: &LimitQueue) -> Result<()>;
     /// Asks for permits of limited queues, as [`permit::grant`](onceward_core::job::permit::grant) gives them. Asking
     /// for nothing gives back what is not in use. They end with the session, once nothing of it is left to rescue.

@@ -183,8 +183,8 @@ impl Purse {
         }
     }
 
-    /// Leaves of a wish what the permits allow. Jobs of limited queues are claimed for free slots only: while they wait,
-    /// another worker could run them.
+    /// Leaves of a wish what the permits allow. Jobs of limited queues are claimed for free slots only: while they
+    /// wait, another worker could run them.
     pub(super) fn bound(&self, wants: &mut Vec<Want>, free: usize, pool: &Pool) {
         let now = Instant::now();
         for want in wants.iter_mut() {

@@ -189,7 +189,7 @@ proptest! {
                     done[worker] += queue.running[worker];
                     queue.running[worker] = 0;
                 }
-                if (tick + worker as u64) % 12 == 0 {
+                if (tick + worker as u64).is_multiple_of(12) {
                     queue.ask(worker, 1, 0);
                 }
                 if queue.claim(worker, 1) == 1 {
