@@ -111,6 +111,8 @@ verbs! {
     SessionDrain = "session.drain", true;
     /// [`JobStore::job_enqueue`](crate::JobStore::job_enqueue).
     JobEnqueue = "job.enqueue", true;
+    /// [`JobStore::job_hand_over`](crate::JobStore::job_hand_over).
+    JobHandOver = "job.hand_over", true;
     /// [`JobStore::job_claim`](crate::JobStore::job_claim).
     JobClaim = "job.claim", true;
     /// [`JobStore::job_begin`](crate::JobStore::job_begin).

@@ -20,9 +20,9 @@ mod jobs;
 mod limits;
 
 pub use jobs::{
-    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobProgress, JobRef, JobStore, ListJobs, MoveJob,
-    Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, Rescued,
-    RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
+    ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QUEUE_COUNT_MAX,
+    QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 pub use limits::{AskPermits, LimitQueue, Permits};

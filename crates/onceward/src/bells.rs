@@ -1,11 +1,13 @@
 //! Rings for the workers of this process when jobs were enqueued in it: they need not wait for the store's hint.
 
+use core::ops::ControlFlow;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use onceward_core::job::New;
-use onceward_core::{Namespace, Queue, Timestamp};
-use tokio::sync::Notify;
+use onceward_core::{Namespace, Queue, Result, Timestamp};
+use onceward_store::Enqueued;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 /// The bells of the workers of one client.
@@ -18,11 +20,21 @@ pub(crate) struct Bells {
 pub(crate) struct Bell {
     pub(crate) namespace: Namespace,
     pub(crate) queues: Vec<Queue>,
+    taker: OnceLock<Weak<dyn Taker>>,
     /// Rung when something may have become ready.
     pub(crate) rung: Notify,
     /// When something will be due, as far as this process knows; rung when that is sooner than it was.
     due: Mutex<Option<Instant>>,
     pub(crate) sooner: Notify,
+}
+
+/// The answer to a job that a worker has taken: how its enqueue has ended.
+pub(crate) type Answer = oneshot::Receiver<Result<Enqueued>>;
+
+/// A worker that takes jobs of its own process at once.
+pub(crate) trait Taker: Send + Sync {
+    /// Takes a job, or gives it back where it can't start at once; `now` is the wall clock.
+    fn offer(&self, new: New, now: Timestamp) -> ControlFlow<Answer, New>;
 }
 
 /// What workers are told when a job was enqueued.
@@ -68,6 +80,22 @@ impl Bells {
         self.each(&news.namespace, &news.queue, |bell| bell.due_in(news.delay));
     }
 
+    /// Offers a job to the workers of its queue; gives it back where none takes it.
+    pub(crate) fn offer(&self, mut new: New, now: Timestamp) -> ControlFlow<Answer, New> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        for bell in workers.iter().filter_map(Weak::upgrade) {
+            let Some(taker) = bell.taker.get().filter(|_| bell.wants(&new.namespace, &new.queue)) else {
+                continue;
+            };
+            let Some(taker) = taker.upgrade() else { continue };
+            match taker.offer(new, now) {
+                ControlFlow::Break(answer) => return ControlFlow::Break(answer),
+                ControlFlow::Continue(back) => new = back,
+            }
+        }
+        ControlFlow::Continue(new)
+    }
+
     fn each(&self, namespace: &Namespace, queue: &Queue, tell: impl Fn(&Bell)) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         for bell in workers.iter().filter_map(Weak::upgrade).filter(|bell| bell.wants(namespace, queue)) {
@@ -79,7 +107,13 @@ impl Bells {
 impl Bell {
     pub(crate) fn new(namespace: Namespace, queues: Vec<Queue>) -> Self {
         let (rung, sooner) = (Notify::new(), Notify::new());
-        Self { namespace, queues, rung, due: Mutex::default(), sooner }
+        Self { namespace, queues, taker: OnceLock::new(), rung, due: Mutex::default(), sooner }
+    }
+
+    /// From now on its worker is offered jobs.
+    pub(crate) fn set_taker(&self, taker: Weak<dyn Taker>) {
+        // A worker starts once.
+        let _ = self.taker.set(taker);
     }
 
     /// Something will be due after this time.

@@ -20,6 +20,10 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// The pauses between two looks: they grow as long as nothing happens.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Most transactions commit as soon as they have enqueued: so many looks without a pause meet that, but not again before
+/// this time has passed.
+const QUICK: u32 = 3;
+const QUICK_EVERY: Duration = Duration::from_millis(10);
 
 /// The transactions that are watched.
 pub(crate) struct Commits {
@@ -40,6 +44,8 @@ struct State {
     /// Which watcher is at work, if one is.
     watching: Option<u64>,
     watchers: u64,
+    /// When it was last looked without pauses.
+    quick: Option<Instant>,
 }
 
 struct Watched {
@@ -78,6 +84,16 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A map stays a map whatever panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether some looks without a pause are due.
+    fn may_be_quick(&self) -> bool {
+        let mut state = self.lock();
+        let is_due = state.quick.is_none_or(|last| last.elapsed() >= QUICK_EVERY);
+        if is_due {
+            state.quick = Some(Instant::now());
+        }
+        is_due
     }
 
     /// Asks once about everything that is watched, and tells what has committed; whether anything has ended.
@@ -124,17 +140,25 @@ impl Drop for Watching {
 /// Looks until nothing is left to watch.
 async fn look(watching: Watching) {
     let shared = Arc::clone(&watching.0);
-    let mut pause = PAUSE_FIRST;
+    let (mut pause, mut quick) = (PAUSE_FIRST, 0_u32);
     loop {
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = shared.more.notified() => {
-                pause = PAUSE_FIRST;
-                sleep(pause).await;
+        quick = quick.saturating_sub(1);
+        if quick == 0 {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = shared.more.notified() => {
+                    pause = PAUSE_FIRST;
+                    if shared.may_be_quick() {
+                        quick = QUICK;
+                    } else {
+                        sleep(pause).await;
+                    }
+                }
             }
         }
         match shared.look_once().await {
             Ok(true) => pause = PAUSE_FIRST,
+            Ok(false) if quick > 0 => {}
             Ok(false) => pause = (pause * 2).min(PAUSE_MAX),
             Err(error) => {
                 tracing::debug!(%error, "what became of transactions is not known; workers look for themselves");

@@ -8,9 +8,9 @@ use onceward_core::{ClaimId, JobId, Kind, Namespace, Queue, SessionId, Tag, Time
 
 use super::kit::*;
 use crate::{
-    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, Outstanding,
-    PauseQueue, Promoted, PruneJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJob, SettleJobs,
-    SettledJob, Snapshot, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, ListJobs, MoveJob,
+    Outstanding, PauseQueue, Promoted, PruneJobs, QueueRecord, Rescued, SessionRef, SessionRenewed,
+    SettleJob, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 /// More than any case has jobs.
@@ -110,6 +110,16 @@ impl Worker {
     }
 
     /// The job that must be there.
+    /// Enqueues jobs that this worker has at once.
+    pub(super) fn handing(&self, jobs: &[New]) -> HandOver {
+        HandOver {
+            namespace: Namespace::default(),
+            session: self.session.id,
+            claim: claim_id(),
+            jobs: jobs.to_vec(),
+        }
+    }
+
     pub(super) async fn take_one(&self, text: &str) -> Claimed {
         only(self.take(text, 1).await)
     }
@@ -238,6 +248,12 @@ impl Hand {
         assert!(claimed.jobs.iter().all(|job| job.token > job.job.token), "J3: it is larger than the job's");
         assert!(claimed.jobs.len() <= ask.limit, "J14: never more than asked for");
         claimed
+    }
+
+    pub(super) async fn hand_over(&self, ask: &HandOver) -> HandedOver {
+        let handed = self.ask(|| self.store.job_hand_over(ask)).await;
+        assert_eq!(handed.enqueued.len(), ask.jobs.len(), "one answer per job");
+        handed
     }
 
     pub(super) async fn begin_jobs(&self, batch: &[BeginJob]) -> Vec<bool> {

@@ -102,6 +102,18 @@ pub async fn j11_a_limited_queue_gives_nothing_without_a_permit(harness: &dyn Ha
     assert_eq!(worker.take("mail", ALL).await.len(), 1, "it is not limited any more");
 }
 
+pub async fn j11_a_limited_queue_hands_nothing_over(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    limit(harness, &hand, at_once(2)).await;
+    worker.permits(2, 0).await;
+    let elsewhere = New { queue: queue("front"), ..work("mail") };
+    let jobs = [work("mail"), elsewhere.clone(), work("mail"), work("mail")];
+    let handed = hand.hand_over(&worker.handing(&jobs)).await;
+    assert_eq!(ids(&handed.claimed.jobs), [elsewhere.id]);
+    assert_eq!(worker.take_permitted("mail", ALL).await.jobs.len(), 2, "they wait like others");
+}
+
 pub async fn j11_no_more_run_than_the_limit(harness: &dyn Harness) {
     let (hand, other) = (Hand::of(harness).await, Hand::second(harness).await);
     let (here, there) = (Worker::of(&hand).await, Worker::of(&other).await);

@@ -36,6 +36,7 @@ pub mod about;
 pub mod batch;
 pub mod job_claim;
 pub mod job_enqueue;
+pub mod job_hand_over;
 pub mod job_keep;
 pub mod job_key;
 mod job_kit;
@@ -335,6 +336,13 @@ macro_rules! conformance_suite {
                 a_job_after_its_deadline_is_claimed_like_any_other;
                 the_largest_claim_may_name_many_lanes;
             }
+            job_hand_over {
+                j3_j4_what_is_handed_over_runs_under_a_claim;
+                j2_what_is_handed_over_again_is_there_once;
+                what_was_there_before_is_not_handed_over;
+                a_paused_queue_hands_nothing_over;
+                j7_what_was_handed_over_is_rescued;
+            }
             job_settle {
                 j5_progress_is_kept_until_the_job_is_over;
                 j5_every_ending_leaves_the_state_it_means;
@@ -414,6 +422,7 @@ macro_rules! conformance_suite {
             job_limit {
                 limits_are_set_read_and_lifted;
                 j11_a_limited_queue_gives_nothing_without_a_permit;
+                j11_a_limited_queue_hands_nothing_over;
                 j11_no_more_run_than_the_limit;
                 j11_a_permit_is_for_all_lanes_of_its_queue;
                 j11_what_ran_before_is_counted;

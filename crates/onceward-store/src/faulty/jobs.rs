@@ -6,9 +6,9 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
-    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
-    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 #[async_trait]
@@ -37,6 +37,10 @@ impl JobStore for Faulty {
 
     async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
         read!(self, JobEnqueue, job_enqueue, batch)
+    }
+
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver> {
+        read!(self, JobHandOver, job_hand_over, ask)
     }
 
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {

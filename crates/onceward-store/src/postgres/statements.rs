@@ -146,6 +146,8 @@ statements! {
     session_drain = prepared "session/drain" (UUID, BOOL);
     enqueue_new = prepared "job/enqueue" "new" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
         INT4_ARRAY, UUID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY);
+    enqueue_handed = prepared "job/enqueue" "handed" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY,
+        TEXT_ARRAY, INT4_ARRAY, UUID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY, UUID, UUID, TEXT);
     enqueue = prepared "job/enqueue" "any" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
         UUID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, INT8_ARRAY, TEXT_ARRAY,
         INT8_ARRAY, BOOL_ARRAY, BOOL_ARRAY);

@@ -99,6 +99,30 @@ pub struct ClaimedJobs {
     pub limited: Vec<Queue>,
 }
 
+/// Enqueues jobs, and gives them to the session that runs them at once: they need not go through their lanes.
+///
+/// They are of one namespace, due, and have no keys. Those of a paused or limited queue wait in their lanes.
+#[derive(Clone, Debug)]
+pub struct HandOver {
+    /// Whose jobs.
+    pub namespace: Namespace,
+    /// To which session; see [`ClaimJobs::session`].
+    pub session: SessionId,
+    /// By which claim. Sending the same one again finds what it got, as far as it was not rescued since.
+    pub claim: ClaimId,
+    /// The jobs, at most [`onceward_core::limits::CLAIM_JOBS_MAX`].
+    pub jobs: Vec<job::New>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct HandedOver {
+    /// What became of each job.
+    pub enqueued: Vec<Enqueued>,
+    /// Those that the session has now.
+    pub claimed: ClaimedJobs,
+}
+
 /// Writes down that a handler is about to start: of jobs that run at most once, and of jobs whose dedupe key is free
 /// from then on.
 #[derive(Clone, Debug)]
@@ -346,6 +370,8 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Enqueues jobs. No two of a batch have the same id, idempotency key or dedupe key.
     async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>>;
+    /// Enqueues jobs that are claimed in the same stroke.
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver>;
     /// Takes jobs. The claim is durable when it is answered.
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs>;
     /// Writes down that handlers start; `false` where the attempt is no longer the current one, or its session has run

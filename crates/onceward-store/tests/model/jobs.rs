@@ -3,6 +3,7 @@
 //! Three workers, two kinds, a few keys. Where a history has ordering keys, what is due is made ready after each step:
 //! a store may let the next job of a key in at any time before that.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use onceward_core::once::{Body, Fingerprint};
 use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Token, session};
 use onceward_store::clock::ManualClock;
 use onceward_store::{
-    BeginJob, ClaimJobs, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue,
+    BeginJob, ClaimJobs, Enqueued, HandOver, JobProgress, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue,
     PruneJobs, SessionRef, SettleJob, SettleJobs, Store, Want,
 };
 use proptest::prelude::*;
@@ -46,6 +47,8 @@ pub(crate) enum Step {
     Reclaim { ago: usize },
     /// Says that a handler starts.
     Begin { ago: usize },
+    /// Enqueues jobs that a worker has at once.
+    HandOver { who: usize, jobs: Vec<Job> },
     /// Says how far a job is.
     Progress { ago: usize, far: u8 },
     /// Says how attempts ended.
@@ -125,6 +128,8 @@ impl Step {
                 .prop_map(|(who, kinds, limit, alone)| Self::Claim { who, kinds, limit, alone }),
             1 => ago().prop_map(|ago| Self::Reclaim { ago }),
             3 => ago().prop_map(|ago| Self::Begin { ago }),
+            3 => (0..3_usize, prop::collection::vec(Job::any(), 1..3))
+                .prop_map(|(who, jobs)| Self::HandOver { who, jobs }),
             2 => (ago(), 0..3_u8).prop_map(|(ago, far)| Self::Progress { ago, far }),
             7 => (prop::collection::vec(ago(), 1..4), 0..12_usize)
                 .prop_map(|(ago, how)| Self::Settle { ago, how }),
@@ -204,6 +209,7 @@ impl History for World {
             }
             Step::Claim { .. } | Step::Reclaim { .. } => self.claim(step).await?,
             Step::Begin { ago } => self.begin(*ago).await?,
+            Step::HandOver { who, jobs } => self.hand_over(*who, jobs).await?,
             Step::Progress { ago, far } => self.progress(*ago, *far).await?,
             Step::Settle { ago, how } => self.settle(ago, *how).await?,
             Step::Move { ago, to, seen, dry_run } => self.intervene(*ago, *to, *seen, *dry_run).await?,
@@ -268,6 +274,15 @@ impl World {
     fn draw(&mut self) -> uuid::Uuid {
         self.drawn += 1;
         uuid::Uuid::from_u128(self.drawn)
+    }
+
+    /// An id that says it was drawn now: a store may hand over only what surely was not sent before.
+    fn draw_now(&self) -> JobId {
+        // Never the same one in two histories: a store that serves several of them remembers.
+        static DRAWN: AtomicU64 = AtomicU64::new(0);
+        let number = DRAWN.fetch_add(1, Ordering::Relaxed);
+        let millis = onceward_store::Clock::wall(&self.clock).as_micros().unsigned_abs() / 1000 + 1;
+        JobId::from_uuid(uuid::Uuid::from_u64_pair(millis << 16 | 0x7000, 1 << 63 | number))
     }
 
     async fn enqueue(&mut self, jobs: &[Job], again: Option<usize>) -> Verdict {
@@ -430,19 +445,55 @@ impl World {
         }
         self.watch.count(if ask.alone { "claimed alone" } else { "claimed" });
         prop_assert!(answer.jobs.len() <= ask.limit, "J14");
-        for claimed in answer.jobs {
+        self.note_claimed(answer.jobs, ask.session)?;
+        if !self.claims.iter().any(|known| known.claim == ask.claim) {
+            self.claims.push(ask);
+        }
+        Ok(())
+    }
+
+    fn note_claimed(&mut self, jobs: Vec<Claimed>, session: SessionId) -> Verdict {
+        for claimed in jobs {
             let known = |attempt: &Attempt| {
                 (attempt.claimed.job.id, attempt.claimed.token) == (claimed.job.id, claimed.token)
             };
             if !self.attempts.iter().any(known) {
                 self.watch.claimed(&claimed)?;
-                self.attempts.push(Attempt { claimed, session: ask.session });
+                self.attempts.push(Attempt { claimed, session });
             }
         }
-        if !self.claims.iter().any(|known| known.claim == ask.claim) {
-            self.claims.push(ask);
-        }
         Ok(())
+    }
+
+    /// Sent twice, as if the first answer had been lost.
+    async fn hand_over(&mut self, who: usize, jobs: &[Job]) -> Verdict {
+        if !self.lives(self.sessions[who]).await? {
+            self.take_session(&Step::Open { who, anew: false }).await?;
+        }
+        let bare = |job: &Job| Job { key: None, dedupe: None, ordered: None, delay: 0, ..job.clone() };
+        let mut made = Vec::new();
+        for job in jobs {
+            let id = self.draw_now();
+            made.push(self.new_job(&bare(job), id));
+        }
+        let ask = HandOver {
+            namespace: Namespace::default(),
+            session: self.sessions[who],
+            claim: ClaimId::from_uuid(self.draw()),
+            jobs: made.clone(),
+        };
+        let first = agree(&self.stores, async |store| {
+            store.job_hand_over(&ask).await.map(|handed| (handed.enqueued, handed.claimed.jobs))
+        })
+        .await?;
+        let again = agree(&self.stores, async |store| {
+            store.job_hand_over(&ask).await.map(|handed| (handed.enqueued, handed.claimed.jobs))
+        })
+        .await?;
+        prop_assert_eq!(&first.0, &again.0, "an answer stays what it was");
+        self.watch.count(if again.1.is_empty() { "not handed over" } else { "handed over" });
+        self.made.extend(made);
+        self.note_claimed(again.1, ask.session)
     }
 
     async fn begin(&mut self, ago: usize) -> Verdict {

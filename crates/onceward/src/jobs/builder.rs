@@ -1,6 +1,7 @@
 //! A job being enqueued.
 
 use core::future::IntoFuture;
+use core::ops::ControlFlow;
 use core::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Job;
-use crate::bells::News;
+use crate::bells::{Answer, News};
 use crate::client::Onceward;
 
 pub(crate) const JSON: &str = "application/json";
@@ -272,10 +273,26 @@ impl IntoFuture for Enqueue {
 
 /// Enqueues a job through its lane, and tells the workers of this process.
 pub(crate) async fn send(client: &Onceward, new: New) -> Result<Enqueued> {
-    let news = News::of(&new, client.clock().wall());
+    let now = client.clock().wall();
+    let new = match client.inner.bells.offer(new, now) {
+        ControlFlow::Break(answer) => return taken(client, answer).await,
+        ControlFlow::Continue(new) => new,
+    };
+    let news = News::of(&new, now);
     let answer = client.inner.lanes.enqueue(new).await.map_err(|error| error.at("job.enqueue"))?;
     client.inner.bells.tell(&news);
     Enqueued::of(answer)
+}
+
+/// Waits for a job that a worker of this process has taken.
+async fn taken(client: &Onceward, answer: Answer) -> Result<Enqueued> {
+    let answer = tokio::time::timeout(client.inner.lanes.deadline(), answer).await;
+    let unknown = || {
+        let why = "the store did not answer in time, or the worker's runtime has ended; the job may be there";
+        Error::new(Code::CommitUnknown, why)
+    };
+    let answer = answer.ok().and_then(|answer| answer.ok()).unwrap_or_else(|| Err(unknown()));
+    Enqueued::of(answer.map_err(|error| error.at("job.enqueue"))?)
 }
 
 impl Enqueued {

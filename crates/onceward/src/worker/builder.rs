@@ -4,13 +4,14 @@ use core::any::TypeId;
 use core::future::Future;
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
 use tokio::sync::{Mutex as FairMutex, Notify, watch};
 use tokio::task::JoinSet;
 
 use super::context::{States, Surroundings, state_missing};
+use super::hand_over::{self, Hand};
 use super::handle::WorkerHandle;
 use super::handler::{Erased, JobHandler, RawHandler};
 use super::plan::{Plan, QueueShare};
@@ -19,7 +20,7 @@ use super::service::JobService;
 use super::settle::Settler;
 use super::shared::{Mode, Shared, Status, keep_going};
 use super::{claim, session as sessions, settle, upkeep};
-use crate::bells::Bell;
+use crate::bells::{Bell, Taker};
 use crate::client::Onceward;
 use crate::jobs::Job;
 
@@ -251,6 +252,9 @@ impl WorkerBuilder {
         parts.spawn(keep_going("promote", Arc::clone(&shared), upkeep::promote));
         parts.spawn(keep_going("rescue", Arc::clone(&shared), upkeep::rescue));
         parts.spawn(keep_going("claim", Arc::clone(&shared), claim::keep));
+        parts.spawn(keep_going("hand over", Arc::clone(&shared), hand_over::keep));
+        let taker: Weak<dyn Taker> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Taker>));
+        shared.bell.set_taker(taker);
         Ok(WorkerHandle::new(shared, parts))
     }
 
@@ -275,7 +279,7 @@ impl WorkerBuilder {
     }
 
     /// Runs until the queues of this worker hold no job of a kind it can run that is ready, retrying, due within
-    /// `horizon`, or claimed by anybody. A paused queue that holds one is waited for.
+    /// `horizon`, or claimed by anybody. What waits in a paused queue is not waited for.
     ///
     /// # Errors
     /// As [`start`](Self::start), and those of an unreachable store.
@@ -318,6 +322,7 @@ impl WorkerBuilder {
             pool: Arc::new(Pool::new(self.concurrency)),
             settler: Settler::default(),
             bell: Arc::new(Bell::new(namespace, queues)),
+            hand: Hand::default(),
             status: watch::Sender::new(Status { mode: Mode::Working, asked_to_drain: false, session: None }),
             plan: Plan::new(self.queues, kinds.clone(), self.strict),
             kinds,

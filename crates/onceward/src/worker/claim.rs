@@ -57,7 +57,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
-fn is_for(status: &Status, session: &Arc<Session>) -> bool {
+pub(super) fn is_for(status: &Status, session: &Arc<Session>) -> bool {
     status.claims_for().is_some_and(|current| Arc::ptr_eq(current, session))
 }
 
@@ -130,6 +130,7 @@ impl Claimer {
 
     fn was_rung(&mut self) {
         self.hungry = true;
+        self.shared.hand.set_caught_up(false);
         self.polls = 0;
         self.next_alone = self.next_alone.min(Instant::now() + ALONE);
     }
@@ -259,6 +260,7 @@ impl Claimer {
         let ask = Ask { wants: wants.clone(), alone: false, limit: wanted, free, permitted };
         let taken = self.claim(session, ask).await;
         self.hungry = self.plan.learn(&wants, &taken, wanted);
+        self.shared.hand.set_caught_up(!self.hungry);
         self.purse.claimed(&wants, &taken.of_lane);
         if !taken.limited.is_empty() {
             self.purse.note(&taken.limited, &self.shared.pool);
@@ -407,7 +409,7 @@ async fn insist(shared: &Shared, session: &Session, ask: &ClaimJobs) -> Result<(
 
 /// Puts claimed jobs in line. Work that runs at most once is given back where it can't start at once, and so is
 /// everything if the worker has been told to stop.
-fn accept(shared: &Arc<Shared>, claim: &Arc<Claim>, jobs: Vec<Claimed>, free: usize) {
+pub(super) fn accept(shared: &Arc<Shared>, claim: &Arc<Claim>, jobs: Vec<Claimed>, free: usize) {
     if jobs.is_empty() {
         return;
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::attempt::Stop;
 use super::run::LEAVE;
 use super::shared::{Mode, Shared};
-use super::{empty, session};
+use super::{empty, hand_over, session};
 
 /// A worker that runs. Dropping it ends it as [`shutdown`](Self::shutdown) does, in the background.
 pub struct WorkerHandle {
@@ -119,6 +119,7 @@ fn set_mode(shared: &Shared, mode: Mode) {
 
 async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
     set_mode(&shared, Mode::Leaving);
+    hand_over::close(&shared).await;
     // No claim is under way any more once this lock was ours.
     drop(shared.claiming.lock().await);
     shared.hand_back(shared.pool.take_ready());

@@ -10,6 +10,7 @@ mod builder;
 mod claim;
 mod context;
 mod empty;
+mod hand_over;
 mod handle;
 mod handler;
 mod outcome;

@@ -160,6 +160,12 @@ impl Pool {
         Room { free, waiting, started: state.started, alone: state.alone > 0 }
     }
 
+    /// How many jobs could start at once.
+    pub(super) fn free(&self) -> usize {
+        let state = self.lock();
+        self.concurrency.saturating_sub(state.runners).saturating_sub(state.ready.len())
+    }
+
     /// Tells jobs that they have been called off.
     pub(super) fn call_off(&self, jobs: &HashSet<JobId>) {
         if !jobs.is_empty() {

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex as FairMutex, Notify, watch};
 
 use super::attempt::Attempt;
 use super::context::Surroundings;
+use super::hand_over::Hand;
 use super::plan::Plan;
 use super::pool::Pool;
 use super::service::JobService;
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
     pub(super) settler: Settler,
     pub(super) bell: Arc<Bell>,
+    pub(super) hand: Hand,
     pub(super) status: watch::Sender<Status>,
     /// Where jobs are taken from, to begin with.
     pub(super) plan: Plan,

@@ -6,6 +6,11 @@
 --   $7 shape[] (from 1)  $8 id[]  $9 payload[]  $10 spec[]  $11 due[]; of one job each, sorted by id. due is in
 --   microseconds: since 1970, or from now on if negative; NULL is at once.
 --   Rows: one. An id that is there already fails it with 23505.
+-- handed: as new, of one namespace; what is due, and whose queue is neither paused nor limited, is claimed at once and
+--   goes into no lane.
+--   $1 to $11 as above  $12 session  $13 claim  $14 namespace
+--   Rows: the token and the time of the claim, id and place; one of each job that was claimed. A claim that is there
+--   already fails it with 23505 as well.
 -- any: what has keys, and what goes with it. A job is written if it has all its keys afterwards.
 --   $1 namespace[]  $2 kind[]  $3 queue[]  $4 priority[]  $5 content_type[]  $6 route[]  $7 id[]  $8 payload[]
 --   $9 spec[]  $10 due[]  $11 ordering_key[]  $12 idempotency key[]  $13 fingerprint[]  $14 its ttl_ms[]
@@ -51,6 +56,51 @@
     WHERE m.state = 'scheduled'
 )
 SELECT true
+
+-- step: handed
+{bound}WITH made AS (
+    INSERT INTO {schema}.job (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,
+                              payload, content_type, spec, route)
+    SELECT ($1::text[])[a.shape], a.id, ($2::text[])[a.shape], ($3::text[])[a.shape], ($4::smallint[])[a.shape],
+           CASE WHEN a.run_at > a.now THEN 'scheduled' ELSE 'ready' END, 0, 0, 0, a.now, a.run_at, a.payload,
+           ($5::text[])[a.shape], a.spec, ($6::text[])[a.shape]
+    FROM (
+        SELECT a.*, CASE WHEN a.due IS NULL THEN t.now
+                         WHEN a.due < 0 THEN t.now - a.due * interval '1 microsecond'
+                         ELSE timestamptz 'epoch' + a.due * interval '1 microsecond' END AS run_at, t.now
+        FROM {bounded}(SELECT {clock} AS now OFFSET 0) t,
+             unnest($7::integer[], $8::uuid[], $9::bytea[], $10::text[], $11::bigint[])
+                 AS a (shape, id, payload, spec, due)
+    ) a
+    RETURNING namespace, id, kind, queue, priority, state, enqueued_at, run_at, coalesce(route, '') AS route, ctid AS place
+), placed AS MATERIALIZED (
+    SELECT m.*,
+           m.state = 'ready'
+           AND NOT EXISTS (SELECT FROM {schema}.job_queue q
+                           WHERE q.namespace = m.namespace AND q.queue = m.queue
+                             AND (q.paused_at IS NOT NULL OR q.limits_at IS NOT NULL)) AS taken
+    FROM made m
+), ready AS (
+    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
+    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
+               hashtextextended(m.namespace, 0)))),
+           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
+    FROM placed m
+    WHERE m.state = 'ready' AND NOT m.taken
+), later AS (
+    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place)
+    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place
+    FROM placed m
+    WHERE m.state = 'scheduled'
+), claimed AS (
+    INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
+    SELECT $13::uuid, $14::text, $12::uuid, (extract(epoch FROM t.now) * 1000000)::bigint, t.now, t.jobs
+    FROM (SELECT max(p.enqueued_at) AS now, array_agg(p.id) AS jobs FROM placed p WHERE p.taken HAVING count(*) > 0) t
+    RETURNING token, claimed_at
+)
+SELECT c.token, c.claimed_at, p.id, p.place
+FROM claimed c
+JOIN placed p ON p.taken
 
 -- step: any
 {bound}WITH ask AS MATERIALIZED (

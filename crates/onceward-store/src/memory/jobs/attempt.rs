@@ -4,13 +4,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Ended, Ending, Next, Record, State};
-use onceward_core::{ClaimId, JobId, Owner, Queue, SessionId, Timestamp, Token};
+use onceward_core::{ClaimId, JobId, Namespace, Owner, Queue, SessionId, Timestamp, Token};
 
 use super::lanes::Lane;
 use super::{Claim, Jobs, Name, name};
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, JobProgress, JobRef, Rescued, RescuedJob, SettleJob, SettleJobs,
-    SettledJob, Want,
+    BeginJob, ClaimJobs, ClaimedJobs, HandOver, HandedOver, JobProgress, JobRef, Rescued, RescuedJob,
+    SettleJob, SettleJobs, SettledJob, Want,
 };
 
 /// An ending, as the worker or the rescuer has decided it.
@@ -25,13 +25,40 @@ struct Verdict<'a> {
 impl Jobs {
     pub(super) fn claim(&mut self, ask: &ClaimJobs, now: Timestamp) -> ClaimedJobs {
         let limited = if self.claims.contains_key(&ask.claim) { Vec::new() } else { self.take(ask, now) };
-        let Some(claim) = self.claims.get(&ask.claim) else {
-            return ClaimedJobs { jobs: Vec::new(), now, limited };
+        ClaimedJobs { limited, ..self.held_by(ask.claim, now) }
+    }
+
+    /// What a claim holds.
+    fn held_by(&self, claim: ClaimId, now: Timestamp) -> ClaimedJobs {
+        let Some(claim) = self.claims.get(&claim) else {
+            return ClaimedJobs { now, ..ClaimedJobs::default() };
         };
         let held = claim.names().filter(|name| self.runs(name, claim.token));
         let rows = held.filter_map(|name| self.rows.get(&name).cloned());
         let jobs = rows.map(|job| job::Claimed { job, token: claim.token }).collect();
-        ClaimedJobs { jobs, now: claim.claimed_at, limited }
+        ClaimedJobs { jobs, now: claim.claimed_at, limited: Vec::new() }
+    }
+
+    pub(super) fn hand_over(&mut self, ask: &HandOver, now: Timestamp) -> HandedOver {
+        let known = self.claims.contains_key(&ask.claim);
+        let (mut enqueued, mut open) = (Vec::with_capacity(ask.jobs.len()), Vec::new());
+        for new in &ask.jobs {
+            let name = (ask.namespace.clone(), new.id);
+            let fresh = !known && !self.rows.contains_key(&name);
+            enqueued.push(self.enqueue(new, now));
+            let Some(row) = self.rows.get(&name) else { continue };
+            let lane = Self::lane(row, false);
+            let is_open = !self.is_paused(&ask.namespace, &new.queue)
+                && self.limited(&ask.namespace, &new.queue).is_none();
+            if fresh && is_open && self.ready.remove(&lane) {
+                open.push(lane);
+            }
+        }
+        open.sort_by_key(|lane| (lane.rank, lane.run_at, lane.id));
+        if !open.is_empty() {
+            self.write_claim((ask.namespace.clone(), ask.claim, ask.session), open, now);
+        }
+        HandedOver { enqueued, claimed: self.held_by(ask.claim, now) }
     }
 
     /// Takes jobs; the queues that have some and gave none because of their limits.
@@ -65,12 +92,19 @@ impl Jobs {
             return;
         }
         lanes.iter().for_each(|lane| drop(self.ready.take(lane)));
+        self.write_claim((ask.namespace.clone(), ask.claim, ask.session), lanes, now);
+    }
+
+    fn write_claim(
+        &mut self,
+        (namespace, id, session): (Namespace, ClaimId, SessionId),
+        lanes: Vec<Lane>,
+        now: Timestamp,
+    ) {
         let jobs: Vec<JobId> = lanes.into_iter().map(|lane| lane.id).collect();
-        let rows = jobs.iter().filter_map(|id| self.rows.get(&(ask.namespace.clone(), *id)));
+        let rows = jobs.iter().filter_map(|id| self.rows.get(&(namespace.clone(), *id)));
         let token = job::claim_token(rows.map(|row| row.token), now);
-        let claim =
-            Claim { namespace: ask.namespace.clone(), session: ask.session, token, claimed_at: now, jobs };
-        self.claims.insert(ask.claim, claim);
+        self.claims.insert(id, Claim { namespace, session, token, claimed_at: now, jobs });
     }
 
     /// The first rows of one lane.

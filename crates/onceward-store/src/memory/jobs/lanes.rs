@@ -45,7 +45,7 @@ fn ordered(row: &job::Record) -> Option<(Namespace, Key)> {
 }
 
 impl Jobs {
-    fn lane(row: &job::Record, alone: bool) -> Lane {
+    pub(super) fn lane(row: &job::Record, alone: bool) -> Lane {
         Lane {
             namespace: row.namespace.clone(),
             queue: row.queue.clone(),

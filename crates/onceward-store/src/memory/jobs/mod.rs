@@ -20,9 +20,10 @@ use self::lanes::{Due, Held, Lane, Paused};
 use self::permits::Limited;
 use super::MemoryStore;
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
-    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
-    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake,
+    Want,
 };
 
 /// Which job.
@@ -144,6 +145,10 @@ impl JobStore for MemoryStore {
 
     async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
         Ok(self.jobs(|jobs, now| batch.iter().map(|new| jobs.enqueue(new, now)).collect()))
+    }
+
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver> {
+        Ok(self.jobs(|jobs, now| jobs.hand_over(ask, now)))
     }
 
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {

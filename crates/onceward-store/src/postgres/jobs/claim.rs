@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::Claimed;
-use onceward_core::{Code, Error, Queue, Result, Timestamp, Token};
+use onceward_core::{ClaimId, Code, Error, Queue, Result, Timestamp, Token};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ impl Inner {
         loop {
             let rows = self.claim_once(ask, &wants, &edges, limit).await?;
             let Some(rows) = rows.filter(|rows| !is_known(rows)) else {
-                let again = self.claimed_again(ask).await?;
+                let again = self.claimed_again(ask.claim).await?;
                 // All of it may have ended since.
                 if again.jobs.is_empty() && again.now == Timestamp::default() {
                     continue;
@@ -146,8 +146,8 @@ impl Inner {
     }
 
     /// What a claim that was made before still holds; a time of zero if there is no such claim any more.
-    async fn claimed_again(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
-        let params: &[Param<'_>] = &[&ask.claim.as_uuid()];
+    pub(super) async fn claimed_again(&self, claim: ClaimId) -> Result<ClaimedJobs> {
+        let params: &[Param<'_>] = &[&claim.as_uuid()];
         let call = Call { verb: VERB, statement: &self.sql.claim_again, params, rows: 1 };
         let mut again = claimed(&Link::idlest(&self.end).read(&call).await?)?;
         again.jobs.sort_by_key(|claimed| edge_of(&claimed.job));
@@ -165,7 +165,7 @@ fn lane_of(ask: &ClaimJobs, want: &Want) -> Lane {
     }
 }
 
-fn edge_of(job: &onceward_core::job::Record) -> Edge {
+pub(super) fn edge_of(job: &onceward_core::job::Record) -> Edge {
     Edge { rank: job.priority.saturating_neg(), run_at: job.run_at, id: job.id }
 }
 

@@ -15,6 +15,7 @@ use super::super::lease::{ROUNDS, in_the_way};
 use super::super::link::{Call, Link};
 use super::super::live::Param;
 use super::super::row::{Columns, micros, millis};
+use super::super::statements::Statement;
 use super::rows::kept_type;
 use crate::store::{Enqueued, JobRef};
 
@@ -22,9 +23,9 @@ const VERB: &str = "job.enqueue";
 
 /// One job of a batch, and where its answer belongs.
 #[derive(Clone, Copy)]
-struct Entry<'a> {
-    at: usize,
-    new: &'a New,
+pub(super) struct Entry<'a> {
+    pub(super) at: usize,
+    pub(super) new: &'a New,
 }
 
 impl Inner {
@@ -44,19 +45,23 @@ impl Inner {
         if open.iter().any(keyed) || (!open.is_empty() && !self.enqueue_new(&open).await?) {
             self.enqueue_any(open, &mut answers).await?;
         }
-        let queues = batch.iter().map(|new| (&new.namespace, &new.queue));
+        self.tell_of(batch);
+        Ok(answers)
+    }
+
+    /// Tells workers that jobs are ready.
+    pub(super) fn tell_of<'a>(&self, jobs: impl IntoIterator<Item = &'a New>) {
         let mut last = None;
-        for queue in queues {
+        for queue in jobs.into_iter().map(|new| (&new.namespace, &new.queue)) {
             // Mostly all of a batch go to the same one.
             if last.replace(queue) != Some(queue) {
                 self.wakes.tell_jobs(queue.0, queue.1);
             }
         }
-        Ok(answers)
     }
 
     /// Those that surely were not sent before, and the others.
-    fn partition<'a>(&self, entries: Vec<Entry<'a>>) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
+    pub(super) fn partition<'a>(&self, entries: Vec<Entry<'a>>) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
         let now = self.clock.wall();
         let mut sent = self.jobs.sent();
         entries.into_iter().partition(|Entry { new, .. }| sent.is_first(new.id, now))
@@ -82,6 +87,16 @@ impl Inner {
 
     /// Writes jobs of which nobody has heard; `false` if somebody has after all, and nothing was written.
     async fn enqueue_new(&self, entries: &[Entry<'_>]) -> Result<bool> {
+        Ok(self.write_new(&self.sql.enqueue_new, entries, &[]).await?.is_some())
+    }
+
+    /// Sends a statement that writes jobs of which nobody has heard; `None` if somebody has, and nothing was written.
+    pub(super) async fn write_new(
+        &self,
+        statement: &Statement,
+        entries: &[Entry<'_>],
+        more: &[Param<'_>],
+    ) -> Result<Option<Vec<Row>>> {
         let shapes = Shapes::of(entries);
         let specs: Vec<Option<String>> = entries.iter().map(|entry| entry.new.spec().to_text()).collect();
         let params: &[Param<'_>] = &[
@@ -97,8 +112,9 @@ impl Inner {
             &specs,
             &column(entries, due),
         ];
-        let call = Call { verb: VERB, statement: &self.sql.enqueue_new, params, rows: entries.len() };
-        Ok(Link::idlest(&self.begin).write_unless_taken(&call).await?.is_some())
+        let params = &[params, more].concat();
+        let call = Call { verb: VERB, statement, params, rows: entries.len() };
+        Link::idlest(&self.begin).write_unless_taken(&call).await
     }
 
     async fn enqueue_any(&self, entries: Vec<Entry<'_>>, answers: &mut [Enqueued]) -> Result<()> {

@@ -7,6 +7,7 @@ mod attempt;
 mod claim;
 mod edges;
 mod enqueue;
+mod hand_over;
 mod intervene;
 mod look;
 mod permits;
@@ -30,9 +31,9 @@ use self::edges::Edges;
 use self::sent::Sent;
 use super::{Inner, PostgresStore};
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
-    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
-    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
@@ -90,6 +91,10 @@ impl JobStore for PostgresStore {
 
     async fn job_enqueue(&self, batch: &[job::New]) -> Result<Vec<Enqueued>> {
         self.inner.job_enqueue(batch).await
+    }
+
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver> {
+        self.inner.job_hand_over(ask).await
     }
 
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {

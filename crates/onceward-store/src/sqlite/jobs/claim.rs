@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Claimed, Record};
-use onceward_core::{JobId, Namespace, Queue};
+use onceward_core::{ClaimId, JobId, Namespace, Queue, SessionId};
 use rusqlite::{CachedStatement, OptionalExtension, Result, params};
 
 use super::super::rows::session;
@@ -26,7 +26,7 @@ struct Candidate {
 impl Jobs<'_> {
     /// The answer where all lanes are empty, which wants nothing written.
     pub(super) fn claim_nothing(&self, ask: &ClaimJobs) -> Result<Option<ClaimedJobs>> {
-        if self.claim_of(ask)?.is_some() {
+        if self.claim_of(ask.claim)?.is_some() {
             return Ok(None);
         }
         let mut limited = BTreeSet::new();
@@ -51,32 +51,44 @@ impl Jobs<'_> {
 
     /// Takes jobs, or finds what an earlier send of the same claim took; wants the write lock.
     pub(super) fn claim(&mut self, ask: &ClaimJobs) -> Result<ClaimedJobs> {
-        if let Some(before) = self.claim_of(ask)? {
+        if let Some(before) = self.claim_of(ask.claim)? {
             return self.claimed_before(&before);
         }
-        let (mut jobs, limited) = self.take(ask)?;
+        let (jobs, limited) = self.take(ask)?;
+        let claimed = self.write_claim(&ask.namespace, ask.claim, ask.session, jobs)?;
+        Ok(ClaimedJobs { limited, ..claimed })
+    }
+
+    /// Writes down who has these jobs from now on, unless there are none.
+    pub(super) fn write_claim(
+        &self,
+        namespace: &Namespace,
+        claim: ClaimId,
+        holder: SessionId,
+        jobs: Vec<Record>,
+    ) -> Result<ClaimedJobs> {
         let token = job::claim_token(jobs.iter().map(|job| job.token), self.now.wall);
         if !jobs.is_empty() {
             let ids: Vec<u8> = jobs.iter().flat_map(|job| job_id(job.id)).collect();
             self.at.prepare_cached(SQL.claim_insert)?.execute(params![
-                claim_id(ask.claim),
-                ask.namespace.as_str(),
-                session(ask.session),
+                claim_id(claim),
+                namespace.as_str(),
+                session(holder),
                 token.get(),
                 self.now.wall.as_micros(),
                 ids,
             ])?;
         }
-        let jobs = jobs.drain(..).map(|job| Claimed { job, token }).collect();
-        Ok(ClaimedJobs { jobs, now: self.now.wall, limited })
+        let jobs = jobs.into_iter().map(|job| Claimed { job, token }).collect();
+        Ok(ClaimedJobs { jobs, now: self.now.wall, limited: Vec::new() })
     }
 
-    fn claim_of(&self, ask: &ClaimJobs) -> Result<Option<Claim>> {
-        self.at.prepare_cached(SQL.claim_again)?.query_row([claim_id(ask.claim)], rows::claim).optional()
+    pub(super) fn claim_of(&self, claim: ClaimId) -> Result<Option<Claim>> {
+        self.at.prepare_cached(SQL.claim_again)?.query_row([claim_id(claim)], rows::claim).optional()
     }
 
     /// What a claim still holds of what it took.
-    fn claimed_before(&self, claim: &Claim) -> Result<ClaimedJobs> {
+    pub(super) fn claimed_before(&self, claim: &Claim) -> Result<ClaimedJobs> {
         let mut jobs = Vec::with_capacity(claim.jobs.len());
         for id in &claim.jobs {
             let row = self.find(&claim.namespace, *id)?;

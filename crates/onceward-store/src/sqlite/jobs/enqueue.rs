@@ -2,7 +2,7 @@
 
 use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record, State};
 use onceward_core::once::{self, Fingerprint};
-use onceward_core::{JobId, Key, Namespace, Timestamp};
+use onceward_core::{JobId, Key, Namespace, Place, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
 
 use super::super::rows::instant;
@@ -10,34 +10,79 @@ use super::super::statements::SQL;
 use super::Jobs;
 use super::lanes::{Waiting, place_of};
 use super::rows::{self, job as job_id};
-use crate::Enqueued;
+use crate::{Enqueued, HandOver, HandedOver};
 
 /// What a key is for: the same text may be used for both.
 const IDEMPOTENCY: &str = "idempotency";
 const DEDUPE: &str = "dedupe";
 
+/// What came of writing a job.
+enum Made {
+    /// It has a row, at this place, and waits nowhere yet.
+    Now(i64),
+    /// The answer was settled before.
+    Before(Enqueued),
+}
+
 impl Jobs<'_> {
     /// Enqueues a job; wants the write lock.
     pub(super) fn enqueue(&mut self, new: &New) -> Result<Enqueued> {
+        let place = match self.make(new)? {
+            Made::Before(answer) => return Ok(answer),
+            Made::Now(place) => place,
+        };
+        self.place_new(new, place)?;
+        Ok(Enqueued::Created(new.id))
+    }
+
+    /// Enqueues jobs, and claims those of them that may run at once; wants the write lock.
+    pub(super) fn hand_over(&mut self, ask: &HandOver) -> Result<HandedOver> {
+        if let Some(before) = self.claim_of(ask.claim)? {
+            let enqueued = ask.jobs.iter().map(|new| self.enqueue(new)).collect::<Result<_>>()?;
+            return Ok(HandedOver { enqueued, claimed: self.claimed_before(&before)? });
+        }
+        let (mut enqueued, mut rows) = (Vec::with_capacity(ask.jobs.len()), Vec::new());
+        for new in &ask.jobs {
+            enqueued.push(match self.make(new)? {
+                Made::Before(answer) => answer,
+                Made::Now(place) => {
+                    let row = Record::of_new(new, self.now.wall);
+                    if row.state == State::Ready
+                        && self.is_closed(&new.namespace, &new.queue)? == (false, false)
+                    {
+                        rows.push(Record { place: Place(u64::try_from(place).ok()), ..row });
+                    } else {
+                        self.place_new(new, place)?;
+                    }
+                    Enqueued::Created(new.id)
+                }
+            });
+        }
+        rows.sort_by_key(|row| (rows::rank(row.priority), row.run_at, row.id));
+        let claimed = self.write_claim(&ask.namespace, ask.claim, ask.session, rows)?;
+        Ok(HandedOver { enqueued, claimed })
+    }
+
+    /// Writes the row of a job, and takes its keys, unless that was done before or its keys are taken.
+    fn make(&mut self, new: &New) -> Result<Made> {
         let created = Enqueued::Created(new.id);
         let name = params![new.namespace.as_str(), job_id(new.id)];
         if self.at.prepare_cached(SQL.job_over)?.query_row(name, |row| row.get(0))? {
-            return Ok(created);
+            return Ok(Made::Before(created));
         }
         // Its keys may have run out since the first send, and belong to another job by now.
         let has_keys = new.key.is_some() || new.dedupe.is_some();
         if has_keys && self.at.prepare_cached(SQL.job_known)?.query_row(name, |row| row.get(0))? {
-            return Ok(created);
+            return Ok(Made::Before(created));
         }
         if let Some(answer) = self.same_request(new)? {
-            return Ok(answer);
+            return Ok(Made::Before(answer));
         }
         if let Some(answer) = self.duplicate(new)? {
-            return Ok(answer);
+            return Ok(Made::Before(answer));
         }
         let run_at = new.due(self.now.wall);
-        let is_later = run_at > self.now.wall;
-        let state = if is_later { State::Scheduled } else { State::Ready };
+        let state = if run_at > self.now.wall { State::Scheduled } else { State::Ready };
         let inserted = self.at.prepare_cached(SQL.job_insert)?.execute(params![
             new.namespace.as_str(),
             job_id(new.id),
@@ -52,10 +97,17 @@ impl Jobs<'_> {
             new.spec().to_text(),
         ])?;
         if inserted == 0 {
-            return Ok(created); // the first one under an id stays as it is, whatever the second one says (N70)
+            // The first one under an id stays as it is, whatever the second one says (N70).
+            return Ok(Made::Before(created));
         }
         let place = self.at.last_insert_rowid();
         self.take_keys(new)?;
+        Ok(Made::Now(place))
+    }
+
+    /// Puts a job that was just made where it waits.
+    fn place_new(&mut self, new: &New, place: i64) -> Result<()> {
+        let run_at = new.due(self.now.wall);
         let waiting = Waiting {
             namespace: &new.namespace,
             queue: &new.queue,
@@ -64,12 +116,11 @@ impl Jobs<'_> {
             route: &job::route(&new.tags),
             priority: new.priority,
             run_at,
-            is_later,
+            is_later: run_at > self.now.wall,
             ordering_key: new.ordering_key.as_ref(),
             place,
         };
-        self.place(&waiting, false)?;
-        Ok(created)
+        self.place(&waiting, false)
     }
 
     /// The answer of an idempotency key that is taken.

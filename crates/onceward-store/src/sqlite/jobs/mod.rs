@@ -27,9 +27,10 @@ use super::SqliteStore;
 use super::clocks::Now;
 use super::queue::Line;
 use crate::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, JobProgress, JobRef, JobStore,
-    LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs, PrunedJobs,
-    QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake,
+    Want,
 };
 
 pub(crate) use settle::slots;
@@ -122,6 +123,11 @@ impl JobStore for SqliteStore {
         let rows = batch.len();
         let batch = batch.to_vec();
         self.jobs("job.enqueue", rows, move |jobs| batch.iter().map(|new| jobs.enqueue(new)).collect()).await
+    }
+
+    async fn job_hand_over(&self, ask: &HandOver) -> Result<HandedOver> {
+        let ask = ask.clone();
+        self.jobs("job.hand_over", ask.jobs.len(), move |jobs| jobs.hand_over(&ask)).await
     }
 
     async fn job_claim(&self, ask: &ClaimJobs) -> Result<ClaimedJobs> {

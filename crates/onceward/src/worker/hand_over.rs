@@ -1,0 +1,224 @@
+//! Jobs that are enqueued by the process that runs them at once: written and claimed in one statement, past the lanes.
+//!
+//! Only where nothing waits that would come first, as far as this worker knows: its last claim came back short, nobody
+//! has rung since, and a slot is free. Natural batching as everywhere: one statement in flight, and everything that
+//! comes meanwhile is the next one.
+
+use core::ops::ControlFlow;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::join_all;
+use onceward_core::job::{self, New};
+use onceward_core::{ClaimId, Error, Result, Timestamp, backoff, limits};
+use onceward_store::{Enqueued, HandOver, HandedOver};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
+
+use super::attempt::Claim;
+use super::claim::accept;
+use super::session::Session;
+use super::shared::Shared;
+use crate::bells::{Answer, Taker};
+
+/// The most jobs of one statement.
+const ROWS_MAX: usize = 500;
+/// How often others go first while jobs keep coming, at most.
+const YIELDS_MAX: usize = 8;
+
+/// The jobs that were offered to a worker.
+#[derive(Default)]
+pub(super) struct Hand {
+    offered: Mutex<Offered>,
+    bell: Notify,
+    /// Whether the last claim found less than it asked for, and nobody has rung since.
+    caught_up: AtomicBool,
+}
+
+#[derive(Default)]
+struct Offered {
+    jobs: VecDeque<Offer>,
+    /// The worker leaves, and takes no more.
+    closed: bool,
+}
+
+struct Offer {
+    new: New,
+    answer: oneshot::Sender<Result<Enqueued>>,
+}
+
+impl Hand {
+    /// What the claimer knows of what waits in the lanes.
+    pub(super) fn set_caught_up(&self, caught_up: bool) {
+        self.caught_up.store(caught_up, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Offered> {
+        // Nothing panics while it holds the lock; if it did, the queue would still be a queue.
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others go first for as long as jobs keep coming.
+    async fn gather(&self) {
+        let mut offered = self.lock().jobs.len();
+        for _ in 0..YIELDS_MAX {
+            tokio::task::yield_now().await;
+            let now = self.lock().jobs.len();
+            if now == offered || now >= ROWS_MAX {
+                return;
+            }
+            offered = now;
+        }
+    }
+
+    fn take_batch(&self) -> Vec<Offer> {
+        let mut offered = self.lock();
+        let (mut bytes, mut count) = (0, 0);
+        for offer in offered.jobs.iter().take(ROWS_MAX) {
+            bytes += 512 + offer.new.payload.bytes.len();
+            if count > 0 && bytes > limits::BATCH_BYTES_MAX {
+                break;
+            }
+            count += 1;
+        }
+        offered.jobs.drain(..count).collect()
+    }
+}
+
+impl Taker for Shared {
+    fn offer(&self, new: New, now: Timestamp) -> ControlFlow<Answer, New> {
+        let has_keys = new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some();
+        let can_run = self.kinds.contains(&new.kind) && job::may_take(&job::route(&new.tags), &self.tags);
+        if has_keys || !can_run || new.due(now) > now || !self.hand.caught_up.load(Ordering::SeqCst) {
+            return ControlFlow::Continue(new);
+        }
+        if self.status.borrow().claims_for().is_none() {
+            return ControlFlow::Continue(new);
+        }
+        let mut offered = self.hand.lock();
+        if offered.closed || self.pool.free() <= offered.jobs.len() {
+            return ControlFlow::Continue(new);
+        }
+        let (answer, answered) = oneshot::channel();
+        offered.jobs.push_back(Offer { new, answer });
+        drop(offered);
+        self.hand.bell.notify_one();
+        ControlFlow::Break(answered)
+    }
+}
+
+/// Takes no more jobs; those that were offered and not taken yet are enqueued.
+pub(super) async fn close(shared: &Shared) {
+    let left = {
+        let mut offered = shared.hand.lock();
+        offered.closed = true;
+        core::mem::take(&mut offered.jobs)
+    };
+    let (jobs, answers) = left.into_iter().map(|offer| (offer.new, offer.answer)).unzip();
+    enqueue(shared, jobs, answers).await;
+}
+
+/// Hands batch after batch over.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    loop {
+        shared.hand.gather().await;
+        let batch = shared.hand.take_batch();
+        if batch.is_empty() {
+            shared.hand.bell.notified().await;
+            continue;
+        }
+        // In a task of its own, which goes on to its end even if this worker is told to stop meanwhile: what nobody
+        // knows to be claimed would be held until the session ends.
+        if let Err(error) = tokio::spawn(hand_over(Arc::clone(&shared), batch)).await {
+            tracing::error!(%error, "a hand-over ended in an unforeseen way");
+        }
+    }
+}
+
+async fn hand_over(shared: Arc<Shared>, batch: Vec<Offer>) {
+    // Whoever tells the worker to stop waits for this lock afterwards, so that nothing is claimed any more.
+    let under_way = shared.claiming.lock().await;
+    let session = shared.status.borrow().claims_for().cloned();
+    let (jobs, answers): (Vec<New>, Vec<_>) =
+        batch.into_iter().map(|offer| (offer.new, offer.answer)).unzip();
+    if let Some(session) = session {
+        let ask = HandOver {
+            namespace: shared.around.client.namespace.clone(),
+            session: session.id,
+            claim: ClaimId::from_uuid(uuid::Uuid::now_v7()),
+            jobs,
+        };
+        match insist(&shared, &session, &ask).await {
+            Ok((handed, seen_at)) => {
+                take(&shared, session, &ask, &handed, seen_at);
+                for (answer, enqueued) in answers.into_iter().zip(handed.enqueued) {
+                    // Whoever has enqueued it may have gone.
+                    let _ = answer.send(Ok(enqueued));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "jobs could not be handed over and are enqueued");
+                drop(under_way);
+                enqueue(&shared, ask.jobs, answers).await;
+            }
+        }
+        return;
+    }
+    drop(under_way);
+    enqueue(&shared, jobs, answers).await;
+}
+
+/// Asks until there is an answer: the same claim finds what it got. Without one, because the session is lost, the jobs
+/// are there or not, and whoever may have claimed them holds them no more.
+async fn insist(shared: &Shared, session: &Session, ask: &HandOver) -> Result<(HandedOver, Timestamp)> {
+    let mut attempt = 0;
+    loop {
+        match shared.store().job_hand_over(ask).await {
+            Ok(handed) => return Ok((handed, shared.store().clock().boottime())),
+            Err(error) if error.is_retryable() && session.hold.is_valid() => {
+                let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
+                sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(Error::at(error, "job.hand_over")),
+        }
+    }
+}
+
+/// Puts in line what was claimed; the rest is in the lanes.
+fn take(
+    shared: &Arc<Shared>,
+    session: Arc<Session>,
+    ask: &HandOver,
+    handed: &HandedOver,
+    seen_at: Timestamp,
+) {
+    let claimed = &handed.claimed;
+    if claimed.jobs.len() < ask.jobs.len() {
+        shared.hand.set_caught_up(false);
+        shared.ring();
+    }
+    let claim = Arc::new(Claim {
+        id: ask.claim,
+        session,
+        alone: false,
+        at: claimed.now,
+        seen_at,
+        left: AtomicUsize::new(claimed.jobs.len()),
+    });
+    accept(shared, &claim, claimed.jobs.clone(), shared.pool.free());
+}
+
+/// Enqueues jobs in the usual way: the same ids, so that what is there already is found.
+async fn enqueue(shared: &Shared, jobs: Vec<New>, answers: Vec<oneshot::Sender<Result<Enqueued>>>) {
+    let client = &shared.around.client;
+    let each = jobs.into_iter().zip(answers).map(async |(new, answer)| {
+        let queue = new.queue.clone();
+        let enqueued = client.inner.lanes.enqueue(new).await;
+        client.inner.bells.ring(&client.namespace, &queue);
+        let _ = answer.send(enqueued);
+    });
+    join_all(each).await;
+}
