@@ -21,6 +21,7 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { package: "postgresql", present: || servers::postgres_folder().is_some() },
     Need { package: "pgbouncer", present: || process::find("pgbouncer").is_some() },
+    Need { package: "redis-server", present: || process::find("redis-server").is_some() },
     Need { package: "libfaketime", present: || faketime_library().is_some() },
 ];
 

@@ -20,6 +20,7 @@ usage: cargo xtask <command>
   test                 install what is missing, then fmt, tidy, clippy, tests on real servers, doctests, docs
   test -- <filter>...  only the tests that match, on the same servers (arguments of `cargo nextest run`)
   prove                the long proofs: every test named proof_*, in release mode, without time limits
+  prove -- <filter>... only the proofs that match
   tidy                 the house rules that no compiler checks
   servers              start the servers of the tests, print their addresses, stop them on Ctrl-C
   deny                 licences, banned crates, advisories (wants cargo-deny)
@@ -43,7 +44,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["test"] => suite::test(),
         ["test", "--", filters @ ..] if !filters.is_empty() => suite::test_only(filters),
-        ["prove"] => suite::prove(),
+        ["prove"] => suite::prove(&["proof_"]),
+        ["prove", "--", filters @ ..] if !filters.is_empty() => suite::prove(filters),
         ["tidy"] => tidy::tidy(),
         ["servers"] => suite::servers(),
         ["deny"] => supply::deny(),

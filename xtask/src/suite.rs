@@ -31,11 +31,11 @@ pub(crate) fn test_only(filters: &[&str]) -> Result<()> {
     steps.finish(outcome)
 }
 
-/// The long versions of the proofs. In `test` the same functions run for some seconds each.
-pub(crate) fn prove() -> Result<()> {
+/// The long versions of the proofs that match. In `test` the same functions run for some seconds each.
+pub(crate) fn prove(filters: &[&str]) -> Result<()> {
     let mut steps = Steps::of("prove");
     let outcome = installed_on_servers(&mut steps, |steps, servers| {
-        let mut proofs = tests(servers, "prove", &["--release"], &["proof_"]);
+        let mut proofs = tests(servers, "prove", &["--release"], filters);
         steps.step("prove", || process::run(proofs.env("ONCEWARD_PROVE", "long")))
     });
     steps.finish(outcome)

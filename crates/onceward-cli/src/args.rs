@@ -30,6 +30,13 @@ pub(crate) struct Globals {
     /// The default is sqlite:// with the file onceward/onceward.db in $XDG_STATE_HOME, else in ~/.local/state.
     #[arg(long, global = true, env = "ONCEWARD_STORE", hide_env_values = true, value_name = "URL")]
     pub(crate) store: Option<String>,
+    /// A Redis that wakes other processes: redis://[[USER]:PASSWORD@]HOST[:PORT], rediss://…, unix:///PATH
+    ///
+    /// For processes that the store's own notifications do not reach. Only hints go over it: without it, or while it is
+    /// away, everybody finds jobs by looking.
+    #[cfg(feature = "redis")]
+    #[arg(long, global = true, env = "ONCEWARD_REDIS", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis: Option<String>,
     /// The namespace that the keys are in
     #[arg(
         long,

@@ -27,6 +27,10 @@ pub(crate) async fn connect_as(globals: &Globals, owner: Option<&str>) -> Result
     if let Some(owner) = owner {
         options = options.owner(owner);
     }
+    #[cfg(feature = "redis")]
+    if let Some(redis) = &globals.redis {
+        options = options.redis(redis);
+    }
     let url = url(globals)?;
     // Opening a store is a large future, and every command holds it.
     Box::pin(within(globals, options.connect(&url))).await

@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod enlist;
 #[cfg(feature = "conformance")]
 pub mod faulty;
+pub mod hints;
 mod insist;
 pub mod lane;
 pub mod memory;
@@ -22,6 +23,8 @@ pub mod migrate;
 mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "bench")]
 pub mod reference;
 mod sql;

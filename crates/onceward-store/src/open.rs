@@ -6,6 +6,7 @@ use std::sync::Arc;
 use onceward_core::{Code, Error, Result, limits};
 
 use crate::clock::SystemClock;
+use crate::hints::Carrier;
 use crate::memory::MemoryStore;
 use crate::url::StoreUrl;
 use crate::{Clock, Store};
@@ -23,6 +24,8 @@ pub struct OpenOptions {
     pub application_name: String,
     /// Take the time from `{schema}.test_clock()` instead of the database's clock. Only a schema made for tests has it.
     pub test_clock: bool,
+    /// What carries hints to other processes, beside the database's own way.
+    pub carrier: Option<Arc<dyn Carrier>>,
     /// Skip the check that the schema is up to date: for the command that brings it up to date.
     pub unmigrated: bool,
 }
@@ -35,6 +38,7 @@ impl Default for OpenOptions {
             deadline: Duration::from_secs(10),
             application_name: "onceward".to_owned(),
             test_clock: false,
+            carrier: None,
             unmigrated: false,
         }
     }

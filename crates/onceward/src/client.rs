@@ -72,6 +72,8 @@ pub struct ConnectOptions {
     owner: Result<Owner>,
     cache_bytes: u64,
     open: OpenOptions,
+    #[cfg(feature = "redis")]
+    redis: Option<String>,
 }
 
 impl Default for ConnectOptions {
@@ -81,6 +83,8 @@ impl Default for ConnectOptions {
             owner: Ok(Owner::from_row(default_owner())),
             cache_bytes: 32 * 1024 * 1024,
             open: OpenOptions::default(),
+            #[cfg(feature = "redis")]
+            redis: None,
         }
     }
 }
@@ -126,6 +130,19 @@ impl ConnectOptions {
         self
     }
 
+    /// Tells other processes of ready jobs and freed leases over the Redis at `url` as well:
+    /// `redis://[[user]:password@]host[:port]`, `rediss://…` with TLS, `unix:///path`, and `?channel=shop` where several
+    /// databases share one. For processes behind a pooler, which the database's own notifications do not reach.
+    ///
+    /// These are hints. A Redis that is away, slow, hangs or refuses us delays and fails nothing: everybody looks by
+    /// himself then, as without it. A store that was opened elsewhere ([`build`](Self::build)) goes without.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
     /// Allows ttls from 100 ms on, for tests.
     #[must_use]
     pub fn short_ttls_for_tests(mut self) -> Self {
@@ -143,11 +160,25 @@ impl ConnectOptions {
     /// Opens the store at `url`.
     ///
     /// # Errors
-    /// As [`onceward_store::open`], and the codes of a bad namespace or owner.
+    /// As [`onceward_store::open`], the codes of a bad namespace or owner, and
+    /// [`StoreUrlInvalid`](onceward_core::Code::StoreUrlInvalid) for a bad URL of a Redis.
     pub async fn connect(self, url: &str) -> Result<Onceward> {
         self.clone().check()?;
-        let store = onceward_store::open(url, self.open.clone()).await?;
-        self.build(store)
+        #[cfg(feature = "redis")]
+        let this = self.with_carrier()?;
+        #[cfg(not(feature = "redis"))]
+        let this = self;
+        let store = onceward_store::open(url, this.open.clone()).await?;
+        this.build(store)
+    }
+
+    /// Connected anew for each client: what one tells, the other is to hear.
+    #[cfg(feature = "redis")]
+    fn with_carrier(mut self) -> Result<Self> {
+        if let Some(url) = &self.redis {
+            self.open.carrier = Some(Arc::new(onceward_store::redis::Redis::new(url)?));
+        }
+        Ok(self)
     }
 
     /// Uses a store that is open already: one of one's own making, or a faulty one in a test.

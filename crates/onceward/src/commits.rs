@@ -20,10 +20,10 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// The pauses between two looks: they grow as long as nothing happens.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Most transactions commit as soon as they have enqueued: so many looks without a pause meet that, but not again before
-/// this time has passed.
-const QUICK: u32 = 3;
-const QUICK_EVERY: Duration = Duration::from_millis(10);
+/// Most transactions commit as soon as they have enqueued: so many looks without a pause meet that, but not again
+/// before this time has passed.
+const QUICK: u32 = 6;
+const QUICK_EVERY: Duration = Duration::from_millis(20);
 
 /// The transactions that are watched.
 pub(crate) struct Commits {

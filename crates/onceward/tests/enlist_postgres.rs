@@ -34,8 +34,12 @@ impl Driver for TokioPostgres {
         tx.execute("INSERT INTO effect VALUES ($1)", &[&id]).await.unwrap();
     }
 
-    async fn commit(tx: Self::Tx<'_>) {
-        tx.commit().await.unwrap();
+    async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+        tx.execute(sql, &[]).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+        tx.commit().await.map_err(|error| error.to_string())
     }
 
     async fn rollback(tx: Self::Tx<'_>) {
@@ -58,6 +62,70 @@ async fn on_tokio_postgres() -> (Onceward, TokioPostgres, pg::Schema) {
 
 enlist_suite!(tokio_postgres_transactions, super::on_tokio_postgres());
 
+mod over_deadpool {
+    use deadpool_postgres::{Manager, Object, Pool};
+    use onceward::store::StoreKind;
+    use onceward::store::enlist::{Enlist, Param, Row};
+    use tokio_postgres::NoTls;
+
+    use super::*;
+
+    pub(crate) struct Deadpool(Object);
+
+    /// Users pass `&mut *tx`: the transaction of the driver, which the pool's dereferences to.
+    pub(crate) struct Tx<'a>(deadpool_postgres::Transaction<'a>);
+
+    impl Enlist for Tx<'_> {
+        fn kind(&self) -> StoreKind {
+            (*self.0).kind()
+        }
+
+        async fn query(&mut self, sql: &str, params: &[Param<'_>]) -> onceward::Result<Vec<Row>> {
+            Enlist::query(&mut *self.0, sql, params).await
+        }
+    }
+
+    impl Driver for Deadpool {
+        type Tx<'a> = Tx<'a>;
+
+        async fn begin(&mut self) -> Self::Tx<'_> {
+            Tx(self.0.transaction().await.unwrap())
+        }
+
+        async fn insert(tx: &mut Self::Tx<'_>, id: i64) {
+            tx.0.execute("INSERT INTO effect VALUES ($1)", &[&id]).await.unwrap();
+        }
+
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            tx.0.execute(sql, &[]).await.map(drop).map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            tx.0.commit().await.map_err(|error| error.to_string())
+        }
+
+        async fn rollback(tx: Self::Tx<'_>) {
+            tx.0.rollback().await.unwrap();
+        }
+
+        async fn count(&mut self) -> i64 {
+            self.0.query_one("SELECT count(*) FROM effect", &[]).await.unwrap().get(0)
+        }
+    }
+
+    pub(crate) async fn on_deadpool() -> (Onceward, Deadpool, pg::Schema) {
+        let (ow, schema) = store().await;
+        let url = schema.url().split('?').next().unwrap().parse().unwrap();
+        let pool = Pool::builder(Manager::new(url, NoTls)).max_size(1).build().unwrap();
+        let mine = pool.get().await.unwrap();
+        let make = format!("SET search_path = {0}; CREATE TABLE effect (id bigint NOT NULL)", schema.name());
+        mine.batch_execute(&make).await.unwrap();
+        (ow, Deadpool(mine), schema)
+    }
+}
+
+enlist_suite!(deadpool_transactions, super::over_deadpool::on_deadpool());
+
 #[cfg(feature = "sqlx-postgres")]
 mod over_sqlx {
     use sqlx::{Connection, PgConnection};
@@ -77,8 +145,16 @@ mod over_sqlx {
             sqlx::query("INSERT INTO effect VALUES ($1)").bind(id).execute(&mut **tx).await.unwrap();
         }
 
-        async fn commit(tx: Self::Tx<'_>) {
-            tx.commit().await.unwrap();
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
+                .execute(&mut **tx)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            tx.commit().await.map_err(|error| error.to_string())
         }
 
         async fn rollback(tx: Self::Tx<'_>) {
@@ -135,8 +211,12 @@ mod over_diesel {
             sql_query("INSERT INTO effect VALUES ($1)").bind::<BigInt, _>(id).execute(tx.0).await.unwrap();
         }
 
-        async fn commit(tx: Self::Tx<'_>) {
-            Manager::commit_transaction(tx.0).await.unwrap();
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            sql_query(sql).execute(tx.0).await.map(drop).map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            Manager::commit_transaction(tx.0).await.map_err(|error| error.to_string())
         }
 
         async fn rollback(tx: Self::Tx<'_>) {
@@ -200,8 +280,12 @@ mod over_sea_orm {
             tx.execute_raw(insert).await.unwrap();
         }
 
-        async fn commit(tx: Self::Tx<'_>) {
-            tx.commit().await.unwrap();
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            tx.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            tx.commit().await.map_err(|error| error.to_string())
         }
 
         async fn rollback(tx: Self::Tx<'_>) {
@@ -241,7 +325,7 @@ async fn o11_an_open_claim_locks_the_key_and_only_the_key() {
     assert_eq!(locked.code(), Code::KeyLocked);
     second.rollback().await.unwrap();
     assert_eq!(ow.once("free").run(async |_| Ok(4)).await.unwrap().done(), Some(4));
-    TokioPostgres::commit(tx).await;
+    TokioPostgres::commit(tx).await.unwrap();
     assert_eq!(ow.once("k").run(async |_| Ok(5)).await.unwrap().done(), Some(1));
 }
 
@@ -255,7 +339,7 @@ async fn l4_a_guarded_transaction_keeps_the_key_and_lets_renewals_pass() {
     lease.renew().await.unwrap();
     ow.admin().break_lease("k", None, "test").await.unwrap();
     assert!(ow.lease("k").acquire().await.unwrap().is_none(), "not before the transaction ends");
-    TokioPostgres::commit(tx).await;
+    TokioPostgres::commit(tx).await.unwrap();
     assert!(ow.lease("k").acquire().await.unwrap().is_some());
 }
 
@@ -273,7 +357,7 @@ async fn the_callers_settings_are_as_they_were() {
         let seen: String = tx.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0);
         assert_eq!(seen, value, "{name}");
     }
-    TokioPostgres::commit(tx).await;
+    TokioPostgres::commit(tx).await.unwrap();
 }
 
 /// `fence()` from any language: the current token passes, a stale one raises our SQLSTATE.

@@ -35,8 +35,12 @@ impl Driver for Rusqlite {
         tx.execute("INSERT INTO effect VALUES (?1)", [id]).unwrap();
     }
 
-    async fn commit(tx: Self::Tx<'_>) {
-        tx.commit().unwrap();
+    async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+        tx.execute_batch(sql).map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+        tx.commit().map_err(|error| error.to_string())
     }
 
     async fn rollback(tx: Self::Tx<'_>) {
@@ -77,8 +81,16 @@ mod over_sqlx {
             sqlx::query("INSERT INTO effect VALUES (?1)").bind(id).execute(&mut **tx).await.unwrap();
         }
 
-        async fn commit(tx: Self::Tx<'_>) {
-            tx.commit().await.unwrap();
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
+                .execute(&mut **tx)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            tx.commit().await.map_err(|error| error.to_string())
         }
 
         async fn rollback(tx: Self::Tx<'_>) {
@@ -130,8 +142,12 @@ mod over_diesel {
             sql_query("INSERT INTO effect VALUES (?)").bind::<BigInt, _>(id).execute(tx.0).unwrap();
         }
 
-        async fn commit(tx: Self::Tx<'_>) {
-            AnsiTransactionManager::commit_transaction(tx.0).unwrap();
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            sql_query(sql).execute(tx.0).map(drop).map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            AnsiTransactionManager::commit_transaction(tx.0).map_err(|error| error.to_string())
         }
 
         async fn rollback(tx: Self::Tx<'_>) {
@@ -193,8 +209,12 @@ mod over_sea_orm {
             tx.execute_raw(insert).await.unwrap();
         }
 
-        async fn commit(tx: Self::Tx<'_>) {
-            tx.commit().await.unwrap();
+        async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String> {
+            tx.execute_unprepared(sql).await.map(drop).map_err(|error| error.to_string())
+        }
+
+        async fn commit(tx: Self::Tx<'_>) -> Result<(), String> {
+            tx.commit().await.map_err(|error| error.to_string())
         }
 
         async fn rollback(tx: Self::Tx<'_>) {

@@ -159,6 +159,57 @@ async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
     worker.shutdown().await;
 }
 
+/// J5: endings of attempts whose jobs others have taken over are refused, change nothing, and are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn j5_endings_that_come_too_late_are_refused_and_counted() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let client = || Onceward::options().short_ttls_for_tests().build(Arc::clone(&store)).unwrap();
+    let (ow, other) = (client(), client());
+    let (starts, go) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let handler = async |_: Number,
+                         starts: State<Arc<AtomicU32>>,
+                         go: State<Arc<tokio::sync::Notify>>,
+                         context: JobContext| {
+        if context.attempt() == 1 {
+            starts.fetch_add(1, Ordering::SeqCst);
+            go.notified().await;
+        }
+        Ok::<_, String>(context.attempt())
+    };
+    let worker = |ow: &Onceward| {
+        ow.worker()
+            .job(handler)
+            .state(Arc::clone(&starts))
+            .state(Arc::clone(&go))
+            .session_ttl(Duration::from_secs(60))
+    };
+    let late = worker(&ow).start().await.unwrap();
+    let kept = ow.enqueue(Number(1)).await.unwrap().id;
+    let deleted = ow.enqueue(Number(2)).retain(Duration::ZERO).await.unwrap().id;
+    while starts.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Ended behind the worker's back: it does not know before it renews.
+    let session = store.session_list().await.unwrap().rows.remove(0);
+    let ended = onceward::store::SessionRef { id: session.id, token: session.token };
+    assert!(store.session_close(&ended).await.unwrap());
+    worker(&other).run_until_empty(NOW).await.unwrap();
+    assert_eq!(late.stale_endings(), 0);
+    go.notify_waiters();
+    let began = Instant::now();
+    while late.stale_endings() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} were refused", late.stale_endings());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let row = job(&ow, kept).await;
+    assert_eq!(
+        (row.state, row.attempt, row.result.unwrap().bytes.unwrap()),
+        (JobState::Succeeded, 2, b"2".to_vec())
+    );
+    assert!(ow.admin().job(deleted).await.is_err(), "nothing came back");
+    late.shutdown().await;
+}
+
 /// N55: one job kills its process, again and again. The others are charged one attempt at most, and all get done.
 #[test]
 fn n55_a_job_that_kills_its_process_harms_no_other() {

@@ -139,3 +139,32 @@ async fn an_enqueue_of_another_client_wakes_the_worker() {
     other.shutdown().await;
     ow.shutdown().await;
 }
+
+/// W53, W24: SQLite has one writer. An open transaction that has enqueued makes others wait; they are told by their
+/// deadline that the store is busy, readers see everything that was committed, and nothing is lost or done twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn w53_beside_an_open_transaction_writers_are_told_in_time_and_readers_read() {
+    let Shop { ow, database, _folder } = shop().await;
+    let hasty =
+        Onceward::options().deadline(Duration::from_millis(500)).connect(ow.store().url()).await.unwrap();
+    let before = ow.enqueue(Number(1)).key("before").await.unwrap();
+    let mut tx = database.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let held = ow.enqueue(Number(2)).key("held").enqueue_in(&mut tx).await.unwrap();
+    let refused = hasty.enqueue(Number(3)).key("refused").await.unwrap_err();
+    assert_eq!((refused.code(), refused.is_uncertain()), (Code::StoreBusy, false), "{refused:?}");
+    assert_eq!(job(&ow, before.id).await.state, JobState::Ready, "whoever only reads waits for nobody");
+    assert_eq!(ow.admin().job(held.id).await.unwrap_err().code(), Code::JobAbsent);
+    // Whoever has more patience waits, and goes on when it can.
+    let patient = tokio::spawn(ow.enqueue(Number(4)).into_future());
+    tx.commit().await.unwrap();
+    let waited = patient.await.unwrap().unwrap();
+    let again = hasty.enqueue(Number(3)).key("refused").await.unwrap();
+    assert!(again.created, "what was refused was not done");
+    ow.worker().job(async |_: Number| ()).run_until_empty(NOW).await.unwrap();
+    for id in [before.id, held.id, waited.id, again.id] {
+        let row = job(&ow, id).await;
+        assert_eq!((row.state, row.attempt), (JobState::Succeeded, 1));
+    }
+    hasty.shutdown().await;
+    ow.shutdown().await;
+}

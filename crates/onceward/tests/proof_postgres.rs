@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use onceward::{Onceward, Outcome, Verdict};
+use onceward::jobs::{JobId, State as JobState};
+use onceward::{Code, Onceward, Outcome, Verdict};
 
 fn long() -> bool {
     std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long")
@@ -211,9 +212,91 @@ async fn pester(ow: Onceward, held: String, over: Arc<AtomicBool>) -> usize {
     while !over.load(Ordering::SeqCst) {
         let (claim, lease) = tokio::join!(ow.once(&held).run(async |_| Ok(2)), ow.lease("guarded").acquire());
         assert!(lease.unwrap().is_none());
-        assert_eq!(claim.unwrap_err().code(), onceward::Code::KeyLocked);
+        assert_eq!(claim.unwrap_err().code(), Code::KeyLocked);
         refused += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     refused
+}
+
+/// W53, J1, J15: transactions that have enqueued stay open, with an idempotency key and without; every other enqueue
+/// into the same queue returns, every other job is run, and who asks for the same key is told in time. While they are
+/// open nothing else ends this test: whoever waited for them would wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn proof_w53_a_transaction_that_has_enqueued_and_stays_open_holds_up_nothing() {
+    let open_for = Duration::from_secs(if long() { 60 } else { 4 });
+    let schema = pg::Schema::migrated().await;
+    let ow = Onceward::connect(schema.url()).await.unwrap();
+    let work = |ow: &Onceward, n: u32| ow.enqueue_raw("work", n.to_string(), "text/plain");
+    let worker = ow.worker().raw("work", async |_| ()).start().await.unwrap();
+    let (mut one, mut two, mut third) = (schema.client().await, schema.client().await, schema.client().await);
+    let (mut plain, mut keyed) = (one.transaction().await.unwrap(), two.transaction().await.unwrap());
+    let held = [
+        work(&ow, 0).enqueue_in(&mut plain).await.unwrap().id,
+        work(&ow, 0).key("held").enqueue_in(&mut keyed).await.unwrap().id,
+    ];
+    let over = Arc::new(AtomicBool::new(false));
+    let pestering = tokio::spawn(ask_for_a_held_key(schema.url().to_owned(), Arc::clone(&over)));
+    let (began, mut enqueued, mut slowest) = (Instant::now(), Vec::<JobId>::new(), Duration::ZERO);
+    let others = async {
+        for n in 1_u32.. {
+            let asked = Instant::now();
+            let (alone, with_key) =
+                tokio::join!(work(&ow, n).into_future(), work(&ow, n).key(format!("k{n}")).into_future());
+            let many = ow.enqueue_many((0..10).map(|_| work(&ow, n))).await.unwrap();
+            let mut tx = third.transaction().await.unwrap();
+            let joined = work(&ow, n).key(format!("joined {n}")).enqueue_in(&mut tx).await.unwrap();
+            tx.commit().await.unwrap();
+            slowest = slowest.max(asked.elapsed());
+            enqueued.extend(many.iter().chain([&joined]).map(|job| job.id));
+            enqueued.extend([alone.unwrap().id, with_key.unwrap().id]);
+            if began.elapsed() > open_for && n > 20 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for id in &enqueued {
+            until_succeeded(&ow, *id).await;
+        }
+    };
+    tokio::time::timeout(open_for + Duration::from_secs(60), others).await.expect("somebody waits for them");
+    over.store(true, Ordering::SeqCst);
+    let refused = pestering.await.unwrap();
+    assert!(refused > 0, "nobody asked for the held key: nothing was proved");
+    for id in held {
+        assert_eq!(ow.admin().job(id).await.unwrap_err().code(), Code::JobAbsent, "not before its commit");
+    }
+    plain.commit().await.unwrap();
+    keyed.commit().await.unwrap();
+    for id in held {
+        until_succeeded(&ow, id).await;
+    }
+    let again = work(&ow, 0).key("held").await.unwrap();
+    assert_eq!((again.id, again.created), (held[1], false));
+    println!(
+        "{} jobs beside two open transactions of {:?}; the slowest round of enqueues took {slowest:?}; the held key \
+         was refused {refused} times",
+        enqueued.len(),
+        began.elapsed()
+    );
+    worker.shutdown().await;
+}
+
+/// Asks for the key of an open transaction, as another process would, until it is over; how often that was refused.
+async fn ask_for_a_held_key(url: String, over: Arc<AtomicBool>) -> u32 {
+    let other = Onceward::options().deadline(Duration::from_millis(500)).connect(&url).await.unwrap();
+    let mut refused = 0;
+    while !over.load(Ordering::SeqCst) {
+        let error = other.enqueue_raw("work", "0", "text/plain").key("held").await.unwrap_err();
+        assert_eq!(error.code(), Code::KeyLocked);
+        refused += 1;
+    }
+    other.shutdown().await;
+    refused
+}
+
+async fn until_succeeded(ow: &Onceward, id: JobId) {
+    while ow.admin().job(id).await.unwrap().state != JobState::Succeeded {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::account::Account;
-use super::wire;
 use crate::process;
 
 /// Another program may take a free port between our look and the server's bind.
@@ -24,6 +23,8 @@ pub(crate) struct Start {
     pub(crate) arguments: Vec<String>,
     pub(crate) stop: &'static [(&'static str, Duration)],
     pub(crate) on_our_death: &'static str,
+    /// Whether it is ready, at a port of this machine.
+    pub(crate) answers: fn(u16) -> bool,
 }
 
 /// A server that answers.
@@ -33,6 +34,7 @@ pub(crate) struct Daemon {
     port: u16,
     log: PathBuf,
     stop: &'static [(&'static str, Duration)],
+    answers: fn(u16) -> bool,
 }
 
 impl Daemon {
@@ -83,12 +85,12 @@ impl Daemon {
         command.stdout(written.try_clone().context("failed to share the log")?).stderr(written);
         // A group of its own, so that Ctrl-C in a terminal reaches us and we decide the order.
         let child = command.process_group(0).spawn().with_context(|| format!("failed to start {name}"))?;
-        Ok(Self { name, child, port, log, stop: start.stop })
+        Ok(Self { name, child, port, log, stop: start.stop, answers: start.answers })
     }
 
     fn wait_until_it_answers(mut self) -> Result<Self> {
         let started = Instant::now();
-        while !wire::answers(self.port) {
+        while !(self.answers)(self.port) {
             self.check()?;
             if process::interrupted() {
                 bail!("interrupted while {} was starting", self.name);
@@ -130,7 +132,13 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let how = |_| {
             let arguments = ["-c", "echo no room; exit 3"].map(str::to_owned).to_vec();
-            Ok(Start { program: PathBuf::from("/bin/sh"), arguments, stop: &[], on_our_death: "KILL" })
+            Ok(Start {
+                program: PathBuf::from("/bin/sh"),
+                arguments,
+                stop: &[],
+                on_our_death: "KILL",
+                answers: |_| false,
+            })
         };
         let error = Daemon::start(&Account::myself("me"), &folder, "broken", how).err().unwrap();
         fs::remove_dir_all(&folder).unwrap();

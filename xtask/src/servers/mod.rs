@@ -1,4 +1,4 @@
-//! The servers of the tests: a PostgreSQL of our own, and pgbouncer in transaction mode in front of it.
+//! The servers of the tests: a PostgreSQL of our own, pgbouncer in transaction mode in front of it, and a Redis.
 //!
 //! Nothing that runs on the machine already is used or touched. Everything started here is stopped by its
 //! process id when [`Servers`] is dropped, and dies with us if we are killed.
@@ -23,12 +23,13 @@ use crate::process;
 use account::Account;
 use daemon::{Daemon, Start};
 
-/// It holds no state, so there is nothing to wait for.
-const STOP_PGBOUNCER: &[(&str, Duration)] = &[("TERM", Duration::from_secs(2))];
+/// They hold no state, so there is nothing to wait for.
+const STOP_AT_ONCE: &[(&str, Duration)] = &[("TERM", Duration::from_secs(2))];
 
-/// PostgreSQL and pgbouncer, running.
+/// PostgreSQL, pgbouncer and Redis, running.
 pub(crate) struct Servers {
     // Dropped in this order: first who needs the other, then the files.
+    redis: Daemon,
     pgbouncer: Daemon,
     postgres: Daemon,
     environment: Vec<(&'static str, String)>,
@@ -36,7 +37,7 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Starts both on free loopback ports and waits until they answer.
+    /// Starts them on free loopback ports and waits until they answer.
     pub(crate) fn start() -> Result<Self> {
         let account = Account::choose()?;
         let scratch = Scratch::new(&account)?;
@@ -44,15 +45,17 @@ impl Servers {
         postgres::create_cluster(&programs, &account, &scratch.0)?;
         let postgres = postgres::start(&programs, &account, &scratch.0)?;
         let pgbouncer = start_pgbouncer(&account, &scratch.0, postgres.port())?;
+        let redis = start_redis(&account, &scratch.0)?;
         let mut environment = vec![
             ("ONCEWARD_TEST_POSTGRES", url(postgres.port())),
             ("ONCEWARD_TEST_PGBOUNCER", url(pgbouncer.port())),
+            ("ONCEWARD_TEST_REDIS", format!("redis://127.0.0.1:{}", redis.port())),
             ("ONCEWARD_TEST_PG_BIN", programs.display().to_string()),
             ("ONCEWARD_TEST_PG_USER", account.name().to_owned()),
         ];
         let faketime = faketime_library().map(|file| ("ONCEWARD_TEST_FAKETIME", file.display().to_string()));
         environment.extend(faketime);
-        Ok(Self { pgbouncer, postgres, environment, _scratch: scratch })
+        Ok(Self { redis, pgbouncer, postgres, environment, _scratch: scratch })
     }
 
     /// What the tests have to know, as environment variables.
@@ -68,6 +71,7 @@ impl Servers {
         while !process::interrupted() {
             self.postgres.check()?;
             self.pgbouncer.check()?;
+            self.redis.check()?;
             sleep(Duration::from_millis(100));
         }
         Ok(())
@@ -86,8 +90,25 @@ fn start_pgbouncer(account: &Account, scratch: &Path, upstream: u16) -> Result<D
         Ok(Start {
             program: program.clone(),
             arguments: vec![file.display().to_string()],
-            stop: STOP_PGBOUNCER,
+            stop: STOP_AT_ONCE,
             on_our_death: "KILL",
+            answers: wire::postgres_answers,
+        })
+    })
+}
+
+/// In memory alone: it carries hints, and keeps nothing.
+fn start_redis(account: &Account, scratch: &Path) -> Result<Daemon> {
+    let program = process::find("redis-server").context("redis-server is not installed")?;
+    Daemon::start(account, scratch, "redis", |port| {
+        let port = port.to_string();
+        let options = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        Ok(Start {
+            program: program.clone(),
+            arguments: options.map(str::to_owned).to_vec(),
+            stop: STOP_AT_ONCE,
+            on_our_death: "KILL",
+            answers: wire::redis_answers,
         })
     })
 }

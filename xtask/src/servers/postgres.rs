@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::account::Account;
 use super::daemon::{Daemon, Start};
+use super::wire;
 use crate::process;
 
 /// The defaults of PostgreSQL keep every promise we test, so only sizes and addresses differ from them.
@@ -50,6 +51,7 @@ pub(crate) fn start(programs: &Path, account: &Account, scratch: &Path) -> Resul
             arguments: vec!["-D".to_owned(), "data".to_owned(), "-p".to_owned(), port.to_string()],
             stop: STOP,
             on_our_death: "QUIT",
+            answers: wire::postgres_answers,
         })
     })
 }

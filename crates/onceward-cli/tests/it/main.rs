@@ -12,6 +12,8 @@ mod place;
 mod postgres;
 mod process;
 mod race;
+#[cfg(all(feature = "postgres", feature = "redis"))]
+mod redis;
 mod resolve;
 mod store;
 mod text;

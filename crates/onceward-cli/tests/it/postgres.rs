@@ -2,7 +2,7 @@
 
 #[allow(dead_code, unreachable_pub, clippy::expect_used)] // shared with the tests of the stores
 #[path = "../../../onceward-store/tests/support/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use crate::place::{Place, is_alive, wait_until};
 use server::Server;

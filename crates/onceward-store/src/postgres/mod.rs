@@ -133,7 +133,7 @@ impl PostgresStore {
             admin: Link::new(&dial, Purpose::Plain),
             places: upkeep::Places::default(),
             trust: trust::Trust::default(),
-            wakes: Arc::new(Wakes::new(&dial, &sql, &at.schema)),
+            wakes: Arc::new(Wakes::new(&dial, &sql, &at.schema, options.carrier)),
             dial,
             sql,
         };

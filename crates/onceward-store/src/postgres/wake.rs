@@ -1,5 +1,5 @@
 //! Wake-ups: hints that a lease was given back or that jobs are ready, within this process at once, to others by
-//! NOTIFY.
+//! NOTIFY, and by whatever else carries hints beside it.
 //!
 //! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits
 //! or may wait, never with the statement that released the lease or made the jobs, and one at a time: what happens
@@ -7,7 +7,6 @@
 //! looking again.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::{Key, Namespace, Queue, backoff};
@@ -22,15 +21,8 @@ use super::dial::{Dial, Purpose};
 use super::link::{Call, Link, seed};
 use super::live::Live;
 use super::statements::Statements;
+use crate::hints::{Carrier, Outbox, Told, wakes};
 use crate::store::Wake;
-
-/// The longest payload: PostgreSQL takes 8000 bytes, but its queue is shared by everybody.
-const PAYLOAD_BYTES_MAX: usize = 1000;
-/// The most names in one payload.
-const NAMES_MAX: usize = 100;
-/// Between a namespace and its key, and between names. Names hold no control characters.
-const UNIT: char = '\u{1f}';
-const RECORD: char = '\u{1e}';
 
 /// How often a quiet LISTEN connection is asked whether it still stands (N37).
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -38,22 +30,6 @@ const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long after one about jobs the next one is sent: they come in floods.
 const JOBS_EVERY: Duration = Duration::from_millis(5);
-
-/// What somebody is told.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
-    Lease(Namespace, Key),
-    Jobs(Namespace, Queue),
-}
-
-impl From<Told> for Wake {
-    fn from(told: Told) -> Self {
-        match told {
-            Told::Lease(namespace, key) => Self::Lease(namespace, key),
-            Told::Jobs(namespace, queue) => Self::Jobs(namespace, queue),
-        }
-    }
-}
 
 /// The hints of one store.
 pub(super) struct Wakes {
@@ -64,39 +40,16 @@ pub(super) struct Wakes {
     channel: String,
     outbox: Mutex<Outbox>,
     listener: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Outbox {
-    names: BTreeSet<Told>,
-    /// There were more names than anybody would read one by one.
-    more: bool,
-    sending: bool,
-}
-
-impl Outbox {
-    fn add(&mut self, told: Told) {
-        if self.names.len() < NAMES_MAX {
-            self.names.insert(told);
-        } else {
-            self.more = true;
-        }
-    }
-
-    /// The payload of all that has gathered, of how many it tells, and whether of jobs; `None` if that is nothing.
-    fn take(&mut self) -> Option<(String, usize, bool)> {
-        let (names, more) = (core::mem::take(&mut self.names), core::mem::take(&mut self.more));
-        if names.is_empty() {
-            self.sending = false;
-            return None;
-        }
-        let jobs = names.iter().any(|told| matches!(told, Told::Jobs(..)));
-        Some((if more { String::new() } else { payload(&names) }, names.len(), jobs))
-    }
+    carrier: Option<Arc<dyn Carrier>>,
 }
 
 impl Wakes {
-    pub(super) fn new(dial: &Arc<Dial>, sql: &Arc<Statements>, schema: &str) -> Self {
+    pub(super) fn new(
+        dial: &Arc<Dial>,
+        sql: &Arc<Statements>,
+        schema: &str,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Self {
         Self {
             sql: sql.clone(),
             local: broadcast::channel(1024).0,
@@ -105,6 +58,7 @@ impl Wakes {
             channel: format!("onceward:{schema}"),
             outbox: Mutex::default(),
             listener: Mutex::default(),
+            carrier,
         }
     }
 
@@ -112,6 +66,9 @@ impl Wakes {
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Wake> {
         let receiver = self.local.subscribe();
         self.listen();
+        if let Some(carrier) = &self.carrier {
+            carrier.listen(&self.local);
+        }
         receiver
     }
 
@@ -147,6 +104,9 @@ impl Wakes {
     }
 
     fn post(self: &Arc<Self>, told: Told) {
+        if let Some(carrier) = &self.carrier {
+            carrier.tell(&told.clone().into());
+        }
         let mut outbox = self.outbox();
         outbox.add(told);
         if !outbox.sending && Handle::try_current().is_ok() {
@@ -163,6 +123,9 @@ impl Wakes {
     pub(super) async fn close(&self) {
         self.stop_listening();
         self.link.close().await;
+        if let Some(carrier) = &self.carrier {
+            carrier.close().await;
+        }
     }
 
     fn stop_listening(&self) {
@@ -209,42 +172,6 @@ impl Drop for Sending {
     }
 }
 
-fn payload(names: &BTreeSet<Told>) -> String {
-    let mut payload = String::new();
-    for told in names {
-        if !payload.is_empty() {
-            payload.push(RECORD);
-        }
-        let (namespace, of_jobs, name) = match told {
-            Told::Lease(namespace, key) => (namespace, false, key.as_str()),
-            Told::Jobs(namespace, queue) => (namespace, true, queue.as_str()),
-        };
-        payload.push_str(namespace.as_str());
-        payload.push(UNIT);
-        // Programs that know of no jobs read that as anything.
-        payload.extend(of_jobs.then_some(UNIT));
-        payload.push_str(name);
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return String::new();
-        }
-    }
-    payload
-}
-
-/// What a payload tells; anything that is not one of ours tells that something happened.
-fn wakes(payload: &str) -> Vec<Wake> {
-    let read = |name: &str| {
-        let (namespace, name) = name.split_once(UNIT)?;
-        let namespace = Namespace::new(namespace).ok()?;
-        Some(match name.strip_prefix(UNIT) {
-            Some(queue) => Wake::Jobs(namespace, Queue::new(queue).ok()?),
-            None => Wake::Lease(namespace, Key::new(name).ok()?),
-        })
-    };
-    let wakes: Option<Vec<Wake>> = payload.split(RECORD).map(read).collect();
-    wakes.unwrap_or_else(|| vec![Wake::Anything])
-}
-
 /// Listens for ever, on one connection after the other.
 async fn keep_listening(dial: Arc<Dial>, channel: String, local: broadcast::Sender<Wake>) {
     let mut failures = 0;
@@ -282,33 +209,5 @@ async fn hear_all(live: &Live, hear: &mut UnboundedReceiver<Notification>, local
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(namespace: &str, key: &str) -> Told {
-        Told::Lease(Namespace::new(namespace).unwrap(), Key::new(key).unwrap())
-    }
-
-    #[test]
-    fn names_travel_in_a_payload_and_a_long_list_becomes_anything() {
-        let jobs = Told::Jobs(Namespace::new("a").unwrap(), Queue::new("b:c").unwrap());
-        let names = BTreeSet::from([name("a", "b:c"), name("a:b", "c"), name("default", "ä ö"), jobs]);
-        let heard: BTreeSet<_> = wakes(&payload(&names))
-            .into_iter()
-            .map(|wake| match wake {
-                Wake::Lease(namespace, key) => Told::Lease(namespace, key),
-                Wake::Jobs(namespace, queue) => Told::Jobs(namespace, queue),
-                Wake::Anything => panic!("anything"),
-            })
-            .collect();
-        assert_eq!(heard, names);
-        let many = (0..100).map(|number| name("default", &format!("key-number-{number}"))).collect();
-        assert_eq!(payload(&many), "");
-        assert!(matches!(wakes("")[..], [Wake::Anything]));
-        assert!(matches!(wakes("{\"of\":\"others\"}")[..], [Wake::Anything]));
     }
 }

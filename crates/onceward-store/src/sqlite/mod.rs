@@ -41,6 +41,7 @@ use rusqlite::Connection;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::enlist::EnlistSql;
+use crate::hints::Carrier;
 use crate::url::{SqliteAt, StoreUrl};
 use crate::{OpenOptions, Wake};
 use clocks::{Clocks, Now};
@@ -62,6 +63,7 @@ pub struct SqliteStore {
     url: String,
     deadline: Duration,
     enlist: Option<EnlistSql>,
+    carrier: Option<Arc<dyn Carrier>>,
 }
 
 /// What the threads of a store have in common.
@@ -105,7 +107,7 @@ impl SqliteStore {
     /// [`Code::CommitNotDurable`], and those of the schema.
     pub async fn open(at: &SqliteAt, options: OpenOptions) -> Result<Self> {
         let url = StoreUrl::Sqlite(at.clone()).redacted();
-        let (path, deadline) = (at.path.clone(), options.deadline);
+        let (path, deadline, carrier) = (at.path.clone(), options.deadline, options.carrier.clone());
         let (opened, answer) = oneshot::channel();
         let thread = move || match Opened::open(path.as_deref(), &options).and_then(Opened::start) {
             Err(error) => drop(opened.send(Err(error))),
@@ -119,7 +121,7 @@ impl SqliteStore {
         let shared = answer.await.map_err(|_| failure::closed())??;
         // Nobody else can have a transaction in a database in memory.
         let enlist = at.path.is_some().then(statements::enlist);
-        Ok(Self { shared, url, deadline, enlist })
+        Ok(Self { shared, url, deadline, enlist, carrier })
     }
 
     /// How many transactions this store has committed: under load far fewer than verbs, since those that wait

@@ -20,8 +20,16 @@ use crate::{
 
 impl SqliteStore {
     fn wake(&self, namespace: &Namespace, key: &Key) {
+        self.tell(Wake::Lease(namespace.clone(), key.clone()));
+    }
+
+    /// Tells this process, and whoever the carrier reaches. Others see that the file has changed.
+    pub(super) fn tell(&self, wake: Wake) {
+        if let Some(carrier) = &self.carrier {
+            carrier.tell(&wake);
+        }
         // Nobody listening is fine.
-        let _ = self.shared.wakes.send(Wake::Lease(namespace.clone(), key.clone()));
+        let _ = self.shared.wakes.send(wake);
     }
 }
 
@@ -56,6 +64,9 @@ impl Store for SqliteStore {
     fn subscribe(&self) -> broadcast::Receiver<Wake> {
         let wakes = self.shared.wakes.subscribe();
         self.shared.writes.nudge();
+        if let Some(carrier) = &self.carrier {
+            carrier.listen(&self.shared.wakes);
+        }
         wakes
     }
 
@@ -205,5 +216,8 @@ impl Store for SqliteStore {
         let mut alive = self.shared.alive.subscribe();
         // The sender lives as long as the store.
         let _ = alive.wait_for(|count| *count == 0).await;
+        if let Some(carrier) = &self.carrier {
+            carrier.close().await;
+        }
     }
 }

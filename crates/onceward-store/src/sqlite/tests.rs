@@ -30,6 +30,7 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("rescue_claims", "SCAN claim"),
     ("rescue_gone", "SCAN onceward_session"),
     ("lookup_claims", "SCAN claim"),
+    ("permit_forget", "SCAN onceward_job_permit"),
     // The first row of a table, or whether there is one.
     ("settle_hanging", "SCAN onceward_job_cancel"),
     ("settle_hanging", "SCAN onceward_job_first"),

@@ -55,6 +55,8 @@ pub(super) struct Attempt {
     bell: Notify,
     /// Whether its handler has recorded the ending in a transaction of its own.
     settled_in: AtomicBool,
+    /// Whether its ending was refused because it no longer was the job's current attempt.
+    refused: AtomicBool,
 }
 
 impl Attempt {
@@ -66,6 +68,7 @@ impl Attempt {
             stop: AtomicU8::new(0),
             bell: Notify::new(),
             settled_in: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         })
     }
 
@@ -112,6 +115,12 @@ impl Attempt {
 
     pub(super) fn is_settled_in(&self) -> bool {
         self.settled_in.load(Ordering::SeqCst)
+    }
+
+    /// Notes that its ending was refused; whether that is news. One that was refused in the handler's own transaction
+    /// may be sent, and refused, once more.
+    pub(super) fn note_refused(&self) -> bool {
+        !self.refused.swap(true, Ordering::SeqCst)
     }
 
     /// The store's clock, as far as this process can tell: when the claim was made, and the time since then.

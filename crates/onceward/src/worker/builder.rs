@@ -313,7 +313,7 @@ impl WorkerBuilder {
             self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));
         let namespace = self.client.namespace.clone();
         Ok(Shared {
-            around: Arc::new(Surroundings { client: self.client, states: self.states }),
+            around: Arc::new(Surroundings::new(self.client, self.states)),
             service,
             tags: self.tags,
             session_ttl: self.session_ttl,

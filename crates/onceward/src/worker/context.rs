@@ -2,6 +2,7 @@
 
 use core::any::{Any, TypeId, type_name};
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -36,6 +37,28 @@ impl States {
 pub(super) struct Surroundings {
     pub(super) client: Onceward,
     pub(super) states: States,
+    /// How many attempts had their ending refused.
+    stale: AtomicU64,
+}
+
+impl Surroundings {
+    pub(super) fn new(client: Onceward, states: States) -> Self {
+        Self { client, states, stale: AtomicU64::new(0) }
+    }
+
+    /// Counts an attempt whose ending was refused, and says so, once.
+    pub(super) fn refused(&self, attempt: &Attempt) {
+        if attempt.note_refused() {
+            let stale_endings = self.stale.fetch_add(1, Ordering::SeqCst) + 1;
+            let (job, token) = attempt.name();
+            let what = "an attempt ended too late: the job had moved on, and nothing was changed";
+            tracing::warn!(%job, %token, stale_endings, "{what}");
+        }
+    }
+
+    pub(super) fn stale(&self) -> u64 {
+        self.stale.load(Ordering::SeqCst)
+    }
 }
 
 /// The job being run, for its handler. Cheap to clone.
@@ -256,7 +279,10 @@ impl JobContext {
                 attempt.note_settled_in();
                 Ok(())
             }
-            SettledJob::Stale | SettledJob::Gone => Err(self.stale("roll back").at("job.settle_in")),
+            SettledJob::Stale | SettledJob::Gone => {
+                self.around.refused(attempt);
+                Err(self.stale("roll back").at("job.settle_in"))
+            }
         }
     }
 

@@ -53,6 +53,13 @@ impl WorkerHandle {
         self.shared.pool.held()
     }
 
+    /// How many attempts of this worker ended when the job was no longer theirs: the worker was paused or cut off for
+    /// so long that others had taken its jobs over. What they had to record was refused and has changed nothing; what
+    /// else they did, the job's next attempt may have done as well.
+    pub fn stale_endings(&self) -> u64 {
+        self.shared.around.stale()
+    }
+
     /// Its session, while it has one.
     pub fn session(&self) -> Option<SessionId> {
         self.shared.status.borrow().session.as_ref().map(|session| session.id)
@@ -129,6 +136,10 @@ async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
         if timeout(last, shared.pool.until_idle()).await.is_err() {
             tracing::warn!(jobs = shared.pool.held(), "the worker leaves jobs behind; they will be rescued");
         }
+    }
+    let stale_endings = shared.around.stale();
+    if stale_endings > 0 {
+        tracing::warn!(stale_endings, "the worker leaves; so many of its attempts had ended too late");
     }
     set_mode(&shared, Mode::Gone);
     session::close(&shared).await;

@@ -32,13 +32,19 @@ pub(super) struct Settler {
 
 struct Item {
     row: SettleJob,
-    claim: Arc<Claim>,
+    attempt: Arc<Attempt>,
+}
+
+impl Item {
+    fn claim(&self) -> &Arc<Claim> {
+        &self.attempt.claim
+    }
 }
 
 impl Settler {
     /// Adds an ending.
-    pub(super) fn push(&self, attempt: &Attempt, row: SettleJob) {
-        self.lock().push_back(Item { row, claim: Arc::clone(&attempt.claim) });
+    pub(super) fn push(&self, attempt: &Arc<Attempt>, row: SettleJob) {
+        self.lock().push_back(Item { row, attempt: Arc::clone(attempt) });
         self.bell.notify_one();
     }
 
@@ -135,13 +141,13 @@ async fn send(shared: &Shared, batch: Vec<Item>) -> Vec<Item> {
     let (mut parts, mut locked) = (vec![batch], Vec::new());
     while let Some(mut part) = parts.pop() {
         let error = match insist(shared, &part).await {
-            Ok(answers) => {
-                settled(shared, &part, &answers);
+            Ok((answers, sends)) => {
+                settled(shared, &part, &answers, sends);
                 continue;
             }
             Err(error) => error,
         };
-        let lives = part.iter().any(|item| item.claim.session.hold.is_valid());
+        let lives = part.iter().any(|item| item.claim().session.hold.is_valid());
         if part.len() > 1 && (error.code() == Code::KeyLocked || !error.is_retryable()) {
             let half = part.split_off(part.len() / 2);
             parts.extend([half, part]);
@@ -154,17 +160,17 @@ async fn send(shared: &Shared, batch: Vec<Item>) -> Vec<Item> {
     locked
 }
 
-/// Sends until there is an answer, or none that would help.
-async fn insist(shared: &Shared, part: &[Item]) -> Result<Vec<SettledJob>> {
+/// Sends until there is an answer, or none that would help; the answers, and how often it was sent.
+async fn insist(shared: &Shared, part: &[Item]) -> Result<(Vec<SettledJob>, u32)> {
     let ask =
         SettleJobs { jobs: part.iter().map(|item| item.row.clone()).collect(), finished: finished(part) };
     for attempt in 0_u32.. {
-        let lives = part.iter().any(|item| item.claim.session.hold.is_valid());
+        let lives = part.iter().any(|item| item.claim().session.hold.is_valid());
         match shared.store().job_settle(&ask).await {
             Err(error) if error.is_retryable() && error.code() != Code::KeyLocked && lives => {
                 tracing::debug!(%error, endings = part.len(), "endings could not be recorded yet");
             }
-            answer => return answer,
+            answer => return answer.map(|answers| (answers, attempt + 1)),
         }
         let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
         sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
@@ -175,7 +181,7 @@ async fn insist(shared: &Shared, part: &[Item]) -> Result<Vec<SettledJob>> {
 /// The claims of which no job is left when these endings are recorded.
 fn finished(part: &[Item]) -> Vec<ClaimId> {
     let mut counts: Vec<(&Arc<Claim>, usize)> = Vec::new();
-    for Item { claim, .. } in part {
+    for claim in part.iter().map(Item::claim) {
         match counts.iter_mut().rev().find(|(counted, _)| Arc::ptr_eq(counted, claim)) {
             Some((_, count)) => *count += 1,
             None => counts.push((claim, 1)),
@@ -186,19 +192,24 @@ fn finished(part: &[Item]) -> Vec<ClaimId> {
 }
 
 /// Takes note of answers. Whatever the answer, the claim holds the job no longer.
-fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob]) {
+fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob], sends: u32) {
     for (item, answer) in part.iter().zip(answers) {
-        item.claim.left.fetch_sub(1, Ordering::SeqCst);
+        item.claim().left.fetch_sub(1, Ordering::SeqCst);
         if let Some(delay) = item.row.next.delay {
             shared.bell.due_in(delay);
         }
-        if *answer == SettledJob::Stale {
-            let (job, token) = (item.row.job.id, item.row.fence);
-            tracing::warn!(%job, %token, "an attempt ended too late: the job had moved on, and nothing was changed");
+        let refused = match answer {
+            SettledJob::Applied(_) | SettledJob::Already(_) => false,
+            SettledJob::Stale => true,
+            // This ending itself may have removed the row: sent before, or in the handler's own transaction.
+            SettledJob::Gone => sends == 1 && !item.attempt.is_settled_in(),
+        };
+        if refused {
+            shared.around.refused(&item.attempt);
         }
     }
     shared.pool.release(part.iter().map(|item| (item.row.job.id, item.row.fence)));
-    if part.iter().any(|item| item.claim.alone) {
+    if part.iter().any(|item| item.claim().alone) {
         // The next one of that sort may be claimed.
         shared.alone.notify_one();
     }

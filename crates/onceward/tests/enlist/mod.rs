@@ -2,12 +2,20 @@
 
 #[cfg(any(feature = "diesel-postgres", feature = "diesel-sqlite"))]
 pub(crate) mod diesel_transaction;
+mod jobs;
 
 use std::time::Duration;
 
 use onceward::history::Subject;
 use onceward::store::enlist::Enlist;
 use onceward::{Code, NotDone, Onceward, Outcome};
+
+pub(crate) use jobs::{
+    a_savepoint_takes_back_what_came_after_it, an_end_commits_with_the_transaction,
+    e1_a_swallowed_error_is_not_hidden, e1_an_end_that_was_not_committed_is_none,
+    j1_a_job_is_there_if_its_transaction_is, j5_a_stale_attempt_ends_nothing,
+    j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction, plain_sql_joins_as_well,
+};
 
 /// A connection of the user's, over one driver. Its table `effect (id bigint)` is the user's own.
 pub(crate) trait Driver {
@@ -16,7 +24,9 @@ pub(crate) trait Driver {
         Self: 'a;
     async fn begin(&mut self) -> Self::Tx<'_>;
     async fn insert(tx: &mut Self::Tx<'_>, id: i64);
-    async fn commit(tx: Self::Tx<'_>);
+    /// Any statement, as the user would send it; what went wrong is in words.
+    async fn execute(tx: &mut Self::Tx<'_>, sql: &str) -> Result<(), String>;
+    async fn commit(tx: Self::Tx<'_>) -> Result<(), String>;
     async fn rollback(tx: Self::Tx<'_>);
     async fn count(&mut self) -> i64;
 }
@@ -32,7 +42,7 @@ pub(crate) async fn effects_and_outcome_commit_together<D: Driver>(ow: &Onceward
 
     let mut tx = mine.begin().await;
     assert!(ow.once("payout").run_in(&mut tx, async |tx| insert::<D>(tx, 2).await).await.unwrap().is_done());
-    D::commit(tx).await;
+    D::commit(tx).await.unwrap();
     assert_eq!(mine.count().await, 1);
     let replayed = Outcome::Done { value: 2, replayed: true };
     assert_eq!(ow.once("payout").run(async |_| Ok(0_i64)).await.unwrap(), replayed);
@@ -42,7 +52,7 @@ pub(crate) async fn effects_and_outcome_commit_together<D: Driver>(ow: &Onceward
         ow.once("payout").run_in(&mut tx, async |tx| insert::<D>(tx, 3).await).await.unwrap(),
         replayed
     );
-    D::commit(tx).await;
+    D::commit(tx).await.unwrap();
     assert_eq!(mine.count().await, 1, "the function was not run again");
     let events = ow.admin().history(Subject::Once, "payout", 10).await.unwrap();
     let events: Vec<&str> = events.iter().map(|entry| entry.event.as_str()).collect();
@@ -86,7 +96,7 @@ pub(crate) async fn a_stale_holder_is_refused<D: Driver>(ow: &Onceward, mut mine
     let mut tx = mine.begin().await;
     lease.guard(&mut tx).await.unwrap();
     D::insert(&mut tx, 1).await;
-    D::commit(tx).await;
+    D::commit(tx).await.unwrap();
 
     // Taken away behind the holder's back: it does not know yet, the database does.
     ow.admin().break_lease("k", None, "test").await.unwrap();
@@ -100,7 +110,7 @@ pub(crate) async fn a_stale_holder_is_refused<D: Driver>(ow: &Onceward, mut mine
     assert_eq!(lease.guard(&mut tx).await.unwrap_err().code(), Code::TokenStale);
     next.guard(&mut tx).await.unwrap();
     D::insert(&mut tx, 2).await;
-    D::commit(tx).await;
+    D::commit(tx).await.unwrap();
     assert_eq!(mine.count().await, 2);
 }
 
@@ -132,6 +142,14 @@ macro_rules! enlist_suite {
                 another_request_is_refused
                 a_stale_holder_is_refused
                 the_transaction_stays_the_callers
+                j1_a_job_is_there_if_its_transaction_is
+                j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction
+                a_savepoint_takes_back_what_came_after_it
+                e1_a_swallowed_error_is_not_hidden
+                an_end_commits_with_the_transaction
+                e1_an_end_that_was_not_committed_is_none
+                j5_a_stale_attempt_ends_nothing
+                plain_sql_joins_as_well
             );
         }
     };

@@ -38,6 +38,7 @@ pub(super) const ALL: &[JobWorkload] = &[
     JobWorkload::Enqueue(8),
     JobWorkload::Enqueue(64),
     JobWorkload::EnqueueMany(1000),
+    JobWorkload::EnqueueMany(50_000),
     JobWorkload::DrainHistory,
     JobWorkload::DrainDelete,
     JobWorkload::EndToEnd,

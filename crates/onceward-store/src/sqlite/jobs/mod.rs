@@ -86,8 +86,7 @@ impl SqliteStore {
 
     fn wake_queues(&self, queues: impl IntoIterator<Item = (Namespace, Queue)>) {
         for (namespace, queue) in queues {
-            // Nobody listening is fine.
-            let _ = self.shared.wakes.send(Wake::Jobs(namespace, queue));
+            self.tell(Wake::Jobs(namespace, queue));
         }
     }
 }

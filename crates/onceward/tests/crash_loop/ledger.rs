@@ -1,0 +1,70 @@
+//! What really happened: a line for each run of a handler, and for each count of endings that came too late.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use onceward::jobs::JobId;
+use onceward::worker::JobContext;
+
+/// Files outside of any database. A line is one write to its end: it is there as a whole, or not at all.
+pub(crate) struct Ledger {
+    runs: PathBuf,
+    stale: PathBuf,
+}
+
+/// One run of a handler.
+pub(crate) struct Run {
+    pub(crate) attempt: u32,
+    pub(crate) token: i64,
+}
+
+impl Ledger {
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self { runs: folder.join("runs"), stale: folder.join("stale") }
+    }
+
+    /// Notes that a handler has started: its effect.
+    pub(crate) fn ran(&self, context: &JobContext) {
+        append(&self.runs, &format!("{} {} {}\n", context.id(), context.attempt(), context.token().get()));
+    }
+
+    /// Notes how many endings of this process were refused until now.
+    pub(crate) fn refused(&self, count: u64) {
+        append(&self.stale, &format!("{} {count}\n", std::process::id()));
+    }
+
+    /// All runs, by job, in the order in which they were started.
+    pub(crate) fn runs(&self) -> HashMap<JobId, Vec<Run>> {
+        let mut runs: HashMap<JobId, Vec<Run>> = HashMap::new();
+        for line in read(&self.runs).lines() {
+            let mut words = line.split(' ');
+            let mut word = || words.next().unwrap();
+            let (id, attempt, token) = (word(), word(), word());
+            let run = Run { attempt: attempt.parse().unwrap(), token: token.parse().unwrap() };
+            runs.entry(id.parse().unwrap()).or_default().push(run);
+        }
+        runs
+    }
+
+    /// How many endings were refused, in all processes.
+    pub(crate) fn stale(&self) -> u64 {
+        let mut of_process = HashMap::new();
+        for line in read(&self.stale).lines() {
+            let (process, count) = line.split_once(' ').unwrap();
+            // Counts only grow.
+            of_process.insert(process.to_owned(), count.parse::<u64>().unwrap());
+        }
+        of_process.values().sum()
+    }
+}
+
+fn append(file: &Path, line: &str) {
+    let mut file = OpenOptions::new().append(true).create(true).open(file).unwrap();
+    file.write_all(line.as_bytes()).unwrap();
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
+}
