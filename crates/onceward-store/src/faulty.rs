@@ -141,6 +141,10 @@ verbs! {
     JobList = "job.list", false;
     /// [`JobStore::queue_pause`](crate::JobStore::queue_pause).
     QueuePause = "queue.pause", true;
+    /// [`JobStore::queue_limit`](crate::JobStore::queue_limit).
+    QueueLimit = "queue.limit", true;
+    /// [`JobStore::queue_permits`](crate::JobStore::queue_permits).
+    QueuePermits = "queue.permits", true;
     /// [`JobStore::queue_list`](crate::JobStore::queue_list).
     QueueList = "queue.list", false;
     /// [`JobStore::job_prune`](crate::JobStore::job_prune).

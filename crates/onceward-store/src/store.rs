@@ -17,6 +17,7 @@ use crate::enlist::EnlistSql;
 pub use onceward_core::lease::Renew;
 
 mod jobs;
+mod limits;
 
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
@@ -24,6 +25,7 @@ pub use jobs::{
     QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
+pub use limits::{AskPermits, LimitQueue, Permits};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -69,7 +69,7 @@ fn literal(ty: &str, rows: usize) -> String {
         // It serves as a place as well.
         "text" => "'(0,1)'".to_owned(),
         "tid[]" => many(&|_| "'(0,1)'::tid".to_owned()),
-        "int8" => "1".to_owned(),
+        "int8" | "int4" => "1".to_owned(),
         "uuid" => "gen_random_uuid()".to_owned(),
         "bytea" => "'x'".to_owned(),
         "bool" => "true".to_owned(),
@@ -206,6 +206,7 @@ async fn assert_keyed(fresh: &Fresh, case: &str) {
             "acquire_free",
             "claim_one",
             "claim_many",
+            "claim_permitted",
             "job_settle_done",
             "job_settle_gone",
             "promote_due",

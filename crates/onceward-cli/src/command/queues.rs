@@ -4,14 +4,15 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::{Queue, QueueView, Result};
+use onceward::jobs::{Limits, Rate};
+use onceward::{Admin, Code, Error, Queue, QueueView, Result};
 
 use super::jobs::filter;
 use crate::args::{Globals, duration};
 use crate::output::{self, Table};
 use crate::{exit, report, store};
 
-/// Look at queues, pause and resume them
+/// Look at queues, limit, pause and resume them
 #[derive(Debug, clap::Args)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Args {
@@ -23,6 +24,8 @@ pub(crate) struct Args {
 enum Action {
     /// The queues of the namespace: what waits, what runs, and what no worker knows
     List,
+    /// Limit how many jobs of a queue run at the same time, and how many start in a time, over all workers
+    Set(Set),
     /// Give no more jobs of a queue to workers; what runs goes on
     Pause(Pause),
     /// Give jobs of a queue to workers again
@@ -36,6 +39,55 @@ struct Which {
     /// The queue
     #[arg(value_name = "QUEUE", value_parser = filter::queue)]
     queue: Queue,
+}
+
+#[derive(Debug, clap::Args)]
+struct Set {
+    #[command(flatten)]
+    which: Which,
+    /// How many of its jobs run at the same time, or none
+    #[arg(long, value_name = "N", value_parser = number)]
+    concurrency: Option<Limit<u32>>,
+    /// How many start in a time, such as 100/s or 20/1m, or none
+    #[arg(long, value_name = "N/TIME", value_parser = rate)]
+    rate: Option<Limit<Rate>>,
+    /// How many may start at once after a while of less, or none: what the rate gives in a second
+    #[arg(long, value_name = "N", value_parser = number)]
+    burst: Option<Limit<u32>>,
+}
+
+/// What a limit is set to.
+#[derive(Clone, Copy, Debug)]
+struct Limit<T>(Option<T>);
+
+fn number(text: &str) -> Result<Limit<u32>> {
+    let refused = || {
+        let why = format!("\"{}\" is neither a number nor none", text.escape_debug());
+        Error::new(Code::LimitInvalid, why)
+    };
+    limit(text, |text| text.parse().map_err(|_| refused()))
+}
+
+fn rate(text: &str) -> Result<Limit<Rate>> {
+    limit(text, str::parse)
+}
+
+fn limit<T>(text: &str, read: impl Fn(&str) -> Result<T>) -> Result<Limit<T>> {
+    if text == "none" { Ok(Limit(None)) } else { read(text).map(|value| Limit(Some(value))) }
+}
+
+impl Set {
+    /// The limits from now on: what is not said stays as it is.
+    fn onto(&self, before: Limits) -> Limits {
+        let rate = self.rate.map_or(before.rate, |limit| limit.0);
+        // Without a rate there is nothing that a burst could be of.
+        let kept = before.burst.filter(|_| rate.is_some());
+        Limits {
+            concurrency: self.concurrency.map_or(before.concurrency, |limit| limit.0),
+            rate,
+            burst: self.burst.map_or(kept, |limit| limit.0),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +116,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
             Ok(queues) => print(&queues, globals),
             Err(error) => Err(error),
         },
+        Action::Set(args) => set(&admin, args).await,
         Action::Pause(args) => admin.pause_queue(&args.which.queue, args.reason.as_deref()).await,
         Action::Resume(args) => admin.resume_queue(&args.queue).await,
         Action::Drain(Drain { pause, within }) => {
@@ -73,7 +126,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     store::close(globals, &client).await;
     done?;
     match &args.action {
-        Action::List => {}
+        Action::List | Action::Set(_) => {}
         Action::Pause(Pause { which, .. }) => report::note(&format!("{} is paused", which.queue)),
         Action::Resume(which) => report::note(&format!("{} is open again", which.queue)),
         Action::Drain(args) => {
@@ -83,12 +136,36 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     Ok(ExitCode::from(exit::DONE))
 }
 
+async fn set(admin: &Admin, args: &Set) -> Result<()> {
+    let queue = &args.which.queue;
+    let before = admin.queue_limits(queue).await?;
+    let limits = args.onto(before);
+    if limits != before {
+        admin.limit_queue(queue, limits).await?;
+    }
+    report::note(&match limits.any() {
+        true => format!("{queue} is limited: {limits}"),
+        false => format!("{queue} is not limited"),
+    });
+    Ok(())
+}
+
 fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
     if globals.output.is_json() {
         return output::json(&queues);
     }
-    let mut table =
-        Table::new(&["QUEUE", "READY", "LATER", "RUNNING", "OLDEST", "PAUSED", "WHY", "UNKNOWN KINDS"]);
+    let mut table = Table::new(&[
+        "QUEUE",
+        "READY",
+        "LATER",
+        "RUNNING",
+        "OLDEST",
+        "LIMITS",
+        "HELD",
+        "PAUSED",
+        "WHY",
+        "UNKNOWN KINDS",
+    ]);
     for view in queues {
         let queue = &view.queue;
         let unknown: Vec<&str> = view.unknown.iter().map(|kind| kind.as_str()).collect();
@@ -99,6 +176,8 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
             &queue.later,
             &queue.running,
             &optional(&queue.oldest),
+            &queue.limits,
+            &queue.limits.concurrency.map_or_else(String::new, |_| queue.held.to_string()),
             &optional(&queue.paused_at),
             &queue.pause_reason.as_deref().unwrap_or_default(),
             &unknown.join(" "),

@@ -241,3 +241,26 @@ fn purge_forgets_what_is_over_and_nothing_else() {
     assert_eq!(purged["dead_jobs"], 1, "{purged}");
     place.run(&["jobs", "show", &dead]).refused(2, "OW0701");
 }
+
+#[test]
+fn queues_are_limited_over_all_workers() {
+    let place = place();
+    let set = |args: &[&str]| place.run(&[&["queues", "set", "default"], args].concat());
+    let seen = set(&["--concurrency", "2", "--rate", "1000/s"]);
+    assert_eq!(seen.code, 0);
+    assert!(seen.stderr.contains("default is limited: 2 at once, 1000/1s, burst 1000"), "{}", seen.stderr);
+    let line = &place.json(&["queues", "list"])[0];
+    assert_eq!(
+        (&line["concurrency"], &line["rate"], &line["burst"]),
+        (&json!(2), &json!("1000/1s"), &json!(null))
+    );
+    assert!(line["limits_at"].is_string() && line["limits_by"].is_string(), "{line}");
+    assert_eq!(set(&["--rate", "none"]).code, 0);
+    assert_eq!(place.json(&["queues", "list"])[0]["rate"], json!(null));
+    assert!(place.run(&["queues", "list"]).text().contains("2 at once"));
+    set(&["--concurrency", "0"]).refused(2, "OW0127");
+    set(&["--burst", "3"]).refused(2, "OW0127");
+    set(&["--rate", "often"]).refused(2, "OW0127");
+    assert_eq!(set(&["--concurrency", "none"]).code, 0);
+    assert_eq!(place.json(&["queues", "list"])[0]["concurrency"], json!(null));
+}

@@ -20,6 +20,7 @@ mod intervene;
 pub mod limit;
 mod new;
 mod past;
+pub mod permit;
 mod retry;
 mod spec;
 

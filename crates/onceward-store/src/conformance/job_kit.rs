@@ -100,6 +100,7 @@ impl Worker {
             wants: wants.to_vec(),
             alone: false,
             limit,
+            permitted: false,
         }
     }
 

@@ -41,6 +41,7 @@ pub mod job_keep;
 pub mod job_key;
 mod job_kit;
 pub mod job_lanes;
+pub mod job_limit;
 pub mod job_move;
 pub mod job_order;
 pub mod job_rescue;
@@ -417,6 +418,20 @@ macro_rules! conformance_suite {
                 j15_a_job_that_kills_blocks_no_other;
                 a_job_is_claimed_alone_until_an_attempt_comes_back;
                 workers_are_told_of_jobs_that_have_become_ready;
+            }
+            job_limit {
+                limits_are_set_read_and_lifted;
+                j11_a_limited_queue_gives_nothing_without_a_permit;
+                j11_a_limited_queue_hands_nothing_over;
+                j11_no_more_run_than_the_limit;
+                j11_a_permit_is_for_all_lanes_of_its_queue;
+                j11_what_ran_before_is_counted;
+                j11_a_changed_limit_voids_what_was_given;
+                j11_a_lost_session_keeps_its_permits_until_it_is_rescued;
+                j11_a_closed_session_gives_its_permits_back;
+                j11_starts_stay_within_the_rate;
+                j11_a_start_is_spent_once_and_ends_with_its_chunk;
+                j11_many_ask_and_claim_at_the_same_time;
             }
             job_order {
                 j10_one_job_of_a_key_runs_at_a_time;

@@ -6,9 +6,9 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress, JobRef,
-    JobStore, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 #[async_trait]
@@ -101,6 +101,14 @@ impl JobStore for Faulty {
 
     async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
         read!(self, QueuePause, queue_pause, ask)
+    }
+
+    async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
+        read!(self, QueueLimit, queue_limit, ask)
+    }
+
+    async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {
+        read!(self, QueuePermits, queue_permits, batch)
     }
 
     async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {

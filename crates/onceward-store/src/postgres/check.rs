@@ -19,7 +19,7 @@ const CLOCK_BEHIND_MAX: f64 = 300.0;
 /// How full the queue of notifications may be; when it is full, commits that notify fail.
 const NOTIFICATION_QUEUE_MAX: f64 = 0.5;
 
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 22] = [
     "history",
     "job",
     "job_arrived",
@@ -31,6 +31,8 @@ const TABLES: [&str; 20] = [
     "job_held",
     "job_key",
     "job_later",
+    "job_limit",
+    "job_permit",
     "job_queue",
     "job_ready",
     "job_turn",

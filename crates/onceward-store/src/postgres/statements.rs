@@ -156,6 +156,8 @@ statements! {
     claim_one = ordered "job/claim" "one" (TEXT, UUID, UUID, TEXT, TEXT, TEXT, BOOL, INT8, INT2, TIMESTAMPTZ, UUID);
     claim_many = ordered "job/claim" "many" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL,
         INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
+    claim_permitted = ordered "job/claim" "permitted" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        BOOL, INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
     claim_again = prepared "job/claim" "again" (UUID);
     claim_moved = prepared "job/claim" "moved" (UUID, UUID_ARRAY);
     job_begin = prepared "job/begin" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, UUID_ARRAY);
@@ -175,6 +177,7 @@ statements! {
     promote_admit = ordered "job/promote" "admit" (INT8);
     rescue_lost = planned "job/rescue" "lost" (INT8);
     rescue_clear = planned "job/rescue" "clear" ();
+    rescue_permits = planned "job/rescue" "permits" ();
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
     job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
@@ -187,6 +190,10 @@ statements! {
     job_list_wanted = planned "job/list" "wanted" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     job_list_over = planned "job/list" "over" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     queue_pause = planned "queue/pause" (TEXT, TEXT, BOOL, TEXT, TEXT);
+    queue_limit = planned "queue/limit" (TEXT, TEXT, INT4, INT4, INT8, INT4, TEXT, BOOL);
+    permits_read = prepared "queue/permits" "read" (TEXT, TEXT, UUID);
+    permits_grant = prepared "queue/permits" "grant" (TEXT, TEXT, INT8, INT8, TIMESTAMPTZ, INT4, BOOL, UUID, INT8, INT4,
+        INT4, INT4, INT4, TIMESTAMPTZ, TIMESTAMPTZ);
     queue_list = planned "queue/list" (TEXT, INT8);
     rotate_jobs = planned "upkeep/prune_jobs" "rotate" ();
     prune_done = planned "upkeep/prune_jobs" "done" (INT8);

@@ -105,7 +105,7 @@ statements! {
     job_replace = "job/enqueue", "replace";
     job_push_out = "job/enqueue", "push_out";
     claim_again = "job/claim", "again";
-    claim_paused = "job/claim", "paused";
+    claim_closed = "job/claim", "closed";
     claim_ready = "job/claim", "ready";
     claim_front = "job/claim", "front";
     claim_take = "job/claim", "take";
@@ -155,6 +155,16 @@ statements! {
     list_over = "job/list", "over";
     list_wanted = "job/list", "wanted";
     queue_pause = "queue/pause";
+    queue_limit = "queue/limit", "limit";
+    queue_begin = "queue/limit", "begin";
+    queue_void = "queue/limit", "void";
+    permit_read = "queue/permits", "read";
+    permit_held = "queue/permits", "held";
+    permit_one = "queue/permits", "one";
+    permit_fill = "queue/permits", "fill";
+    permit_grant = "queue/permits", "grant";
+    permit_spend = "queue/permits", "spend";
+    permit_forget = "queue/permits", "forget";
     queue_set = "queue/list", "set";
     queue_ready = "queue/list", "ready";
     queue_later = "queue/list", "later";

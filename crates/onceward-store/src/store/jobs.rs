@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use async_trait::async_trait;
+use onceward_core::job::limit::Limits;
 use onceward_core::job::{self, Claimed, Move, Moved, Next, State};
 use onceward_core::once::Body;
 use onceward_core::{
@@ -10,6 +11,7 @@ use onceward_core::{
 };
 use serde::Serialize;
 
+use super::limits::{AskPermits, LimitQueue, Permits};
 use super::{CommitOutcome, Renew, Snapshot};
 
 /// A job in its namespace.
@@ -81,6 +83,9 @@ pub struct ClaimJobs {
     pub alone: bool,
     /// How many in all; 1 to [`onceward_core::limits::CLAIM_JOBS_MAX`].
     pub limit: usize,
+    /// Whether limited queues give as much as the session's permits allow (J11). Otherwise they give nothing, as paused
+    /// ones do. A session sends one such claim, or one question for permits, at a time.
+    pub permitted: bool,
 }
 
 /// The jobs of a claim. An empty claim leaves nothing behind.
@@ -90,11 +95,13 @@ pub struct ClaimedJobs {
     pub jobs: Vec<Claimed>,
     /// When they were claimed, by the store's clock.
     pub now: Timestamp,
+    /// The queues that gave nothing because of their limits, although something waits in the lanes asked for.
+    pub limited: Vec<Queue>,
 }
 
 /// Enqueues jobs, and gives them to the session that runs them at once: they need not go through their lanes.
 ///
-/// They are of one namespace, due, and have no keys. Those of a queue that is paused wait in their lanes.
+/// They are of one namespace, due, and have no keys. Those of a paused or limited queue wait in their lanes.
 #[derive(Clone, Debug)]
 pub struct HandOver {
     /// Whose jobs.
@@ -285,6 +292,15 @@ pub struct QueueRecord {
     pub paused_by: Option<Owner>,
     /// Why.
     pub pause_reason: Option<String>,
+    /// What it is limited to.
+    #[serde(flatten)]
+    pub limits: Limits,
+    /// Since when.
+    pub limits_at: Option<Timestamp>,
+    /// Who has limited it.
+    pub limits_by: Option<Owner>,
+    /// How many permits workers hold.
+    pub held: u64,
     /// How many jobs wait for a worker, at most [`QUEUE_COUNT_MAX`].
     pub ready: u64,
     /// How many are not due yet, at most [`QUEUE_COUNT_MAX`].
@@ -396,6 +412,12 @@ pub trait JobStore: Send + Sync + 'static {
     async fn job_list(&self, ask: &ListJobs) -> Result<Snapshot<job::Record>>;
     /// Pauses or resumes a queue.
     async fn queue_pause(&self, ask: &PauseQueue) -> Result<()>;
+    /// Sets what a queue is limited to, or that it is not. Permits that were given before are void from then on, and
+    /// what runs goes on.
+    async fn queue_limit(&self, ask: &LimitQueue) -> Result<()>;
+    /// Asks for permits of limited queues, as [`permit::grant`](onceward_core::job::permit::grant) gives them. Asking
+    /// for nothing gives back what is not in use. They end with the session, once nothing of it is left to rescue.
+    async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>>;
     /// The queues of a namespace that hold something or are set to something, by name.
     async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>>;
     /// Forgets jobs that are over.

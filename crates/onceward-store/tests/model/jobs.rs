@@ -431,7 +431,7 @@ impl World {
                     .collect();
                 let claim = ClaimId::from_uuid(self.draw());
                 let (namespace, session) = (Namespace::default(), self.sessions[who]);
-                ClaimJobs { namespace, session, claim, wants, alone, limit }
+                ClaimJobs { namespace, session, claim, wants, alone, limit, permitted: false }
             }
             Step::Reclaim { ago } => match self.claims.iter().rev().nth(ago) {
                 Some(ask) => ask.clone(),

@@ -51,7 +51,15 @@ pub(crate) fn claim_of(session: SessionId, kind: &str, limit: usize) -> ClaimJob
     let kind = Kind::new(kind).unwrap();
     let want = Want { queue: Queue::default(), kind, route: String::new(), limit };
     let claim = ClaimId::from_uuid(uuid::Uuid::new_v4());
-    ClaimJobs { namespace: Namespace::default(), session, claim, wants: vec![want], alone: false, limit }
+    ClaimJobs {
+        namespace: Namespace::default(),
+        session,
+        claim,
+        wants: vec![want],
+        alone: false,
+        limit,
+        permitted: false,
+    }
 }
 
 pub(crate) fn ending(claimed: &Claimed, ending: Ending, now: Timestamp) -> SettleJob {

@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
+use onceward_core::job::limit::Limits;
 use onceward_core::once::check_reason;
 use onceward_core::{Code, Error, Kind, Queue, Result, SessionId, session};
-use onceward_store::{PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
+use onceward_store::{LimitQueue, PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -70,6 +71,34 @@ impl Admin {
             reason: reason.map(str::to_owned),
         };
         self.client.store().queue_pause(&ask).await
+    }
+
+    /// Limits over all workers how many jobs of a queue run at the same time, and how many start in a time; no limits
+    /// lift what was set before. What runs goes on and is counted; from the answer on nothing starts beyond the new
+    /// limits, and for about a second perhaps nothing at all.
+    ///
+    /// # Errors
+    /// [`LimitInvalid`](Code::LimitInvalid), and those of an unreachable store.
+    pub async fn limit_queue(&self, queue: &Queue, limits: Limits) -> Result<()> {
+        limits.check()?;
+        let ask = LimitQueue {
+            namespace: self.client.namespace.clone(),
+            queue: queue.clone(),
+            limits,
+            actor: self.actor.clone(),
+        };
+        self.client.store().queue_limit(&ask).await?;
+        self.announce_queue(queue.clone()).await;
+        Ok(())
+    }
+
+    /// What a queue is limited to.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn queue_limits(&self, queue: &Queue) -> Result<Limits> {
+        let queues = self.client.store().queue_list(&self.client.namespace).await?;
+        Ok(queues.into_iter().find(|row| row.queue == *queue).map_or_else(Limits::default, |row| row.limits))
     }
 
     /// Pauses a queue and waits until nothing of it runs, for at most `within`. Jobs that wait, or are due later, are

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use onceward_core::job::Claimed;
-use onceward_core::{ClaimId, Error, Kind, Result, Timestamp, backoff, limits};
-use onceward_store::{ClaimJobs, ClaimedJobs, Want};
+use onceward_core::{ClaimId, Error, Kind, Queue, Result, Timestamp, backoff, limits};
+use onceward_store::{AskPermits, ClaimJobs, ClaimedJobs, Want};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::attempt::{Attempt, Claim};
+use super::permits::Purse;
 use super::plan::Plan;
 use super::session::Session;
 use super::shared::{Shared, Status};
@@ -27,6 +28,8 @@ const POLL_MAX: Duration = Duration::from_secs(5);
 /// How often jobs that are claimed by themselves are looked for, while others run or somebody has rung, and otherwise.
 const ALONE: Duration = Duration::from_secs(1);
 const ALONE_IDLE: Duration = Duration::from_secs(10);
+/// How soon they are looked for again where only a permit was missing.
+const SOON: Duration = Duration::from_millis(100);
 /// After so many polls without a job nothing is going on.
 const BUSY_POLLS: u32 = 9;
 /// How often the lanes of jobs with tags are looked for.
@@ -41,8 +44,9 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         let Some(session) = session else {
             let ready = shared.pool.take_ready();
             shared.hand_back(ready);
-            if status.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() { return },
+                () = claimer.let_go() => {}
             }
             continue;
         };
@@ -70,6 +74,8 @@ struct Claimer {
     rate: f64,
     measured: (Instant, u64),
     waiting_since: Instant,
+    /// What it may take from limited queues.
+    purse: Purse,
 }
 
 impl Claimer {
@@ -86,6 +92,7 @@ impl Claimer {
             rate: 0.0,
             measured: (now, 0),
             waiting_since: now,
+            purse: Purse::default(),
         }
     }
 
@@ -94,6 +101,9 @@ impl Claimer {
         let ahead = self.ahead();
         let room = self.shared.pool.room(ahead / 2);
         self.give_back_what_waits(room.waiting);
+        if self.purse.any() && self.tend_purse(session, room.free).await {
+            return;
+        }
         let now = Instant::now();
         if room.free > 0 && !room.alone && now >= self.next_alone {
             return self.claim_alone(session).await;
@@ -109,16 +119,85 @@ impl Claimer {
         }
         // With one in hand, the next one is claimed when it has ended.
         let alone = if room.alone { self.next_poll } else { self.next_alone };
-        let next = self.next_poll;
+        let next = self.purse.wake_at(&self.shared.pool).map_or(self.next_poll, |at| at.min(self.next_poll));
         tokio::select! {
-            () = self.shared.bell.rung.notified() => {
-                self.hungry = true;
-                self.shared.hand.set_caught_up(false);
-                self.polls = 0;
-                self.next_alone = self.next_alone.min(Instant::now() + ALONE);
-            }
+            () = self.shared.bell.rung.notified() => self.was_rung(),
             () = self.shared.alone.notified() => self.next_alone = Instant::now(),
+            () = self.shared.pool.freed.notified() => {}
             () = sleep_until(next.min(alone)) => {}
+        }
+    }
+
+    fn was_rung(&mut self) {
+        self.hungry = true;
+        self.shared.hand.set_caught_up(false);
+        self.polls = 0;
+        self.next_alone = self.next_alone.min(Instant::now() + ALONE);
+    }
+
+    /// Looks after the permits; whether it has asked for some.
+    async fn tend_purse(&mut self, session: &Arc<Session>, free: usize) -> bool {
+        let shared = Arc::clone(&self.shared);
+        self.purse.is_for(session.id);
+        self.purse.settle();
+        let asks = self.purse.asks(&shared.pool, &shared.around.client.namespace, free);
+        let asked = !asks.is_empty();
+        if asked {
+            let before = self.purse.count();
+            self.ask_for_permits(asks).await;
+            // One that is not limited any more has to be looked into.
+            self.hungry |= self.purse.count() < before;
+        }
+        self.hungry |= self.purse.has_room(&shared.pool);
+        asked
+    }
+
+    /// Asks in a task of its own, as for claims: what was given while nobody listened would be of no use to anybody.
+    async fn ask_for_permits(&mut self, asks: Vec<AskPermits>) {
+        let (shared, sent) = (Arc::clone(&self.shared), Instant::now());
+        let ask = tokio::spawn(async move {
+            let _under_way = shared.claiming.lock().await;
+            let given = shared.store().queue_permits(&asks).await;
+            (asks, given)
+        });
+        match ask.await {
+            Ok((asks, Ok(given))) => self.purse.learn(&asks, &given, sent, &self.shared.pool),
+            Ok((asks, Err(error))) => {
+                tracing::warn!(%error, "permits of limited queues could not be asked for");
+                self.purse.learn(&asks, &[], sent, &self.shared.pool);
+            }
+            Err(error) => tracing::error!(%error, "asking for permits ended in an unforeseen way"),
+        }
+    }
+
+    /// Gives back what is not in use while no jobs are taken; goes on for ever.
+    async fn let_go(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let session = shared.status.borrow().session.clone();
+            if let Some(session) = session.filter(|session| session.hold.is_valid()) {
+                self.purse.is_for(session.id);
+                self.purse.give_up();
+                let asks = self.purse.asks(&shared.pool, &shared.around.client.namespace, 0);
+                if !asks.is_empty() {
+                    self.ask_for_permits(asks).await;
+                }
+            }
+            tokio::select! {
+                () = shared.pool.freed.notified() => sleep(Duration::from_millis(50)).await,
+                () = sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    /// Waits for a slot, or for something to claim of limited queues.
+    async fn wait_for_permits(&mut self) {
+        let look_again = Instant::now() + Duration::from_millis(500);
+        let next = self.purse.wake_at(&self.shared.pool).map_or(look_again, |at| at.min(look_again));
+        tokio::select! {
+            () = self.shared.bell.rung.notified() => self.was_rung(),
+            () = self.shared.pool.freed.notified() => {}
+            () = sleep_until(next) => {}
         }
     }
 
@@ -162,18 +241,31 @@ impl Claimer {
             self.look_for_lanes().await;
         }
         let mut seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        let wants = self.plan.wants(wanted, free, || {
+        let mut wants = self.plan.wants(wanted, free, || {
             seed = backoff::mix(seed);
             seed
         });
+        if self.purse.any() {
+            let any = !wants.is_empty();
+            self.purse.bound(&mut wants, free, &self.shared.pool);
+            if any && wants.is_empty() {
+                return self.wait_for_permits().await;
+            }
+        }
         if wants.is_empty() {
             // All of it is work that is claimed only for a free slot.
             return self.wait_for_room().await;
         }
-        let ask = Ask { wants: wants.clone(), alone: false, limit: wanted, free };
+        let permitted = self.purse.any();
+        let ask = Ask { wants: wants.clone(), alone: false, limit: wanted, free, permitted };
         let taken = self.claim(session, ask).await;
         self.hungry = self.plan.learn(&wants, &taken, wanted);
         self.shared.hand.set_caught_up(!self.hungry);
+        self.purse.claimed(&wants, &taken.of_lane);
+        if !taken.limited.is_empty() {
+            self.purse.note(&taken.limited, &self.shared.pool);
+            self.hungry = true;
+        }
         self.polls = if taken.jobs == 0 { self.polls.saturating_add(1) } else { 0 };
         let pause = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16))).min(POLL_MAX);
         self.next_poll = Instant::now() + pause;
@@ -197,9 +289,16 @@ impl Claimer {
     async fn claim_alone(&mut self, session: &Arc<Session>) {
         let mut wants = self.plan.wants(1, 1, || 0);
         wants.iter_mut().for_each(|want| want.limit = 1);
-        let taken = self.claim(session, Ask { wants, alone: true, limit: 1, free: 1 }).await;
+        let permitted = self.purse.any();
+        self.purse.bound(&mut wants, 1, &self.shared.pool);
+        let taken = self.claim(session, Ask { wants, alone: true, limit: 1, free: 1, permitted }).await;
+        self.purse.note(&taken.limited, &self.shared.pool);
         let busy = self.polls < BUSY_POLLS;
-        let pause = if taken.jobs == 0 && !busy { ALONE_IDLE } else { ALONE };
+        let pause = match taken.jobs {
+            0 if !taken.limited.is_empty() => SOON,
+            0 if !busy => ALONE_IDLE,
+            _ => ALONE,
+        };
         self.next_alone = Instant::now() + pause;
     }
 
@@ -224,6 +323,8 @@ struct Ask {
     limit: usize,
     /// How many can start at once.
     free: usize,
+    /// Whether limited queues give what the permits allow.
+    permitted: bool,
 }
 
 /// What came of it, for the plan.
@@ -235,6 +336,8 @@ pub(super) struct Taken {
     pub(super) of_lane: Vec<usize>,
     /// The kinds of those that run at most once.
     pub(super) at_most_once: HashSet<Kind>,
+    /// Queues that gave nothing for want of a permit.
+    pub(super) limited: Vec<Queue>,
 }
 
 /// Claims, and puts what was claimed in line.
@@ -244,7 +347,7 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
     if !is_for(&shared.status.borrow(), &session) {
         return Ok(Taken::default());
     }
-    let Ask { wants, alone, limit, free } = ask;
+    let Ask { wants, alone, limit, free, permitted } = ask;
     let ask = ClaimJobs {
         namespace: shared.around.client.namespace.clone(),
         session: session.id,
@@ -252,6 +355,7 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
         wants,
         alone,
         limit,
+        permitted,
     };
     let (claimed, seen_at) = insist(&shared, &session, &ask).await?;
     let taken = Taken::of(&claimed, &ask.wants);
@@ -269,7 +373,8 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
 
 impl Taken {
     fn of(claimed: &ClaimedJobs, wants: &[Want]) -> Self {
-        let mut taken = Self { jobs: claimed.jobs.len(), ..Self::default() };
+        let (jobs, limited) = (claimed.jobs.len(), claimed.limited.clone());
+        let mut taken = Self { jobs, limited, ..Self::default() };
         taken.of_lane = vec![0; wants.len()];
         for Claimed { job, .. } in &claimed.jobs {
             let route = onceward_core::job::route(&job.tags);

@@ -14,6 +14,7 @@ mod hand_over;
 mod handle;
 mod handler;
 mod outcome;
+mod permits;
 mod plan;
 mod pool;
 mod run;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::{JobId, Token};
+use onceward_core::{JobId, Queue, Token};
 use tokio::sync::Notify;
 
 use super::attempt::{Attempt, Stop};
@@ -16,6 +16,8 @@ pub(super) struct Pool {
     pub(super) room: Notify,
     /// Rung when nothing is held any more.
     pub(super) idle: Notify,
+    /// Rung when a job of a counted queue is held no more.
+    pub(super) freed: Notify,
 }
 
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct State {
     started: u64,
     /// How many of those held were claimed by themselves.
     alone: usize,
+    /// How many are held of queues that are limited.
+    counted: HashMap<Queue, usize>,
 }
 
 /// What may be claimed.
@@ -49,7 +53,13 @@ pub(super) struct Room {
 
 impl Pool {
     pub(super) fn new(concurrency: usize) -> Self {
-        Self { concurrency, state: Mutex::default(), room: Notify::new(), idle: Notify::new() }
+        Self {
+            concurrency,
+            state: Mutex::default(),
+            room: Notify::new(),
+            idle: Notify::new(),
+            freed: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -61,6 +71,11 @@ impl Pool {
     pub(super) fn hold(&self, attempts: &[Arc<Attempt>]) {
         let mut state = self.lock();
         state.alone += attempts.iter().filter(|attempt| attempt.claim.alone).count();
+        if !state.counted.is_empty() {
+            for attempt in attempts {
+                state.counted.entry(attempt.job.queue.clone()).and_modify(|count| *count += 1);
+            }
+        }
         state.held.extend(attempts.iter().map(|attempt| (attempt.name(), Arc::clone(attempt))));
     }
 
@@ -102,11 +117,33 @@ impl Pool {
         let mut state = self.lock();
         for attempt in attempts {
             let released = state.held.remove(&attempt);
-            state.alone -= usize::from(released.is_some_and(|attempt| attempt.claim.alone));
+            let Some(released) = released else { continue };
+            state.alone -= usize::from(released.claim.alone);
+            if let Some(count) = state.counted.get_mut(&released.job.queue) {
+                *count -= 1;
+                self.freed.notify_one();
+            }
         }
         if state.held.is_empty() {
             self.idle.notify_waiters();
         }
+    }
+
+    /// Counts what is held of a queue from now on.
+    pub(super) fn count(&self, queue: &Queue) {
+        let mut state = self.lock();
+        let held = state.held.values().filter(|attempt| attempt.job.queue == *queue).count();
+        state.counted.insert(queue.clone(), held);
+    }
+
+    /// How many jobs of a counted queue are held.
+    pub(super) fn counted(&self, queue: &Queue) -> usize {
+        self.lock().counted.get(queue).copied().unwrap_or(0)
+    }
+
+    /// Counts a queue no more.
+    pub(super) fn forget(&self, queue: &Queue) {
+        self.lock().counted.remove(queue);
     }
 
     /// Takes back what waits for a slot.

@@ -6,7 +6,8 @@
 --   $7 shape[] (from 1)  $8 id[]  $9 payload[]  $10 spec[]  $11 due[]; of one job each, sorted by id. due is in
 --   microseconds: since 1970, or from now on if negative; NULL is at once.
 --   Rows: one. An id that is there already fails it with 23505.
--- handed: as new, of one namespace; what is due, and whose queue is not paused, is claimed at once and goes into no lane.
+-- handed: as new, of one namespace; what is due, and whose queue is neither paused nor limited, is claimed at once and
+--   goes into no lane.
 --   $1 to $11 as above  $12 session  $13 claim  $14 namespace
 --   Rows: the token and the time of the claim, id and place; one of each job that was claimed. A claim that is there
 --   already fails it with 23505 as well.
@@ -76,7 +77,8 @@ SELECT true
     SELECT m.*,
            m.state = 'ready'
            AND NOT EXISTS (SELECT FROM {schema}.job_queue q
-                           WHERE q.namespace = m.namespace AND q.queue = m.queue AND q.paused_at IS NOT NULL) AS taken
+                           WHERE q.namespace = m.namespace AND q.queue = m.queue
+                             AND (q.paused_at IS NOT NULL OR q.limits_at IS NOT NULL)) AS taken
     FROM made m
 ), ready AS (
     INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)

@@ -7,7 +7,9 @@
 --   off; then the columns of the job.
 --   A session that somebody has locked is passed over: it begins or settles something.
 -- clear: removes claims of which nothing is left, and then sessions
---   Rows: how many sessions went, and whether there are more claims of such sessions.
+--   Rows: how many sessions went, whether there are more claims of such sessions, and whether any of them has permits.
+-- permits: removes permits of sessions that are gone and of which nothing is left. By itself: what was claimed while the
+--   session was locked away is seen only by a statement that begins later (J11)
 -- Reads sessions and claims: there are few of both. Index: job_pkey (namespace, id).
 
 -- step: lost
@@ -55,4 +57,12 @@ WITH lost AS MATERIALIZED (
     WHERE s.id = l.id AND NOT EXISTS (SELECT FROM theirs t WHERE t.session = l.id AND t.is_open)
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM gone), EXISTS (SELECT FROM theirs t WHERE t.is_open)
+SELECT (SELECT count(*) FROM gone), EXISTS (SELECT FROM theirs t WHERE t.is_open),
+       EXISTS (SELECT FROM {schema}.job_permit p
+               WHERE p.session IN (SELECT lost.id FROM lost)
+                  OR NOT EXISTS (SELECT FROM {schema}.session s WHERE s.id = p.session))
+
+-- step: permits
+DELETE FROM {schema}.job_permit p
+WHERE NOT EXISTS (SELECT FROM {schema}.session s WHERE s.id = p.session)
+  AND NOT EXISTS (SELECT FROM {schema}.job_claim c WHERE c.session = p.session)

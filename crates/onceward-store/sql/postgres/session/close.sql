@@ -1,8 +1,8 @@
 -- session.close: ends a session. What it still holds is rescued as if it had run out.
 --
 -- $1 id  $2 token
--- Rows: one if there was such a session that had not run out.
--- Indexes: session_pkey (id), job_claim_of_session (session).
+-- Rows: one if there was such a session: whether it had not run out, and whether it has permits.
+-- Indexes: session_pkey (id), job_claim_of_session, job_permit_of_session (session).
 
 WITH held AS MATERIALIZED (
     SELECT s.id, s.expires_at
@@ -21,6 +21,5 @@ WITH held AS MATERIALIZED (
     FROM (SELECT held.*, {clock} AS now FROM held) h
     WHERE s.id = h.id AND EXISTS (SELECT FROM {schema}.job_claim c WHERE c.session = h.id)
 )
-SELECT h.id
+SELECT h.expires_at > {clock}, EXISTS (SELECT FROM {schema}.job_permit p WHERE p.session = h.id)
 FROM held h
-WHERE h.expires_at > {clock}

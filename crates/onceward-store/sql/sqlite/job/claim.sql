@@ -2,7 +2,7 @@
 -- of a lane's row and one read by the rowid per job, and one row for the claim.
 --
 -- again   ?1 claim. What an earlier send of the same claim took.
--- paused  ?1 namespace, ?2 queue.
+-- closed  ?1 namespace, ?2 queue. Whether it is paused, and whether it is limited; no row: neither.
 -- ready   ?1 namespace, ?2 queue, ?3 kind, ?4 route, ?5 alone. Whether the lane holds anything.
 -- front   as ready, ?6 how many. The first rows of a lane, in its order: the primary key.
 -- take    as ready, ?6 rank, ?7 run_at, ?8 id. A lane up to this row, in one stroke: nobody has come between.
@@ -13,8 +13,8 @@
 -- step: again
 SELECT id, namespace, session, token, claimed_at, jobs FROM onceward_job_claim WHERE id = ?1
 
--- step: paused
-SELECT EXISTS (SELECT 1 FROM onceward_job_queue WHERE namespace = ?1 AND queue = ?2 AND paused_at IS NOT NULL)
+-- step: closed
+SELECT paused_at IS NOT NULL, limits_at IS NOT NULL FROM onceward_job_queue WHERE namespace = ?1 AND queue = ?2
 
 -- step: ready
 SELECT EXISTS (

@@ -10,7 +10,15 @@
 -- runs    ?1 namespace, ?2 id, ?3 token. The queue of a job that runs under a claim with this token.
 
 -- step: set
-SELECT queue, paused_at, paused_by, pause_reason FROM onceward_job_queue WHERE namespace = ?1 ORDER BY queue
+SELECT queue, paused_at, paused_by, pause_reason, concurrency, rate_count, rate_us, burst, limits_at, limits_by,
+    (
+        SELECT coalesce(sum(p.held), 0)
+        FROM onceward_job_permit AS p
+        WHERE p.namespace = q.namespace AND p.queue = q.queue AND p.setting = q.setting
+    )
+FROM onceward_job_queue AS q
+WHERE namespace = ?1
+ORDER BY queue
 
 -- step: ready
 SELECT queue FROM onceward_job_ready WHERE namespace = ?1 AND queue > ?2 ORDER BY queue LIMIT 1

@@ -1,9 +1,10 @@
 //! Attempts in the memory model: claimed, begun, and ended by a settle or a rescue, of which the first one counts.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Ended, Ending, Next, Record, State};
-use onceward_core::{ClaimId, JobId, Namespace, Owner, SessionId, Timestamp, Token};
+use onceward_core::{ClaimId, JobId, Namespace, Owner, Queue, SessionId, Timestamp, Token};
 
 use super::lanes::Lane;
 use super::{Claim, Jobs, Name, name};
@@ -23,19 +24,19 @@ struct Verdict<'a> {
 
 impl Jobs {
     pub(super) fn claim(&mut self, ask: &ClaimJobs, now: Timestamp) -> ClaimedJobs {
-        if !self.claims.contains_key(&ask.claim) {
-            self.take(ask, now);
-        }
-        self.held_by(ask.claim, now)
+        let limited = if self.claims.contains_key(&ask.claim) { Vec::new() } else { self.take(ask, now) };
+        ClaimedJobs { limited, ..self.held_by(ask.claim, now) }
     }
 
     /// What a claim holds.
     fn held_by(&self, claim: ClaimId, now: Timestamp) -> ClaimedJobs {
-        let Some(claim) = self.claims.get(&claim) else { return ClaimedJobs { jobs: Vec::new(), now } };
+        let Some(claim) = self.claims.get(&claim) else {
+            return ClaimedJobs { now, ..ClaimedJobs::default() };
+        };
         let held = claim.names().filter(|name| self.runs(name, claim.token));
         let rows = held.filter_map(|name| self.rows.get(&name).cloned());
         let jobs = rows.map(|job| job::Claimed { job, token: claim.token }).collect();
-        ClaimedJobs { jobs, now: claim.claimed_at }
+        ClaimedJobs { jobs, now: claim.claimed_at, limited: Vec::new() }
     }
 
     pub(super) fn hand_over(&mut self, ask: &HandOver, now: Timestamp) -> HandedOver {
@@ -47,7 +48,9 @@ impl Jobs {
             enqueued.push(self.enqueue(new, now));
             let Some(row) = self.rows.get(&name) else { continue };
             let lane = Self::lane(row, false);
-            if fresh && !self.is_paused(&ask.namespace, &new.queue) && self.ready.remove(&lane) {
+            let is_open = !self.is_paused(&ask.namespace, &new.queue)
+                && self.limited(&ask.namespace, &new.queue).is_none();
+            if fresh && is_open && self.ready.remove(&lane) {
                 open.push(lane);
             }
         }
@@ -58,12 +61,33 @@ impl Jobs {
         HandedOver { enqueued, claimed: self.held_by(ask.claim, now) }
     }
 
-    fn take(&mut self, ask: &ClaimJobs, now: Timestamp) {
-        let open = ask.wants.iter().filter(|want| !self.is_paused(&ask.namespace, &want.queue));
-        let mut lanes: Vec<Lane> = open.flat_map(|want| self.front(ask, want)).collect();
+    /// Takes jobs; the queues that have some and gave none because of their limits.
+    fn take(&mut self, ask: &ClaimJobs, now: Timestamp) -> Vec<Queue> {
+        let (mut limited, mut allowed) = (BTreeSet::new(), BTreeMap::new());
+        for want in &ask.wants {
+            match self.allowed(ask, &want.queue, now) {
+                Some(most) => drop(allowed.insert(want.queue.clone(), most)),
+                None if self.front(ask, want).is_empty() => {}
+                None => drop(limited.insert(want.queue.clone())),
+            }
+        }
+        let mut lanes: Vec<Lane> = ask.wants.iter().flat_map(|want| self.front(ask, want)).collect();
         lanes.sort_by_key(|lane| (lane.rank, lane.run_at, lane.id));
         lanes.dedup_by_key(|lane| lane.id);
+        let mut left = allowed.clone();
+        lanes.retain(|lane| {
+            let left = left.get_mut(&lane.queue).filter(|left| **left > 0);
+            left.map(|left| *left -= 1).is_some()
+        });
         lanes.truncate(if ask.alone { 1 } else { ask.limit });
+        for queue in allowed.keys() {
+            self.spend(ask, queue, lanes.iter().filter(|lane| lane.queue == *queue).count());
+        }
+        self.claim_lanes(ask, lanes, now);
+        limited.into_iter().collect()
+    }
+
+    fn claim_lanes(&mut self, ask: &ClaimJobs, lanes: Vec<Lane>, now: Timestamp) {
         if lanes.is_empty() {
             return;
         }
@@ -235,6 +259,7 @@ impl Jobs {
             self.sessions.values().filter(|row| row.is_lost(now)).map(|row| row.id).collect();
         rescued.sessions = gone.len() as u64;
         gone.iter().for_each(|id| drop(self.sessions.remove(id)));
+        self.forget_permits();
         rescued
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job;
+use onceward_core::job::limit::Limits;
 use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Timestamp};
 
 use super::{Jobs, Name};
@@ -172,6 +173,13 @@ impl Jobs {
             record.paused_by.clone_from(&paused.by);
             record.pause_reason.clone_from(&paused.reason);
         }
+        for ((_, queue), limited) in self.limited.iter().filter(|((of, _), _)| of == namespace) {
+            let record = at(&mut queues, namespace, queue);
+            record.limits = limited.limits;
+            record.limits_at = limited.at;
+            record.limits_by.clone_from(&limited.by);
+            record.held = limited.held();
+        }
         for lane in self.ready.iter().filter(|lane| lane.namespace == *namespace) {
             let record = at(&mut queues, namespace, &lane.queue);
             record.ready = (record.ready + 1).min(QUEUE_COUNT_MAX);
@@ -207,6 +215,10 @@ fn at<'a>(
         paused_at: None,
         paused_by: None,
         pause_reason: None,
+        limits: Limits::default(),
+        limits_at: None,
+        limits_by: None,
+        held: 0,
         ready: 0,
         later: 0,
         running: 0,

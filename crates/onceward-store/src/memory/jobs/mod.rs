@@ -4,6 +4,7 @@ mod attempt;
 mod enqueue;
 mod lanes;
 mod look;
+mod permits;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +17,13 @@ use onceward_core::{
 
 use self::enqueue::{HeldKey, KeyName};
 use self::lanes::{Due, Held, Lane, Paused};
+use self::permits::Limited;
 use super::MemoryStore;
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress, JobRef,
-    JobStore, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake,
+    Want,
 };
 
 /// Which job.
@@ -47,6 +50,8 @@ pub(super) struct Jobs {
     /// The ordering keys of which the next job may have to be let in.
     stirred: BTreeSet<(Namespace, Key)>,
     paused: BTreeMap<(Namespace, Queue), Paused>,
+    /// Queues that are or were limited.
+    limited: BTreeMap<(Namespace, Queue), Limited>,
     /// The queues in which something has become ready since their workers were told.
     woken: BTreeSet<(Namespace, Queue)>,
 }
@@ -202,6 +207,15 @@ impl JobStore for MemoryStore {
     async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
         self.jobs(|jobs, now| jobs.pause(ask, now));
         Ok(())
+    }
+
+    async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
+        self.jobs(|jobs, now| jobs.limit(ask, now));
+        Ok(())
+    }
+
+    async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {
+        Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.permits(ask, now)).collect()))
     }
 
     async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {

@@ -55,6 +55,7 @@ impl Jobs {
         row.expires_at = row.expires_at.min(now);
         if !self.claims.values().any(|claim| claim.session == ask.id) {
             self.sessions.remove(&ask.id);
+            self.forget_permits();
         }
         was_alive
     }

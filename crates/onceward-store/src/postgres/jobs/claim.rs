@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::Claimed;
-use onceward_core::{ClaimId, Code, Error, Result, Timestamp, Token};
+use onceward_core::{ClaimId, Code, Error, Queue, Result, Timestamp, Token};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ const LOOKS: usize = 3;
 struct Taken {
     now: Timestamp,
     took: Duration,
+    limited: Vec<Queue>,
     jobs: Vec<Claimed>,
     /// Those that were not where their lanes said.
     missing: Vec<Uuid>,
@@ -89,7 +90,7 @@ impl Inner {
         let (session, claim) = (ask.session.as_uuid(), ask.claim.as_uuid());
         let namespace = ask.namespace.as_str();
         let link = Link::idlest(&self.take);
-        if let ([want], [edge]) = (wants, edges) {
+        if let (false, [want], [edge]) = (ask.permitted, wants, edges) {
             let params: &[Param<'_>] = &[
                 &namespace,
                 &session,
@@ -120,13 +121,14 @@ impl Inner {
             &column(edges, |edge| Instant(edge.run_at)),
             &column(edges, |edge| edge.id.as_uuid()),
         ];
-        let call = Call { verb: VERB, statement: &self.sql.claim_many, params, rows: limit };
+        let statement = if ask.permitted { &self.sql.claim_permitted } else { &self.sql.claim_many };
+        let call = Call { verb: VERB, statement, params, rows: limit };
         link.write_unless_taken(&call).await
     }
 
     /// Looks for the jobs that were not where their lanes said, and puts all of them in order.
     async fn complete(&self, ask: &ClaimJobs, taken: Taken) -> Result<ClaimedJobs> {
-        let Taken { now, mut jobs, mut missing, .. } = taken;
+        let Taken { now, mut jobs, mut missing, limited, .. } = taken;
         for _ in 0..LOOKS {
             if missing.is_empty() {
                 break;
@@ -140,7 +142,7 @@ impl Inner {
         // What could not be read stays in the claim, and is rescued with it.
         jobs.retain(|claimed| claimed.job.token < claimed.token);
         jobs.sort_by_key(|claimed| edge_of(&claimed.job));
-        Ok(ClaimedJobs { jobs, now })
+        Ok(ClaimedJobs { jobs, now, limited })
     }
 
     /// What a claim that was made before still holds; a time of zero if there is no such claim any more.
@@ -183,11 +185,13 @@ fn taken(rows: &[Row]) -> Result<Option<Taken>> {
     for row in rows {
         let mut columns = Columns::of(row);
         columns.skip(1);
+        let limited = columns.get::<Option<Vec<&str>>>()?.unwrap_or_default();
         let token = columns.get::<Option<i64>>()?.map(Token::from_row);
         let (now, took) = (columns.time()?, columns.seconds()?);
         let taken = taken.get_or_insert_with(|| Taken {
             now,
             took,
+            limited: limited.iter().copied().map(Queue::from_row).collect(),
             jobs: Vec::with_capacity(rows.len()),
             missing: Vec::new(),
         });

@@ -10,6 +10,7 @@ mod enqueue;
 mod hand_over;
 mod intervene;
 mod look;
+mod permits;
 mod promote;
 mod prune;
 mod queues;
@@ -30,9 +31,9 @@ use self::edges::Edges;
 use self::sent::Sent;
 use super::{Inner, PostgresStore};
 use crate::store::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress, JobRef,
-    JobStore, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
@@ -151,6 +152,14 @@ impl JobStore for PostgresStore {
 
     async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
         self.inner.queue_pause(ask).await
+    }
+
+    async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
+        self.inner.queue_limit(ask).await
+    }
+
+    async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {
+        self.inner.queue_permits(batch).await
     }
 
     async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {

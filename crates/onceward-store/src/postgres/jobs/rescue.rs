@@ -56,8 +56,17 @@ impl Inner {
             rescued.sessions = u64::try_from(sessions).unwrap_or(0);
             // What somebody has locked is not worth asking for again at once.
             rescued.more &= columns.get::<bool>()?;
+            if columns.get()? {
+                self.forget_permits(VERB).await?;
+            }
         }
         Ok(rescued)
+    }
+
+    /// Removes permits of sessions that are gone and of which nothing is left to rescue.
+    pub(super) async fn forget_permits(&self, verb: &'static str) -> Result<()> {
+        let call = Call { verb, statement: &self.sql.rescue_permits, params: &[], rows: 1 };
+        self.admin.write(&call).await.map(drop)
     }
 }
 

@@ -64,7 +64,14 @@ impl Inner {
             params: &[&ask.id.as_uuid(), &ask.token.get()],
             rows: 1,
         };
-        Ok(!self.end_link().write(&call).await?.is_empty())
+        let rows = self.end_link().write(&call).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let mut columns = Columns::of(row);
+        let (was_alive, has_permits) = (columns.get()?, columns.get()?);
+        if has_permits {
+            self.forget_permits("session.close").await?;
+        }
+        Ok(was_alive)
     }
 
     pub(super) async fn session_list(&self) -> Result<Snapshot<session::Record>> {

@@ -1,6 +1,6 @@
 //! Claiming: the first rows of the lanes go, and one row for all of them comes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Claimed, Record};
 use onceward_core::{ClaimId, JobId, Namespace, Queue, SessionId};
@@ -29,15 +29,24 @@ impl Jobs<'_> {
         if self.claim_of(ask.claim)?.is_some() {
             return Ok(None);
         }
-        let mut ready = self.at.prepare_cached(SQL.claim_ready)?;
+        let mut limited = BTreeSet::new();
         for want in &ask.wants {
-            if ready.query_row(lane(ask, want), |row| row.get(0))?
-                && !self.is_paused(&ask.namespace, &want.queue)?
-            {
-                return Ok(None);
+            if !self.is_ready(ask, want)? {
+                continue;
+            }
+            match self.allowed(ask, &want.queue)? {
+                Some(0) => {}
+                Some(_) => return Ok(None),
+                None => drop(limited.insert(want.queue.clone())),
             }
         }
-        Ok(Some(ClaimedJobs { jobs: Vec::new(), now: self.now.wall }))
+        let limited = limited.into_iter().collect();
+        Ok(Some(ClaimedJobs { jobs: Vec::new(), now: self.now.wall, limited }))
+    }
+
+    /// Whether a lane holds anything.
+    fn is_ready(&self, ask: &ClaimJobs, want: &Want) -> Result<bool> {
+        self.at.prepare_cached(SQL.claim_ready)?.query_row(lane(ask, want), |row| row.get(0))
     }
 
     /// Takes jobs, or finds what an earlier send of the same claim took; wants the write lock.
@@ -45,8 +54,9 @@ impl Jobs<'_> {
         if let Some(before) = self.claim_of(ask.claim)? {
             return self.claimed_before(&before);
         }
-        let jobs = self.take(ask)?;
-        self.write_claim(&ask.namespace, ask.claim, ask.session, jobs)
+        let (jobs, limited) = self.take(ask)?;
+        let claimed = self.write_claim(&ask.namespace, ask.claim, ask.session, jobs)?;
+        Ok(ClaimedJobs { limited, ..claimed })
     }
 
     /// Writes down who has these jobs from now on, unless there are none.
@@ -70,7 +80,7 @@ impl Jobs<'_> {
             ])?;
         }
         let jobs = jobs.into_iter().map(|job| Claimed { job, token }).collect();
-        Ok(ClaimedJobs { jobs, now: self.now.wall })
+        Ok(ClaimedJobs { jobs, now: self.now.wall, limited: Vec::new() })
     }
 
     pub(super) fn claim_of(&self, claim: ClaimId) -> Result<Option<Claim>> {
@@ -85,14 +95,15 @@ impl Jobs<'_> {
             let runs = |row: &Record| !row.state.is_final() && job::is_running(row.token, claim.token);
             jobs.extend(row.filter(runs).map(|job| Claimed { job, token: claim.token }));
         }
-        Ok(ClaimedJobs { jobs, now: claim.claimed_at })
+        Ok(ClaimedJobs { jobs, now: claim.claimed_at, limited: Vec::new() })
     }
 
     /// Takes the first rows of the lanes that were asked for, and reads their jobs.
-    fn take(&self, ask: &ClaimJobs) -> Result<Vec<Record>> {
+    fn take(&self, ask: &ClaimJobs) -> Result<(Vec<Record>, Vec<Queue>)> {
         let limit = if ask.alone { 1 } else { ask.limit };
-        let mut front = self.front(ask, limit)?;
+        let (mut front, limited) = self.front(ask, limit)?;
         front.truncate(limit);
+        self.spend(ask, front.iter().filter_map(|taken| ask.wants.get(taken.want)))?;
         let mut taken = BTreeSet::new();
         for last in front.iter().rev() {
             // Of each lane the first ones were chosen: all up to the last of them go in one stroke.
@@ -119,24 +130,28 @@ impl Jobs<'_> {
             // A row of a lane without a job, which only somebody else's SQL can have left, is cleared away with this.
             jobs.extend(self.read(&mut read, &ask.namespace, &candidate)?);
         }
-        Ok(jobs)
+        Ok((jobs, limited))
     }
 
-    /// The first rows of all lanes together, in the order in which they are to be started.
-    fn front(&self, ask: &ClaimJobs, limit: usize) -> Result<Vec<Candidate>> {
+    /// The first rows of all lanes together, in the order in which they are to be started; and the queues that
+    /// have some and give none because of their limits.
+    fn front(&self, ask: &ClaimJobs, limit: usize) -> Result<(Vec<Candidate>, Vec<Queue>)> {
         let mut front = Vec::new();
-        let mut paused: Option<(&Queue, bool)> = None;
+        let (mut allowed, mut limited) = (BTreeMap::<&Queue, Option<usize>>::new(), Vec::new());
         let mut seen = BTreeSet::new();
         for (at, want) in ask.wants.iter().enumerate() {
-            let is_paused = match paused {
-                Some((queue, is_paused)) if *queue == want.queue => is_paused,
-                _ => self.is_paused(&ask.namespace, &want.queue)?,
-            };
-            paused = Some((&want.queue, is_paused));
-            if is_paused || !seen.insert(names(ask, want)) {
+            if !allowed.contains_key(&want.queue) {
+                allowed.insert(&want.queue, self.allowed(ask, &want.queue)?);
+            }
+            let most = allowed.get(&want.queue).copied().flatten();
+            if most.is_none() && !limited.contains(&want.queue) && self.is_ready(ask, want)? {
+                limited.push(want.queue.clone());
+            }
+            let most = most.unwrap_or(0).min(want.limit).min(limit);
+            if most == 0 || !seen.insert(names(ask, want)) {
                 continue;
             }
-            let most = i64::try_from(want.limit.min(limit)).unwrap_or(i64::MAX);
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
             let [namespace, queue, kind, route] = names(ask, want);
             let mut lane = self.at.prepare_cached(SQL.claim_front)?;
             let rows = lane.query_map(params![namespace, queue, kind, route, ask.alone, most], |row| {
@@ -149,8 +164,13 @@ impl Jobs<'_> {
         }
         if seen.len() > 1 {
             front.sort_unstable();
+            front.retain(|candidate| {
+                let queue = ask.wants.get(candidate.want).map(|want| &want.queue);
+                let left = queue.and_then(|queue| allowed.get_mut(queue)?.as_mut()).filter(|left| **left > 0);
+                left.map(|left| *left -= 1).is_some()
+            });
         }
-        Ok(front)
+        Ok((front, limited))
     }
 
     /// A job where its lane says it is, or wherever else it is.

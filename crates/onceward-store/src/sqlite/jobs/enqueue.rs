@@ -47,7 +47,9 @@ impl Jobs<'_> {
                 Made::Before(answer) => answer,
                 Made::Now(place) => {
                     let row = Record::of_new(new, self.now.wall);
-                    if row.state == State::Ready && !self.is_paused(&new.namespace, &new.queue)? {
+                    if row.state == State::Ready
+                        && self.is_closed(&new.namespace, &new.queue)? == (false, false)
+                    {
                         rows.push(Record { place: Place(u64::try_from(place).ok()), ..row });
                     } else {
                         self.place_new(new, place)?;

@@ -187,7 +187,7 @@ impl Jobs<'_> {
     pub(super) fn lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         let mut lanes = Vec::new();
         for queue in queues {
-            if self.is_paused(namespace, queue)? {
+            if self.is_closed(namespace, queue)?.0 {
                 continue;
             }
             self.each_lane(namespace, queue, |kind, route, alone| {
@@ -222,10 +222,13 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Whether a queue gives out nothing.
-    pub(super) fn is_paused(&self, namespace: &Namespace, queue: &Queue) -> Result<bool> {
-        let mut paused = self.at.prepare_cached(SQL.claim_paused)?;
-        paused.query_row([namespace.as_str(), queue.as_str()], |row| row.get(0))
+    /// Whether a queue is paused, and whether it is limited.
+    pub(super) fn is_closed(&self, namespace: &Namespace, queue: &Queue) -> Result<(bool, bool)> {
+        let mut closed = self.at.prepare_cached(SQL.claim_closed)?;
+        let closed = closed
+            .query_row([namespace.as_str(), queue.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(closed.unwrap_or_default())
     }
 }
 

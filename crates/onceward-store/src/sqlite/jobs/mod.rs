@@ -8,6 +8,7 @@ mod intervene;
 mod lanes;
 mod look;
 mod outstanding;
+mod permits;
 mod prune;
 mod queues;
 mod rescue;
@@ -26,9 +27,10 @@ use super::SqliteStore;
 use super::clocks::Now;
 use super::queue::Line;
 use crate::{
-    BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress, JobRef,
-    JobStore, ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QueueRecord,
-    Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake, Want,
+    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
+    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
+    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake,
+    Want,
 };
 
 pub(crate) use settle::slots;
@@ -219,6 +221,16 @@ impl JobStore for SqliteStore {
     async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
         let ask = ask.clone();
         self.jobs("queue.pause", 1, move |jobs| jobs.pause(&ask)).await
+    }
+
+    async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
+        let ask = ask.clone();
+        self.jobs("queue.limit", 1, move |jobs| jobs.limit(&ask)).await
+    }
+
+    async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {
+        let batch = batch.to_vec();
+        self.jobs("queue.permits", 1, move |jobs| batch.iter().map(|ask| jobs.permits(ask)).collect()).await
     }
 
     async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {

@@ -14,7 +14,7 @@ impl Jobs<'_> {
     pub(super) fn outstanding(&self, ask: &Outstanding) -> Result<bool> {
         let mut open = Vec::new();
         for queue in &ask.queues {
-            if !self.is_paused(&ask.namespace, queue)? {
+            if !self.is_closed(&ask.namespace, queue)?.0 {
                 open.push(queue);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use onceward_core::job::limit::Limits;
 use onceward_core::{Kind, Namespace, Owner, Queue, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
 
@@ -50,6 +51,10 @@ impl Jobs<'_> {
             record.paused_at = row.get::<_, Option<i64>>(1)?.map(Timestamp::from_micros);
             record.paused_by = row.get::<_, Option<String>>(2)?.map(Owner::from_row);
             record.pause_reason = row.get(3)?;
+            record.limits = super::permits::limits(row, 4)?;
+            record.limits_at = row.get::<_, Option<i64>>(8)?.map(Timestamp::from_micros);
+            record.limits_by = row.get::<_, Option<String>>(9)?.map(Owner::from_row);
+            record.held = row.get::<_, i64>(10)?.cast_unsigned();
             Ok((queue, record))
         })?;
         rows.collect()
@@ -117,6 +122,10 @@ fn empty(namespace: &Namespace, queue: &Queue) -> QueueRecord {
         paused_at: None,
         paused_by: None,
         pause_reason: None,
+        limits: Limits::default(),
+        limits_at: None,
+        limits_by: None,
+        held: 0,
         ready: 0,
         later: 0,
         running: 0,

@@ -41,6 +41,7 @@ impl Jobs<'_> {
         }
         let mut gone = self.at.prepare_cached(SQL.rescue_gone)?;
         rescued.sessions = gone.execute(params![self.now.boot_id, self.now.boot])? as u64;
+        self.at.prepare_cached(SQL.permit_forget)?.execute([])?;
         Ok(rescued)
     }
 

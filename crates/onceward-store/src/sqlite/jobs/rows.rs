@@ -132,7 +132,7 @@ pub(super) fn job_id(row: &Row<'_>, column: usize) -> Result<JobId> {
     uuid(row, column).map(JobId::from_uuid)
 }
 
-fn uuid(row: &Row<'_>, column: usize) -> Result<uuid::Uuid> {
+pub(super) fn uuid(row: &Row<'_>, column: usize) -> Result<uuid::Uuid> {
     row.get(column).map(uuid::Uuid::from_bytes)
 }
 

@@ -98,6 +98,7 @@ pub(super) fn close(at: &Connection, ask: &SessionRef, now: &Now) -> Result<bool
     let clocks = params![session_id(ask.id), ask.token.get(), now.boot_id, now.boot, now.wall.as_micros()];
     let was_alive = at.prepare_cached(SQL.session_end)?.execute(clocks)? == 1;
     at.prepare_cached(SQL.session_forget)?.execute(params![session_id(ask.id), ask.token.get()])?;
+    at.prepare_cached(SQL.permit_forget)?.execute([])?;
     Ok(was_alive)
 }
 

@@ -1,0 +1,10 @@
+DROP TABLE {schema}.job_permit;
+DROP TABLE {schema}.job_limit;
+ALTER TABLE {schema}.job_queue
+    DROP COLUMN limits_by,
+    DROP COLUMN limits_at,
+    DROP COLUMN setting,
+    DROP COLUMN burst,
+    DROP COLUMN rate_us,
+    DROP COLUMN rate_count,
+    DROP COLUMN concurrency;
