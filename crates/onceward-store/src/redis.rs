@@ -14,7 +14,7 @@ use onceward_core::{Code, Error, Result, backoff};
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::hints::{Carrier, Outbox, Told, wakes};
 use crate::store::Wake;
@@ -250,10 +250,13 @@ async fn hear_for_ever(shared: &Shared) {
         let error = match timeout(PATIENCE, shared.subscribe()).await {
             Ok(Ok(connection)) => {
                 say_restored(failures, "heard");
-                failures = 0;
+                let since = Instant::now();
                 // What was told before, nobody has heard.
                 let _ = to.send(Wake::Anything);
-                hear_all(shared, connection, to).await
+                let error = hear_all(shared, connection, to).await;
+                // One that hangs up at once is away like one that is not there.
+                failures = if since.elapsed() < PING_EVERY { failures } else { 0 };
+                error
             }
             Ok(Err(error)) => error,
             Err(_) => no_answer(),

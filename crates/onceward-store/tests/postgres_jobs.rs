@@ -14,12 +14,12 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::job::{self, Claimed, Ended, Ending, Move, Moved, New, Payload, Policy, State};
-use onceward_core::once::Fingerprint;
+use onceward_core::once::{Body, Fingerprint};
 use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Tag, session};
 use onceward_store::enlist::{enqueue_in, settle_job_in};
 use onceward_store::{
-    ClaimJobs, CommitOutcome, Enqueued, JobRef, ListJobs, MoveJob, SessionRef, SettleJob, SettleJobs,
-    SettledJob, Store, Want,
+    ClaimJobs, CommitOutcome, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, SessionRef, SettleJob,
+    SettleJobs, SettledJob, Store, Want,
 };
 use support::Fresh;
 
@@ -316,5 +316,57 @@ async fn jobs_are_enqueued_by_sql() {
     ] {
         let error = client.batch_execute(&call(arguments)).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), code, "{arguments}");
+    }
+}
+
+/// J5, J6: a job that says how far it is while its end is recorded ends once, and whoever is told so can rely on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn j5_j6_an_end_that_meets_progress_is_recorded_or_not_told() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let worker = Worker::on(&store).await;
+    let (sql, clock) = (store.enlist().unwrap(), store.clock());
+    let mut client = fresh.client().await;
+    for delay in [0_u64, 5, 10, 15, 20, 25] {
+        let new = work("mail");
+        store.job_enqueue(core::slice::from_ref(&new)).await.unwrap();
+        let claimed = worker.take("mail", ALL).await.remove(0);
+        let other = fresh.client().await;
+        let touch = format!(
+            "BEGIN; UPDATE {}.job SET result = 'x', result_type = 'y' WHERE id = '{}'",
+            fresh.schema,
+            new.id.as_uuid()
+        );
+        other.batch_execute(&touch).await.unwrap();
+        let commit = async {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            other.batch_execute("COMMIT").await.unwrap();
+        };
+        let verdict = worker.verdict(&claimed, Ending::Done(None));
+        let mut tx = client.transaction().await.unwrap();
+        let settle = settle_job_in(sql, clock.as_ref(), &mut tx, worker.session.id, &verdict);
+        let (settled, ()) = tokio::join!(settle, commit);
+        // It waits for 40 ms at most.
+        let Ok(settled) = settled else { continue };
+        assert_eq!(settled, SettledJob::Applied(State::Succeeded), "after {delay} ms");
+        tx.commit().await.unwrap();
+        assert_eq!(state(&store, new.id).await, Some(State::Succeeded), "after {delay} ms");
+    }
+    for round in 0..100 {
+        let new = work("fax");
+        store.job_enqueue(core::slice::from_ref(&new)).await.unwrap();
+        let claimed = worker.take("fax", ALL).await.remove(0);
+        let progress = Body::new(b"1".to_vec(), "application/json");
+        let progress = [JobProgress { job: job_ref(new.id), token: claimed.token, progress }];
+        let ending = if round % 2 == 0 { Ending::Done(None) } else { Ending::Dead("no".to_owned()) };
+        let claimed = [claimed];
+        let report = async {
+            store.job_progress(&progress).await.unwrap();
+            store.job_progress(&progress).await.unwrap()
+        };
+        let (settled, _) = tokio::join!(worker.end(&claimed, &ending), report);
+        let [SettledJob::Applied(told)] = settled[..] else { panic!("{settled:?}") };
+        assert_eq!(state(&store, new.id).await, Some(told));
+        assert_eq!(store.job_progress(&progress).await.unwrap(), [false]);
     }
 }

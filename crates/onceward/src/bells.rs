@@ -1,6 +1,7 @@
 //! Rings for the workers of this process when jobs were enqueued in it: they need not wait for the store's hint.
 
 use core::ops::ControlFlow;
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -29,7 +30,11 @@ pub(crate) struct Bell {
 }
 
 /// The answer to a job that a worker has taken: how its enqueue has ended.
-pub(crate) type Answer = oneshot::Receiver<Result<Enqueued>>;
+pub(crate) struct Answer {
+    pub(crate) answered: oneshot::Receiver<Result<Enqueued>>,
+    /// Whether it may have been sent. It is not sent any more once the receiver has been dropped before.
+    pub(crate) sent: Arc<AtomicBool>,
+}
 
 /// A worker that takes jobs of its own process at once.
 pub(crate) trait Taker: Send + Sync {

@@ -96,6 +96,11 @@ impl Shared {
         is_due
     }
 
+    /// Gives up those that were watched for long: also where nobody answers, so that the watcher ends one day.
+    fn forget_old(&self) {
+        self.lock().watched.retain(|_, watched| watched.since.elapsed() < AGE_MAX);
+    }
+
     /// Asks once about everything that is watched, and tells what has committed; whether anything has ended.
     async fn look_once(&self) -> Result<bool> {
         let ids: Vec<u64> = self.lock().watched.keys().copied().collect();
@@ -111,8 +116,8 @@ impl Shared {
                     told.extend(watched.into_iter().flat_map(|watched| watched.news));
                 }
             }
-            state.watched.retain(|_, watched| watched.since.elapsed() < AGE_MAX);
         }
+        self.forget_old();
         told.iter().for_each(|news| self.bells.tell(news));
         let mut queues: Vec<_> = told.iter().map(News::queue).collect();
         queues.sort_unstable();
@@ -162,7 +167,8 @@ async fn look(watching: Watching) {
             Ok(false) => pause = (pause * 2).min(PAUSE_MAX),
             Err(error) => {
                 tracing::debug!(%error, "what became of transactions is not known; workers look for themselves");
-                pause = PAUSE_MAX;
+                (pause, quick) = (PAUSE_MAX, 0);
+                shared.forget_old();
             }
         }
         let mut state = shared.lock();

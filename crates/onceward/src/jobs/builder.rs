@@ -2,6 +2,7 @@
 
 use core::future::IntoFuture;
 use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -286,12 +287,15 @@ pub(crate) async fn send(client: &Onceward, new: New) -> Result<Enqueued> {
 
 /// Waits for a job that a worker of this process has taken.
 async fn taken(client: &Onceward, answer: Answer) -> Result<Enqueued> {
-    let answer = tokio::time::timeout(client.inner.lanes.deadline(), answer).await;
-    let unknown = || {
-        let why = "the store did not answer in time, or the worker's runtime has ended; the job may be there";
-        Error::new(Code::CommitUnknown, why)
+    let Answer { answered, sent } = answer;
+    // The receiver is gone with this: what was not sent by then is not sent any more.
+    let answered = tokio::time::timeout(client.inner.lanes.deadline(), answered).await;
+    let late = || match sent.load(Ordering::SeqCst) {
+        true => Error::new(Code::CommitUnknown, "the store did not answer in time; the job may be there")
+            .uncertain(),
+        false => Error::new(Code::StoreUnavailable, "the store did not answer in time; nothing was sent"),
     };
-    let answer = answer.ok().and_then(|answer| answer.ok()).unwrap_or_else(|| Err(unknown()));
+    let answer = answered.ok().and_then(|answer| answer.ok()).unwrap_or_else(|| Err(late()));
     Enqueued::of(answer.map_err(|error| error.at("job.enqueue"))?)
 }
 

@@ -327,6 +327,7 @@ impl WorkerBuilder {
             plan: Plan::new(self.queues, kinds.clone(), self.strict),
             kinds,
             claiming: FairMutex::new(()),
+            handing: FairMutex::new(()),
             alone: Notify::new(),
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use onceward_core::job::Claimed;
-use onceward_core::{ClaimId, Error, Kind, Queue, Result, Timestamp, backoff, limits};
+use onceward_core::{ClaimId, Kind, Queue, Result, backoff, limits};
 use onceward_store::{AskPermits, ClaimJobs, ClaimedJobs, Want};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -130,7 +130,6 @@ impl Claimer {
 
     fn was_rung(&mut self) {
         self.hungry = true;
-        self.shared.hand.set_caught_up(false);
         self.polls = 0;
         self.next_alone = self.next_alone.min(Instant::now() + ALONE);
     }
@@ -260,7 +259,8 @@ impl Claimer {
         let ask = Ask { wants: wants.clone(), alone: false, limit: wanted, free, permitted };
         let taken = self.claim(session, ask).await;
         self.hungry = self.plan.learn(&wants, &taken, wanted);
-        self.shared.hand.set_caught_up(!self.hungry);
+        let looked = taken.answered && taken.limited.is_empty() && self.plan.is_covered_by(&wants);
+        self.shared.hand.set_caught_up(looked && !self.hungry);
         self.purse.claimed(&wants, &taken.of_lane);
         if !taken.limited.is_empty() {
             self.purse.note(&taken.limited, &self.shared.pool);
@@ -330,6 +330,8 @@ struct Ask {
 /// What came of it, for the plan.
 #[derive(Default)]
 pub(super) struct Taken {
+    /// Whether it was answered at all.
+    pub(super) answered: bool,
     /// How many jobs.
     pub(super) jobs: usize,
     /// How many of each lane that was asked for.
@@ -357,7 +359,9 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
         limit,
         permitted,
     };
-    let (claimed, seen_at) = insist(&shared, &session, &ask).await?;
+    let claimed = session.until_answered(|| shared.store().job_claim(&ask), || true).await;
+    let claimed = claimed.map_err(|error| error.at("job.claim"))?;
+    let seen_at = shared.store().clock().boottime();
     let taken = Taken::of(&claimed, &ask.wants);
     let claim = Arc::new(Claim {
         id: ask.claim,
@@ -367,14 +371,15 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
         seen_at,
         left: AtomicUsize::new(claimed.jobs.len()),
     });
-    accept(&shared, &claim, claimed.jobs, free);
+    // Slots may have gone to what was handed over meanwhile.
+    accept(&shared, &claim, claimed.jobs, free.min(shared.pool.free()));
     Ok(taken)
 }
 
 impl Taken {
     fn of(claimed: &ClaimedJobs, wants: &[Want]) -> Self {
         let (jobs, limited) = (claimed.jobs.len(), claimed.limited.clone());
-        let mut taken = Self { jobs, limited, ..Self::default() };
+        let mut taken = Self { answered: true, jobs, limited, ..Self::default() };
         taken.of_lane = vec![0; wants.len()];
         for Claimed { job, .. } in &claimed.jobs {
             let route = onceward_core::job::route(&job.tags);
@@ -388,22 +393,6 @@ impl Taken {
             }
         }
         taken
-    }
-}
-
-/// Asks until there is an answer: the same claim finds what it got.
-async fn insist(shared: &Shared, session: &Session, ask: &ClaimJobs) -> Result<(ClaimedJobs, Timestamp)> {
-    let mut attempt = 0;
-    loop {
-        match shared.store().job_claim(ask).await {
-            Ok(claimed) => return Ok((claimed, shared.store().clock().boottime())),
-            Err(error) if error.is_retryable() && session.hold.is_valid() => {
-                let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
-                sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
-                attempt += 1;
-            }
-            Err(error) => return Err(Error::at(error, "job.claim")),
-        }
     }
 }
 

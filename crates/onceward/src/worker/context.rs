@@ -154,8 +154,9 @@ impl JobContext {
     /// the next attempt, which finds it in [`last_progress`](Self::last_progress) and may go on from there. Durable
     /// when this returns, unlike the effects of the handler: record what was done, after it was done.
     ///
-    /// Jobs that report at the same time share a statement. It is forgotten when the job has succeeded or was
-    /// cancelled; a dead or uncertain one keeps it.
+    /// Jobs that report at the same time share a statement. Where a transaction of the handler's has recorded the end
+    /// of the job, this waits until that is over. It is forgotten when the job has succeeded or was cancelled; a dead
+    /// or uncertain one keeps it.
     ///
     /// ```
     /// # use onceward::worker::JobContext;

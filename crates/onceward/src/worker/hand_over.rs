@@ -1,21 +1,19 @@
 //! Jobs that are enqueued by the process that runs them at once: written and claimed in one statement, past the lanes.
 //!
-//! Only where nothing waits that would come first, as far as this worker knows: its last claim came back short, nobody
-//! has rung since, and a slot is free. Natural batching as everywhere: one statement in flight, and everything that
-//! comes meanwhile is the next one.
+//! Only where nothing waits that would come first, as far as this worker knows: its last claim looked everywhere and
+//! came back short, and a slot is free: what has come since is claimed in the next moment, and has a slot as well.
+//! Natural batching as everywhere: one statement in flight, and everything that comes meanwhile is the next one.
 
 use core::ops::ControlFlow;
-use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use onceward_core::job::{self, New};
-use onceward_core::{ClaimId, Error, Result, Timestamp, backoff, limits};
+use onceward_core::{ClaimId, Result, Timestamp, limits};
 use onceward_store::{Enqueued, HandOver, HandedOver};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep;
 
 use super::attempt::Claim;
 use super::claim::accept;
@@ -33,20 +31,42 @@ const YIELDS_MAX: usize = 8;
 pub(super) struct Hand {
     offered: Mutex<Offered>,
     bell: Notify,
-    /// Whether the last claim found less than it asked for, and nobody has rung since.
+    /// Whether the last claim has looked into all lanes and found less than it asked for.
     caught_up: AtomicBool,
 }
 
 #[derive(Default)]
 struct Offered {
     jobs: VecDeque<Offer>,
+    /// How many are being handed over and have no slot yet.
+    under_way: usize,
     /// The worker leaves, and takes no more.
     closed: bool,
 }
 
 struct Offer {
     new: New,
-    answer: oneshot::Sender<Result<Enqueued>>,
+    answer: Asker,
+}
+
+/// Whoever has enqueued a job and waits for it.
+struct Asker {
+    to: oneshot::Sender<Result<Enqueued>>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Asker {
+    /// Whether the job may be sent: from now on its enqueuer does not know what became of it if it stops waiting.
+    fn begin(&self) -> bool {
+        // In this order: whoever stops waiting looks at it afterwards.
+        self.sent.store(true, Ordering::SeqCst);
+        !self.to.is_closed()
+    }
+
+    fn answer(self, answer: Result<Enqueued>) {
+        // Whoever has enqueued it may have gone.
+        let _ = self.to.send(answer);
+    }
 }
 
 impl Hand {
@@ -83,7 +103,9 @@ impl Hand {
             }
             count += 1;
         }
-        offered.jobs.drain(..count).collect()
+        let batch: Vec<Offer> = offered.jobs.drain(..count).collect();
+        offered.under_way = batch.len();
+        batch
     }
 }
 
@@ -91,21 +113,29 @@ impl Taker for Shared {
     fn offer(&self, new: New, now: Timestamp) -> ControlFlow<Answer, New> {
         let has_keys = new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some();
         let can_run = self.kinds.contains(&new.kind) && job::may_take(&job::route(&new.tags), &self.tags);
-        if has_keys || !can_run || new.due(now) > now || !self.hand.caught_up.load(Ordering::SeqCst) {
+        // What is left to jobs with tags in their lanes is not looked at with every claim.
+        if has_keys
+            || !new.tags.is_empty()
+            || !can_run
+            || new.due(now) > now
+            || !self.hand.caught_up.load(Ordering::SeqCst)
+        {
             return ControlFlow::Continue(new);
         }
         if self.status.borrow().claims_for().is_none() {
             return ControlFlow::Continue(new);
         }
         let mut offered = self.hand.lock();
-        if offered.closed || self.pool.free() <= offered.jobs.len() {
+        if offered.closed || self.pool.free() <= offered.jobs.len() + offered.under_way {
             return ControlFlow::Continue(new);
         }
-        let (answer, answered) = oneshot::channel();
-        offered.jobs.push_back(Offer { new, answer });
+        let (to, answered) = oneshot::channel();
+        let sent = Arc::new(AtomicBool::new(false));
+        let answer = Answer { answered, sent: Arc::clone(&sent) };
+        offered.jobs.push_back(Offer { new, answer: Asker { to, sent } });
         drop(offered);
         self.hand.bell.notify_one();
-        ControlFlow::Break(answered)
+        ControlFlow::Break(answer)
     }
 }
 
@@ -117,7 +147,7 @@ pub(super) async fn close(shared: &Shared) {
         core::mem::take(&mut offered.jobs)
     };
     let (jobs, answers) = left.into_iter().map(|offer| (offer.new, offer.answer)).unzip();
-    enqueue(shared, jobs, answers).await;
+    enqueue(shared, jobs, answers, false).await;
 }
 
 /// Hands batch after batch over.
@@ -134,15 +164,19 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if let Err(error) = tokio::spawn(hand_over(Arc::clone(&shared), batch)).await {
             tracing::error!(%error, "a hand-over ended in an unforeseen way");
         }
+        shared.hand.lock().under_way = 0;
     }
 }
 
 async fn hand_over(shared: Arc<Shared>, batch: Vec<Offer>) {
     // Whoever tells the worker to stop waits for this lock afterwards, so that nothing is claimed any more.
-    let under_way = shared.claiming.lock().await;
+    let under_way = shared.handing.lock().await;
     let session = shared.status.borrow().claims_for().cloned();
     let (jobs, answers): (Vec<New>, Vec<_>) =
-        batch.into_iter().map(|offer| (offer.new, offer.answer)).unzip();
+        batch.into_iter().filter(|offer| offer.answer.begin()).map(|offer| (offer.new, offer.answer)).unzip();
+    if jobs.is_empty() {
+        return;
+    }
     if let Some(session) = session {
         let ask = HandOver {
             namespace: shared.around.client.namespace.clone(),
@@ -150,41 +184,25 @@ async fn hand_over(shared: Arc<Shared>, batch: Vec<Offer>) {
             claim: ClaimId::from_uuid(uuid::Uuid::now_v7()),
             jobs,
         };
-        match insist(&shared, &session, &ask).await {
-            Ok((handed, seen_at)) => {
+        let wanted = || answers.iter().any(|asker| !asker.to.is_closed());
+        match session.until_answered(|| shared.store().job_hand_over(&ask), wanted).await {
+            Ok(handed) => {
+                let seen_at = shared.store().clock().boottime();
                 take(&shared, session, &ask, &handed, seen_at);
                 for (answer, enqueued) in answers.into_iter().zip(handed.enqueued) {
-                    // Whoever has enqueued it may have gone.
-                    let _ = answer.send(Ok(enqueued));
+                    answer.answer(Ok(enqueued));
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "jobs could not be handed over and are enqueued");
                 drop(under_way);
-                enqueue(&shared, ask.jobs, answers).await;
+                enqueue(&shared, ask.jobs, answers, error.is_uncertain()).await;
             }
         }
         return;
     }
     drop(under_way);
-    enqueue(&shared, jobs, answers).await;
-}
-
-/// Asks until there is an answer: the same claim finds what it got. Without one, because the session is lost, the jobs
-/// are there or not, and whoever may have claimed them holds them no more.
-async fn insist(shared: &Shared, session: &Session, ask: &HandOver) -> Result<(HandedOver, Timestamp)> {
-    let mut attempt = 0;
-    loop {
-        match shared.store().job_hand_over(ask).await {
-            Ok(handed) => return Ok((handed, shared.store().clock().boottime())),
-            Err(error) if error.is_retryable() && session.hold.is_valid() => {
-                let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
-                sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
-                attempt += 1;
-            }
-            Err(error) => return Err(Error::at(error, "job.hand_over")),
-        }
-    }
+    enqueue(&shared, jobs, answers, false).await;
 }
 
 /// Puts in line what was claimed; the rest is in the lanes.
@@ -212,13 +230,14 @@ fn take(
 }
 
 /// Enqueues jobs in the usual way: the same ids, so that what is there already is found.
-async fn enqueue(shared: &Shared, jobs: Vec<New>, answers: Vec<oneshot::Sender<Result<Enqueued>>>) {
+async fn enqueue(shared: &Shared, jobs: Vec<New>, answers: Vec<Asker>, doubt: bool) {
     let client = &shared.around.client;
-    let each = jobs.into_iter().zip(answers).map(async |(new, answer)| {
+    let waits = jobs.into_iter().zip(answers).filter(|(_, asker)| asker.begin());
+    let each = waits.map(async |(new, asker)| {
         let queue = new.queue.clone();
         let enqueued = client.inner.lanes.enqueue(new).await;
         client.inner.bells.ring(&client.namespace, &queue);
-        let _ = answer.send(enqueued);
+        asker.answer(enqueued.map_err(|error| if doubt { error.uncertain() } else { error }));
     });
     join_all(each).await;
 }

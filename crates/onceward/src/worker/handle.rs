@@ -76,7 +76,7 @@ impl WorkerHandle {
     /// Cancel safe.
     pub async fn drained(&self) {
         self.drain();
-        drop(self.shared.claiming.lock().await);
+        self.shared.until_claimed().await;
         self.shared.pool.until_idle().await;
     }
 
@@ -127,8 +127,7 @@ fn set_mode(shared: &Shared, mode: Mode) {
 async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
     set_mode(&shared, Mode::Leaving);
     hand_over::close(&shared).await;
-    // No claim is under way any more once this lock was ours.
-    drop(shared.claiming.lock().await);
+    shared.until_claimed().await;
     shared.hand_back(shared.pool.take_ready());
     if timeout(shared.grace, shared.pool.until_idle()).await.is_err() {
         shared.pool.stop(Stop::Leaving, |_| true);

@@ -69,6 +69,14 @@ impl Plan {
         wants
     }
 
+    /// Whether a claim of these looks into every lane that this worker takes jobs from, as far as it is known.
+    pub(super) fn is_covered_by(&self, wants: &[Want]) -> bool {
+        let is_in = |(queue, kind, route): (Queue, Kind, String)| {
+            wants.iter().any(|want| want.queue == queue && want.kind == kind && want.route == route)
+        };
+        self.queues.iter().flat_map(|share| self.lanes(&share.queue)).all(is_in)
+    }
+
     fn lanes(&self, queue: &Queue) -> Vec<(Queue, Kind, String)> {
         let plain = self.kinds.iter().map(|kind| (queue.clone(), kind.clone(), String::new()));
         plain.chain(self.tagged.iter().filter(|lane| lane.0 == *queue).cloned()).collect()

@@ -5,11 +5,13 @@ use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 use onceward_core::session::Open;
-use onceward_core::{Error, Result, SessionId, Token, backoff};
+use onceward_core::{Code, Error, Result, SessionId, Token, backoff};
 use onceward_store::{SessionRef, SessionRenewed, insist};
+use tokio::time::sleep;
 
 use super::attempt::Stop;
 use super::shared::{Mode, Shared};
+use crate::Lost;
 use crate::client::new_session;
 use crate::hold::Hold;
 use crate::renewer::{SessionNews, Subject, Watch};
@@ -24,6 +26,36 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn to_ref(&self) -> SessionRef {
         SessionRef { id: self.id, token: self.token }
+    }
+
+    /// Asks for jobs until there is an answer: the same claim finds what it got. Where none comes, but one of the sends
+    /// may have taken effect, the session is given up: what it may have without knowing is rescued then. Before
+    /// anything may have taken effect, it is only asked for as long as it is `wanted`.
+    pub(super) async fn until_answered<'a, T>(
+        &self,
+        ask: impl Fn() -> BoxFuture<'a, Result<T>>,
+        wanted: impl Fn() -> bool,
+    ) -> Result<T> {
+        let (mut attempt, mut doubt) = (0, false);
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            doubt |= error.is_uncertain() || error.code() == Code::CommitUnknown;
+            let goes_on = error.is_retryable() && self.hold.is_valid() && (doubt || wanted());
+            match (goes_on, doubt) {
+                (true, _) => {}
+                (false, true) => {
+                    self.hold.lose(Lost::NotRenewed);
+                    return Err(error.uncertain());
+                }
+                (false, false) => return Err(error),
+            }
+            let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
+            sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
+            attempt += 1;
+        }
     }
 }
 
@@ -113,7 +145,7 @@ async fn reopen(shared: &Arc<Shared>) -> (Arc<Session>, Watch) {
         }
         let pause =
             backoff::delay(attempt, Duration::from_millis(100), Duration::from_secs(5), attempt.into());
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
     }
     // invariant: the loop above runs through four thousand million attempts of seconds each.
     core::future::pending().await

@@ -33,6 +33,8 @@ pub(super) struct Settler {
 struct Item {
     row: SettleJob,
     attempt: Arc<Attempt>,
+    /// Whether it was sent before, in a batch that failed.
+    sent: bool,
 }
 
 impl Item {
@@ -44,7 +46,7 @@ impl Item {
 impl Settler {
     /// Adds an ending.
     pub(super) fn push(&self, attempt: &Arc<Attempt>, row: SettleJob) {
-        self.lock().push_back(Item { row, attempt: Arc::clone(attempt) });
+        self.lock().push_back(Item { row, attempt: Arc::clone(attempt), sent: false });
         self.bell.notify_one();
     }
 
@@ -147,6 +149,7 @@ async fn send(shared: &Shared, batch: Vec<Item>) -> Vec<Item> {
             }
             Err(error) => error,
         };
+        part.iter_mut().for_each(|item| item.sent = true);
         let lives = part.iter().any(|item| item.claim().session.hold.is_valid());
         if part.len() > 1 && (error.code() == Code::KeyLocked || !error.is_retryable()) {
             let half = part.split_off(part.len() / 2);
@@ -202,7 +205,7 @@ fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob], sends: u32) {
             SettledJob::Applied(_) | SettledJob::Already(_) => false,
             SettledJob::Stale => true,
             // This ending itself may have removed the row: sent before, or in the handler's own transaction.
-            SettledJob::Gone => sends == 1 && !item.attempt.is_settled_in(),
+            SettledJob::Gone => sends == 1 && !item.sent && !item.attempt.is_settled_in(),
         };
         if refused {
             shared.around.refused(&item.attempt);

@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub(super) plan: Plan,
     /// Held while a claim is under way.
     pub(super) claiming: FairMutex<()>,
+    /// Held while a hand-over is under way.
+    pub(super) handing: FairMutex<()>,
     /// Rung when a job that was claimed by itself has ended, or may have become ready.
     pub(super) alone: Notify,
 }
@@ -81,6 +83,12 @@ impl Shared {
 
     pub(super) fn mode(&self) -> Mode {
         self.status.borrow().mode
+    }
+
+    /// Waits until nothing is being claimed that was begun before.
+    pub(super) async fn until_claimed(&self) {
+        drop(self.claiming.lock().await);
+        drop(self.handing.lock().await);
     }
 
     /// Puts jobs in line, and starts as many runners as there is room for.

@@ -86,7 +86,13 @@ WITH ask AS MATERIALIZED (
            CASE WHEN j.called_off IS NOT NULL AND a.state IN ('scheduled', 'ready', 'retrying') THEN 'cancelled'
                 ELSE a.state END AS next
     FROM ask a
-    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.id
+    CROSS JOIN LATERAL (
+        -- Where this statement's snapshot sees it. One that has moved since is locked where it is now, and can't be
+        -- written there by this statement: it is left alone, and asked for again. Not by equality, which would be a
+        -- look at that place that is not repeated once the row is locked.
+        SELECT b.ctid AS place FROM {schema}.job b WHERE b.namespace = a.namespace AND b.id = a.id OFFSET 0
+    ) b
+    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.id AND j.ctid IS NOT DISTINCT FROM b.place
     WHERE (j.token < a.fence AND j.state NOT IN ('dead', 'uncertain')
            -- Late evidence about what nobody knew.
            OR (j.token = a.fence AND j.state = 'uncertain' AND a.state IN ('succeeded', 'dead', 'cancelled')))

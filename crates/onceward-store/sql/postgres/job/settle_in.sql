@@ -5,7 +5,8 @@
 -- $11 error  $12 result  $13 result_type  $14 result_size  $15 past  $16 alone  $17 retain_us  $18 session (as text); times
 -- in microseconds since 1970
 -- One row: the state it has now; NULL if nothing was recorded: then its token and state (NULL: it is gone, or over; looking
--- into the partitions of what is over would lock all of them for the caller).
+-- into the partitions of what is over would lock all of them for the caller). A token that would do and nothing recorded:
+-- the row has just been written; ask again.
 -- The session is locked for key share, so that a rescue passes over it until the caller's transaction has ended. Waits
 -- at most 40 ms for a lock, then fails with 55P03; the caller's own lock_timeout is put back by the same statement (and
 -- by a rollback, should it fail).
@@ -33,7 +34,13 @@ WITH setting AS MATERIALIZED (
            CASE WHEN j.called_off IS NOT NULL AND a.state IN ('scheduled', 'ready', 'retrying') THEN 'cancelled'
                 ELSE a.state END AS next
     FROM ask a
-    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.id
+    CROSS JOIN LATERAL (
+        -- Where this statement's snapshot sees it. One that has moved since is locked where it is now, and can't be
+        -- written there by this statement: it is left alone, and asked for again. Not by equality, which would be a
+        -- look at that place that is not repeated once the row is locked.
+        SELECT b.ctid AS place FROM {schema}.job b WHERE b.namespace = a.namespace AND b.id = a.id OFFSET 0
+    ) b
+    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.id AND j.ctid IS NOT DISTINCT FROM b.place
     WHERE (j.token < a.fence AND j.state NOT IN ('dead', 'uncertain')
            -- Late evidence about what nobody knew.
            OR (j.token = a.fence AND j.state = 'uncertain' AND a.state IN ('succeeded', 'dead', 'cancelled')))

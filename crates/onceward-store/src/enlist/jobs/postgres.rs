@@ -93,19 +93,27 @@ pub(super) async fn settle(
         Param::Int(Some(micros(ask.retain))),
         Param::Text(Some(&session)),
     ];
-    let rows = tx.query(statement, &params).await?;
-    let mut columns = Columns::of(rows.into_iter().next().unwrap_or_default());
-    let word = columns.text_or_null()?;
-    let (state, token, seen) =
-        (word.as_deref().and_then(State::from_word), columns.int_or_null()?, columns.text_or_null()?);
-    let seen = seen.as_deref().and_then(State::from_word);
-    Ok(match (state, token, seen) {
-        (Some(state), _, _) => SettledJob::Applied(state),
-        (None, Some(token), Some(seen)) if token == ask.token.get() => SettledJob::Already(seen),
-        (None, Some(_), _) => SettledJob::Stale,
-        _ => SettledJob::Gone,
-    })
+    for _ in 0..SENDS {
+        let rows = tx.query(statement, &params).await?;
+        let mut columns = Columns::of(rows.into_iter().next().unwrap_or_default());
+        let word = columns.text_or_null()?;
+        let (state, token, seen) =
+            (word.as_deref().and_then(State::from_word), columns.int_or_null()?, columns.text_or_null()?);
+        let seen = seen.as_deref().and_then(State::from_word);
+        return Ok(match (state, token, seen) {
+            (Some(state), _, _) => SettledJob::Applied(state),
+            (None, Some(token), Some(seen)) if token == ask.token.get() => SettledJob::Already(seen),
+            // It has just been written, by its own progress or a cancel: as it is now, the next statement sees it.
+            (None, Some(token), Some(seen)) if token < ask.fence.get() && !seen.is_final() => continue,
+            (None, Some(_), _) => SettledJob::Stale,
+            _ => SettledJob::Gone,
+        });
+    }
+    Err(Error::new(Code::KeyLocked, "the job is being written by others all the time"))
 }
+
+/// How often an ending is sent that meets a row in motion.
+const SENDS: usize = 5;
 
 fn due(new: &New) -> Option<i64> {
     match new.delay {

@@ -1,5 +1,7 @@
 //! Looking at jobs.
 
+use core::time::Duration;
+
 use onceward_core::job::{self, State};
 use onceward_core::{JobId, Kind, Queue, Result, Tag, Timestamp};
 
@@ -9,6 +11,9 @@ use super::super::live::Param;
 use super::super::row::{Columns, micros};
 use super::rows::Names;
 use crate::store::{CommitOutcome, JobRef, ListJobs, Outstanding, Snapshot};
+
+/// The longest horizon that is told apart from for ever; an interval holds no more than some such.
+const HORIZON_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl Inner {
     pub(super) async fn job_lookup(&self, jobs: &[JobRef]) -> Result<Snapshot<Option<job::Record>>> {
@@ -80,7 +85,8 @@ impl Inner {
         let queues: Vec<&str> = ask.queues.iter().map(Queue::as_str).collect();
         let kinds: Vec<&str> = ask.kinds.iter().map(Kind::as_str).collect();
         let tags: Vec<&str> = ask.tags.iter().map(Tag::as_str).collect();
-        let params: &[Param<'_>] = &[&ask.namespace.as_str(), &queues, &kinds, &tags, &micros(ask.horizon)];
+        let params: &[Param<'_>] =
+            &[&ask.namespace.as_str(), &queues, &kinds, &tags, &micros(ask.horizon.min(HORIZON_MAX))];
         let call = Call { verb: "job.outstanding", statement: &self.sql.job_outstanding, params, rows: 1 };
         let rows = Link::idlest(&self.take).read(&call).await?;
         rows.first().map_or(Ok(false), |row| Columns::of(row).get())
