@@ -4,6 +4,7 @@
 
 mod install;
 mod process;
+mod rivals;
 mod servers;
 mod steps;
 mod suite;
@@ -22,6 +23,7 @@ usage: cargo xtask <command>
   prove                the long proofs: every test named proof_*, in release mode, without time limits
   prove -- <filter>... only the proofs that match
   tidy                 the house rules that no compiler checks
+  rivals               other queues from npm beside ours, on one PostgreSQL, in one run (wants node and npm)
   servers              start the servers of the tests, print their addresses, stop them on Ctrl-C
   deny                 licences, banned crates, advisories (wants cargo-deny)
   audit                advisories alone (wants cargo-audit)
@@ -48,6 +50,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["prove", "--", filters @ ..] if !filters.is_empty() => suite::prove(filters),
         ["tidy"] => tidy::tidy(),
         ["servers"] => suite::servers(),
+        ["rivals"] => rivals::rivals(),
         ["deny"] => supply::deny(),
         ["audit"] => supply::audit(),
         ["help" | "--help" | "-h"] => {
