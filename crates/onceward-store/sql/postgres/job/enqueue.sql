@@ -261,10 +261,12 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     WHERE j.ctid = h.place
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token, j.ctid AS place,
               j.ordering_key, h.alone,
-              CASE WHEN NOT $9::boolean THEN h.lane
-                   WHEN h.due > h.now THEN 'later'
+              CASE WHEN h.due > h.now THEN 'later'
                    -- One that was let through stays so; one that waited for its time goes where its key waits.
-                   WHEN j.ordering_key IS NOT NULL AND h.lane <> 'ready' THEN 'held'
+                   WHEN j.ordering_key IS NOT NULL AND h.lane <> 'ready'
+                        AND NOT EXISTS (SELECT FROM {schema}.job_gate g
+                                        WHERE g.namespace = j.namespace AND g.ordering_key = j.ordering_key
+                                          AND g.id = j.id) THEN 'held'
                    ELSE 'ready' END AS lane
 ), ready AS (
     INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
