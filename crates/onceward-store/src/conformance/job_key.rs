@@ -237,6 +237,24 @@ pub async fn j4_a_newcomer_leaves_an_attempt_to_what_it_replaces(harness: &dyn H
     assert_eq!(hand.state(first).await, State::Dead);
 }
 
+/// J9, J10: it was let through under its ordering key before, and does not wait for itself.
+pub async fn j9_j10_a_retrying_job_that_is_asked_for_now_runs(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let pushing = || New {
+        ordering_key: Some(key("line")),
+        ..deduped("d", DedupeScope::UntilDone, OnConflict::PushOut)
+    };
+    let first = hand.create(&pushing()).await;
+    worker.end_all(&[worker.take_one("mail").await], &broken(secs(60))).await;
+    let behind = hand.create(&New { ordering_key: Some(key("line")), ..work("mail") }).await;
+    harness.advance(secs(1)).await;
+    assert_eq!(hand.enqueue(&pushing()).await, Enqueued::Existing(first));
+    hand.promote().await;
+    assert_eq!(ids(&worker.take("mail", ALL).await), [first]);
+    assert_eq!(hand.state(behind).await, State::Ready, "those behind it go on waiting");
+}
+
 /// J9, J6.
 pub async fn j9_a_newcomer_changes_nothing_that_has_ended(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;

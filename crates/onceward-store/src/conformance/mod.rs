@@ -312,6 +312,7 @@ macro_rules! conformance_suite {
                 j9_a_window_lasts_whatever_becomes_of_its_job;
                 j9_a_newcomer_replaces_what_waits_under_its_key;
                 j4_a_newcomer_leaves_an_attempt_to_what_it_replaces;
+                j9_j10_a_retrying_job_that_is_asked_for_now_runs;
                 j9_a_newcomer_changes_nothing_that_has_ended;
                 j9_a_newcomer_pushes_out_what_waits_under_its_key;
                 j9_of_many_at_once_one_gets_the_key;
