@@ -361,18 +361,10 @@ async fn claim(shared: Arc<Shared>, session: Arc<Session>, ask: Ask) -> Result<T
     };
     let claimed = session.until_answered(|| shared.store().job_claim(&ask), || true).await;
     let claimed = claimed.map_err(|error| error.at("job.claim"))?;
-    let seen_at = shared.store().clock().boottime();
     let taken = Taken::of(&claimed, &ask.wants);
-    let claim = Arc::new(Claim {
-        id: ask.claim,
-        session,
-        alone,
-        at: claimed.now,
-        seen_at,
-        left: AtomicUsize::new(claimed.jobs.len()),
-    });
     // Slots may have gone to what was handed over meanwhile.
-    accept(&shared, &claim, claimed.jobs, free.min(shared.pool.free()));
+    let free = free.min(shared.pool.free());
+    accept(&shared, (ask.claim, session), alone, claimed, free);
     Ok(taken)
 }
 
@@ -398,10 +390,19 @@ impl Taken {
 
 /// Puts claimed jobs in line. Work that runs at most once is given back where it can't start at once, and so is
 /// everything if the worker has been told to stop.
-pub(super) fn accept(shared: &Arc<Shared>, claim: &Arc<Claim>, jobs: Vec<Claimed>, free: usize) {
+pub(super) fn accept(
+    shared: &Arc<Shared>,
+    (id, session): (ClaimId, Arc<Session>),
+    alone: bool,
+    claimed: ClaimedJobs,
+    free: usize,
+) {
+    let ClaimedJobs { jobs, now: at, .. } = claimed;
     if jobs.is_empty() {
         return;
     }
+    let (seen_at, left) = (shared.store().clock().boottime(), AtomicUsize::new(jobs.len()));
+    let claim = &Arc::new(Claim { id, session, alone, at, seen_at, left });
     let attempts: Vec<_> = jobs.into_iter().map(|job| Attempt::new(job, claim)).collect();
     shared.pool.hold(&attempts);
     let works = is_for(&shared.status.borrow(), &claim.session);

@@ -6,25 +6,22 @@
 
 use core::ops::ControlFlow;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
-use onceward_core::job::{self, New};
-use onceward_core::{ClaimId, Result, Timestamp, limits};
+use onceward_core::job::New;
+use onceward_core::{ClaimId, Result, Timestamp};
 use onceward_store::{Enqueued, HandOver, HandedOver};
 use tokio::sync::{Notify, oneshot};
 
-use super::attempt::Claim;
+use super::batch::{fitting, gather};
 use super::claim::accept;
-use super::session::Session;
 use super::shared::Shared;
 use crate::bells::{Answer, Taker};
 
 /// The most jobs of one statement.
 const ROWS_MAX: usize = 500;
-/// How often others go first while jobs keep coming, at most.
-const YIELDS_MAX: usize = 8;
 
 /// The jobs that were offered to a worker.
 #[derive(Default)]
@@ -80,29 +77,11 @@ impl Hand {
         self.offered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets others go first for as long as jobs keep coming.
-    async fn gather(&self) {
-        let mut offered = self.lock().jobs.len();
-        for _ in 0..YIELDS_MAX {
-            tokio::task::yield_now().await;
-            let now = self.lock().jobs.len();
-            if now == offered || now >= ROWS_MAX {
-                return;
-            }
-            offered = now;
-        }
-    }
-
-    fn take_batch(&self) -> Vec<Offer> {
+    /// Waits for more for a moment, and takes what goes into one statement.
+    async fn next_batch(&self) -> Vec<Offer> {
+        gather(|| self.lock().jobs.len(), ROWS_MAX).await;
         let mut offered = self.lock();
-        let (mut bytes, mut count) = (0, 0);
-        for offer in offered.jobs.iter().take(ROWS_MAX) {
-            bytes += 512 + offer.new.payload.bytes.len();
-            if count > 0 && bytes > limits::BATCH_BYTES_MAX {
-                break;
-            }
-            count += 1;
-        }
+        let count = fitting(offered.jobs.iter().map(|offer| 512 + offer.new.payload.bytes.len()), ROWS_MAX);
         let batch: Vec<Offer> = offered.jobs.drain(..count).collect();
         offered.under_way = batch.len();
         batch
@@ -112,11 +91,10 @@ impl Hand {
 impl Taker for Shared {
     fn offer(&self, new: New, now: Timestamp) -> ControlFlow<Answer, New> {
         let has_keys = new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some();
-        let can_run = self.kinds.contains(&new.kind) && job::may_take(&job::route(&new.tags), &self.tags);
         // What is left to jobs with tags in their lanes is not looked at with every claim.
         if has_keys
             || !new.tags.is_empty()
-            || !can_run
+            || !self.kinds.contains(&new.kind)
             || new.due(now) > now
             || !self.hand.caught_up.load(Ordering::SeqCst)
         {
@@ -153,8 +131,7 @@ pub(super) async fn close(shared: &Shared) {
 /// Hands batch after batch over.
 pub(super) async fn keep(shared: Arc<Shared>) {
     loop {
-        shared.hand.gather().await;
-        let batch = shared.hand.take_batch();
+        let batch = shared.hand.next_batch().await;
         if batch.is_empty() {
             shared.hand.bell.notified().await;
             continue;
@@ -186,11 +163,15 @@ async fn hand_over(shared: Arc<Shared>, batch: Vec<Offer>) {
         };
         let wanted = || answers.iter().any(|asker| !asker.to.is_closed());
         match session.until_answered(|| shared.store().job_hand_over(&ask), wanted).await {
-            Ok(handed) => {
-                let seen_at = shared.store().clock().boottime();
-                take(&shared, session, &ask, &handed, seen_at);
-                for (answer, enqueued) in answers.into_iter().zip(handed.enqueued) {
-                    answer.answer(Ok(enqueued));
+            Ok(HandedOver { enqueued, claimed }) => {
+                if claimed.jobs.len() < enqueued.len() {
+                    // The rest is in the lanes.
+                    shared.hand.set_caught_up(false);
+                    shared.ring();
+                }
+                accept(&shared, (ask.claim, session), false, claimed, shared.pool.free());
+                for (asker, enqueued) in answers.into_iter().zip(enqueued) {
+                    asker.answer(Ok(enqueued));
                 }
             }
             Err(error) => {
@@ -203,30 +184,6 @@ async fn hand_over(shared: Arc<Shared>, batch: Vec<Offer>) {
     }
     drop(under_way);
     enqueue(&shared, jobs, answers, false).await;
-}
-
-/// Puts in line what was claimed; the rest is in the lanes.
-fn take(
-    shared: &Arc<Shared>,
-    session: Arc<Session>,
-    ask: &HandOver,
-    handed: &HandedOver,
-    seen_at: Timestamp,
-) {
-    let claimed = &handed.claimed;
-    if claimed.jobs.len() < ask.jobs.len() {
-        shared.hand.set_caught_up(false);
-        shared.ring();
-    }
-    let claim = Arc::new(Claim {
-        id: ask.claim,
-        session,
-        alone: false,
-        at: claimed.now,
-        seen_at,
-        left: AtomicUsize::new(claimed.jobs.len()),
-    });
-    accept(shared, &claim, claimed.jobs.clone(), shared.pool.free());
 }
 
 /// Enqueues jobs in the usual way: the same ids, so that what is there already is found.

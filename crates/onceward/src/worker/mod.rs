@@ -6,6 +6,7 @@
 //! Nothing here decides what becomes of a job: `onceward_core::job` does.
 
 mod attempt;
+mod batch;
 mod builder;
 mod claim;
 mod context;

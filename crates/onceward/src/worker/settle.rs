@@ -9,18 +9,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::job::{self, Ended, Ending};
-use onceward_core::{ClaimId, Code, Error, Owner, Result, Timestamp, backoff, limits};
+use onceward_core::{ClaimId, Code, Error, Owner, Result, Timestamp, backoff};
 use onceward_store::{JobRef, SettleJob, SettleJobs, SettledJob};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::attempt::{Attempt, Claim, Stop};
+use super::batch::{fitting, gather};
 use super::shared::Shared;
 
 /// The most endings of one statement.
 const ROWS_MAX: usize = 1_000;
-/// How often the settler lets others go first, at most.
-const YIELDS_MAX: usize = 8;
 /// How long an ending waits whose row somebody's open transaction holds.
 const LOCKED: Duration = Duration::from_millis(100);
 
@@ -55,35 +54,11 @@ impl Settler {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets others go first for as long as endings keep coming: that fills the batch, without a timer.
-    async fn gather(&self) {
-        let mut waiting = self.lock().len();
-        for _ in 0..YIELDS_MAX {
-            tokio::task::yield_now().await;
-            let now = self.lock().len();
-            if now == waiting || now >= ROWS_MAX {
-                return;
-            }
-            waiting = now;
-        }
-    }
-
-    fn take_batch(&self) -> Vec<Item> {
+    /// Waits for more for a moment, and takes what goes into one statement.
+    async fn next_batch(&self) -> Vec<Item> {
+        gather(|| self.lock().len(), ROWS_MAX).await;
         let mut waiting = self.lock();
-        let mut bytes = 0;
-        let fits = |item: &Item| {
-            bytes += weight(item);
-            bytes <= limits::BATCH_BYTES_MAX
-        };
-        let count = waiting
-            .iter()
-            .take(ROWS_MAX)
-            .take_while({
-                let mut fits = fits;
-                move |item| fits(item)
-            })
-            .count();
-        let count = count.max(1).min(waiting.len());
+        let count = fitting(waiting.iter().map(weight), ROWS_MAX);
         waiting.drain(..count).collect()
     }
 }
@@ -119,8 +94,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut locked: VecDeque<(Instant, Item)> = VecDeque::new();
     loop {
         let settler = &shared.settler;
-        settler.gather().await;
-        let mut batch = settler.take_batch();
+        let mut batch = settler.next_batch().await;
         if batch.is_empty() {
             let due = locked.front().map(|(due, _)| *due);
             match due {
