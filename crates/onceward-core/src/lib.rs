@@ -17,6 +17,7 @@ pub mod limits;
 mod name;
 pub mod once;
 mod place;
+pub mod run;
 pub mod session;
 mod time;
 mod token;

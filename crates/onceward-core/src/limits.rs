@@ -61,6 +61,14 @@ pub const ATTEMPTS_MAX: u32 = 1_000;
 pub const ATTEMPTS_DEFAULT: u32 = 20;
 /// How many attempts may be lost with their processes before a job is taken for the cause of it.
 pub const LOST_MAX: u32 = 5;
+/// How often a run may lose its process without having parked in between, before it is taken for what kills them.
+pub const RUN_LOST_MAX: u32 = 100;
+/// From how many on it is claimed by itself.
+pub const RUN_LOST_ALONE: u32 = 20;
+/// The most entries a journal may have.
+pub const JOURNAL_ENTRIES_MAX: u32 = 1_000_000;
+/// The longest name of a step or a signal, in bytes.
+pub const STEP_NAME_BYTES_MAX: usize = 128;
 /// The longest time until a job is due, a retry is made, or a snooze ends: ten years.
 pub const DELAY_MAX: Duration = Duration::from_secs(3660 * 24 * 60 * 60);
 /// The shortest time-out of one attempt.

@@ -149,6 +149,20 @@ verbs! {
     QueueList = "queue.list", false;
     /// [`JobStore::job_prune`](crate::JobStore::job_prune).
     JobPrune = "job.prune", true;
+    /// [`RunStore::run_append`](crate::RunStore::run_append).
+    RunAppend = "run.append", true;
+    /// [`RunStore::run_load`](crate::RunStore::run_load).
+    RunLoad = "run.load", false;
+    /// [`RunStore::run_arrived`](crate::RunStore::run_arrived).
+    RunArrived = "run.arrived", false;
+    /// [`RunStore::run_tell`](crate::RunStore::run_tell).
+    RunTell = "run.tell", true;
+    /// [`RunStore::run_note`](crate::RunStore::run_note).
+    RunNote = "run.note", true;
+    /// [`RunStore::run_wake`](crate::RunStore::run_wake).
+    RunWake = "run.wake", true;
+    /// [`RunStore::run_prune`](crate::RunStore::run_prune).
+    RunPrune = "run.prune", true;
 }
 
 /// What goes wrong with one call.
@@ -504,5 +518,6 @@ impl Store for Faulty {
 }
 
 mod jobs;
+mod runs;
 #[cfg(test)]
 mod tests;

@@ -85,6 +85,7 @@ impl Worker {
             worker,
             next: job::end(claimed.job.facts(), &ended, ending, started_at, false, 7),
             retain: claimed.job.policy.retain,
+            parent: claimed.job.parent,
         }
     }
 

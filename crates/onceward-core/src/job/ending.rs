@@ -126,6 +126,8 @@ pub fn end(
         Ending::Cancelled(reason) => (next.state, next.error) = (State::Cancelled, Some(reason)),
         Ending::Snoozed(pause) => {
             (next.state, next.delay, next.attempt) = (State::Scheduled, Some(pause), job.attempt);
+            // A run that parks has come through: what it has lost before is not held against it.
+            next.lost = if job.policy.durable { 0 } else { job.lost };
         }
         Ending::HandedBack => (next.state, next.attempt) = (State::Ready, job.attempt),
         // Whoever says that it failed knows that it ran: at most once means not again.
@@ -140,6 +142,7 @@ pub fn end(
                 again(&mut next, job, error, None, now, seed);
             }
         }
+        Ending::Lost { .. } if job.policy.durable => lost_run(&mut next, job),
         Ending::Lost { begun } => lost(&mut next, job, begun),
     }
     if called_off && !next.state.is_final() {
@@ -157,7 +160,8 @@ pub const CALLED_OFF: &str = "it was cancelled";
 pub const LOST: &str = "its worker died, or was away for longer than its session lasts";
 
 fn again(next: &mut Next, job: Facts<'_>, error: String, after: Option<Duration>, now: Timestamp, seed: u64) {
-    let failures = next.attempt.saturating_sub(job.lost);
+    let lost = if job.policy.durable { 0 } else { job.lost };
+    let failures = next.attempt.saturating_sub(lost);
     let delay = after.unwrap_or_else(|| job.policy.retry.delay(failures, seed)).min(limits::DELAY_MAX);
     let too_late = job.policy.deadline.is_some_and(|deadline| now.after(delay) >= deadline);
     next.error = Some(error);
@@ -178,6 +182,17 @@ fn lost(next: &mut Next, job: Facts<'_>, begun: bool) {
         next.state = State::Uncertain;
     } else if next.attempt < job.policy.max_attempts && next.lost < limits::LOST_MAX {
         (next.state, next.alone) = (State::Ready, true);
+    }
+}
+
+/// A run goes on where its journal ends: its process is charged with nothing, until it is lost again and again without
+/// having come through in between.
+fn lost_run(next: &mut Next, job: Facts<'_>) {
+    (next.attempt, next.lost) = (job.attempt, job.lost.saturating_add(1));
+    if next.lost < limits::RUN_LOST_MAX {
+        (next.state, next.alone) = (State::Ready, next.lost >= limits::RUN_LOST_ALONE);
+    } else {
+        next.error = Some(LOST.to_owned());
     }
 }
 

@@ -98,6 +98,9 @@ pub struct Policy {
     /// How long it is kept once it has succeeded or was cancelled; zero deletes it at once.
     #[serde(rename = "retain_ms", serialize_with = "as_millis")]
     pub retain: Duration,
+    /// Whether it is the run of a durable function: what it has done stands in its journal, so that losing its process
+    /// costs it no attempt.
+    pub durable: bool,
 }
 
 impl Default for Policy {
@@ -109,6 +112,7 @@ impl Default for Policy {
             retry: Retry::default(),
             at_most_once: false,
             retain: limits::JOB_RETAIN_DEFAULT,
+            durable: false,
         }
     }
 }
@@ -181,6 +185,8 @@ pub struct Record {
     pub replay_of: Option<JobId>,
     /// The first job of that line: what receivers recognise the work by (itself, unless it is a replay).
     pub root: JobId,
+    /// The run that waits for it.
+    pub parent: Option<JobId>,
     /// Whether its dedupe key is free for others once its handler starts, which is written down therefore.
     #[serde(skip)]
     pub until_started: bool,
@@ -233,6 +239,7 @@ impl Record {
             trace: new.trace.clone(),
             replay_of: new.replay_of,
             root: new.root,
+            parent: new.parent,
             until_started: new.is_until_started(),
             begun: None,
             attempted_at: None,
@@ -257,6 +264,7 @@ impl Record {
         self.trace = spec.trace;
         self.replay_of = spec.replay_of;
         self.root = spec.root.unwrap_or(self.id);
+        self.parent = spec.parent;
         self.until_started = spec.until_started;
         self
     }
@@ -269,11 +277,21 @@ impl Record {
         self
     }
 
+    /// What it returned, or how it has failed.
+    pub fn said(&self) -> Option<&Body> {
+        self.result.as_ref().or(self.progress.as_ref())
+    }
+
     /// Writes down what an attempt has returned, after the state it has led to: what was said on the way to that is of
     /// no interest any more.
     pub fn set_result(&mut self, result: Option<Body>) {
-        self.result = result;
-        self.progress = self.progress.take().filter(|_| !self.state.is_history());
+        if self.state == State::Succeeded {
+            (self.result, self.progress) = (result, None);
+        } else {
+            // How a run has failed stands where it has said how far it was.
+            self.progress = result.or(self.progress.take()).filter(|_| !self.state.is_history());
+            self.result = None;
+        }
     }
 
     /// The state people mean: running while somebody runs it.
@@ -324,6 +342,7 @@ impl Record {
             replay_of: self.replay_of,
             root: Some(self.root).filter(|root| *root != self.id),
             until_started: self.until_started,
+            parent: self.parent,
         }
     }
 

@@ -97,6 +97,8 @@ pub struct New {
     pub replay_of: Option<JobId>,
     /// The first job of that line; the job itself unless it is a replay.
     pub root: JobId,
+    /// The run that waits for it: it hears how the job has ended.
+    pub parent: Option<JobId>,
 }
 
 impl New {
@@ -120,6 +122,7 @@ impl New {
             trace: None,
             replay_of: None,
             root: id,
+            parent: None,
         }
     }
 
@@ -134,6 +137,7 @@ impl New {
             replay_of: self.replay_of,
             root: Some(self.root).filter(|root| *root != self.id),
             until_started: self.is_until_started(),
+            parent: self.parent,
         }
     }
 

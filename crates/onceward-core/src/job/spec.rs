@@ -29,6 +29,8 @@ pub struct Spec {
     pub root: Option<JobId>,
     /// Whether its dedupe key is free for others once its handler starts.
     pub until_started: bool,
+    /// The run that waits for it.
+    pub parent: Option<JobId>,
 }
 
 /// As it is kept: only what differs from the default.
@@ -61,6 +63,10 @@ struct Kept {
     root: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     until_started: bool,
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    durable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<uuid::Uuid>,
 }
 
 impl Spec {
@@ -85,6 +91,8 @@ impl Spec {
             replay_of: self.replay_of.map(JobId::as_uuid),
             root: self.root.map(JobId::as_uuid),
             until_started: self.until_started,
+            durable: policy.durable,
+            parent: self.parent.map(JobId::as_uuid),
         };
         serde_json::to_string(&kept).ok()
     }
@@ -102,6 +110,7 @@ impl Spec {
             retry: kept.retry.and_then(|text| text.parse::<Retry>().ok()).unwrap_or(usual.retry),
             at_most_once: kept.at_most_once,
             retain: span(kept.retain_ms, usual.retain).min(limits::RETAIN_MAX),
+            durable: kept.durable,
         };
         Self {
             policy,
@@ -112,6 +121,7 @@ impl Spec {
             replay_of: kept.replay_of.map(JobId::from_uuid),
             root: kept.root.map(JobId::from_uuid),
             until_started: kept.until_started,
+            parent: kept.parent.map(JobId::from_uuid),
         }
     }
 }
@@ -146,6 +156,7 @@ mod tests {
                 retry: "fixed 3s".parse().unwrap(),
                 at_most_once: true,
                 retain: Duration::ZERO,
+                durable: true,
             },
             ordering_key: Some(Key::from_row("customer:\"1\"")),
             tags: vec![Tag::from_row("gpu")],
@@ -154,6 +165,7 @@ mod tests {
             replay_of: Some(id),
             root: Some(id),
             until_started: true,
+            parent: Some(id),
         };
         assert_eq!(Spec::from_text(spec.to_text().as_deref()), spec);
     }

@@ -50,6 +50,7 @@ pub async fn everything_said_about_a_job_comes_back(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
     let seen = now(&hand).await;
     let policy = Policy {
+        durable: false,
         max_attempts: 3,
         timeout: Duration::from_millis(1_234),
         deadline: Some(Timestamp::from_micros(seen.after(secs(86_400)).as_micros())),

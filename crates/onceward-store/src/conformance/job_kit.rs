@@ -145,6 +145,7 @@ impl Worker {
             worker,
             next: job::end(job.facts(), &ended, ending, started_at, false, 7),
             retain: job.policy.retain,
+            parent: claimed.job.parent,
         }
     }
 

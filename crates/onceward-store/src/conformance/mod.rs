@@ -60,6 +60,7 @@ pub mod once_doubt;
 pub mod once_list;
 pub mod once_settle;
 pub mod race;
+pub mod run;
 pub mod session;
 
 use core::time::Duration;
@@ -343,6 +344,16 @@ macro_rules! conformance_suite {
                 what_was_there_before_is_not_handed_over;
                 a_paused_queue_hands_nothing_over;
                 j7_what_was_handed_over_is_rescued;
+            }
+            run {
+                d1_a_journal_is_what_was_added_to_it;
+                d1_a_zombie_adds_nothing;
+                d6_d7_the_end_of_a_child_arrives_once;
+                d7_a_child_that_never_ran_is_heard_of;
+                d6_signals_wait_in_order;
+                d6_a_parked_run_is_woken_by_what_is_new_to_it;
+                d7_a_lost_process_costs_a_run_no_attempt;
+                journals_go_with_their_runs;
             }
             job_settle {
                 j5_progress_is_kept_until_the_job_is_over;

@@ -3,6 +3,7 @@
 //! It keeps nothing beyond the process. Users get it for their tests; we hold the databases against it.
 
 mod jobs;
+mod runs;
 
 use core::time::Duration;
 use std::collections::BTreeMap;

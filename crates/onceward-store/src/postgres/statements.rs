@@ -169,7 +169,7 @@ statements! {
         UUID_ARRAY);
     job_settle = prepared "job/settle" "any" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY, TIMESTAMPTZ_ARRAY,
         TEXT_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
-        TEXT_ARRAY, BOOL_ARRAY, INT8_ARRAY, BOOL_ARRAY, UUID_ARRAY, INT8_ARRAY);
+        TEXT_ARRAY, BOOL_ARRAY, INT8_ARRAY, BOOL_ARRAY, UUID_ARRAY, INT8_ARRAY, UUID_ARRAY);
     job_settle_why = prepared "job/settle" "why" (TEXT_ARRAY, UUID_ARRAY);
     job_settle_closed = prepared "job/settle" "closed" (UUID_ARRAY);
     promote_due = ordered "job/promote" "due" (INT8, TIMESTAMPTZ);
@@ -181,7 +181,7 @@ statements! {
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
     job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
-        BYTEA, TEXT, INT8, INT8, BOOL);
+        BYTEA, TEXT, INT8, INT8, BOOL, UUID);
     job_note = prepared "job/move" "note" (TEXT, UUID, INT8, TEXT, TEXT, TEXT);
     job_lookup = prepared "job/lookup" (TEXT_ARRAY, UUID_ARRAY);
     job_list = planned "job/list" "all" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
@@ -195,6 +195,16 @@ statements! {
     permits_grant = prepared "queue/permits" "grant" (TEXT, TEXT, INT8, INT8, TIMESTAMPTZ, INT4, BOOL, UUID, INT8, INT4,
         INT4, INT4, INT4, TIMESTAMPTZ, TIMESTAMPTZ);
     queue_list = planned "queue/list" (TEXT, INT8);
+    run_append = prepared "run/append" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY,
+        TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, INT4_ARRAY, UUID_ARRAY,
+        INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY);
+    run_load = prepared "run/load" (TEXT, UUID, INT4, INT8);
+    run_arrived = prepared "run/arrived" (TEXT_ARRAY, UUID_ARRAY);
+    run_tell = prepared "run/tell" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
+    run_note = prepared "run/note" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY);
+    run_wake = prepared "run/wake" ();
+    run_prune = planned "run/prune" (TEXT, UUID, INT8);
     rotate_jobs = planned "upkeep/prune_jobs" "rotate" ();
     prune_done = planned "upkeep/prune_jobs" "done" (INT8);
     prune_dead = planned "upkeep/prune_jobs" "dead" (INT8, INT8);

@@ -169,6 +169,8 @@ pub struct SettleJob {
     pub next: Next,
     /// How long a job that is over is kept; zero deletes it at once.
     pub retain: Duration,
+    /// The run that waits for it: with the end of the job it has something that arrived.
+    pub parent: Option<JobId>,
 }
 
 /// A batch of endings.

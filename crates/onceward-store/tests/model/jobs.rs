@@ -651,5 +651,6 @@ fn verdict(claimed: &Claimed, ending: Ending) -> SettleJob {
         worker,
         next: job::end(job.facts(), &ended, ending, started_at, false, 7),
         retain: job.policy.retain,
+        parent: claimed.job.parent,
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn ending(claimed: &Claimed, ending: Ending, now: Timestamp) -> Settl
         worker,
         next: job::end(claimed.job.facts(), &ended, ending, now, false, 7),
         retain: claimed.job.policy.retain,
+        parent: claimed.job.parent,
     }
 }
 

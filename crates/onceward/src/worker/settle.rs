@@ -79,6 +79,7 @@ pub(super) fn row(attempt: &Attempt, ending: Ending, now: Timestamp, worker: &Ow
         worker: worker.clone(),
         next,
         retain: attempt.job.policy.retain,
+        parent: attempt.job.parent,
     }
 }
 

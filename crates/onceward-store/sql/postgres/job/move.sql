@@ -2,7 +2,7 @@
 --
 -- moved
 --   $1 namespace  $2 id  $3 its token  $4 the new one  $5 state  $6 error  $7 finished_at  $8 run_at  $9 past  $10 spec
---   $11 result  $12 result_type  $13 result_size  $14 retain_us  $15 alone
+--   $11 result  $12 result_type  $13 result_size  $14 retain_us  $15 alone  $16 parent
 --   Rows: queue, whether it is ready, whether jobs of its ordering key may have become free; none if it has moved on,
 --   which one that waited has where its row in a lane is gone: it was claimed.
 -- note: writes down that a job that runs was called off. Its worker is told at the next renewal of its session.
@@ -83,6 +83,12 @@ WITH seen AS MATERIALIZED (
     WHERE h.dedupe_key IS NOT NULL AND $5::text IN ('succeeded', 'cancelled', 'dead', 'uncertain')
       AND k.namespace = h.namespace AND k.purpose = h.purpose AND k.key = h.dedupe_key AND k.id = h.id
       AND k.expires_at IS NULL
+), told AS (
+    INSERT INTO {schema}.run_inbox (namespace, run, id, at, word, name, data)
+    SELECT h.namespace, $16::uuid, h.id, h.now, $5::text, coalesce($6::text, ''), $11::bytea
+    FROM held h
+    WHERE $16::uuid IS NOT NULL AND $5::text IN ('succeeded', 'cancelled', 'dead', 'uncertain')
+    ON CONFLICT (namespace, run, id) DO NOTHING
 ), let_go AS (
     DELETE FROM {schema}.job_gate g
     USING held h

@@ -11,7 +11,7 @@
 -- any: everything else
 --   $1 namespace[]  $2 id[]  $3 fence[]  $4 token[]  $5 started_at[]  $6 worker[]  $7 state[]  $8 attempt[]  $9 lost[]
 --   $10 delay_us[]  $11 error[]  $12 result[]  $13 result_type[]  $14 result_size[]  $15 past[]  $16 alone[]
---   $17 retain_us[]  $18 rescued[]  $19 session[]  $20 begun[]; of one job each, sorted by (namespace, id)
+--   $17 retain_us[]  $18 rescued[]  $19 session[]  $20 begun[]  $21 parent[]; of one job each, sorted by (namespace, id)
 --   A rescue names the session that has run out, if there still is one, and what it has seen in begun.
 --   Rows: n, the state it has now, its queue, whether jobs of its ordering key may have become free; only of what was recorded.
 --   Rows that somebody has locked are passed over.
@@ -70,9 +70,10 @@ WITH ask AS MATERIALIZED (
     SELECT a.*
     FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
                 $8::integer[], $9::integer[], $10::bigint[], $11::text[], $12::bytea[], $13::text[], $14::bigint[],
-                $15::text[], $16::boolean[], $17::bigint[], $18::boolean[], $19::uuid[], $20::bigint[]) WITH ORDINALITY
+                $15::text[], $16::boolean[], $17::bigint[], $18::boolean[], $19::uuid[], $20::bigint[], $21::uuid[])
+        WITH ORDINALITY
         AS a (namespace, id, fence, token, started_at, worker, state, attempt, lost, delay_us, error, result, result_type,
-              result_size, past, alone, retain_us, rescued, session, begun, n)
+              result_size, past, alone, retain_us, rescued, session, begun, parent, n)
 ), lost AS MATERIALIZED (
     -- A transaction that settles a job of its own holds the session for key share: it is passed over.
     SELECT s.id
@@ -123,7 +124,10 @@ WITH ask AS MATERIALIZED (
     SET state = h.next, token = h.token, attempt = h.attempt, lost = h.lost,
         run_at = coalesce(h.now + h.delay_us * interval '1 microsecond', j.run_at), attempted_at = h.started_at,
         finished_at = CASE WHEN h.next IN ('dead', 'uncertain') THEN h.now END, worker = h.worker, error = h.error,
-        past = h.past, called_off = NULL
+        past = h.past, called_off = NULL,
+        -- How a run has failed stands where it has said how far it was.
+        result = coalesce(h.result, j.result), result_type = coalesce(h.result_type, j.result_type),
+        result_size = coalesce(h.result_size, j.result_size)
     FROM now h
     WHERE j.ctid = h.place AND h.next NOT IN ('succeeded', 'cancelled')
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
@@ -158,6 +162,13 @@ WITH ask AS MATERIALIZED (
     INSERT INTO {schema}.job_arrived (namespace, ordering_key)
     SELECT l.namespace, l.ordering_key
     FROM let_go l
+), told AS (
+    INSERT INTO {schema}.run_inbox (namespace, run, id, at, word, name, data)
+    SELECT h.namespace, h.parent, h.id, h.now, h.next,
+           coalesce(CASE WHEN h.next <> h.state THEN coalesce(h.error, h.called_off) ELSE h.error END, ''), h.result
+    FROM now h
+    WHERE h.parent IS NOT NULL AND h.next IN ('succeeded', 'cancelled', 'dead', 'uncertain')
+    ON CONFLICT (namespace, run, id) DO NOTHING
 ), heard AS (
     DELETE FROM {schema}.job_cancel c
     USING now h

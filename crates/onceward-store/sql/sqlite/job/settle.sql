@@ -13,7 +13,7 @@
 -- over     ?1 namespace, ?2 id. The state and the token of a job that is over.
 -- write    ?1 place, ?2 state, ?3 token, ?4 attempt, ?5 lost, ?6 attempted_at, ?7 finished_at, ?8 worker, ?9 error,
 --          ?10 result, ?11 result_type, ?12 result_size, ?13 past, ?14 run_at, ?15 spec, ?16 begun.
---          What a job that goes on has said on its way stays.
+--          What a job that goes on has said on its way stays, unless it says how it has failed.
 -- move     ?1 the number in job_done, ?2 place. A row that has been written, to where jobs are that are over.
 -- note     ?1 namespace, ?2 id. Who has called the job off, and why; the note is done with.
 -- free     ?1 namespace, ?2 id. Its dedupe key, unless that lasts for a time of its own.
@@ -58,9 +58,9 @@ SELECT state, token FROM onceward_job_done WHERE namespace = ?1 AND id = ?2
 -- step: write
 UPDATE onceward_job
 SET state = ?2, token = ?3, attempt = ?4, lost = ?5, attempted_at = ?6, finished_at = ?7, worker = ?8, error = ?9,
-    result = iif(?2 IN ('succeeded', 'cancelled'), ?10, result),
-    result_type = iif(?2 IN ('succeeded', 'cancelled'), ?11, result_type),
-    result_size = iif(?2 IN ('succeeded', 'cancelled'), ?12, result_size), past = ?13, run_at = ?14, spec = ?15, begun = ?16
+    result = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?10, result),
+    result_type = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?11, result_type),
+    result_size = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?12, result_size), past = ?13, run_at = ?14, spec = ?15, begun = ?16
 WHERE place = ?1
 
 -- step: move

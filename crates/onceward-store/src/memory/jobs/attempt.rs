@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Ended, Ending, Next, Record, State};
+use onceward_core::run::Arrived;
 use onceward_core::{ClaimId, JobId, Namespace, Owner, Queue, SessionId, Timestamp, Token};
 
 use super::lanes::Lane;
@@ -210,6 +211,12 @@ impl Jobs {
         self.free_at_end(name);
         let Some(row) = self.rows.get(name).cloned() else { return };
         self.leave_line(&row);
+        if let Some(parent) = row.parent {
+            let (state, error) = (row.state, row.error.clone());
+            let what =
+                Arrived::Child { state, result: row.said().and_then(|body| body.bytes.clone()), error };
+            self.runs.child_ended((row.namespace.clone(), parent), row.id, what, now);
+        }
         if !row.state.is_history() {
             return;
         }

@@ -26,7 +26,7 @@ pub(super) struct HeldKey {
 }
 
 impl Jobs {
-    pub(super) fn enqueue(&mut self, new: &New, now: Timestamp) -> Enqueued {
+    pub(in crate::memory) fn enqueue(&mut self, new: &New, now: Timestamp) -> Enqueued {
         if self.rows.contains_key(&(new.namespace.clone(), new.id)) {
             return Enqueued::Created(new.id);
         }

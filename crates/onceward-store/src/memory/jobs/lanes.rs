@@ -60,7 +60,7 @@ impl Jobs {
 
     /// Puts a job where it waits: for its time, or in its lane, where it comes at once unless it has an ordering key
     /// and was not let in under it yet.
-    pub(super) fn place(&mut self, name: &Name, alone: bool, now: Timestamp) {
+    pub(in crate::memory) fn place(&mut self, name: &Name, alone: bool, now: Timestamp) {
         let Some(row) = self.rows.get(name) else { return };
         if row.state.is_later() && row.run_at > now {
             self.later.insert((row.run_at, row.id, row.namespace.clone()));

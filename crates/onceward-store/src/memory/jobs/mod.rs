@@ -19,6 +19,7 @@ use self::enqueue::{HeldKey, KeyName};
 use self::lanes::{Due, Held, Lane, Paused};
 use self::permits::Limited;
 use super::MemoryStore;
+use super::runs::Runs;
 use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
     JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
@@ -27,13 +28,13 @@ use crate::store::{
 };
 
 /// Which job.
-type Name = (Namespace, JobId);
+pub(super) type Name = (Namespace, JobId);
 
 /// What is kept of jobs.
 #[derive(Default)]
 pub(super) struct Jobs {
     sessions: BTreeMap<SessionId, session::Record>,
-    rows: BTreeMap<Name, job::Record>,
+    pub(super) rows: BTreeMap<Name, job::Record>,
     /// Until when the jobs are kept that have succeeded or were cancelled.
     forget_at: BTreeMap<Name, Timestamp>,
     claims: BTreeMap<ClaimId, Claim>,
@@ -43,7 +44,7 @@ pub(super) struct Jobs {
     /// The dedupe key of a job that has one.
     dedupe: BTreeMap<Name, Key>,
     ready: BTreeSet<Lane>,
-    later: BTreeSet<Due>,
+    pub(super) later: BTreeSet<Due>,
     /// Per ordering key the job that was let in, and those that are due and wait for its end.
     first: BTreeMap<(Namespace, Key), JobId>,
     held: BTreeMap<(Namespace, Key), BTreeSet<Held>>,
@@ -54,6 +55,8 @@ pub(super) struct Jobs {
     limited: BTreeMap<(Namespace, Queue), Limited>,
     /// The queues in which something has become ready since their workers were told.
     woken: BTreeSet<(Namespace, Queue)>,
+    /// What runs have beside their jobs.
+    pub(super) runs: Runs,
 }
 
 /// One claim, whatever it took.
@@ -71,13 +74,13 @@ impl Claim {
     }
 }
 
-fn name(job: &JobRef) -> Name {
+pub(super) fn name(job: &JobRef) -> Name {
     (job.namespace.clone(), job.id)
 }
 
 impl Jobs {
     /// Whether a job still runs under a claim.
-    fn runs(&self, name: &Name, claim: Token) -> bool {
+    pub(super) fn runs(&self, name: &Name, claim: Token) -> bool {
         self.rows.get(name).is_some_and(|row| !row.state.is_final() && job::is_running(row.token, claim))
     }
 
@@ -103,7 +106,7 @@ impl Jobs {
 
 impl MemoryStore {
     /// Runs one verb about jobs, and tells the workers of queues in which something has become ready.
-    fn jobs<R>(&self, run: impl FnOnce(&mut Jobs, Timestamp) -> R) -> R {
+    pub(super) fn jobs<R>(&self, run: impl FnOnce(&mut Jobs, Timestamp) -> R) -> R {
         let (answer, woken) = self.verb(|tables, now| {
             let answer = run(&mut tables.jobs, now);
             tables.jobs.let_in();

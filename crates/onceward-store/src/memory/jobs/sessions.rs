@@ -78,7 +78,7 @@ impl Jobs {
     }
 
     /// Whether the claims of a session are to be rescued: it has run out, or was cleared away.
-    pub(super) fn is_lost(&self, session: SessionId, now: Timestamp) -> bool {
+    pub(in crate::memory) fn is_lost(&self, session: SessionId, now: Timestamp) -> bool {
         self.sessions.get(&session).is_none_or(|row| row.is_lost(now))
     }
 }

@@ -320,7 +320,7 @@ fn column<'a, V>(entries: &[Entry<'a>], value: impl Fn(&'a New) -> V) -> Vec<V> 
     entries.iter().map(|entry| value(entry.new)).collect()
 }
 
-fn route_of(new: &New) -> Option<String> {
+pub(super) fn route_of(new: &New) -> Option<String> {
     (!new.tags.is_empty()).then(|| job::route(&new.tags))
 }
 

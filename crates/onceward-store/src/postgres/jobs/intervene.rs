@@ -57,6 +57,7 @@ impl Inner {
                 &micros(next.policy.retain),
                 // One that has lost processes may lose the next as well.
                 &(row.lost > 0),
+                &row.parent.map(onceward_core::JobId::as_uuid),
             ],
             rows: 1,
         };

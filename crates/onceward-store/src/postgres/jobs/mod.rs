@@ -16,6 +16,7 @@ mod prune;
 mod queues;
 mod rescue;
 mod rows;
+mod runs;
 mod sent;
 mod sessions;
 mod settle;

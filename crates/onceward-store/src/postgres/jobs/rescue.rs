@@ -97,6 +97,7 @@ fn found(row: &Row, names: &mut Names) -> Result<Found> {
             worker: owner,
             next,
             retain: job.policy.retain,
+            parent: job.parent,
         },
     })
 }

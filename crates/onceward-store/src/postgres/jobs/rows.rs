@@ -73,6 +73,7 @@ impl Columns<'_> {
             metadata: None,
             trace: None,
             replay_of: None,
+            parent: None,
             root: id,
             until_started: false,
             begun: self.get::<Option<i64>>()?.map(Token::from_row),

@@ -186,6 +186,7 @@ impl Inner {
             &column(entries, |entry| entry.rescue.is_some()),
             &column(entries, |entry| entry.rescue.and_then(|lost| lost.session)),
             &column(entries, |entry| entry.rescue.and_then(|lost| lost.begun).map(Token::get)),
+            &column(entries, |entry| entry.ask.parent.map(onceward_core::JobId::as_uuid)),
         ];
         let call = Call { verb, statement: &self.sql.job_settle, params, rows: entries.len() };
         let mut recorded = Recorded::default();
@@ -242,7 +243,8 @@ impl Inner {
 
 /// Whether an ending can go the short way.
 fn is_plain(ask: &SettleJob) -> bool {
-    ask.next.state == State::Succeeded && ask.next.error.is_none() && ask.place.0.is_some()
+    let succeeded = ask.next.state == State::Succeeded && ask.next.error.is_none();
+    succeeded && ask.place.0.is_some() && ask.parent.is_none()
 }
 
 fn name_of<'a>(entry: &Entry<'a>) -> (&'a Namespace, onceward_core::JobId) {

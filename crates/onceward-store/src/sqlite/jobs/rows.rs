@@ -53,6 +53,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record> {
         metadata: None,
         trace: None,
         replay_of: None,
+        parent: None,
         root: id,
         until_started: false,
         begun: row.get::<_, Option<i64>>(15)?.map(Token::from_row),

@@ -74,7 +74,8 @@ impl Jobs<'_> {
     /// it is not as simple as that.
     fn settle_quickly(&self, ask: &SettleJob, batch: &mut Batch) -> Result<Option<SettledJob>> {
         let (next, place) = (&ask.next, ask.place.0.and_then(|place| i64::try_from(place).ok()));
-        let Some(place) = place.filter(|_| next.state.is_history() && !batch.hanging) else {
+        let quick = next.state.is_history() && !batch.hanging && ask.parent.is_none();
+        let Some(place) = place.filter(|_| quick) else {
             return Ok(None);
         };
         let (namespace, id, fence) = (ask.job.namespace.as_str(), job_id(ask.job.id), ask.fence.get());
@@ -188,7 +189,10 @@ impl Jobs<'_> {
 
     /// Writes what an attempt or an intervention has changed in a row.
     pub(super) fn write_row(&self, row: &Record) -> Result<()> {
-        let (result, result_type, result_size) = result_columns(row.result.as_ref());
+        // The bytes of what it has said on its way were not read, unless this is how it has failed.
+        let failed = row.progress.as_ref().filter(|body| body.bytes.is_some());
+        let said = row.result.as_ref().or(failed);
+        let (result, result_type, result_size) = result_columns(said);
         self.at.prepare_cached(SQL.settle_write)?.execute(params![
             place_of(row),
             row.state.as_str(),
@@ -218,6 +222,9 @@ impl Jobs<'_> {
 
     fn rest(&mut self, row: &Record, retain: Duration, batch: &mut Batch) -> Result<()> {
         self.free_at_end(&row.namespace, row.id)?;
+        if let Some(parent) = row.parent {
+            self.child_ended(parent, row)?;
+        }
         if row.state.is_history() {
             if !retain.is_zero() {
                 let number = self.number(retain, batch)?;

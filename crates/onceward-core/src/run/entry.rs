@@ -1,0 +1,224 @@
+//! What a journal consists of, and what arrives from outside.
+
+use core::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Position;
+use crate::history::words;
+use crate::job::State;
+use crate::{JobId, Timestamp, Token};
+
+words! {
+    /// What the code has asked for.
+    #[non_exhaustive]
+    Op {
+        /// Code that runs in the run itself, once.
+        Step = "step",
+        /// Another durable function, which any worker may run.
+        Child = "child",
+        /// A time to wait.
+        Sleep = "sleep",
+        /// Something from outside.
+        Signal = "signal",
+        /// Which version of the code the run has met here.
+        Patch = "patch",
+        /// Somebody has called the run off.
+        Cancel = "cancel",
+    }
+}
+
+/// What was started at a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A child, and what stands for its arguments.
+    Child {
+        /// Which run.
+        id: JobId,
+        /// A hash of its arguments.
+        input: u64,
+    },
+    /// A wait until this time.
+    Due(Timestamp),
+    /// A step that must not run twice.
+    Intent,
+}
+
+/// How it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a value, as JSON.
+    Value(Vec<u8>),
+    /// With a failure, as JSON.
+    Failed(Vec<u8>),
+    /// The time has come.
+    Due,
+}
+
+/// One half of what happens at a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It was started.
+    Started(Start),
+    /// It has ended.
+    Ended(Outcome),
+}
+
+/// One entry of a journal. Entries are only ever added (D1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 0 and without a gap: the order in which things were written down, and in which what has ended
+    /// is given to the code.
+    pub seq: u32,
+    /// Where in the code.
+    pub position: Position,
+    /// What was asked for.
+    pub op: Op,
+    /// What it is called.
+    pub name: String,
+    /// What happened.
+    pub phase: Phase,
+    /// When, by the store's clock as the worker knew it.
+    pub at: Timestamp,
+    /// The token of the attempt that wrote it.
+    pub token: Token,
+}
+
+impl Phase {
+    /// The word that a row keeps.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Started(Start::Child { .. }) => "child",
+            Self::Started(Start::Due(_)) => "timer",
+            Self::Started(Start::Intent) => "intent",
+            Self::Ended(Outcome::Value(_)) => "value",
+            Self::Ended(Outcome::Failed(_)) => "failed",
+            Self::Ended(Outcome::Due) => "due",
+        }
+    }
+
+    /// The bytes that a row keeps.
+    pub fn data(&self) -> Vec<u8> {
+        match self {
+            Self::Started(Start::Child { id, input }) => {
+                [id.as_uuid().as_bytes().as_slice(), &input.to_be_bytes()].concat()
+            }
+            Self::Started(Start::Due(at)) => at.as_micros().to_be_bytes().to_vec(),
+            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes)) => bytes.clone(),
+            Self::Started(Start::Intent) | Self::Ended(Outcome::Due) => Vec::new(),
+        }
+    }
+
+    /// Reads what a row keeps; `None` where a newer version has written it.
+    pub fn from_row(word: &str, data: Vec<u8>) -> Option<Self> {
+        Some(match word {
+            "child" => {
+                let (id, input) = data.split_at_checked(16)?;
+                let id = JobId::from_uuid(Uuid::from_slice(id).ok()?);
+                Self::Started(Start::Child { id, input: u64::from_be_bytes(input.try_into().ok()?) })
+            }
+            "timer" => {
+                let at = i64::from_be_bytes(data.try_into().ok()?);
+                Self::Started(Start::Due(Timestamp::from_micros(at)))
+            }
+            "intent" => Self::Started(Start::Intent),
+            "value" => Self::Ended(Outcome::Value(data)),
+            "failed" => Self::Ended(Outcome::Failed(data)),
+            "due" => Self::Ended(Outcome::Due),
+            _ => return None,
+        })
+    }
+}
+
+/// Something from outside that waits for a run to take note of it. Taking note is one commit: the journal has it, and it
+/// is here no more (D6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Which one, drawn by who sent it: sending it again is safe. Of a child its own id.
+    pub id: Uuid,
+    /// When it came.
+    pub at: Timestamp,
+    /// What it is.
+    pub what: Arrived,
+}
+
+/// What has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// A child has ended.
+    Child {
+        /// How.
+        state: State,
+        /// What it returned, or how it failed.
+        result: Option<Vec<u8>>,
+        /// What went wrong, in words.
+        error: Option<String>,
+    },
+    /// A signal.
+    Signal {
+        /// What it is called.
+        name: String,
+        /// What it says, as JSON.
+        value: Vec<u8>,
+    },
+    /// The run is called off.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Arrived {
+    /// The word, the name and the bytes that a row of a signal or a cancellation keeps; `None` of a child, whose row is
+    /// written where it ends.
+    pub fn said(&self) -> Option<(&'static str, &str, &[u8])> {
+        match self {
+            Self::Child { .. } => None,
+            Self::Signal { name, value } => Some((Self::SIGNAL, name, value)),
+            Self::Cancel { reason } => Some((Self::CANCEL, "", reason.as_bytes())),
+        }
+    }
+
+    /// The word of a signal.
+    pub const SIGNAL: &'static str = "signal";
+    /// The word of a cancellation.
+    pub const CANCEL: &'static str = "cancel";
+
+    /// Reads what a row keeps: a word of these two, or the state of a child that has ended.
+    pub fn from_row(word: &str, name: String, bytes: Option<Vec<u8>>) -> Option<Self> {
+        Some(match word {
+            Self::SIGNAL => Self::Signal { name, value: bytes.unwrap_or_default() },
+            Self::CANCEL => {
+                Self::Cancel { reason: String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned() }
+            }
+            word => {
+                let error = Some(name).filter(|name| !name.is_empty());
+                Self::Child { state: State::from_word(word)?, result: bytes, error }
+            }
+        })
+    }
+}
+
+/// How a run is described to people: what the job's row says, in the words of runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It waits for a worker.
+    Pending,
+    /// A worker has it.
+    Running,
+    /// It waits for a time, or for something from outside.
+    Parked,
+    /// It is done.
+    Succeeded,
+    /// It has failed.
+    Failed,
+    /// It was called off.
+    Cancelled,
+    /// Nobody knows whether it had its effect.
+    Uncertain,
+}
+
+/// The longest time after which a run that waits for something looks by itself.
+pub const PARK_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -1,0 +1,76 @@
+//! Places in the code of a run: counted in the order in which the code comes by, apart for each concurrent branch.
+
+use core::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// One place: `3` is the fourth thing the function asked for, `5.1.0` the first thing that the second branch asked for
+/// which was opened at 5.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(Box<str>);
+
+impl Position {
+    /// A position a store has read back.
+    pub fn from_row(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The place of what concerns the run as a whole.
+    pub fn whole() -> Self {
+        Self("".into())
+    }
+
+    /// The position as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// One line of code that is counted for itself: the function, or one of several branches that it runs at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Scope {
+    prefix: String,
+    next: u32,
+}
+
+impl Scope {
+    /// The function itself.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next position.
+    pub fn take(&mut self) -> Position {
+        let position = self.peek();
+        self.next = self.next.saturating_add(1);
+        position
+    }
+
+    /// The next position.
+    pub fn peek(&self) -> Position {
+        Position(format!("{}{}", self.prefix, self.next).into())
+    }
+
+    /// The branch of that number, opened at a position.
+    pub fn branch(at: &Position, number: usize) -> Self {
+        Self { prefix: format!("{at}.{number}."), next: 0 }
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE {schema}.run_inbox;
+DROP TABLE {schema}.run_journal;

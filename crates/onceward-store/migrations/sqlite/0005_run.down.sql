@@ -1,0 +1,2 @@
+DROP TABLE onceward_run_inbox;
+DROP TABLE onceward_run_journal;

@@ -1,0 +1,32 @@
+-- run.wake: makes parked runs ready for which something has arrived that they don't know of.
+--
+-- Rows: the namespace and the queue of those that are ready now, once each.
+-- Somebody else's rows are passed over: he does the same.
+-- Indexes: run_inbox_new, job_pkey, job_later_due (run_at, id).
+
+WITH parked AS MATERIALIZED (
+    SELECT l.ctid AS at, j.ctid AS place, j.namespace, j.id, {clock} AS now
+    FROM (SELECT DISTINCT i.namespace, i.run FROM {schema}.run_inbox i WHERE NOT i.noted) i
+    JOIN {schema}.job j ON j.namespace = i.namespace AND j.id = i.run
+    JOIN {schema}.job_later l ON l.run_at = j.run_at AND l.id = j.id AND l.namespace = j.namespace
+    WHERE j.state = 'scheduled'
+    FOR UPDATE OF l, j SKIP LOCKED
+), gone AS (
+    DELETE FROM {schema}.job_later l
+    USING parked p
+    WHERE l.ctid = p.at
+), woken AS (
+    UPDATE {schema}.job j
+    SET state = 'ready', run_at = p.now
+    FROM parked p
+    WHERE j.ctid = p.place
+    RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
+              j.ctid AS place
+), ready AS (
+    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
+    SELECT hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
+               hashtextextended(w.namespace, 0)))),
+           w.namespace, w.queue, w.kind, w.route, false, - w.priority, w.run_at, w.id, w.token, w.place
+    FROM woken w
+)
+SELECT DISTINCT w.namespace, w.queue FROM woken w

@@ -1,0 +1,292 @@
+//! Journals of runs, and what arrives for them.
+
+use core::time::Duration;
+
+use onceward_core::job::{Claimed, Ending, Move, New, Policy, State};
+use onceward_core::once::Body;
+use onceward_core::run::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Position, Start};
+use onceward_core::{JobId, Queue, SessionId, limits};
+use uuid::Uuid;
+
+use super::Harness;
+use super::job_kit::*;
+use super::kit::*;
+use crate::{AppendRun, Child, LoadRun, NoteArrivals, SettledJob, TellRun, Told};
+
+/// A run of this kind.
+fn run(text: &str) -> New {
+    New { policy: Policy { durable: true, ..Policy::default() }, ..work(text) }
+}
+
+fn position(number: u32) -> Position {
+    Position::from_row(number.to_string())
+}
+
+/// What was done at a position, in words.
+fn done(claimed: &Claimed, seq: u32, value: &str) -> Entry {
+    let phase = Phase::Ended(Outcome::Value(value.as_bytes().to_vec()));
+    let (name, at) = ("charge".to_owned(), claimed.token.as_timestamp());
+    Entry { seq, position: position(seq), op: Op::Step, name, phase, at, token: claimed.token }
+}
+
+/// The start of a child.
+fn started(claimed: &Claimed, seq: u32, child: &New) -> (Entry, Child) {
+    let phase = Phase::Started(Start::Child { id: child.id, input: 7 });
+    let entry = Entry { op: Op::Child, phase, ..done(claimed, seq, "") };
+    (entry, Child { seq, job: New { parent: Some(claimed.job.id), ..child.clone() } })
+}
+
+fn adding(worker: &Worker, claimed: &Claimed, entries: Vec<Entry>) -> AppendRun {
+    AppendRun {
+        run: job_ref(claimed.job.id),
+        session: worker.session.id,
+        token: claimed.token,
+        entries,
+        children: Vec::new(),
+        taken: Vec::new(),
+    }
+}
+
+fn signal(id: JobId, name: &str, value: &str) -> TellRun {
+    let what = Arrived::Signal { name: name.to_owned(), value: value.as_bytes().to_vec() };
+    TellRun { run: job_ref(id), id: Uuid::now_v7(), what }
+}
+
+/// A worker that has a run.
+async fn running(hand: &Hand) -> (Worker, Claimed) {
+    let worker = Worker::of(hand).await;
+    hand.create(&run("checkout")).await;
+    let claimed = worker.take_one("checkout").await;
+    (worker, claimed)
+}
+
+impl Hand {
+    async fn append(&self, ask: &AppendRun) -> bool {
+        only(self.ask(|| self.store.run_append(core::slice::from_ref(ask))).await)
+    }
+
+    async fn journal(&self, id: JobId) -> Vec<Entry> {
+        let ask = LoadRun { run: job_ref(id), from: 0, limit: ALL };
+        self.ask(|| self.store.run_load(&ask)).await
+    }
+
+    async fn arrived(&self, id: JobId) -> Vec<Arrival> {
+        let run = job_ref(id);
+        only(self.ask(|| self.store.run_arrived(core::slice::from_ref(&run))).await)
+    }
+
+    async fn tell(&self, ask: &TellRun) -> Told {
+        only(self.ask(|| self.store.run_tell(core::slice::from_ref(ask))).await)
+    }
+
+    async fn wake(&self) -> usize {
+        self.ask(|| self.store.run_wake()).await.len()
+    }
+}
+
+/// D1. Entries are there in order, as they were written, and only once.
+pub async fn d1_a_journal_is_what_was_added_to_it(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, claimed) = running(&hand).await;
+    let mut entries = vec![done(&claimed, 0, "{\"\\u0000\":1}"), done(&claimed, 1, "")];
+    let child = run("pick");
+    let (start, mut child) = started(&claimed, 2, &child);
+    child.job.run_at = None;
+    entries.push(start);
+    let timer = Phase::Started(Start::Due(claimed.token.as_timestamp()));
+    entries.push(Entry { op: Op::Sleep, phase: timer, ..done(&claimed, 3, "") });
+    let ask = AppendRun { children: vec![child.clone()], ..adding(&worker, &claimed, entries.clone()) };
+    assert!(hand.append(&ask).await);
+    assert!(hand.append(&ask).await, "the answer got lost, and it was sent again");
+    let more = adding(&worker, &claimed, vec![done(&claimed, 4, "2")]);
+    assert!(hand.append(&more).await);
+    entries.extend(more.entries);
+    let journal = hand.journal(claimed.job.id).await;
+    assert_eq!(journal, entries);
+    let page = LoadRun { run: job_ref(claimed.job.id), from: 1, limit: 2 };
+    assert_eq!(hand.ask(|| hand.store.run_load(&page)).await, entries[1..3]);
+    let picked = worker.take_one("pick").await;
+    assert_eq!((picked.job.id, picked.job.parent), (child.job.id, Some(claimed.job.id)));
+    assert!(worker.take("pick", ALL).await.is_empty(), "one child, however often it is sent");
+}
+
+/// D1. Whoever has lost the run adds nothing: its session has run out, it has ended, or somebody else has it.
+pub async fn d1_a_zombie_adds_nothing(harness: &dyn Harness) {
+    let (hand, other) = (Hand::of(harness).await, Hand::second(harness).await);
+    let (worker, claimed) = running(&hand).await;
+    assert!(hand.append(&adding(&worker, &claimed, vec![done(&claimed, 0, "1")])).await);
+    let stranger = SessionId::from_uuid(Uuid::new_v4());
+    let (start, child) = started(&claimed, 1, &run("pick"));
+    let late = AppendRun { children: vec![child], ..adding(&worker, &claimed, vec![start]) };
+    assert!(!hand.append(&AppendRun { session: stranger, ..late.clone() }).await);
+    harness.advance(TTL).await;
+    assert!(!hand.append(&late).await, "before anybody has rescued it");
+    let rescued = other.rescue().await;
+    assert_eq!(rescued.jobs.len(), 1);
+    assert!(!hand.append(&late).await);
+    let successor = Worker::of(&other).await;
+    let again = successor.take_one("checkout").await;
+    assert!(
+        !hand.append(&late).await && !hand.append(&AppendRun { session: successor.session.id, ..late }).await
+    );
+    assert!(other.append(&adding(&successor, &again, vec![done(&again, 1, "2")])).await);
+    let seqs: Vec<_> =
+        hand.journal(again.job.id).await.iter().map(|entry| (entry.seq, entry.token)).collect();
+    assert_eq!(seqs, [(0, claimed.token), (1, again.token)]);
+    assert!(successor.take("pick", ALL).await.is_empty(), "and starts nothing");
+    successor.end_all(&[again.clone()], &succeeded()).await;
+    assert!(!other.append(&adding(&successor, &again, vec![done(&again, 2, "3")])).await, "it has ended");
+}
+
+/// D7, D6. With the end of a child its parent has something that arrived; taking it is one commit with the entry.
+pub async fn d6_d7_the_end_of_a_child_arrives_once(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent) = running(&hand).await;
+    let children = [run("a"), run("b"), run("c")];
+    let started: Vec<_> = (0..).zip(&children).map(|(seq, child)| started(&parent, seq, child)).collect();
+    let (entries, children): (Vec<_>, Vec<_>) = started.into_iter().unzip();
+    assert!(hand.append(&AppendRun { children, ..adding(&worker, &parent, entries) }).await);
+    let a = worker.take_one("a").await;
+    worker.end_all(&[a.clone()], &succeeded()).await;
+    let failure = Body::new(b"{\"App\":1}".to_vec(), "application/json");
+    let b = worker.take_one("b").await;
+    let mut verdict = worker.verdict(&b, Ending::Dead("no".to_owned()));
+    verdict.next.result = Some(failure.clone());
+    assert_eq!(hand.settle_jobs(&[verdict]).await, [SettledJob::Applied(State::Dead)]);
+    assert_eq!(hand.job(b.job.id).await.progress.map(|body| body.bytes), Some(failure.bytes.clone()));
+    let c = worker.take_one("c").await;
+    worker.end_all(&[c.clone()], &broken(Duration::ZERO)).await;
+    let arrived = hand.arrived(parent.job.id).await;
+    assert_eq!(arrived.len(), 2, "what goes on has not ended: {arrived:?}");
+    let ended = |state, bytes: &[u8], error: Option<&str>| Arrived::Child {
+        state,
+        result: Some(bytes.to_vec()),
+        error: error.map(str::to_owned),
+    };
+    assert_eq!(
+        (arrived[0].id, &arrived[0].what),
+        (a.job.id.as_uuid(), &ended(State::Succeeded, b"ok", None))
+    );
+    let dead = ended(State::Dead, b"{\"App\":1}", Some("no"));
+    assert_eq!((arrived[1].id, &arrived[1].what), (b.job.id.as_uuid(), &dead));
+    let taken = vec![arrived[0].id];
+    assert!(
+        hand.append(&AppendRun { taken, ..adding(&worker, &parent, vec![done(&parent, 3, "ok")]) }).await
+    );
+    let left: Vec<_> = hand.arrived(parent.job.id).await.iter().map(|arrival| arrival.id).collect();
+    assert_eq!(left, [b.job.id.as_uuid()]);
+}
+
+/// D7. A child that is called off before it has started, or lost at most once, has ended as well.
+pub async fn d7_a_child_that_never_ran_is_heard_of(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent) = running(&hand).await;
+    let sure = New { policy: Policy { at_most_once: true, ..Policy::default() }, ..work("sure") };
+    let children = [run("a"), sure];
+    let started: Vec<_> = (0..).zip(&children).map(|(seq, child)| started(&parent, seq, child)).collect();
+    let (entries, news): (Vec<_>, Vec<_>) = started.into_iter().unzip();
+    assert!(hand.append(&AppendRun { children: news, ..adding(&worker, &parent, entries) }).await);
+    hand.intervene(children[0].id, Move::Cancel).await;
+    let other = Worker::of(&hand).await;
+    let claimed = other.take_one("sure").await;
+    assert!(other.start(&claimed).await);
+    assert!(other.close().await);
+    hand.rescue().await;
+    let arrived = hand.arrived(parent.job.id).await;
+    let how =
+        |id: JobId| arrived.iter().find(|arrival| arrival.id == id.as_uuid()).map(|arrival| &arrival.what);
+    let is = |state, id| matches!(how(id), Some(Arrived::Child { state: seen, .. }) if *seen == state);
+    assert!(is(State::Cancelled, children[0].id) && is(State::Uncertain, children[1].id), "{arrived:?}");
+}
+
+/// D6. Signals wait for their run in the order in which they came, each once.
+pub async fn d6_signals_wait_in_order(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let id = hand.create(&run("checkout")).await;
+    let signals: Vec<_> = ["1", "2", "3"].iter().map(|value| signal(id, "go", value)).collect();
+    for ask in &signals {
+        assert_eq!(hand.tell(ask).await, Told::Waits(Queue::default()));
+        harness.advance(TICK).await;
+    }
+    assert_eq!(hand.tell(&signals[0]).await, Told::Waits(Queue::default()), "sent again");
+    let arrived = hand.arrived(id).await;
+    let expected: Vec<_> = signals.iter().map(|ask| (ask.id, ask.what.clone())).collect();
+    assert_eq!(
+        arrived.iter().map(|arrival| (arrival.id, arrival.what.clone())).collect::<Vec<_>>(),
+        expected
+    );
+    let nobody = JobId::from_uuid(Uuid::now_v7());
+    assert_eq!(hand.tell(&signal(nobody, "go", "1")).await, Told::Unknown);
+    let worker = Worker::of(&hand).await;
+    let claimed = worker.take_one("checkout").await;
+    worker.end_all(&[claimed], &succeeded()).await;
+    assert_eq!(hand.tell(&signal(id, "go", "4")).await, Told::Ended(State::Succeeded));
+}
+
+/// D6. A parked run is made ready by what it does not know of, and by nothing else.
+pub async fn d6_a_parked_run_is_woken_by_what_is_new_to_it(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, claimed) = running(&hand).await;
+    let id = claimed.job.id;
+    let early = signal(id, "early", "1");
+    hand.tell(&early).await;
+    assert_eq!(hand.wake().await, 0, "it runs");
+    let known = NoteArrivals { run: job_ref(id), ids: vec![early.id] };
+    hand.ask(|| hand.store.run_note(core::slice::from_ref(&known))).await;
+    worker.end_all(&[claimed], &Ending::Snoozed(PARK_MAX)).await;
+    assert_eq!((hand.wake().await, hand.job(id).await.state), (0, State::Scheduled), "it knows of that one");
+    hand.tell(&signal(id, "go", "2")).await;
+    assert_eq!((hand.wake().await, hand.wake().await), (1, 0));
+    let again = worker.take_one("checkout").await;
+    assert_eq!((again.job.id, again.job.attempt), (id, 0), "parking costs no attempt");
+    assert_eq!(hand.arrived(id).await.len(), 2, "and both are there");
+    assert_eq!(hand.promote().await.moved, 0, "it waits nowhere else");
+    worker.end_all(&[again], &succeeded()).await;
+}
+
+/// D7. Losing its process costs a run no attempt; one that never comes through is dead in the end.
+pub async fn d7_a_lost_process_costs_a_run_no_attempt(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let once = Policy { durable: true, max_attempts: 1, ..Policy::default() };
+    let id = hand.create(&New { policy: once, ..work("checkout") }).await;
+    for lost in 1..=3 {
+        let worker = Worker::of(&hand).await;
+        worker.take_one("checkout").await;
+        assert!(worker.close().await);
+        hand.rescue().await;
+        let row = hand.job(id).await;
+        assert_eq!((row.state, row.attempt, row.lost), (State::Ready, 0, lost));
+    }
+    let worker = Worker::of(&hand).await;
+    let claimed = worker.take_one("checkout").await;
+    worker.end_all(&[claimed], &Ending::Snoozed(Duration::from_secs(1))).await;
+    assert_eq!(hand.job(id).await.lost, 0, "it has come through");
+    assert!(limits::RUN_LOST_ALONE < limits::RUN_LOST_MAX);
+}
+
+/// Journals go with their runs, and no sooner.
+pub async fn journals_go_with_their_runs(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let brief = New {
+        policy: Policy { retain: Duration::ZERO, durable: true, ..Policy::default() },
+        ..work("brief")
+    };
+    hand.create_all(&[brief.clone(), run("checkout")]).await;
+    let worker = Worker::of(&hand).await;
+    let (gone, stays) = (worker.take_one("brief").await, worker.take_one("checkout").await);
+    for claimed in [&gone, &stays] {
+        assert!(
+            hand.append(&adding(&worker, claimed, vec![done(claimed, 0, "1"), done(claimed, 1, "2")])).await
+        );
+        hand.tell(&signal(claimed.job.id, "go", "1")).await;
+    }
+    let prune = || hand.ask(|| hand.store.run_prune(None, ALL));
+    assert_eq!(prune().await, (0, None));
+    worker.end_all(&[gone.clone(), stays.clone()], &succeeded()).await;
+    assert_eq!(prune().await, (1, None));
+    assert_eq!(hand.journal(gone.job.id).await, []);
+    assert_eq!((hand.journal(stays.job.id).await.len(), hand.arrived(gone.job.id).await.len()), (2, 0));
+    let (_, first) = hand.ask(|| hand.store.run_prune(None, 1)).await;
+    assert_eq!(first, Some(job_ref(stays.job.id)), "one look at a time");
+    assert_eq!(hand.ask(|| hand.store.run_prune(first.as_ref(), 1)).await, (0, None));
+}

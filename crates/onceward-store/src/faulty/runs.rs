@@ -1,0 +1,41 @@
+//! The verbs of runs, past what the script says.
+
+use async_trait::async_trait;
+use onceward_core::run::{Arrival, Entry};
+use onceward_core::{Namespace, Queue, Result};
+
+use super::{Faulty, Verb};
+use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+
+#[async_trait]
+impl RunStore for Faulty {
+    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
+        read!(self, RunAppend, run_append, batch)
+    }
+
+    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+        read!(self, RunLoad, run_load, ask)
+    }
+
+    async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {
+        read!(self, RunArrived, run_arrived, runs)
+    }
+
+    async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>> {
+        read!(self, RunTell, run_tell, batch)
+    }
+
+    async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()> {
+        read!(self, RunNote, run_note, batch)
+    }
+
+    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+        let store = self.inner.clone();
+        self.call(Verb::RunWake, None, async move { store.run_wake().await }).await
+    }
+
+    async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {
+        let (store, after) = (self.inner.clone(), after.cloned());
+        self.call(Verb::RunPrune, None, async move { store.run_prune(after.as_ref(), limit).await }).await
+    }
+}

@@ -1,0 +1,152 @@
+//! Runs in the memory model: their journals, and what has arrived for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use onceward_core::job::State;
+use onceward_core::run::{Arrival, Arrived, Entry};
+use onceward_core::{JobId, Namespace, Queue, Result, Timestamp};
+use uuid::Uuid;
+
+use super::MemoryStore;
+use super::jobs::{Jobs, Name, name};
+use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+
+/// What is kept of runs beside their jobs.
+#[derive(Default)]
+pub(super) struct Runs {
+    journals: BTreeMap<Name, Vec<Entry>>,
+    inbox: BTreeMap<(Name, Uuid), Waiting>,
+}
+
+struct Waiting {
+    arrival: Arrival,
+    /// Whether the run knows of it.
+    noted: bool,
+}
+
+impl Runs {
+    /// A child has ended.
+    pub(super) fn child_ended(&mut self, parent: Name, id: JobId, what: Arrived, at: Timestamp) {
+        self.arrive(parent, id.as_uuid(), what, at);
+    }
+
+    fn arrive(&mut self, run: Name, id: Uuid, what: Arrived, at: Timestamp) {
+        let arrival = Arrival { id, at, what };
+        self.inbox.entry((run, id)).or_insert(Waiting { arrival, noted: false });
+    }
+
+    fn arrived(&self, run: &Name) -> Vec<Arrival> {
+        let first = (run.clone(), Uuid::nil());
+        let of_run = self.inbox.range(first..).take_while(|((of, _), _)| of == run);
+        let mut arrived: Vec<Arrival> = of_run.map(|(_, waiting)| waiting.arrival.clone()).collect();
+        arrived.sort_by_key(|arrival| (arrival.at, arrival.id));
+        arrived
+    }
+}
+
+impl Jobs {
+    fn append(&mut self, ask: &AppendRun, now: Timestamp) -> bool {
+        let run = name(&ask.run);
+        if self.is_lost(ask.session, now) || !self.runs(&run, ask.token) {
+            return false;
+        }
+        let journal = self.runs.journals.entry(run.clone()).or_default();
+        let before: BTreeSet<u32> = journal.iter().map(|entry| entry.seq).collect();
+        journal.extend(ask.entries.iter().filter(|entry| !before.contains(&entry.seq)).cloned());
+        for id in &ask.taken {
+            self.runs.inbox.remove(&(run.clone(), *id));
+        }
+        for child in ask.children.iter().filter(|child| !before.contains(&child.seq)) {
+            self.enqueue(&child.job, now);
+        }
+        true
+    }
+
+    fn tell(&mut self, ask: &TellRun, now: Timestamp) -> Told {
+        let run = name(&ask.run);
+        let Some(row) = self.rows.get(&run) else { return Told::Unknown };
+        if row.state.is_final() {
+            return Told::Ended(row.state);
+        }
+        let queue = row.queue.clone();
+        self.runs.arrive(run, ask.id, ask.what.clone(), now);
+        Told::Waits(queue)
+    }
+
+    fn wake(&mut self, now: Timestamp) -> Vec<(Namespace, Queue)> {
+        let unknown = self.runs.inbox.iter().filter(|(_, waiting)| !waiting.noted);
+        let runs: BTreeSet<Name> = unknown.map(|((run, _), _)| run.clone()).collect();
+        let mut queues = BTreeSet::new();
+        for run in runs {
+            let Some(row) = self.rows.get_mut(&run) else { continue };
+            let parked = row.state == State::Scheduled
+                && self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
+            if parked {
+                (row.state, row.run_at) = (State::Ready, now);
+                queues.insert((row.namespace.clone(), row.queue.clone()));
+                self.place(&run, false, now);
+            }
+        }
+        queues.into_iter().collect()
+    }
+
+    fn prune_runs(&mut self, after: Option<&JobRef>, limit: usize) -> (u64, Option<JobRef>) {
+        let after = after.map(name);
+        let later = |run: &&Name| after.as_ref().is_none_or(|after| *run > after);
+        let looked: Vec<Name> = self.runs.journals.keys().filter(later).take(limit).cloned().collect();
+        let told = self.runs.inbox.iter().filter(|(_, waiting)| !waiting.noted);
+        let told: Vec<Name> = told.map(|((run, _), _)| run.clone()).collect();
+        let asked: BTreeSet<Name> = looked.iter().cloned().chain(told).collect();
+        let gone: Vec<Name> = asked.into_iter().filter(|run| !self.rows.contains_key(run)).collect();
+        for run in &gone {
+            self.runs.journals.remove(run);
+            self.runs.inbox.retain(|(of, _), _| of != run);
+        }
+        let last = looked.into_iter().nth(limit.saturating_sub(1));
+        (gone.len() as u64, last.map(|(namespace, id)| JobRef { namespace, id }))
+    }
+}
+
+#[async_trait]
+impl RunStore for MemoryStore {
+    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
+        Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.append(ask, now)).collect()))
+    }
+
+    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+        Ok(self.jobs(|jobs, _| {
+            let journal = jobs.runs.journals.get(&name(&ask.run));
+            let entries = journal.into_iter().flatten().filter(|entry| entry.seq >= ask.from);
+            entries.take(ask.limit).cloned().collect()
+        }))
+    }
+
+    async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {
+        Ok(self.jobs(|jobs, _| runs.iter().map(|run| jobs.runs.arrived(&name(run))).collect()))
+    }
+
+    async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>> {
+        Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.tell(ask, now)).collect()))
+    }
+
+    async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()> {
+        self.jobs(|jobs, _| {
+            for ask in batch {
+                for id in &ask.ids {
+                    let waiting = jobs.runs.inbox.get_mut(&(name(&ask.run), *id));
+                    waiting.into_iter().for_each(|waiting| waiting.noted = true);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+        Ok(self.jobs(Jobs::wake))
+    }
+
+    async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {
+        Ok(self.jobs(|jobs, _| jobs.prune_runs(after, limit)))
+    }
+}

@@ -1,0 +1,245 @@
+//! Runs: their journals, and what has arrived for them.
+
+use async_trait::async_trait;
+use onceward_core::job::State;
+use onceward_core::run::{Arrival, Arrived, Entry, Op, Phase, Position};
+use onceward_core::{Code, Error, JobId, Namespace, Queue, Result};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::super::link::{Call, Link};
+use super::super::live::Param;
+use super::super::row::{Columns, Instant};
+use super::super::{Inner, PostgresStore};
+use super::claim::unasked;
+use super::enqueue::{due, route_of};
+use super::rows::kept_type;
+use crate::store::{AppendRun, Child, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+
+/// A batch in the order in which rows are locked everywhere, each with its place among the answers.
+fn sorted<T>(batch: &[T], run: impl Fn(&T) -> &JobRef) -> Vec<(usize, &T)> {
+    let mut sorted: Vec<(usize, &T)> = batch.iter().enumerate().collect();
+    sorted.sort_by(|(_, a), (_, b)| run(a).cmp(run(b)));
+    sorted
+}
+
+/// The place of a run in the arrays, from 1.
+fn number(at: usize) -> i32 {
+    i32::try_from(at + 1).unwrap_or(i32::MAX)
+}
+
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn column<'a, T, V>(items: &[(i32, &'a T)], value: impl Fn(&'a T) -> V) -> Vec<V> {
+    items.iter().map(|(_, item)| value(item)).collect()
+}
+
+fn numbers<T>(items: &[(i32, &T)]) -> Vec<i32> {
+    items.iter().map(|(of, _)| *of).collect()
+}
+
+impl Inner {
+    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
+        let runs = sorted(batch, |ask| &ask.run);
+        let of_run = |at: usize| move |item| (number(at), item);
+        let asks = || runs.iter().enumerate();
+        let entries: Vec<(i32, &Entry)> =
+            asks().flat_map(|(at, (_, ask))| ask.entries.iter().map(of_run(at))).collect();
+        let taken: Vec<(i32, Uuid)> =
+            asks().flat_map(|(at, (_, ask))| ask.taken.iter().map(move |id| (number(at), *id))).collect();
+        let mut children: Vec<(i32, &Child)> = asks()
+            .flat_map(|(at, (_, ask))| ask.children.iter().map(move |child| (number(at), child)))
+            .collect();
+        children.sort_by_key(|(_, child)| child.job.id);
+        let asked =
+            |value: fn(&AppendRun) -> Uuid| -> Vec<Uuid> { runs.iter().map(|(_, ask)| value(ask)).collect() };
+        let params: &[Param<'_>] = &[
+            &runs.iter().map(|(_, ask)| ask.run.namespace.as_str()).collect::<Vec<_>>(),
+            &asked(|ask| ask.run.id.as_uuid()),
+            &asked(|ask| ask.session.as_uuid()),
+            &runs.iter().map(|(_, ask)| ask.token.get()).collect::<Vec<_>>(),
+            &numbers(&entries),
+            &column(&entries, |entry| int(entry.seq)),
+            &column(&entries, |entry| Instant(entry.at)),
+            &column(&entries, |entry| entry.position.as_str()),
+            &column(&entries, |entry| entry.op.as_str()),
+            &column(&entries, |entry| entry.phase.word()),
+            &column(&entries, |entry| entry.name.as_str()),
+            &column(&entries, |entry| entry.phase.data()),
+            &taken.iter().map(|(of, _)| *of).collect::<Vec<_>>(),
+            &taken.iter().map(|(_, id)| *id).collect::<Vec<_>>(),
+            &numbers(&children),
+            &column(&children, |child| int(child.seq)),
+            &column(&children, |child| child.job.id.as_uuid()),
+            &column(&children, |child| child.job.kind.as_str()),
+            &column(&children, |child| child.job.queue.as_str()),
+            &column(&children, |child| child.job.priority),
+            &column(&children, |child| kept_type(&child.job.payload.content_type)),
+            &column(&children, |child| route_of(&child.job)),
+            &column(&children, |child| child.job.payload.bytes.as_slice()),
+            &column(&children, |child| child.job.spec().to_text()),
+            &column(&children, |child| due(&child.job)),
+        ];
+        let call = Call { verb: "run.append", statement: &self.sql.run_append, params, rows: batch.len() };
+        let mut added = vec![false; batch.len()];
+        for row in Link::idlest(&self.begin).write(&call).await? {
+            let n: i64 = Columns::of(&row).get()?;
+            let at = usize::try_from(n).ok().and_then(|n| runs.get(n.checked_sub(1)?));
+            let slot = at.and_then(|(at, _)| added.get_mut(*at)).ok_or_else(|| unasked("run.append"))?;
+            *slot = true;
+        }
+        self.tell_of(children.iter().map(|(_, child)| &child.job));
+        Ok(added)
+    }
+
+    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+        let params: &[Param<'_>] = &[
+            &ask.run.namespace.as_str(),
+            &ask.run.id.as_uuid(),
+            &int(ask.from),
+            &super::super::limit(ask.limit),
+        ];
+        let call = Call { verb: "run.load", statement: &self.sql.run_load, params, rows: ask.limit };
+        self.begin_any().read(&call).await?.iter().map(entry).collect()
+    }
+
+    async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {
+        let params: &[Param<'_>] = &[
+            &runs.iter().map(|run| run.namespace.as_str()).collect::<Vec<_>>(),
+            &runs.iter().map(|run| run.id.as_uuid()).collect::<Vec<_>>(),
+        ];
+        let call = Call { verb: "run.arrived", statement: &self.sql.run_arrived, params, rows: runs.len() };
+        let mut arrived = vec![Vec::new(); runs.len()];
+        for row in self.begin_any().read(&call).await? {
+            let mut columns = Columns::of(&row);
+            let n: i64 = columns.get()?;
+            let slot = usize::try_from(n).ok().and_then(|n| arrived.get_mut(n.checked_sub(1)?));
+            slot.ok_or_else(|| unasked("run.arrived"))?.push(arrival(&mut columns)?);
+        }
+        Ok(arrived)
+    }
+
+    async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>> {
+        let runs = sorted(batch, |ask| &ask.run);
+        let said: Vec<_> = runs.iter().map(|(_, ask)| ask.what.said().unwrap_or_default()).collect();
+        let params: &[Param<'_>] = &[
+            &runs.iter().map(|(_, ask)| ask.run.namespace.as_str()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| ask.run.id.as_uuid()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| ask.id).collect::<Vec<_>>(),
+            &said.iter().map(|(word, _, _)| *word).collect::<Vec<_>>(),
+            &said.iter().map(|(_, name, _)| *name).collect::<Vec<_>>(),
+            &said.iter().map(|(_, _, data)| *data).collect::<Vec<_>>(),
+        ];
+        let call = Call { verb: "run.tell", statement: &self.sql.run_tell, params, rows: batch.len() };
+        let mut told = vec![Told::Unknown; batch.len()];
+        for row in Link::idlest(&self.begin).write(&call).await? {
+            let mut columns = Columns::of(&row);
+            let n: i64 = columns.get()?;
+            let at = usize::try_from(n).ok().and_then(|n| runs.get(n.checked_sub(1)?));
+            let slot = at.and_then(|(at, _)| told.get_mut(*at)).ok_or_else(|| unasked("run.tell"))?;
+            let state = columns.word(State::from_word)?;
+            let queue = Queue::from_row(columns.get::<&str>()?);
+            *slot = if state.is_final() { Told::Ended(state) } else { Told::Waits(queue) };
+        }
+        Ok(told)
+    }
+
+    async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()> {
+        let known = || batch.iter().flat_map(|ask| ask.ids.iter().map(move |id| (&ask.run, *id)));
+        let params: &[Param<'_>] = &[
+            &known().map(|(run, _)| run.namespace.as_str()).collect::<Vec<_>>(),
+            &known().map(|(run, _)| run.id.as_uuid()).collect::<Vec<_>>(),
+            &known().map(|(_, id)| id).collect::<Vec<_>>(),
+        ];
+        let call = Call { verb: "run.note", statement: &self.sql.run_note, params, rows: batch.len() };
+        Link::idlest(&self.begin).write(&call).await.map(drop)
+    }
+
+    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+        let call = Call { verb: "run.wake", statement: &self.sql.run_wake, params: &[], rows: 1 };
+        let mut queues = Vec::new();
+        for row in Link::idlest(&self.begin).write(&call).await? {
+            let mut columns = Columns::of(&row);
+            let namespace = Namespace::from_row(columns.get::<&str>()?);
+            queues.push((namespace, Queue::from_row(columns.get::<&str>()?)));
+        }
+        self.tell_queues(queues.iter().cloned());
+        Ok(queues)
+    }
+
+    async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {
+        let params: &[Param<'_>] = &[
+            &after.map_or("", |run| run.namespace.as_str()),
+            &after.map_or(Uuid::nil(), |run| run.id.as_uuid()),
+            &super::super::limit(limit),
+        ];
+        let call = Call { verb: "run.prune", statement: &self.sql.run_prune, params, rows: limit };
+        let rows = self.admin.write(&call).await?;
+        let mut columns = Columns::of(rows.first().ok_or_else(|| unasked("run.prune"))?);
+        let gone: i64 = columns.get()?;
+        let namespace = columns.get::<Option<&str>>()?.map(Namespace::from_row);
+        let id = columns.get::<Option<Uuid>>()?.map(JobId::from_uuid);
+        let last = namespace.zip(id).map(|(namespace, id)| JobRef { namespace, id });
+        Ok((u64::try_from(gone).unwrap_or(0), last))
+    }
+
+    fn begin_any(&self) -> &Link {
+        Link::idlest(&self.begin)
+    }
+}
+
+fn entry(row: &Row) -> Result<Entry> {
+    let mut columns = Columns::of(row);
+    let seq = u32::try_from(columns.get::<i32>()?).unwrap_or(0);
+    let (at, token) = (columns.time()?, columns.token()?);
+    let position = Position::from_row(columns.get::<&str>()?);
+    let op = columns.word(Op::from_word)?;
+    let phase: &str = columns.get()?;
+    let name: String = columns.get()?;
+    let data: Vec<u8> = columns.get()?;
+    let phase = Phase::from_row(phase, data)
+        .ok_or_else(|| Error::new(Code::RowUnreadable, format!("a journal says \"{phase}\"")))?;
+    Ok(Entry { seq, position, op, name, phase, at, token })
+}
+
+fn arrival(columns: &mut Columns<'_>) -> Result<Arrival> {
+    let (id, at) = (columns.get()?, columns.time()?);
+    let word: &str = columns.get()?;
+    let (name, data): (String, Option<Vec<u8>>) = (columns.get()?, columns.get()?);
+    let what = Arrived::from_row(word, name, data)
+        .ok_or_else(|| Error::new(Code::RowUnreadable, format!("what has arrived says \"{word}\"")))?;
+    Ok(Arrival { id, at, what })
+}
+
+#[async_trait]
+impl RunStore for PostgresStore {
+    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
+        self.inner.run_append(batch).await
+    }
+
+    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+        self.inner.run_load(ask).await
+    }
+
+    async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {
+        self.inner.run_arrived(runs).await
+    }
+
+    async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>> {
+        self.inner.run_tell(batch).await
+    }
+
+    async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()> {
+        self.inner.run_note(batch).await
+    }
+
+    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+        self.inner.run_wake().await
+    }
+
+    async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {
+        self.inner.run_prune(after, limit).await
+    }
+}

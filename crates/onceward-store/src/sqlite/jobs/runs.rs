@@ -1,0 +1,239 @@
+//! Runs: their journals, and what has arrived for them.
+
+use async_trait::async_trait;
+use onceward_core::job::{Record, State};
+use onceward_core::run::{Arrival, Arrived, Entry, Op, Phase, Position};
+use onceward_core::{JobId, Namespace, Queue, Result as Answer, SessionId, Timestamp, Token};
+use rusqlite::{OptionalExtension, Result, Row, params};
+
+use super::super::SqliteStore;
+use super::super::failure::unreadable;
+use super::super::rows::session;
+use super::super::statements::SQL;
+use super::Jobs;
+use super::rows::{self, job as job_id};
+use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+
+/// How many journals are forgotten in one transaction.
+const PRUNE_RUNS: usize = 100;
+
+impl Jobs<'_> {
+    fn is_lost(&self, id: SessionId) -> Result<bool> {
+        let mut read = self.at.prepare_cached(SQL.session_read)?;
+        let row = read.query_row([session(id)], |row| rows::session(row, self.now)).optional()?;
+        Ok(row.is_none_or(|row| row.is_lost(self.now.wall)))
+    }
+
+    /// Adds to a journal; wants the write lock.
+    fn append(&mut self, ask: &AppendRun) -> Result<bool> {
+        let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
+        let mut holds = self.at.prepare_cached(SQL.run_holds)?;
+        let holds: bool = holds.query_row(params![namespace, run, ask.token.get()], |row| row.get(0))?;
+        if !holds || self.is_lost(ask.session)? {
+            return Ok(false);
+        }
+        let mut fresh = Vec::with_capacity(ask.entries.len());
+        for entry in &ask.entries {
+            let added = self.at.prepare_cached(SQL.run_entry)?.execute(params![
+                namespace,
+                run,
+                entry.seq,
+                entry.at.as_micros(),
+                ask.token.get(),
+                entry.position.as_str(),
+                entry.op.as_str(),
+                entry.phase.word(),
+                entry.name,
+                entry.phase.data(),
+            ])?;
+            fresh.extend((added > 0).then_some(entry.seq));
+        }
+        for id in &ask.taken {
+            self.at.prepare_cached(SQL.run_take)?.execute(params![namespace, run, id.into_bytes()])?;
+        }
+        // A child is enqueued with the entry that starts it, or was before.
+        for child in ask.children.iter().filter(|child| fresh.contains(&child.seq)) {
+            self.enqueue(&child.job)?;
+        }
+        Ok(true)
+    }
+
+    fn load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+        let mut load = self.at.prepare_cached(SQL.run_load)?;
+        let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
+        let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
+        load.query_map(params![namespace, run, ask.from, limit], entry)?.collect()
+    }
+
+    fn arrived(&self, run: &JobRef) -> Result<Vec<Arrival>> {
+        let mut arrived = self.at.prepare_cached(SQL.run_arrived)?;
+        let name = params![run.namespace.as_str(), job_id(run.id)];
+        let mut arrived: Vec<Arrival> = arrived.query_map(name, arrival)?.collect::<Result<_>>()?;
+        arrived.sort_by_key(|arrival| (arrival.at, arrival.id));
+        Ok(arrived)
+    }
+
+    /// Writes down for a run that its child has ended; wants the write lock.
+    pub(super) fn child_ended(&self, parent: JobId, row: &Record) -> Result<()> {
+        let said = row.said();
+        self.at.prepare_cached(SQL.run_told)?.execute(params![
+            row.namespace.as_str(),
+            job_id(parent),
+            job_id(row.id),
+            self.now.wall.as_micros(),
+            row.state.as_str(),
+            row.error.as_deref().unwrap_or_default(),
+            said.and_then(|body| body.bytes.as_deref()),
+        ])?;
+        Ok(())
+    }
+
+    fn tell(&self, ask: &TellRun) -> Result<Told> {
+        let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
+        let mut standing = self.at.prepare_cached(SQL.run_standing)?;
+        let standing = standing.query_row(params![namespace, run], |row| {
+            Ok((rows::state(row, 0)?, Queue::from_row(rows::text(row, 1)?)))
+        });
+        let Some((state, queue)) = standing.optional()? else { return Ok(Told::Unknown) };
+        let Some((word, name, data)) = ask.what.said().filter(|_| !state.is_final()) else {
+            return Ok(Told::Ended(state));
+        };
+        let (id, at) = (ask.id.into_bytes(), self.now.wall.as_micros());
+        let told = params![namespace, run, id, at, word, name, data];
+        self.at.prepare_cached(SQL.run_told)?.execute(told)?;
+        Ok(Told::Waits(queue))
+    }
+
+    fn note_arrivals(&self, ask: &NoteArrivals) -> Result<()> {
+        let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
+        for id in &ask.ids {
+            self.at.prepare_cached(SQL.run_note)?.execute(params![namespace, run, id.into_bytes()])?;
+        }
+        Ok(())
+    }
+
+    fn unknown(&self) -> Result<Vec<JobRef>> {
+        self.at.prepare_cached(SQL.run_wake)?.query_map([], job_ref)?.collect()
+    }
+
+    /// Makes parked runs ready for which something has arrived; wants the write lock.
+    fn wake(&mut self) -> Result<Vec<(Namespace, Queue)>> {
+        let mut queues = Vec::new();
+        for run in self.unknown()? {
+            let Some(mut row) = self.find_bare(&run.namespace, run.id)? else { continue };
+            if row.state != State::Scheduled || self.unplace(&row)?.is_none() {
+                continue;
+            }
+            (row.state, row.run_at) = (State::Ready, self.now.wall);
+            self.write_row(&row)?;
+            self.place_row(&row, false)?;
+            queues.push((row.namespace, row.queue));
+        }
+        queues.sort_unstable();
+        queues.dedup();
+        Ok(queues)
+    }
+
+    /// Forgets journals of runs that are forgotten; wants the write lock.
+    fn prune_runs(&self, after: Option<JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {
+        let (mut gone, mut last) = (0, after);
+        let mut runs = self.unknown()?;
+        for _ in 0..limit {
+            let from = last.as_ref().map(|run| (run.namespace.as_str(), job_id(run.id)));
+            let (namespace, run) = from.unwrap_or(("", [0; 16]));
+            let mut next = self.at.prepare_cached(SQL.run_prune_next)?;
+            last = next.query_row(params![namespace, run], job_ref).optional()?;
+            let Some(run) = &last else { break };
+            runs.push(run.clone());
+        }
+        for run in runs {
+            let name = params![run.namespace.as_str(), job_id(run.id)];
+            let mut known = self.at.prepare_cached(SQL.run_prune_known)?;
+            let known: bool = known.query_row(name, |row| row.get(0))?;
+            if !known {
+                let journal = self.at.prepare_cached(SQL.run_prune_journal)?.execute(name)?;
+                let inbox = self.at.prepare_cached(SQL.run_prune_inbox)?.execute(name)?;
+                gone += u64::from(journal + inbox > 0);
+            }
+        }
+        Ok((gone, last))
+    }
+}
+
+fn job_ref(row: &Row<'_>) -> Result<JobRef> {
+    Ok(JobRef { namespace: Namespace::from_row(rows::text(row, 0)?), id: rows::job_id(row, 1)? })
+}
+
+fn entry(row: &Row<'_>) -> Result<Entry> {
+    let (op, phase) = (rows::text(row, 4)?, rows::text(row, 5)?);
+    let strange = || unreadable(5, format!("a journal says {op:?}, {phase:?}"));
+    Ok(Entry {
+        seq: row.get(0)?,
+        at: Timestamp::from_micros(row.get(1)?),
+        token: Token::from_row(row.get(2)?),
+        position: Position::from_row(rows::text(row, 3)?),
+        op: Op::from_word(op).ok_or_else(strange)?,
+        phase: Phase::from_row(phase, row.get(7)?).ok_or_else(strange)?,
+        name: row.get(6)?,
+    })
+}
+
+fn arrival(row: &Row<'_>) -> Result<Arrival> {
+    let word = rows::text(row, 2)?;
+    let what = Arrived::from_row(word, row.get(3)?, row.get(4)?);
+    let what = what.ok_or_else(|| unreadable(2, format!("what has arrived says {word:?}")))?;
+    Ok(Arrival { id: rows::uuid(row, 0)?, at: Timestamp::from_micros(row.get(1)?), what })
+}
+
+#[async_trait]
+impl RunStore for SqliteStore {
+    async fn run_append(&self, batch: &[AppendRun]) -> Answer<Vec<bool>> {
+        let (batch, rows) = (batch.to_vec(), batch.len());
+        self.jobs("run.append", rows, move |jobs| batch.iter().map(|ask| jobs.append(ask)).collect()).await
+    }
+
+    async fn run_load(&self, ask: &LoadRun) -> Answer<Vec<Entry>> {
+        let ask = ask.clone();
+        self.look("run.load", move |jobs| jobs.load(&ask)).await
+    }
+
+    async fn run_arrived(&self, runs: &[JobRef]) -> Answer<Vec<Vec<Arrival>>> {
+        let runs = runs.to_vec();
+        self.look("run.arrived", move |jobs| runs.iter().map(|run| jobs.arrived(run)).collect()).await
+    }
+
+    async fn run_tell(&self, batch: &[TellRun]) -> Answer<Vec<Told>> {
+        let (batch, rows) = (batch.to_vec(), batch.len());
+        self.jobs("run.tell", rows, move |jobs| batch.iter().map(|ask| jobs.tell(ask)).collect()).await
+    }
+
+    async fn run_note(&self, batch: &[NoteArrivals]) -> Answer<()> {
+        let (batch, rows) = (batch.to_vec(), batch.len());
+        let note = move |jobs: &mut Jobs<'_>| batch.iter().try_for_each(|ask| jobs.note_arrivals(ask));
+        self.jobs("run.note", rows, note).await
+    }
+
+    async fn run_wake(&self) -> Answer<Vec<(Namespace, Queue)>> {
+        // Mostly there is nothing, which wants no lock.
+        if self.look("run.wake", |jobs| jobs.unknown()).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.jobs("run.wake", 1, |jobs| jobs.wake()).await
+    }
+
+    async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Answer<(u64, Option<JobRef>)> {
+        let (mut gone, mut after, mut left) = (0, after.cloned(), limit);
+        while left > 0 {
+            let (part, from) = (left.min(PRUNE_RUNS), after.clone());
+            let prune = move |jobs: &mut Jobs<'_>| jobs.prune_runs(from.clone(), part);
+            let (found, last) = self.jobs("run.prune", part, prune).await?;
+            gone += found;
+            after = last;
+            if after.is_none() {
+                break;
+            }
+            left -= part;
+        }
+        Ok((gone, after))
+    }
+}

@@ -1,0 +1,101 @@
+//! The verbs of runs: a run is a job, and these are its journal and what arrives for it from outside.
+
+use async_trait::async_trait;
+use onceward_core::job::{self, State};
+use onceward_core::run::{Arrival, Arrived, Entry};
+use onceward_core::{Namespace, Queue, Result, SessionId, Token};
+use uuid::Uuid;
+
+use super::JobRef;
+
+/// Adds to the journal of a run, all of it or nothing. Only the owner of the run does that (D1): the session that has
+/// claimed it, as long as it lasts.
+#[derive(Clone, Debug)]
+pub struct AppendRun {
+    /// Which run.
+    pub run: JobRef,
+    /// The session that has it.
+    pub session: SessionId,
+    /// The token of the attempt.
+    pub token: Token,
+    /// What is added, in order. Sending the same again changes nothing.
+    pub entries: Vec<Entry>,
+    /// The children that these entries start, due now or later, without keys.
+    pub children: Vec<Child>,
+    /// What has arrived and stands in the journal now: it waits no more (D6).
+    pub taken: Vec<Uuid>,
+}
+
+/// A child, and the entry that starts it.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// The number of the entry.
+    pub seq: u32,
+    /// The child.
+    pub job: job::New,
+}
+
+/// Reads a part of a journal.
+#[derive(Clone, Debug)]
+pub struct LoadRun {
+    /// Which run.
+    pub run: JobRef,
+    /// From this number on.
+    pub from: u32,
+    /// How many entries at most.
+    pub limit: usize,
+}
+
+/// Tells a run something.
+#[derive(Clone, Debug)]
+pub struct TellRun {
+    /// Which run.
+    pub run: JobRef,
+    /// Which telling, drawn by the caller: sending it again is safe.
+    pub id: Uuid,
+    /// A signal, or that it is called off.
+    pub what: Arrived,
+}
+
+/// What came of telling a run something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It will hear of it; its queue.
+    Waits(Queue),
+    /// It has ended, or it is a job that hears nothing. Nothing was written.
+    Ended(State),
+    /// There is no such run.
+    Unknown,
+}
+
+/// Takes note that a run knows of something that it has no use for yet: it need not be woken for it again.
+#[derive(Clone, Debug)]
+pub struct NoteArrivals {
+    /// Which run.
+    pub run: JobRef,
+    /// What it knows of.
+    pub ids: Vec<Uuid>,
+}
+
+/// Where the journals of runs are kept. The contract of [`Store`](super::Store) holds here as well.
+#[async_trait]
+pub trait RunStore: Send + Sync + 'static {
+    /// Adds to journals; `false` where the session has run out, or the run is no longer this attempt's: nothing was
+    /// written. No two of a batch are of the same run.
+    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>>;
+    /// Reads a part of a journal, in order.
+    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>>;
+    /// What has arrived for these runs, in the order in which it came; in the order asked for.
+    async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>>;
+    /// Tells runs something.
+    async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>>;
+    /// Notes what runs know of.
+    async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()>;
+    /// Makes runs ready that are parked, and for which something has arrived that they have not taken note of. To be
+    /// called after whatever made it arrive, and after a run has parked: one of the two sees the other. The queues that
+    /// have something ready now.
+    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>>;
+    /// Forgets journals of runs that are forgotten, and what has arrived for them. Looks at about `limit` runs, those
+    /// after `after`; how many journals went, and the last run it has looked at: `None` at the end.
+    async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)>;
+}
