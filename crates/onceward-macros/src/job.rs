@@ -1,13 +1,12 @@
 //! `#[derive(Job)]`: the words of `#[job(…)]`, checked by the rules that check them at run time.
 
-use core::time::Duration;
-
-use onceward_core::job::Retry;
-use onceward_core::{Kind, Queue, duration, limits};
+use onceward_core::Kind;
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::meta::ParseNestedMeta;
-use syn::{DeriveInput, Error, LitInt, LitStr, Result};
+use syn::{DeriveInput, Error, LitStr, Result};
+
+use crate::words::{Words, checked};
 
 /// What is asked for where nothing usable was said.
 const WANTED: &str = "say what kind of job this is: #[job(kind = \"mail.welcome\")]. The name of the type is not used, \
@@ -15,12 +14,11 @@ const WANTED: &str = "say what kind of job this is: #[job(kind = \"mail.welcome\
 const WORDS: &str =
     "kind, queue, priority, max_attempts, timeout, retry, retain (each `word = …`), and at_most_once";
 
-/// What was said, as the calls that say it at run time.
+/// What was said.
 #[derive(Default)]
 struct Said {
     kind: Option<LitStr>,
-    calls: Vec<TokenStream>,
-    seen: Vec<String>,
+    words: Words,
 }
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
@@ -29,7 +27,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         attribute.parse_nested_meta(|meta| said.read(&meta))?;
     }
     let kind = said.kind.ok_or_else(|| Error::new_spanned(&input.ident, WANTED))?;
-    let (name, calls) = (&input.ident, said.calls);
+    let (name, calls) = (&input.ident, said.words.calls);
     let (generics, arguments, bounds) = input.generics.split_for_impl();
     Ok(quote! {
         impl #generics ::onceward::Job for #name #arguments #bounds {
@@ -42,79 +40,12 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 impl Said {
     fn read(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
         let word = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
-        if self.seen.contains(&word) {
-            return Err(meta.error(format!("`{word}` is said twice")));
+        self.words.note(meta, &word)?;
+        if word == "kind" {
+            self.kind = Some(checked(meta, |text| Kind::new(text).map(drop))?);
+        } else if !self.words.read(meta, &word)? {
+            return Err(meta.error(format!("this is none of the words of a job: {WORDS}")));
         }
-        match word.as_str() {
-            "kind" => self.kind = Some(checked(meta, |text| Kind::new(text).map(drop))?),
-            "queue" => {
-                let queue = checked(meta, |text| Queue::new(text).map(drop))?;
-                self.calls.push(quote!(.queue(#queue)));
-            }
-            "retry" => {
-                let retry = checked(meta, |text| text.parse::<Retry>().map(drop))?;
-                self.calls.push(quote!(.retry(#retry)));
-            }
-            "priority" => {
-                let max = i64::from(limits::PRIORITY_MAX);
-                let priority = i16::try_from(number(meta, -max, max)?).unwrap_or_default();
-                self.calls.push(quote!(.priority(#priority)));
-            }
-            "max_attempts" => {
-                let attempts = number(meta, 1, i64::from(limits::ATTEMPTS_MAX))?;
-                let attempts = u32::try_from(attempts).unwrap_or_default();
-                self.calls.push(quote!(.max_attempts(#attempts)));
-            }
-            "timeout" => {
-                let span = span(meta, limits::TIMEOUT_MIN, limits::TIMEOUT_MAX)?;
-                self.calls.push(quote!(.timeout(#span)));
-            }
-            "retain" => {
-                let span = span(meta, Duration::ZERO, limits::RETAIN_MAX)?;
-                self.calls.push(quote!(.retain(#span)));
-            }
-            "at_most_once" => {
-                if meta.input.peek(syn::Token![=]) {
-                    return Err(
-                        meta.error("`at_most_once` has no value: leave it out, or say just `at_most_once`")
-                    );
-                }
-                self.calls.push(quote!(.at_most_once()));
-            }
-            _ => return Err(meta.error(format!("this is none of the words of a job: {WORDS}"))),
-        }
-        self.seen.push(word);
         Ok(())
     }
-}
-
-/// A text that the rules accept.
-fn checked(meta: &ParseNestedMeta<'_>, check: impl Fn(&str) -> onceward_core::Result<()>) -> Result<LitStr> {
-    let text: LitStr = meta.value()?.parse()?;
-    check(&text.value()).map_err(|error| Error::new(text.span(), error.message()))?;
-    Ok(text)
-}
-
-fn number(meta: &ParseNestedMeta<'_>, min: i64, max: i64) -> Result<i64> {
-    let value = meta.value()?;
-    let negative = value.parse::<Option<syn::Token![-]>>()?.is_some();
-    let literal: LitInt = value.parse()?;
-    let number: i64 = literal.base10_parse()?;
-    let number = if negative { -number } else { number };
-    if (min..=max).contains(&number) {
-        return Ok(number);
-    }
-    Err(Error::new(literal.span(), format!("this lies between {min} and {max}, not at {number}")))
-}
-
-/// A duration like `"30s"`, as an expression.
-fn span(meta: &ParseNestedMeta<'_>, min: Duration, max: Duration) -> Result<TokenStream> {
-    let text: LitStr = meta.value()?.parse()?;
-    let span = duration::parse(&text.value()).map_err(|error| Error::new(text.span(), error.message()))?;
-    if span < min || span > max {
-        let [min, max, is] = [min, max, span].map(duration::format);
-        return Err(Error::new(text.span(), format!("this lies between {min} and {max}, not at {is}")));
-    }
-    let (seconds, nanos) = (span.as_secs(), span.subsec_nanos());
-    Ok(quote!(::core::time::Duration::new(#seconds, #nanos)))
 }

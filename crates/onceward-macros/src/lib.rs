@@ -1,9 +1,11 @@
-//! The derive macros of Onceward: they read what was said, refuse what can't be meant, and write it down as constants.
+//! The macros of Onceward: they read what was said, refuse what can't be meant, and write it down as constants.
 //! No behaviour is generated.
 //!
 //! Use them through the crate `onceward`, which re-exports them.
 
+mod durable;
 mod job;
+mod words;
 
 use proc_macro::TokenStream;
 
@@ -32,4 +34,33 @@ use proc_macro::TokenStream;
 pub fn derive_job(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     job::expand(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes an `async fn` a durable function.
+///
+/// ```text
+/// #[durable(queue = "billing", max_attempts = 5, retry = "exponential 1s max 1m", retry_if = is_transient)]
+/// async fn charge(stripe: State<Stripe>, order: OrderId, amount: Cents) -> Result<ChargeId, ChargeError> { … }
+/// ```
+///
+/// Calling it (`charge(order, amount)`) makes a call, which is awaited inside of another durable function, or given to
+/// `ow.start(…)`. Arguments of the type `State<T>` are the worker's to give, and are left out of the call. The body stays
+/// reachable as `charge::plain(stripe, order, amount)`, for tests.
+///
+/// | word | meaning | otherwise |
+/// |---|---|---|
+/// | `name` | what it is called in the store: choose it once and for all | the name of the function |
+/// | `version` | a version of its own: only workers that know it take its runs | none |
+/// | `queue` | where its runs wait | `default` |
+/// | `priority` | -1000 to 1000, the higher one goes first | 0 |
+/// | `max_attempts` | how often it is called if it fails and has written nothing down | 3 |
+/// | `retry` | how long to wait between attempts | `exponential 2s max 15m jitter 0.2` |
+/// | `retry_if` | a function of its error: whether another attempt may help | always |
+/// | `timeout` | how long one attempt may take while it is in memory | 7 days |
+/// | `retain` | how long its runs are kept when they are over | 7 days |
+/// | `at_most_once` | an attempt nobody knows the end of makes it uncertain | it goes on |
+#[proc_macro_attribute]
+pub fn durable(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let function = syn::parse_macro_input!(item as syn::ItemFn);
+    durable::expand(attribute.into(), &function).unwrap_or_else(syn::Error::into_compile_error).into()
 }

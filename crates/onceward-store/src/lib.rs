@@ -44,5 +44,5 @@ pub use store::{
     MoveJob, NoteArrivals, Outstanding, PauseQueue, Permits, Promoted, Prune, PruneJobs, Pruned, PrunedJobs,
     QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce, RunStore,
     SessionRef, SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store,
-    StoreKind, TellRun, Told, WaitLease, Wake, Want,
+    StoreKind, TellRun, Told, WaitLease, Wake, Want, Woken,
 };

@@ -27,7 +27,7 @@ pub use jobs::{
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 pub use limits::{AskPermits, LimitQueue, Permits};
-pub use runs::{AppendRun, Child, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+pub use runs::{AppendRun, Child, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

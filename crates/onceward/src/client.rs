@@ -12,6 +12,7 @@ use onceward_store::{Clock, OpenOptions, Store};
 use crate::admin::Admin;
 use crate::bells::Bells;
 use crate::commits::Commits;
+use crate::durable::Hot;
 use crate::jobs::{Enqueue, Enqueued, IntoEnqueue, Job};
 use crate::lease::{LeaseBuilder, LeasesBuilder, PoisonWatch};
 use crate::once::{Cache, OnceBuilder, OnceManyBuilder};
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) renewer: Renewer,
     pub(crate) switchboard: Switchboard,
     pub(crate) bells: Arc<Bells>,
+    pub(crate) hot: Hot,
     pub(crate) commits: Commits,
     pub(crate) cache: Cache,
     pub(crate) poison: PoisonWatch,
@@ -193,6 +195,7 @@ impl ConnectOptions {
             switchboard: Switchboard::new(Arc::clone(&store)),
             commits: Commits::new(Arc::clone(&store), Arc::clone(&bells)),
             bells,
+            hot: Hot::default(),
             cache: Cache::new(self.cache_bytes),
             poison: PoisonWatch::default(),
             ttl_min: self.open.ttl_min,

@@ -1,12 +1,13 @@
 //! Work that runs once and only moves forward.
 //!
-//! [`Onceward`] gives a backend three primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
+//! [`Onceward`] gives a backend four primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
 //!
 //! - a [`lease`](Onceward::lease): ownership of a key for a while, with a fencing token that only ever grows;
 //! - [`once`](Onceward::once): a function that starts at most once under a key, its outcome replayed to everybody else,
 //!   and an honest [`Uncertain`](Outcome::Uncertain) where nobody can know;
 //! - [`jobs`]: work that is [enqueued](Onceward::enqueue), in the caller's own transaction where that is wanted, and
-//!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain.
+//!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain;
+//! - [`durable`] functions: plain `async fn`s that survive crashes.
 //!
 //! ```
 //! use onceward::{Onceward, Outcome};
@@ -28,6 +29,7 @@ mod admin;
 mod bells;
 mod client;
 mod commits;
+pub mod durable;
 mod hold;
 #[cfg(feature = "tower")]
 pub mod http;
@@ -40,6 +42,8 @@ pub mod worker;
 
 /// Makes a type the payload of a job; see the trait of the same name.
 pub use onceward_macros::Job;
+/// Makes an `async fn` a durable function; see the module of the same name.
+pub use onceward_macros::durable;
 
 pub use onceward_core::{
     Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, Tag, Timestamp, Token,

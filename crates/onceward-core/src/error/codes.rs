@@ -139,6 +139,17 @@ codes! {
     StateMissing = "OW0710", Caller, "a handler wants a state that the worker was not given";
     ProgressInvalid = "OW0711", Caller, "what a handler says of its progress is too long, or of another type";
 
+    // 09xx: durable functions.
+    RunAbsent = "OW0901", Caller, "a durable call was awaited outside of a durable function";
+    RunNested = "OW0902", Caller, "a durable call was awaited inside the body of a step";
+    RunStuck = "OW0903", Caller, "the code of a durable function differs from its journal";
+    JournalFull = "OW0904", Caller, "the journal of a run is full";
+    JournalUnreadable = "OW0905", Caller, "a journal holds what this program can't read";
+    StepUnwritable = "OW0906", Caller, "what a step returns can't be written down";
+    RunUnknown = "OW0907", Caller, "there is no such run";
+    RunEnded = "OW0908", Caller, "the run has ended";
+    StepNameInvalid = "OW0909", Caller, "the name of a step or a signal is refused";
+
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";
     CommandNotStarted = "OW0602", Caller, "the command could not be started";

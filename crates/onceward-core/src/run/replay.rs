@@ -165,6 +165,16 @@ impl Replay {
         self.known.get(position).filter(|known| !known.issued).map(|known| (known.op, known.name.as_str()))
     }
 
+    /// What the code has asked for at a position.
+    pub fn asked_at(&self, position: &Position) -> Option<(Op, &str)> {
+        self.known.get(position).map(|known| (known.op, known.name.as_str()))
+    }
+
+    /// What that is called.
+    pub fn name_at(&self, position: &Position) -> Option<&str> {
+        self.asked_at(position).map(|(_, name)| name)
+    }
+
     /// Writes an entry, which is to be appended to the journal under its number.
     pub fn record(
         &mut self,

@@ -80,7 +80,7 @@ impl Hand {
     }
 
     async fn wake(&self) -> usize {
-        self.ask(|| self.store.run_wake()).await.len()
+        self.ask(|| self.store.run_wake()).await.queues.len()
     }
 }
 

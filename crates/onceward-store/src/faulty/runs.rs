@@ -1,11 +1,11 @@
 //! The verbs of runs, past what the script says.
 
 use async_trait::async_trait;
+use onceward_core::Result;
 use onceward_core::run::{Arrival, Entry};
-use onceward_core::{Namespace, Queue, Result};
 
 use super::{Faulty, Verb};
-use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 #[async_trait]
 impl RunStore for Faulty {
@@ -29,7 +29,7 @@ impl RunStore for Faulty {
         read!(self, RunNote, run_note, batch)
     }
 
-    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+    async fn run_wake(&self) -> Result<Woken> {
         let store = self.inner.clone();
         self.call(Verb::RunWake, None, async move { store.run_wake().await }).await
     }

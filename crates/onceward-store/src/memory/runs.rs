@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use onceward_core::job::State;
 use onceward_core::run::{Arrival, Arrived, Entry};
-use onceward_core::{JobId, Namespace, Queue, Result, Timestamp};
+use onceward_core::{JobId, Result, Timestamp};
 use uuid::Uuid;
 
 use super::MemoryStore;
 use super::jobs::{Jobs, Name, name};
-use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 /// What is kept of runs beside their jobs.
 #[derive(Default)]
@@ -74,10 +74,10 @@ impl Jobs {
         Told::Waits(queue)
     }
 
-    fn wake(&mut self, now: Timestamp) -> Vec<(Namespace, Queue)> {
+    fn wake(&mut self, now: Timestamp) -> Woken {
         let unknown = self.runs.inbox.iter().filter(|(_, waiting)| !waiting.noted);
         let runs: BTreeSet<Name> = unknown.map(|((run, _), _)| run.clone()).collect();
-        let mut queues = BTreeSet::new();
+        let (mut queues, mut unheard) = (BTreeSet::new(), Vec::new());
         for run in runs {
             let Some(row) = self.rows.get_mut(&run) else { continue };
             let parked = row.state == State::Scheduled
@@ -86,9 +86,11 @@ impl Jobs {
                 (row.state, row.run_at) = (State::Ready, now);
                 queues.insert((row.namespace.clone(), row.queue.clone()));
                 self.place(&run, false, now);
+            } else {
+                unheard.push(JobRef { namespace: run.0, id: run.1 });
             }
         }
-        queues.into_iter().collect()
+        Woken { queues: queues.into_iter().collect(), unheard }
     }
 
     fn prune_runs(&mut self, after: Option<&JobRef>, limit: usize) -> (u64, Option<JobRef>) {
@@ -142,7 +144,7 @@ impl RunStore for MemoryStore {
         Ok(())
     }
 
-    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+    async fn run_wake(&self) -> Result<Woken> {
         Ok(self.jobs(Jobs::wake))
     }
 

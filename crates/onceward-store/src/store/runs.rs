@@ -68,6 +68,15 @@ pub enum Told {
     Unknown,
 }
 
+/// What a look at the runs for which something has arrived has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Woken {
+    /// The queues that have something ready now.
+    pub queues: Vec<(Namespace, Queue)>,
+    /// The runs that are not parked and that something has arrived for which they have not taken note of.
+    pub unheard: Vec<JobRef>,
+}
+
 /// Takes note that a run knows of something that it has no use for yet: it need not be woken for it again.
 #[derive(Clone, Debug)]
 pub struct NoteArrivals {
@@ -92,9 +101,8 @@ pub trait RunStore: Send + Sync + 'static {
     /// Notes what runs know of.
     async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()>;
     /// Makes runs ready that are parked, and for which something has arrived that they have not taken note of. To be
-    /// called after whatever made it arrive, and after a run has parked: one of the two sees the other. The queues that
-    /// have something ready now.
-    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>>;
+    /// called after whatever made it arrive, and after a run has parked: one of the two sees the other.
+    async fn run_wake(&self) -> Result<Woken>;
     /// Forgets journals of runs that are forgotten, and what has arrived for them. Looks at about `limit` runs, those
     /// after `after`; how many journals went, and the last run it has looked at: `None` at the end.
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)>;

@@ -1,11 +1,12 @@
 //! Enqueueing in the caller's own transaction: the business row and the job commit together, or not at all.
 
 use onceward_core::Result;
+use onceward_core::job::New;
 use onceward_store::enlist::{self, Enlist};
 
 use super::{Enqueue, Enqueued};
 use crate::bells::News;
-use crate::client::no_transactions;
+use crate::client::{Onceward, no_transactions};
 
 impl Enqueue {
     /// Enqueues the job in `tx`, a transaction of yours in the same database: it is there if you commit, and was never
@@ -33,14 +34,19 @@ impl Enqueue {
     /// store in memory; the driver's errors.
     pub async fn enqueue_in<X: Enlist>(self, tx: &mut X) -> Result<Enqueued> {
         let (client, new) = self.finish()?;
-        let store = client.store();
-        let sql = store.enlist().ok_or_else(no_transactions)?;
-        let news = News::of(&new, store.clock().wall());
-        let done = enlist::enqueue_in(sql, &**store.clock(), tx, &new).await?;
-        // Where there is no number, the store notices the commit by itself.
-        if let Some(transaction) = done.transaction {
-            client.inner.commits.watch(transaction, news);
-        }
-        Enqueued::of(done.enqueued)
+        enqueue_in(&client, tx, new).await
     }
+}
+
+/// Enqueues a job that was checked in the caller's transaction.
+pub(crate) async fn enqueue_in<X: Enlist>(client: &Onceward, tx: &mut X, new: New) -> Result<Enqueued> {
+    let store = client.store();
+    let sql = store.enlist().ok_or_else(no_transactions)?;
+    let news = News::of(&new, store.clock().wall());
+    let done = enlist::enqueue_in(sql, &**store.clock(), tx, &new).await?;
+    // Where there is no number, the store notices the commit by itself.
+    if let Some(transaction) = done.transaction {
+        client.inner.commits.watch(transaction, news);
+    }
+    Enqueued::of(done.enqueued)
 }

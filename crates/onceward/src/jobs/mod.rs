@@ -17,6 +17,7 @@ pub use many::IntoEnqueue;
 pub use options::JobOptions;
 
 pub(crate) use builder::{JSON, send};
+pub(crate) use in_transaction::enqueue_in;
 pub(crate) use many::enqueue as enqueue_many;
 
 /// A type whose values are payloads of jobs, kept as JSON.

@@ -86,7 +86,7 @@ impl JobOptions {
         self.at_most_once
     }
 
-    pub(super) fn apply(&self, new: &mut job::New) -> Result<()> {
+    pub(crate) fn apply(&self, new: &mut job::New) -> Result<()> {
         if let Some(queue) = self.queue {
             new.queue = Queue::new(queue)?;
         }

@@ -2,9 +2,10 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use onceward_core::job::{Claimed, Record};
+use onceward_core::once::Body;
 use onceward_core::{ClaimId, JobId, Timestamp, Token};
 use tokio::sync::Notify;
 
@@ -57,6 +58,8 @@ pub(super) struct Attempt {
     settled_in: AtomicBool,
     /// Whether its ending was refused because it no longer was the job's current attempt.
     refused: AtomicBool,
+    /// How a durable function has failed, if that is the end of it.
+    failure: Mutex<Option<Body>>,
 }
 
 impl Attempt {
@@ -69,6 +72,7 @@ impl Attempt {
             bell: Notify::new(),
             settled_in: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            failure: Mutex::default(),
         })
     }
 
@@ -107,6 +111,15 @@ impl Attempt {
             }
             rung.await;
         }
+    }
+
+    /// How a durable function has failed.
+    pub(super) fn note_failure(&self, failure: Body) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    pub(super) fn take_failure(&self) -> Option<Body> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn note_settled_in(&self) {

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
+use futures_util::FutureExt;
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
 use tokio::sync::{Mutex as FairMutex, Notify, watch};
 use tokio::task::JoinSet;
@@ -19,13 +20,16 @@ use super::pool::Pool;
 use super::service::JobService;
 use super::settle::Settler;
 use super::shared::{Mode, Shared, Status, keep_going};
-use super::{claim, session as sessions, settle, upkeep};
+use super::{claim, parking, session as sessions, settle, upkeep};
 use crate::bells::{Bell, Taker};
 use crate::client::Onceward;
+use crate::durable::{self, Durable, DurableFn};
 use crate::jobs::Job;
 
 /// How many jobs run at the same time when nothing is said.
 const CONCURRENCY: usize = 50;
+/// How long durable functions that only wait stay in memory.
+const PARK_AFTER: Duration = Duration::from_secs(10);
 /// How long what runs has to end when the worker is ended.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -75,6 +79,8 @@ pub struct WorkerBuilder {
     session_ttl: Duration,
     grace: Duration,
     version: String,
+    durable: bool,
+    park_after: Duration,
     /// What was wrong first.
     error: Option<Error>,
 }
@@ -104,6 +110,8 @@ impl WorkerBuilder {
             session_ttl: limits::SESSION_TTL_DEFAULT,
             grace: GRACE,
             version: String::new(),
+            durable: false,
+            park_after: PARK_AFTER,
             error: None,
         }
     }
@@ -233,6 +241,23 @@ impl WorkerBuilder {
         self
     }
 
+    /// Runs a durable function: `worker.durable(checkout)`; see [`durable`](crate::durable).
+    pub fn durable<A, F: DurableFn<A>>(mut self, _function: F) -> Self {
+        self.needs.extend(F::Function::needs());
+        if F::Function::OPTIONS.is_at_most_once() {
+            self.strict.extend(Kind::new(F::Function::KIND));
+        }
+        self.durable = true;
+        self.add(F::Function::KIND, Box::new(|context| durable::run::<F::Function>(context).boxed()))
+    }
+
+    /// How long a durable function that only waits stays in memory before it is parked; 10 s by default. A parked one
+    /// costs nothing, and its code goes through its journal when it is taken up again.
+    pub fn park_after(mut self, park_after: Duration) -> Self {
+        self.park_after = park_after;
+        self
+    }
+
     /// Starts the worker: opens its session and lets it work in the background.
     ///
     /// # Errors
@@ -250,11 +275,15 @@ impl WorkerBuilder {
         parts.spawn(keep_going("settle", Arc::clone(&shared), settle::keep));
         parts.spawn(keep_going("listen", Arc::clone(&shared), upkeep::listen));
         parts.spawn(keep_going("promote", Arc::clone(&shared), upkeep::promote));
+        if shared.durable {
+            parts.spawn(keep_going("wake", Arc::clone(&shared), parking::wake));
+        }
         parts.spawn(keep_going("rescue", Arc::clone(&shared), upkeep::rescue));
         parts.spawn(keep_going("claim", Arc::clone(&shared), claim::keep));
         parts.spawn(keep_going("hand over", Arc::clone(&shared), hand_over::keep));
         let taker: Weak<dyn Taker> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Taker>));
         shared.bell.set_taker(taker);
+        shared.around.belong_to(&shared);
         Ok(WorkerHandle::new(shared, parts))
     }
 
@@ -329,6 +358,9 @@ impl WorkerBuilder {
             claiming: FairMutex::new(()),
             handing: FairMutex::new(()),
             alone: Notify::new(),
+            runs: Notify::new(),
+            durable: self.durable,
+            park_after: self.park_after,
         })
     }
 

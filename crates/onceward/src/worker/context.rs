@@ -4,7 +4,7 @@ use core::any::{Any, TypeId, type_name};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use onceward_core::job::{Payload, Record};
 use onceward_core::once::Body;
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::attempt::{Attempt, Stop};
 use super::outcome::IntoOutcome;
 use super::settle;
+use super::shared::Shared;
 use crate::client::{Onceward, no_transactions};
 
 /// What handlers share: by type.
@@ -39,11 +40,13 @@ pub(super) struct Surroundings {
     pub(super) states: States,
     /// How many attempts had their ending refused.
     stale: AtomicU64,
+    /// The worker, once it has started.
+    worker: OnceLock<Weak<Shared>>,
 }
 
 impl Surroundings {
     pub(super) fn new(client: Onceward, states: States) -> Self {
-        Self { client, states, stale: AtomicU64::new(0) }
+        Self { client, states, stale: AtomicU64::new(0), worker: OnceLock::new() }
     }
 
     /// Counts an attempt whose ending was refused, and says so, once.
@@ -56,6 +59,17 @@ impl Surroundings {
         }
     }
 
+    /// From now on it is known whose attempts these are.
+    pub(super) fn belong_to(&self, worker: &Arc<Shared>) {
+        // A worker starts once.
+        let _ = self.worker.set(Arc::downgrade(worker));
+    }
+
+    /// The worker, while it is there.
+    pub(super) fn worker(&self) -> Option<Arc<Shared>> {
+        self.worker.get().and_then(Weak::upgrade)
+    }
+
     pub(super) fn stale(&self) -> u64 {
         self.stale.load(Ordering::SeqCst)
     }
@@ -64,8 +78,8 @@ impl Surroundings {
 /// The job being run, for its handler. Cheap to clone.
 #[derive(Clone)]
 pub struct JobContext {
-    attempt: Arc<Attempt>,
-    around: Arc<Surroundings>,
+    pub(super) attempt: Arc<Attempt>,
+    pub(super) around: Arc<Surroundings>,
 }
 
 impl fmt::Debug for JobContext {

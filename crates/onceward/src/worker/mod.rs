@@ -2,7 +2,7 @@
 //!
 //! The way of a job through this folder: `claim` takes many at once, as `plan` says; `pool` holds them until a
 //! slot is free; `run` runs one attempt through the `service` and its layers to the `handler`; `settle` records
-//! endings in batches. `session` is what all of it hangs on; `upkeep` makes due jobs ready and rescues lost ones.
+//! endings in batches; `parking` is about runs of durable functions that only wait. `session` is what all of it hangs on; `upkeep` makes due jobs ready and rescues lost ones.
 //! Nothing here decides what becomes of a job: `onceward_core::job` does.
 
 mod attempt;
@@ -15,6 +15,7 @@ mod hand_over;
 mod handle;
 mod handler;
 mod outcome;
+mod parking;
 mod permits;
 mod plan;
 mod pool;
@@ -31,4 +32,5 @@ pub use context::JobContext;
 pub use handle::WorkerHandle;
 pub use handler::{FromContext, JobHandler, RawHandler, State};
 pub use outcome::{IntoOutcome, Outcome};
+pub(crate) use parking::Lent;
 pub use service::{JobRequest, JobService};

@@ -25,6 +25,8 @@ struct State {
     ready: VecDeque<Arc<Attempt>>,
     /// How many runners there are. Each runs one job at a time, and ends when none waits.
     runners: usize,
+    /// How many jobs have lent their slot to others.
+    lent: usize,
     /// Everything that was claimed and whose ending is not recorded. A job that was lost may be claimed again while its
     /// handler still stops.
     held: HashMap<(JobId, Token), Arc<Attempt>>,
@@ -100,6 +102,26 @@ impl Pool {
             self.room.notify_one();
         }
         next
+    }
+
+    /// A job that only waits gives its slot to others.
+    pub(super) fn lend(&self) {
+        let mut state = self.lock();
+        state.runners = state.runners.saturating_sub(1);
+        state.lent += 1;
+        self.room.notify_one();
+    }
+
+    /// It goes on. Until another one has ended, one more runs than is said.
+    pub(super) fn take_back(&self) {
+        let mut state = self.lock();
+        state.runners += 1;
+        state.lent = state.lent.saturating_sub(1);
+    }
+
+    /// How many jobs only wait.
+    pub(super) fn lent(&self) -> usize {
+        self.lock().lent
     }
 
     /// A runner has ended in an unforeseen way. Whoever waits for it gets another one: `true`.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::job::{self, Ended, Ending};
+use onceward_core::job::{self, Ended, Ending, State};
 use onceward_core::{ClaimId, Code, Error, Owner, Result, Timestamp, backoff};
 use onceward_store::{JobRef, SettleJob, SettleJobs, SettledJob};
 use tokio::sync::Notify;
@@ -69,7 +69,10 @@ pub(super) fn row(attempt: &Attempt, ending: Ending, now: Timestamp, worker: &Ow
     let called_off = attempt.stopped_by() == Some(Stop::CalledOff);
     // The end of a version 7 UUID is random.
     let seed = attempt.id().as_uuid().as_u64_pair().1 ^ attempt.token.get().unsigned_abs();
-    let next = job::end(attempt.job.facts(), &ended, ending, now, called_off, seed);
+    let mut next = job::end(attempt.job.facts(), &ended, ending, now, called_off, seed);
+    if next.state == State::Dead {
+        next.result = attempt.take_failure();
+    }
     SettleJob {
         job: JobRef { namespace: attempt.job.namespace.clone(), id: attempt.id() },
         place: attempt.job.place,
@@ -186,6 +189,7 @@ fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob], sends: u32) {
             shared.around.refused(&item.attempt);
         }
     }
+    super::parking::settled(shared, part.iter().zip(answers).map(|(item, answer)| (&item.row, answer)));
     shared.pool.release(part.iter().map(|item| (item.row.job.id, item.row.fence)));
     if part.iter().any(|item| item.claim().alone) {
         // The next one of that sort may be claimed.

@@ -70,6 +70,12 @@ pub(super) struct Shared {
     pub(super) handing: FairMutex<()>,
     /// Rung when a job that was claimed by itself has ended, or may have become ready.
     pub(super) alone: Notify,
+    /// Rung when runs may have to be woken.
+    pub(super) runs: Notify,
+    /// Whether it runs durable functions.
+    pub(super) durable: bool,
+    /// How long those stay in memory while they only wait.
+    pub(super) park_after: Duration,
 }
 
 impl Shared {

@@ -91,7 +91,7 @@ pub(super) async fn rescue(shared: Arc<Shared>) {
 }
 
 /// Tells this worker, and the others, that jobs have become ready.
-async fn ring(shared: &Shared, queues: &[(Namespace, Queue)]) {
+pub(super) async fn ring(shared: &Shared, queues: &[(Namespace, Queue)]) {
     if queues.is_empty() {
         return;
     }
@@ -112,6 +112,7 @@ pub(super) async fn listen(shared: Arc<Shared>) {
                 Ok(Wake::Jobs(namespace, queue)) if !shared.bell.wants(&namespace, &queue) => {}
                 Ok(Wake::Jobs(..) | Wake::Anything) | Err(RecvError::Lagged(_)) => {
                     shared.ring();
+                    shared.runs.notify_one();
                     // It may be about jobs that are due later, or were enqueued by somebody with a delay.
                     shared.bell.due_in(AFTER_HINT);
                 }

@@ -1,12 +1,15 @@
 -- run.wake: makes parked runs ready for which something has arrived that they don't know of.
 --
--- Rows: the namespace and the queue of those that are ready now, once each.
+-- Rows: the namespace and the queue of those that are ready now, once each; and the namespace and the id of those that
+-- are not parked.
 -- Somebody else's rows are passed over: he does the same.
 -- Indexes: run_inbox_new, job_pkey, job_later_due (run_at, id).
 
-WITH parked AS MATERIALIZED (
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT i.namespace, i.run FROM {schema}.run_inbox i WHERE NOT i.noted
+), parked AS MATERIALIZED (
     SELECT l.ctid AS at, j.ctid AS place, j.namespace, j.id, {clock} AS now
-    FROM (SELECT DISTINCT i.namespace, i.run FROM {schema}.run_inbox i WHERE NOT i.noted) i
+    FROM new i
     JOIN {schema}.job j ON j.namespace = i.namespace AND j.id = i.run
     JOIN {schema}.job_later l ON l.run_at = j.run_at AND l.id = j.id AND l.namespace = j.namespace
     WHERE j.state = 'scheduled'
@@ -29,4 +32,8 @@ WITH parked AS MATERIALIZED (
            w.namespace, w.queue, w.kind, w.route, false, - w.priority, w.run_at, w.id, w.token, w.place
     FROM woken w
 )
-SELECT DISTINCT w.namespace, w.queue FROM woken w
+SELECT DISTINCT w.namespace, w.queue, NULL::uuid AS run FROM woken w
+UNION ALL
+SELECT i.namespace, NULL, i.run
+FROM new i
+WHERE NOT EXISTS (SELECT FROM parked p WHERE p.namespace = i.namespace AND p.id = i.run)

@@ -14,7 +14,7 @@ use super::super::{Inner, PostgresStore};
 use super::claim::unasked;
 use super::enqueue::{due, route_of};
 use super::rows::kept_type;
-use crate::store::{AppendRun, Child, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+use crate::store::{AppendRun, Child, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 /// A batch in the order in which rows are locked everywhere, each with its place among the answers.
 fn sorted<T>(batch: &[T], run: impl Fn(&T) -> &JobRef) -> Vec<(usize, &T)> {
@@ -157,16 +157,20 @@ impl Inner {
         Link::idlest(&self.begin).write(&call).await.map(drop)
     }
 
-    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+    async fn run_wake(&self) -> Result<Woken> {
         let call = Call { verb: "run.wake", statement: &self.sql.run_wake, params: &[], rows: 1 };
-        let mut queues = Vec::new();
+        let mut woken = Woken::default();
         for row in Link::idlest(&self.begin).write(&call).await? {
             let mut columns = Columns::of(&row);
             let namespace = Namespace::from_row(columns.get::<&str>()?);
-            queues.push((namespace, Queue::from_row(columns.get::<&str>()?)));
+            match (columns.get::<Option<&str>>()?, columns.get::<Option<Uuid>>()?) {
+                (Some(queue), _) => woken.queues.push((namespace, Queue::from_row(queue))),
+                (_, Some(id)) => woken.unheard.push(JobRef { namespace, id: JobId::from_uuid(id) }),
+                _ => return Err(unasked("run.wake")),
+            }
         }
-        self.tell_queues(queues.iter().cloned());
-        Ok(queues)
+        self.tell_queues(woken.queues.iter().cloned());
+        Ok(woken)
     }
 
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {
@@ -235,7 +239,7 @@ impl RunStore for PostgresStore {
         self.inner.run_note(batch).await
     }
 
-    async fn run_wake(&self) -> Result<Vec<(Namespace, Queue)>> {
+    async fn run_wake(&self) -> Result<Woken> {
         self.inner.run_wake().await
     }
 

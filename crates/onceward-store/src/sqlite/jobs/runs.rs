@@ -12,7 +12,7 @@ use super::super::rows::session;
 use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id};
-use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told};
+use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 /// How many journals are forgotten in one transaction.
 const PRUNE_RUNS: usize = 100;
@@ -117,21 +117,22 @@ impl Jobs<'_> {
     }
 
     /// Makes parked runs ready for which something has arrived; wants the write lock.
-    fn wake(&mut self) -> Result<Vec<(Namespace, Queue)>> {
-        let mut queues = Vec::new();
+    fn wake(&mut self) -> Result<Woken> {
+        let mut woken = Woken::default();
         for run in self.unknown()? {
             let Some(mut row) = self.find_bare(&run.namespace, run.id)? else { continue };
             if row.state != State::Scheduled || self.unplace(&row)?.is_none() {
+                woken.unheard.push(run);
                 continue;
             }
             (row.state, row.run_at) = (State::Ready, self.now.wall);
             self.write_row(&row)?;
             self.place_row(&row, false)?;
-            queues.push((row.namespace, row.queue));
+            woken.queues.push((row.namespace, row.queue));
         }
-        queues.sort_unstable();
-        queues.dedup();
-        Ok(queues)
+        woken.queues.sort_unstable();
+        woken.queues.dedup();
+        Ok(woken)
     }
 
     /// Forgets journals of runs that are forgotten; wants the write lock.
@@ -213,10 +214,10 @@ impl RunStore for SqliteStore {
         self.jobs("run.note", rows, note).await
     }
 
-    async fn run_wake(&self) -> Answer<Vec<(Namespace, Queue)>> {
+    async fn run_wake(&self) -> Answer<Woken> {
         // Mostly there is nothing, which wants no lock.
         if self.look("run.wake", |jobs| jobs.unknown()).await?.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Woken::default());
         }
         self.jobs("run.wake", 1, |jobs| jobs.wake()).await
     }

@@ -1,0 +1,218 @@
+//! `#[durable]`: an `async fn` becomes a function that makes a call, with its body beside it.
+
+use onceward_core::{Kind, limits};
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::parse::Parser;
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, ItemFn, LitStr, Pat, PatType, Path, Result, ReturnType, Type};
+
+use crate::words::Words;
+
+const WORDS: &str = "name, version, queue, priority, max_attempts, timeout, retry, retain, retry_if (each `word = …`), \
+                     and at_most_once";
+
+/// What was said.
+#[derive(Default)]
+struct Said {
+    name: Option<LitStr>,
+    version: Option<LitStr>,
+    retry_if: Option<Path>,
+    words: Words,
+}
+
+/// An argument, and whether the worker gives it.
+struct Argument {
+    name: syn::Ident,
+    ty: Type,
+    given: bool,
+}
+
+pub(crate) fn expand(attribute: TokenStream, function: &ItemFn) -> Result<TokenStream> {
+    let said = Said::read(attribute)?;
+    check(function)?;
+    let arguments = function.sig.inputs.iter().map(argument).collect::<Result<Vec<_>>>()?;
+    let output = match &function.sig.output {
+        ReturnType::Type(_, output) => output,
+        ReturnType::Default => {
+            let why = "a durable function returns `Result<T, E>`: `E` is how it fails, `onceward::durable::AnyError` \
+                       if nobody needs to tell its errors apart";
+            return Err(Error::new(function.sig.ident.span(), why));
+        }
+    };
+    let kind = said.kind(&function.sig.ident)?;
+    let calls = &said.words.calls;
+    let (name, visibility, documented) = (&function.sig.ident, &function.vis, docs(function));
+    let (others, body) = (others(function), &function.block);
+    let plain = plain_signature(function);
+    let (own, given): (Vec<_>, Vec<_>) = arguments.iter().partition(|argument| !argument.given);
+    let (names, types): (Vec<_>, Vec<_>) = own.iter().map(|own| (&own.name, &own.ty)).unzip();
+    let (given_names, given_types): (Vec<_>, Vec<_>) =
+        given.iter().map(|given| (&given.name, &given.ty)).unzip();
+    let in_order = arguments.iter().map(|argument| {
+        let name = &argument.name;
+        if argument.given { quote!(#name) } else { quote!(args.#name) }
+    });
+    let transient = said.retry_if.map(|rule| {
+        quote! {
+            fn is_transient(error: &Self::Error) -> bool {
+                #rule(error)
+            }
+        }
+    });
+    Ok(quote! {
+        #(#documented)*
+        #visibility fn #name(#(#names: #types),*) -> ::onceward::durable::Call<#name> {
+            #name::call_with(#(#names),*)
+        }
+
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, missing_docs, missing_debug_implementations, unreachable_pub)]
+        #visibility struct #name {}
+
+        const _: () = {
+            #[derive(::onceward::durable::private::serde::Serialize, ::onceward::durable::private::serde::Deserialize)]
+            #[serde(crate = "::onceward::durable::private::serde")]
+            #[allow(unreachable_pub, missing_docs, missing_debug_implementations)]
+            pub struct Args {
+                #(#names: #types,)*
+            }
+
+            #[allow(unreachable_pub, missing_docs, clippy::missing_errors_doc, clippy::too_many_arguments)]
+            impl #name {
+                /// The body, as it was written: nothing is written down unless it is in a run.
+                #(#others)*
+                pub #plain #body
+
+                fn call_with(#(#names: #types),*) -> ::onceward::durable::Call<#name> {
+                    ::onceward::durable::Call::new(&Args { #(#names),* })
+                }
+            }
+
+            impl ::onceward::durable::Durable for #name {
+                const KIND: &'static str = #kind;
+                const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)*;
+                type Args = Args;
+                type Value = <#output as ::onceward::durable::DurableResult>::Value;
+                type Error = <#output as ::onceward::durable::DurableResult>::Error;
+
+                #[allow(unused_variables)]
+                fn call(
+                    args: Args,
+                    context: &::onceward::worker::JobContext,
+                ) -> ::onceward::Result<
+                    ::onceward::durable::private::BoxFuture<'static, ::core::result::Result<Self::Value, Self::Error>>,
+                > {
+                    #(let #given_names = <#given_types as ::onceward::worker::FromContext>::from_context(context)?;)*
+                    ::core::result::Result::Ok(::std::boxed::Box::pin(async move {
+                        ::onceward::durable::DurableResult::into_result(#name::plain(#(#in_order),*).await)
+                    }))
+                }
+
+                fn needs() -> ::std::vec::Vec<(::core::any::TypeId, &'static str)> {
+                    let needs: [::core::option::Option<(::core::any::TypeId, &'static str)>; _] =
+                        [#(<#given_types as ::onceward::worker::FromContext>::needs()),*];
+                    ::core::iter::IntoIterator::into_iter(needs).flatten().collect()
+                }
+
+                #transient
+            }
+        };
+    })
+}
+
+/// Refuses what can't be meant.
+fn check(function: &ItemFn) -> Result<()> {
+    let signature = &function.sig;
+    let refuse = |span, why: &str| Err(Error::new(span, why));
+    if signature.asyncness.is_none() {
+        return refuse(signature.fn_token.span(), "a durable function is an `async fn`");
+    }
+    if !signature.generics.params.is_empty() {
+        let why =
+            "a durable function has no generics: each is one function to the workers, known by its name";
+        return refuse(signature.generics.span(), why);
+    }
+    if let Some(variadic) = &signature.variadic {
+        return refuse(variadic.span(), "a durable function has a fixed number of arguments");
+    }
+    Ok(())
+}
+
+fn argument(argument: &FnArg) -> Result<Argument> {
+    let PatType { pat, ty, .. } = match argument {
+        FnArg::Typed(typed) => typed,
+        FnArg::Receiver(receiver) => {
+            let why =
+                "a durable function has no `self`: what it needs of the worker is an argument `State<T>`";
+            return Err(Error::new(receiver.span(), why));
+        }
+    };
+    let Pat::Ident(name) = &**pat else {
+        return Err(Error::new(
+            pat.span(),
+            "an argument of a durable function has a name: it stands in the journal",
+        ));
+    };
+    if let Type::Reference(reference) = &**ty {
+        let why = "an argument of a durable function is written down, and may be read by another process: take it by \
+                   value, a `String` for a `&str`";
+        return Err(Error::new(reference.span(), why));
+    }
+    let given = matches!(&**ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "State"));
+    Ok(Argument { name: name.ident.clone(), ty: (**ty).clone(), given })
+}
+
+fn docs(function: &ItemFn) -> Vec<&syn::Attribute> {
+    function.attrs.iter().filter(|attribute| attribute.path().is_ident("doc")).collect()
+}
+
+fn others(function: &ItemFn) -> Vec<&syn::Attribute> {
+    function.attrs.iter().filter(|attribute| !attribute.path().is_ident("doc")).collect()
+}
+
+/// The signature of the body.
+fn plain_signature(function: &ItemFn) -> syn::Signature {
+    let mut signature = function.sig.clone();
+    signature.ident = format_ident!("plain", span = function.sig.ident.span());
+    signature
+}
+
+impl Said {
+    fn read(attribute: TokenStream) -> Result<Self> {
+        let mut said = Self::default();
+        let parser = syn::meta::parser(|meta| {
+            let word = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
+            said.words.note(&meta, &word)?;
+            match word.as_str() {
+                "name" => said.name = Some(meta.value()?.parse()?),
+                "version" => said.version = Some(meta.value()?.parse()?),
+                "retry_if" => said.retry_if = Some(meta.value()?.parse()?),
+                _ if said.words.read(&meta, &word)? => {}
+                _ => {
+                    return Err(
+                        meta.error(format!("this is none of the words of a durable function: {WORDS}"))
+                    );
+                }
+            }
+            Ok(())
+        });
+        parser.parse2(attribute)?;
+        Ok(said)
+    }
+
+    /// What the function is called in the store: a version of its own is another kind of job, which only workers take
+    /// that know it.
+    fn kind(&self, ident: &syn::Ident) -> Result<String> {
+        let name = self.name.as_ref().map_or_else(|| ident.to_string(), LitStr::value);
+        let kind = match &self.version {
+            Some(version) => format!("{name}@{}", version.value()),
+            None => name,
+        };
+        let span = self.name.as_ref().or(self.version.as_ref()).map_or_else(|| ident.span(), LitStr::span);
+        Kind::new(&kind).map_err(|error| {
+            Error::new(span, format!("{} (1 to {} bytes)", error.message(), limits::KIND_BYTES_MAX))
+        })?;
+        Ok(kind)
+    }
+}

@@ -1,0 +1,134 @@
+//! Doing several things at the same time, each in a line of its own.
+
+use core::pin::pin;
+use core::task::Poll;
+
+use futures_util::future::{self, Either};
+use futures_util::stream::{self, StreamExt};
+
+use super::ambient::{Branch, Fork};
+
+/// Waits for all of them, in the order given.
+///
+/// ```
+/// use onceward::durable::{AnyError, join_all, step};
+///
+/// #[onceward::durable]
+/// async fn pack(parcels: Vec<u32>) -> Result<u32, AnyError> {
+///     let packed = join_all(parcels.into_iter().map(|parcel| async move {
+///         step("pack", || async move { Ok::<u32, AnyError>(parcel) }).await
+///     }));
+///     Ok(packed.await.into_iter().sum::<Result<u32, _>>()?)
+/// }
+/// ```
+pub async fn join_all<I>(futures: I) -> Vec<<I::Item as IntoFuture>::Output>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture,
+{
+    let fork = Fork::new();
+    let branch = |(number, future): (usize, I::Item)| fork.branch(number, future.into_future());
+    future::join_all(futures.into_iter().enumerate().map(branch)).await
+}
+
+/// Waits for all of them, or for the first that fails: the others are dropped, and children among them called off.
+///
+/// # Errors
+/// The first failure.
+pub async fn try_join_all<I, T, E>(futures: I) -> Result<Vec<T>, E>
+where
+    I: IntoIterator,
+    I::Item: IntoFuture<Output = Result<T, E>>,
+{
+    let fork = Fork::new();
+    let branch = |(number, future): (usize, I::Item)| fork.branch(number, future.into_future());
+    future::try_join_all(futures.into_iter().enumerate().map(branch)).await
+}
+
+/// Does something with each item, `concurrency` of them at the same time; the results are in the order of the items. No
+/// more than those are held at once.
+pub async fn map<I, F, Fut>(items: I, concurrency: usize, mut run: F) -> Vec<Fut::Output>
+where
+    I: IntoIterator,
+    F: FnMut(I::Item) -> Fut,
+    Fut: IntoFuture,
+{
+    let fork = Fork::new();
+    let started = items.into_iter().enumerate().map(|(number, item)| {
+        let future = run(item);
+        fork.branch(number, future.into_future())
+    });
+    stream::iter(started).buffered(concurrency.max(1)).collect().await
+}
+
+/// Waits for both.
+#[doc(hidden)]
+pub async fn join_two<A: Future, B: Future>(a: Branch<A>, b: Branch<B>) -> (A::Output, B::Output) {
+    future::join(a, b).await
+}
+
+/// Waits for the first of two, and drops the other one. Of two that have ended, the one whose end was written down first
+/// has won, and wins again each time the code comes by.
+///
+/// ```
+/// use onceward::durable::{Either, Failure, race, signal, sleep};
+/// use std::time::Duration;
+///
+/// #[onceward::durable]
+/// async fn wait_for_payment(order: u64) -> Result<bool, Failure> {
+///     match race(signal::<u64>("paid"), sleep(Duration::from_secs(86_400))).await {
+///         Either::Left(paid) => paid.map(|_| true),
+///         Either::Right(_) => Ok(false),
+///     }
+/// }
+/// ```
+pub async fn race<A: IntoFuture, B: IntoFuture>(a: A, b: B) -> Either<A::Output, B::Output> {
+    let fork = Fork::new();
+    let mut a = pin!(fork.branch(0, a.into_future()));
+    let mut b = pin!(fork.branch(1, b.into_future()));
+    future::poll_fn(|cx| {
+        // Always in this order: what has ended is given to the code one at a time, so that there is one winner.
+        if let Poll::Ready(a) = a.as_mut().poll(cx) {
+            return Poll::Ready(Either::Left(a));
+        }
+        b.as_mut().poll(cx).map(Either::Right)
+    })
+    .await
+}
+
+/// Waits for all of them: `let (a, b) = join!(charge(order), pack(order));`
+#[macro_export]
+#[doc(hidden)]
+macro_rules! durable_join {
+    ($a:expr, $b:expr $(,)?) => {{
+        let fork = $crate::durable::Fork::new();
+        let (a, b) = ($a.into_future(), $b.into_future());
+        $crate::durable::join_two(fork.branch(0, a), fork.branch(1, b)).await
+    }};
+    ($a:expr, $b:expr, $c:expr $(,)?) => {{
+        let ((a, b), c) = $crate::durable::join!(
+            ::core::future::IntoFuture::into_future(async { $crate::durable::join!($a, $b) }),
+            $c
+        );
+        (a, b, c)
+    }};
+    ($a:expr, $b:expr, $c:expr, $d:expr $(,)?) => {{
+        let ((a, b), (c, d)) = $crate::durable::join!(
+            ::core::future::IntoFuture::into_future(async { $crate::durable::join!($a, $b) }),
+            ::core::future::IntoFuture::into_future(async { $crate::durable::join!($c, $d) })
+        );
+        (a, b, c, d)
+    }};
+}
+
+/// Waits for all of them, or for the first that fails.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! durable_try_join {
+    ($a:expr, $b:expr $(,)?) => {{
+        match $crate::durable::join!($a, $b) {
+            (Ok(a), Ok(b)) => Ok((a, b)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }};
+}

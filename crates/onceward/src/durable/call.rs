@@ -1,0 +1,240 @@
+//! Calling a durable function: inside of another one it becomes a child, which any worker may run; from outside it is
+//! started.
+
+use core::future::IntoFuture;
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::sync::Arc;
+
+use onceward_core::job::{New, Payload, Retry};
+use onceward_core::run::{Op, Position, Start, Wanted};
+use onceward_core::{Code, Error, JobId, Kind, Queue, Result, Tag, limits};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::ambient::claim;
+use super::failure::Failure;
+use super::function::Durable;
+use super::run::{Asked, Run};
+use super::step::{engine, read};
+use crate::client::Onceward;
+use crate::jobs::JSON;
+
+/// A call of a durable function, with something said about it or not.
+///
+/// Inside of a durable function, `.await` makes it a child of the run: it is written down, any worker that knows the
+/// function may run it, and its result is given to the code each time it comes by again. From outside,
+/// [`Onceward::start`] takes it.
+#[must_use = "a durable function is run when its call is awaited, or given to `ow.start(…)`"]
+pub struct Call<D: Durable> {
+    pub(super) new: Result<New>,
+    place: Result<(Arc<Run>, Position)>,
+    expiry: Option<Duration>,
+    function: PhantomData<fn() -> D>,
+}
+
+impl<D: Durable> core::fmt::Debug for Call<D> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Call").field("kind", &D::KIND).finish_non_exhaustive()
+    }
+}
+
+impl<D: Durable> Call<D> {
+    /// A call with these arguments; written by `#[durable]`.
+    #[doc(hidden)]
+    pub fn new(args: &D::Args) -> Self {
+        let place = claim();
+        let new = || {
+            let bytes = serde_json::to_vec(args).map_err(|error| {
+                let why = "the arguments can't be written as JSON";
+                Error::new(Code::PayloadUnwritable, why).with_source(error)
+            })?;
+            let namespace = match &place {
+                Ok((run, _)) => run.job.namespace.clone(),
+                // Whoever starts it says which one.
+                Err(_) => onceward_core::Namespace::default(),
+            };
+            let payload = Payload { bytes, content_type: JSON.to_owned() };
+            let id = JobId::from_uuid(Uuid::now_v7());
+            let mut new = New::of_kind(namespace, id, Kind::new(D::KIND)?, payload);
+            // What it does is bounded by what it waits for, unless something else is said.
+            new.policy.timeout = limits::TIMEOUT_MAX;
+            new.policy.max_attempts = ATTEMPTS_DEFAULT;
+            D::OPTIONS.apply(&mut new)?;
+            new.policy.durable = true;
+            if let Ok((run, _)) = &place {
+                new.parent = Some(run.job.id);
+                new.trace.clone_from(&run.trace);
+            }
+            Ok(new)
+        };
+        let new = new();
+        Self { new, place, expiry: None, function: PhantomData }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut New) -> Result<()>) -> Self {
+        self.new = self.new.and_then(|mut new| change(&mut new).map(|()| new));
+        self
+    }
+
+    /// Where it waits for a worker.
+    pub fn queue(self, queue: impl AsRef<str>) -> Self {
+        self.with(|new| Queue::new(queue).map(|queue| new.queue = queue))
+    }
+
+    /// From -1000 to 1000, the higher one goes first.
+    pub fn priority(self, priority: i16) -> Self {
+        self.with(|new| {
+            new.priority = priority;
+            Ok(())
+        })
+    }
+
+    /// Only workers that offer one of its tags run it.
+    pub fn tag(self, tag: impl AsRef<str>) -> Self {
+        self.with(|new| {
+            new.tags.push(Tag::new(tag)?);
+            Ok(())
+        })
+    }
+
+    /// Begins only after this long.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.with(|new| {
+            new.delay = Some(delay);
+            Ok(())
+        })
+    }
+
+    /// How many attempts it has, if it fails before it has written anything down: see
+    /// [`durable`](crate::durable#when-a-function-fails).
+    pub fn max_attempts(self, attempts: u32) -> Self {
+        self.with(|new| {
+            new.policy.max_attempts = attempts;
+            Ok(())
+        })
+    }
+
+    /// How long to wait between attempts.
+    pub fn retry(self, policy: Retry) -> Self {
+        self.with(|new| {
+            new.policy.retry = policy;
+            Ok(())
+        })
+    }
+
+    /// How long one attempt may take while it stays in memory.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|new| {
+            new.policy.timeout = timeout;
+            Ok(())
+        })
+    }
+
+    /// How long it may take in all, from now on; after that it is not taken up any more.
+    pub fn expiry(mut self, expiry: Duration) -> Self {
+        self.expiry = Some(expiry);
+        self
+    }
+
+    /// An attempt that nobody knows the end of makes it uncertain.
+    pub fn at_most_once(self) -> Self {
+        self.with(|new| {
+            new.policy.at_most_once = true;
+            Ok(())
+        })
+    }
+
+    /// What is enqueued, checked.
+    pub(super) fn finish(self, client: &Onceward) -> Result<New> {
+        let mut new = self.new?;
+        if let Some(expiry) = self.expiry {
+            new.policy.deadline = Some(client.clock().wall().after(expiry.min(limits::DELAY_MAX)));
+        }
+        new.check()?;
+        Ok(new)
+    }
+}
+
+/// How many attempts a function has that has written nothing down.
+const ATTEMPTS_DEFAULT: u32 = 3;
+
+impl<D: Durable> IntoFuture for Call<D> {
+    type Output = Result<D::Value, Failure<D::Error>>;
+    type IntoFuture = Child<D>;
+
+    fn into_future(self) -> Child<D> {
+        let Self { new, place, expiry, .. } = self;
+        let place = place.and_then(|(run, position)| {
+            let call = Self { new, place: Err(nowhere()), expiry, function: PhantomData };
+            let new = call.finish(&run.client)?;
+            Ok((run, position, input(&new.payload), Some(Box::new(new))))
+        });
+        Child { place, over: false, function: PhantomData }
+    }
+}
+
+fn nowhere() -> Error {
+    Error::new(Code::RunAbsent, "this is asked for outside of a durable function")
+}
+
+/// What stands for arguments in the journal.
+fn input(payload: &Payload) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(&payload.bytes).into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Where a child stands, what stands for its arguments, and the child itself until it was started.
+type Place = (Arc<Run>, Position, u64, Option<Box<New>>);
+
+/// A child that is waited for.
+#[must_use = "it is started when it is awaited"]
+pub struct Child<D: Durable> {
+    place: Result<Place>,
+    over: bool,
+    function: PhantomData<fn() -> D>,
+}
+
+impl<D: Durable> core::fmt::Debug for Child<D> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Child").field("kind", &D::KIND).finish_non_exhaustive()
+    }
+}
+
+impl<D: Durable> Future for Child<D> {
+    type Output = Result<D::Value, Failure<D::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (run, position, input, new) = match &mut this.place {
+            Ok(place) => place,
+            Err(error) => return Poll::Ready(Err(engine(error))),
+        };
+        let wanted = Wanted { op: Op::Child, name: D::KIND, input: Some(*input) };
+        match run.ask(position, wanted, cx.waker()) {
+            Asked::Ended(outcome) => {
+                this.over = true;
+                return Poll::Ready(read(outcome));
+            }
+            Asked::Waits => {}
+            Asked::Fresh(Some(Start::Child { id, .. })) => run.wait_for_child(position, id),
+            Asked::Fresh(_) => {
+                if let Some(new) = new.take() {
+                    run.start_child(position, D::KIND, *input, *new);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<D: Durable> Drop for Child<D> {
+    fn drop(&mut self) {
+        if let (Ok((run, position, ..)), false) = (&self.place, self.over) {
+            run.abandon(position);
+        }
+    }
+}

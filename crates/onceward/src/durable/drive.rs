@@ -1,0 +1,389 @@
+//! Driving a run: polling its code, writing down what it asks for, and giving it what has ended.
+//!
+//! One loop for each run in memory. Only it appends to the journal, and it has one append under way at a time: what is
+//! written down meanwhile is the next one. While the code does nothing but wait, the worker's slot is somebody else's;
+//! after a while the run is parked, and goes through the store again when something arrives for it.
+
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use onceward_core::once::Body;
+use onceward_core::run::{Arrival, Arrived, Outcome as RunOutcome, PARK_MAX, Scope};
+use onceward_core::{Code, Error, JobId, Result, backoff};
+use onceward_store::{AppendRun, JobRef, NoteArrivals, TellRun};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+
+use super::ambient::{Ambient, within};
+use super::failure::Failure;
+use super::function::Durable;
+use super::run::{Broken, Run, failed, load};
+use super::step::written;
+use crate::jobs::JSON;
+use crate::worker::{JobContext, Lent, Outcome, Stop};
+
+/// How long the driver sleeps at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How long a run waits whose code is not the code that wrote its journal.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// What the code has come to.
+type Ended<D> = core::result::Result<<D as Durable>::Value, <D as Durable>::Error>;
+/// The code itself.
+type Running<D> = BoxFuture<'static, Ended<D>>;
+
+/// Something the driver has to do.
+enum Event<T> {
+    Ended(T),
+    Appended(Result<bool>),
+    Arrived(Vec<Arrival>),
+    Time,
+    Stop,
+}
+
+/// Runs a durable function as the handler of its job.
+pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
+    let args = match context.decode::<D::Args>() {
+        Ok(args) => args,
+        Err(error) => return Outcome::dead(error),
+    };
+    let (id, token) = (context.id(), context.token());
+    let hot = Leave(context.clone());
+    let mail = context.client().inner.hot.enter(id, token);
+    let begun = begin::<D>(&context, args).await;
+    let outcome = match begun {
+        Ok((run, code)) => {
+            Box::pin(
+                Driver { context, run, mail, append: None, lent: None, since: Instant::now(), told: false }
+                    .drive::<D>(code),
+            )
+            .await
+        }
+        Err(error) if error.code() == Code::JournalUnreadable => Outcome::dead(error),
+        Err(error) => Outcome::not_started(error),
+    };
+    drop(hot);
+    outcome
+}
+
+/// Takes the run out of memory, however it ends.
+struct Leave(JobContext);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.client().inner.hot.leave(self.0.id(), self.0.token());
+    }
+}
+
+/// Reads what has happened so far, and calls the code.
+async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<Run>, Running<D>)> {
+    let record = context.job();
+    let job = JobRef { namespace: record.namespace.clone(), id: record.id };
+    // One of which no attempt has ended has done nothing.
+    let fresh = record.token.get() == 0;
+    let entries = if fresh { Vec::new() } else { load(context.client(), &job).await? };
+    let client = context.client().in_namespace(record.namespace.as_str())?;
+    let run = Run::new(client, record, context.token(), context.claimed_at(), entries).ok_or_else(|| {
+        Error::new(Code::JournalUnreadable, "the journal of the run has a gap: somebody has changed it")
+    })?;
+    let run = Arc::new(run);
+    if !fresh {
+        let arrived = context.client().store().run_arrived(core::slice::from_ref(&job)).await?;
+        run.arrive(arrived.into_iter().flatten().collect());
+    }
+    let scope = Arc::new(Mutex::new(Scope::root()));
+    let ambient = Ambient::In(Arc::clone(&run), scope);
+    let mut code = within(ambient.clone(), || D::call(args, context))?;
+    let code: Running<D> = Box::pin(poll_fn(move |cx| within(ambient.clone(), || code.as_mut().poll(cx))));
+    Ok((run, code))
+}
+
+struct Driver {
+    context: JobContext,
+    run: Arc<Run>,
+    mail: UnboundedReceiver<Vec<Arrival>>,
+    /// The append that is under way.
+    append: Option<BoxFuture<'static, Result<bool>>>,
+    /// The slot of the worker, while the code only waits.
+    lent: Option<Lent>,
+    /// Since when it only waits.
+    since: Instant,
+    /// Whether it has heard that it is to stop.
+    told: bool,
+}
+
+impl Driver {
+    async fn drive<D: Durable>(mut self, mut code: Running<D>) -> Outcome {
+        let mut appending = 0;
+        let outcome = loop {
+            self.run.note_cancel();
+            let timer = self.run.ring();
+            self.tell_children();
+            match self.next::<D>(&mut code, timer, &mut appending).await {
+                Event::Ended(ended) => break self.finish::<D>(ended).await,
+                Event::Appended(Ok(true)) => self.run.appended(appending),
+                Event::Appended(Ok(false)) => {
+                    let why = "the run is no longer this attempt's, and nothing more is written down";
+                    break Outcome::retry(Error::new(Code::AttemptStale, why));
+                }
+                Event::Appended(Err(error)) => break Outcome::retry(error),
+                Event::Arrived(arrivals) => self.run.arrive(arrivals),
+                Event::Time => {}
+                Event::Stop => self.stop(),
+            }
+            if let Some(broken) = self.run.broken() {
+                break self.give_up(broken).await;
+            }
+            if self.wants_to_park() {
+                break self.park().await;
+            }
+        };
+        // What the code waits for is not given up: the run goes on.
+        self.run.close();
+        drop(code);
+        outcome
+    }
+
+    /// Waits for something to do. Cancel safe: whatever is under way stays where it is.
+    async fn next<D: Durable>(
+        &mut self,
+        code: &mut Running<D>,
+        timer: Option<Duration>,
+        appending: &mut u32,
+    ) -> Event<Ended<D>> {
+        let (context, run) = (self.context.clone(), Arc::clone(&self.run));
+        let mut stop = pin!(context.winds_up());
+        let park_after = self.context.park_after().min(LOOK_AGAIN);
+        let until = Instant::now() + timer.unwrap_or(park_after).min(park_after);
+        let mut time = pin!(sleep_until(until));
+        poll_fn(|cx| {
+            if let Poll::Ready(ended) = poll_code::<D>(&run, code, cx) {
+                return Poll::Ready(Event::Ended(ended));
+            }
+            if run.broken().is_some() {
+                return Poll::Ready(Event::Time);
+            }
+            if let Poll::Ready(answer) = self.poll_append(cx, appending) {
+                return Poll::Ready(Event::Appended(answer));
+            }
+            if let Poll::Ready(Some(arrivals)) = self.mail.poll_recv(cx) {
+                return Poll::Ready(Event::Arrived(arrivals));
+            }
+            if !self.told && stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Stop);
+            }
+            // What the code has just asked for may be due before.
+            if run.ring().is_some_and(|due| Instant::now() + due < until) || time.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Event::Time);
+            }
+            self.mind_the_slot();
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends what is to be appended, one statement at a time.
+    fn poll_append(&mut self, cx: &mut Context<'_>, appending: &mut u32) -> Poll<Result<bool>> {
+        if self.append.is_none()
+            && let Some((ask, durable)) = self.run.take_append(self.context.session())
+        {
+            *appending = durable;
+            self.append = Some(Box::pin(append(self.context.clone(), ask)));
+        }
+        let Some(append) = &mut self.append else { return Poll::Pending };
+        let answer = append.as_mut().poll(cx);
+        if answer.is_ready() {
+            self.append = None;
+        }
+        answer
+    }
+
+    /// The worker leaves, or somebody has called the job off: the code is told of the latter.
+    fn stop(&mut self) {
+        self.told = true;
+        if self.context.stopped_by() == Some(Stop::CalledOff) {
+            let what = Arrived::Cancel { reason: "its job was cancelled".to_owned() };
+            let arrival = Arrival { id: Uuid::nil(), at: self.run.store_now(), what };
+            self.run.arrive(vec![arrival]);
+        }
+    }
+
+    /// Whether the code only waits, and nothing is being written down.
+    fn only_waits(&self) -> bool {
+        self.append.is_none() && self.run.is_waiting()
+    }
+
+    /// Lends the slot while the code only waits.
+    fn mind_the_slot(&mut self) {
+        match (self.only_waits(), self.lent.is_some()) {
+            (true, false) => {
+                self.lent = self.context.lend();
+                self.since = Instant::now();
+            }
+            (false, true) => self.lent = None,
+            _ => {}
+        }
+    }
+
+    fn wants_to_park(&self) -> bool {
+        let long = self.since.elapsed() >= self.context.park_after()
+            || self.context.is_crowded()
+            || self.context.is_winding_up();
+        long && self.lent.is_some() && self.only_waits() && self.mail.is_empty()
+    }
+
+    /// Gives the run back until something is due, or arrives.
+    async fn park(&mut self) -> Outcome {
+        self.note(self.run.unread()).await;
+        let due = self.run.next_timer().map(|due| due.since(self.run.store_now()));
+        Outcome::Snooze(due.unwrap_or(PARK_MAX).clamp(Duration::from_millis(1), PARK_MAX))
+    }
+
+    /// Takes note of what the run knows of, so that it is not woken for it again.
+    async fn note(&mut self, ids: Vec<Uuid>) {
+        if ids.is_empty() {
+            return;
+        }
+        let note = [NoteArrivals { run: self.run.job.clone(), ids }];
+        if let Err(error) = self.run.client.store().run_note(&note).await {
+            tracing::debug!(%error, "what a run knows of could not be noted; it is woken once more");
+        }
+    }
+
+    /// Tells children that were given up, or that have to end with the run.
+    fn tell_children(&self) {
+        let mut children = self.run.take_abandoned();
+        if self.run.is_cancelled() {
+            children.extend(self.run.open_children());
+        }
+        if !children.is_empty() {
+            tokio::spawn(call_off(self.run.client.clone(), children));
+        }
+    }
+
+    /// Writes down what is left, and says how the run has ended.
+    async fn finish<D: Durable>(&mut self, ended: Ended<D>) -> Outcome {
+        let mut durable = 0;
+        loop {
+            match poll_fn(|cx| match self.poll_append(cx, &mut durable) {
+                Poll::Pending if self.append.is_none() => Poll::Ready(None),
+                answer => answer.map(Some),
+            })
+            .await
+            {
+                None => break,
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => {
+                    return Outcome::retry(Error::new(Code::AttemptStale, "the run is somebody else's"));
+                }
+                Some(Err(error)) => return Outcome::retry(error),
+            }
+        }
+        match ended {
+            Ok(value) => match written(&value) {
+                RunOutcome::Value(bytes) => Outcome::Done(Some(Body::new(bytes, JSON))),
+                _ => Outcome::dead(Error::new(
+                    Code::StepUnwritable,
+                    "what the function returns can't be written down",
+                )),
+            },
+            Err(error) => self.failed::<D>(error),
+        }
+    }
+
+    fn failed<D: Durable>(&self, error: D::Error) -> Outcome {
+        let words = error.to_string();
+        if self.run.is_cancelled() {
+            return Outcome::Cancel { reason: words };
+        }
+        let (transient, blank) = (D::is_transient(&error), self.run.is_blank());
+        if let RunOutcome::Failed(bytes) = failed(&Failure::App(error)) {
+            self.context.fails_with(Body::new(bytes, JSON));
+        }
+        // What was written down would come out the same: only a function that has done nothing is called again.
+        if blank && transient { Outcome::Retry { error: words } } else { Outcome::Dead { error: words } }
+    }
+
+    async fn give_up(&mut self, broken: Broken) -> Outcome {
+        match broken {
+            Broken::Diverged(diverged) => {
+                let words = format!("{}: {diverged}", Code::RunStuck);
+                tracing::error!(run = %self.context.id(), "{words}");
+                let said = self.context.progress(&serde_json::json!({ "stuck": words })).await;
+                if let Err(error) = said {
+                    tracing::warn!(%error, "why a run is stuck could not be written down");
+                }
+                // The code that wrote the journal reads it.
+                self.note(self.run.seen()).await;
+                Outcome::Snooze(STUCK)
+            }
+            Broken::TooLong => Outcome::dead(Error::new(
+                Code::JournalFull,
+                "the journal of the run is full: give parts of it to children",
+            )),
+        }
+    }
+}
+
+/// Polls the code until it has nothing more to do but wait, giving it one thing that has ended after the other.
+fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>) -> Poll<Ended<D>> {
+    let mut live = run.is_live();
+    loop {
+        if let Poll::Ready(ended) = code.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if run.broken().is_some() {
+            return Poll::Pending;
+        }
+        if run.deliver() {
+            continue;
+        }
+        if !live && run.go_live().is_none() {
+            live = true;
+            // From here on things happen for the first time.
+            run.arrive(Vec::new());
+            run.wake_all();
+            continue;
+        }
+        return Poll::Pending;
+    }
+}
+
+/// Appends, again and again as long as the run may be this attempt's: the same entries change nothing the second time.
+async fn append(context: JobContext, ask: AppendRun) -> Result<bool> {
+    let mut attempt = 0;
+    loop {
+        let within = context.trusted_for();
+        let error = match context.client().inner.lanes.append(ask.clone(), within).await {
+            Ok(added) => return Ok(added),
+            Err(error) => error,
+        };
+        if !error.is_retryable() && !error.is_uncertain() || context.trusted_for().is_zero() {
+            return Err(error.at("run.append"));
+        }
+        tracing::debug!(%error, run = %context.id(), "a journal could not be written yet");
+        let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
+        sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
+        attempt += 1;
+    }
+}
+
+/// Calls children off.
+async fn call_off(client: crate::Onceward, children: Vec<JobId>) {
+    let tell = |id: JobId| TellRun {
+        run: JobRef { namespace: client.namespace.clone(), id },
+        // Always the same, so that it arrives once however often it is sent.
+        id: Uuid::from_u128(!id.as_uuid().as_u128()),
+        what: Arrived::Cancel { reason: "the run that waited for it has given it up".to_owned() },
+    };
+    let asks: Vec<TellRun> = children.into_iter().map(tell).collect();
+    if let Err(error) = super::handle::tell(&client, &asks).await {
+        tracing::warn!(%error, "children could not be called off; they run to their end");
+    }
+}

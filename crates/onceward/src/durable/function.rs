@@ -1,0 +1,104 @@
+//! What a durable function is, as `#[durable]` writes it down.
+
+use core::any::TypeId;
+use core::fmt;
+
+use futures_util::future::BoxFuture;
+use onceward_core::Result;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::jobs::JobOptions;
+use crate::worker::JobContext;
+
+use super::call::Call;
+
+/// A durable function: implemented by [`#[durable]`](macro@crate::durable), not by hand.
+pub trait Durable: Sized + Send + Sync + 'static {
+    /// What it is called in the store: its name, and its version if it has one.
+    const KIND: &'static str;
+    /// How it is run when nothing else is said.
+    const OPTIONS: JobOptions;
+    /// Its arguments, except those that the worker gives it.
+    type Args: Serialize + DeserializeOwned + Send;
+    /// What it returns.
+    type Value: Serialize + DeserializeOwned + Send + 'static;
+    /// How it fails.
+    type Error: Serialize + DeserializeOwned + fmt::Display + Send + 'static;
+
+    /// Calls it.
+    ///
+    /// # Errors
+    /// Where the worker lacks a state that it wants.
+    fn call(
+        args: Self::Args,
+        context: &JobContext,
+    ) -> Result<BoxFuture<'static, Result<Self::Value, Self::Error>>>;
+
+    /// The states it wants.
+    fn needs() -> Vec<(TypeId, &'static str)> {
+        Vec::new()
+    }
+
+    /// Whether another attempt may help after this error.
+    fn is_transient(_error: &Self::Error) -> bool {
+        true
+    }
+}
+
+/// What a durable function may return.
+#[diagnostic::on_unimplemented(
+    message = "a durable function can't return `{Self}`",
+    note = "return `Result<T, E>`: both are written down as JSON (`Serialize` and `Deserialize`), and `E` can be shown; \
+            `onceward::durable::AnyError` is an `E` for everything"
+)]
+pub trait DurableResult {
+    /// What it returns.
+    type Value;
+    /// How it fails.
+    type Error;
+    /// Takes the two apart.
+    #[expect(clippy::missing_errors_doc, reason = "it is what the function has returned")]
+    fn into_result(self) -> Result<Self::Value, Self::Error>;
+}
+
+impl<T, E> DurableResult for Result<T, E> {
+    type Value = T;
+    type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// A function that `#[durable]` stands on, by its name: `worker.durable(checkout)`.
+#[diagnostic::on_unimplemented(
+    message = "this is not a durable function",
+    note = "put `#[onceward::durable]` on an `async fn`, and name it here"
+)]
+pub trait DurableFn<Arguments> {
+    /// What it is.
+    type Function: Durable;
+}
+
+macro_rules! functions {
+    ($($argument:ident),*) => {
+        impl<F, D, $($argument),*> DurableFn<($($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> Call<D>,
+            D: Durable,
+        {
+            type Function = D;
+        }
+    };
+}
+
+functions!();
+functions!(A);
+functions!(A, B);
+functions!(A, B, C);
+functions!(A, B, C, D1);
+functions!(A, B, C, D1, E);
+functions!(A, B, C, D1, E, G);
+functions!(A, B, C, D1, E, G, H);
+functions!(A, B, C, D1, E, G, H, I);

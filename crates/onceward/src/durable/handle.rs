@@ -1,0 +1,294 @@
+//! Starting a run, and what one can do with it from outside.
+
+use core::future::IntoFuture;
+use core::marker::PhantomData;
+use core::time::Duration;
+
+use futures_util::future::BoxFuture;
+use onceward_core::job::{IdempotencyKey, Record, State};
+use onceward_core::once::Fingerprint;
+use onceward_core::run::{Arrived, Standing};
+use onceward_core::{Code, Error, JobId, Key, Result, limits};
+use onceward_store::enlist::Enlist;
+use onceward_store::{JobRef, TellRun, Told};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::call::Call;
+use super::failure::Failure;
+use super::function::Durable;
+use super::step::{check_name, read};
+use crate::client::Onceward;
+use crate::jobs;
+
+/// How soon a result is looked for at first, and in the end, while nothing wakes who waits for it.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+impl Onceward {
+    /// Starts a durable function: see [`StartRun`].
+    pub fn start<D: Durable>(&self, call: Call<D>) -> StartRun<D> {
+        StartRun { client: self.clone(), call, id: None }
+    }
+
+    /// A run that was started before, by the id that [`RunHandle::id`] has said.
+    pub fn run<D: Durable>(&self, id: JobId) -> RunHandle<D> {
+        RunHandle { client: self.clone(), id, created: false, function: PhantomData }
+    }
+
+    /// Tells a run something, whatever its function is.
+    ///
+    /// # Errors
+    /// As [`RunHandle::signal`].
+    pub async fn signal_run(&self, run: JobId, name: &str, value: &impl Serialize) -> Result<()> {
+        check_name(name)?;
+        let value = serde_json::to_vec(value).map_err(|error| {
+            Error::new(Code::StepUnwritable, "what the signal says can't be written as JSON")
+                .with_source(error)
+        })?;
+        if value.len() > limits::RESULT_BYTES_MAX {
+            let (has, max) = (value.len(), limits::RESULT_BYTES_MAX);
+            return Err(Error::new(
+                Code::StepUnwritable,
+                format!("the signal has {has} bytes; {max} is the most"),
+            ));
+        }
+        self.tell_run(run, Arrived::Signal { name: name.to_owned(), value }).await
+    }
+
+    /// Asks a run to end: whatever it waits for fails as [`Cancelled`](Failure::Cancelled), and so do its children. It
+    /// may still undo what it has done.
+    ///
+    /// # Errors
+    /// As [`RunHandle::signal`].
+    pub async fn cancel_run(&self, run: JobId, reason: &str) -> Result<()> {
+        self.tell_run(run, Arrived::Cancel { reason: reason.to_owned() }).await
+    }
+
+    async fn tell_run(&self, run: JobId, what: Arrived) -> Result<()> {
+        self.check_open()?;
+        let job = JobRef { namespace: self.namespace.clone(), id: run };
+        let ask = [TellRun { run: job, id: Uuid::now_v7(), what }];
+        match tell(self, &ask).await?.pop() {
+            Some(Told::Waits(_)) => Ok(()),
+            Some(Told::Ended(state)) => {
+                Err(Error::new(Code::RunEnded, format!("run {run} has ended: {state}")).at("run.tell"))
+            }
+            _ => Err(Error::new(Code::RunUnknown, format!("there is no run {run}")).at("run.tell")),
+        }
+    }
+}
+
+/// Tells runs something, and has those looked after that may be parked.
+pub(super) async fn tell(client: &Onceward, asks: &[TellRun]) -> Result<Vec<Told>> {
+    let store = client.store();
+    let told = store.run_tell(asks).await?;
+    let mut queues: Vec<_> = asks
+        .iter()
+        .zip(&told)
+        .filter_map(|(ask, told)| match told {
+            Told::Waits(queue) => Some((ask.run.namespace.clone(), queue.clone())),
+            _ => None,
+        })
+        .collect();
+    queues.sort_unstable();
+    queues.dedup();
+    if !queues.is_empty() {
+        // After what was told is there: a run that parks meanwhile sees it, or is seen here.
+        store.run_wake().await?;
+        for (namespace, queue) in &queues {
+            client.inner.bells.ring(namespace, queue);
+        }
+        store.job_announce(&queues).await?;
+    }
+    Ok(told)
+}
+
+/// A run being started; `.await` does it.
+#[derive(Debug)]
+#[must_use = "nothing is started before `.await`"]
+pub struct StartRun<D: Durable> {
+    client: Onceward,
+    call: Call<D>,
+    id: Option<Result<Key>>,
+}
+
+impl<D: Durable> StartRun<D> {
+    /// A second start under this id finds the first one's run, whatever has become of it. The same id with another
+    /// function or other arguments is refused.
+    pub fn id(mut self, id: impl AsRef<str>) -> Self {
+        self.id = Some(Key::new(id));
+        self
+    }
+
+    /// Begins only after this long.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.call = self.call.delay(delay);
+        self
+    }
+
+    /// How long it may take in all; after that it is not taken up any more.
+    pub fn expiry(mut self, expiry: Duration) -> Self {
+        self.call = self.call.expiry(expiry);
+        self
+    }
+
+    /// Where it waits for a worker.
+    pub fn queue(mut self, queue: impl AsRef<str>) -> Self {
+        self.call = self.call.queue(queue);
+        self
+    }
+
+    /// From -1000 to 1000, the higher one goes first.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.call = self.call.priority(priority);
+        self
+    }
+
+    fn finish(self) -> Result<(Onceward, onceward_core::job::New)> {
+        let Self { client, call, id } = self;
+        let mut new = call.finish(&client)?;
+        new.namespace = client.namespace.clone();
+        new.parent = None;
+        if let Some(key) = id.transpose()? {
+            let print = Sha256::new()
+                .chain_update(new.kind.as_str())
+                .chain_update([0])
+                .chain_update(&new.payload.bytes);
+            let fingerprint = Fingerprint(print.finalize().into());
+            new.key = Some(IdempotencyKey { key, fingerprint, ttl: limits::JOB_KEY_TTL_DEFAULT });
+        }
+        client.check_open()?;
+        Ok((client, new))
+    }
+
+    /// Starts it in a transaction of yours: it begins if that commits, and never was if not.
+    ///
+    /// # Errors
+    /// As enqueueing a job in a transaction.
+    pub async fn start_in<X: Enlist>(self, tx: &mut X) -> Result<RunHandle<D>> {
+        let (client, new) = self.finish()?;
+        let started = jobs::enqueue_in(&client, tx, new).await?;
+        Ok(RunHandle { client, id: started.id, created: started.created, function: PhantomData })
+    }
+}
+
+impl<D: Durable> IntoFuture for StartRun<D> {
+    type Output = Result<RunHandle<D>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (client, new) = self.finish()?;
+            let started = jobs::send(&client, new).await?;
+            Ok(RunHandle { client, id: started.id, created: started.created, function: PhantomData })
+        })
+    }
+}
+
+/// A run, from outside.
+pub struct RunHandle<D: Durable> {
+    client: Onceward,
+    id: JobId,
+    created: bool,
+    function: PhantomData<fn() -> D>,
+}
+
+impl<D: Durable> Clone for RunHandle<D> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), ..*self }
+    }
+}
+
+impl<D: Durable> core::fmt::Debug for RunHandle<D> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RunHandle").field("kind", &D::KIND).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<D: Durable> RunHandle<D> {
+    /// Which run: its job.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Whether this start has made it; `false` where its id was started before.
+    pub fn is_created(&self) -> bool {
+        self.created
+    }
+
+    async fn record(&self) -> Result<Record> {
+        let job = JobRef { namespace: self.client.namespace.clone(), id: self.id };
+        let seen = self.client.store().job_lookup(&[job]).await?;
+        let unknown = || Error::new(Code::RunUnknown, format!("there is no run {}", self.id));
+        seen.rows.into_iter().next().flatten().ok_or_else(unknown)
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// [`RunUnknown`](Code::RunUnknown); those of an unreachable store.
+    pub async fn standing(&self) -> Result<Standing> {
+        let row = self.record().await?;
+        Ok(match row.state_now() {
+            State::Running => Standing::Running,
+            State::Succeeded => Standing::Succeeded,
+            State::Dead => Standing::Failed,
+            State::Cancelled => Standing::Cancelled,
+            State::Uncertain => Standing::Uncertain,
+            State::Scheduled if row.attempted_at.is_some() => Standing::Parked,
+            State::Scheduled | State::Ready | State::Retrying => Standing::Pending,
+        })
+    }
+
+    /// Waits for its end: what it returned, or how it failed.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Its failure. [`Engine`](Failure::Engine) where it is unknown, was forgotten meanwhile, or the store is away.
+    pub async fn result(&self) -> core::result::Result<D::Value, Failure<D::Error>> {
+        let mut pause = LOOK_FIRST;
+        loop {
+            match self.record().await {
+                Ok(row) if row.state.is_final() => return ending(&row),
+                Ok(_) => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(%error, "a result could not be looked for")
+                }
+                Err(error) => return Err(Failure::Engine(error.to_string())),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+    }
+
+    /// Sends it a signal, which waits until the run asks for it.
+    ///
+    /// Dropping the future leaves it open whether it was sent.
+    ///
+    /// # Errors
+    /// [`RunUnknown`](Code::RunUnknown); [`RunEnded`](Code::RunEnded); [`StepUnwritable`](Code::StepUnwritable) for a
+    /// value that can't be written down; those of an unreachable store.
+    pub async fn signal(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        self.client.signal_run(self.id, name, value).await
+    }
+
+    /// Asks it to end; see [`Onceward::cancel_run`].
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    pub async fn cancel(&self, reason: &str) -> Result<()> {
+        self.client.cancel_run(self.id, reason).await
+    }
+}
+
+/// How a run has ended, by its row.
+fn ending<T: serde::de::DeserializeOwned, E: serde::de::DeserializeOwned>(
+    row: &Record,
+) -> core::result::Result<T, Failure<E>> {
+    let said = row.said().and_then(|body| body.bytes.clone());
+    read(super::run::outcome_of(row.state, said, row.error.clone()))
+}

@@ -1,0 +1,51 @@
+//! The runs that are in the memory of this process: what arrives for them need not take the way through the store.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use onceward_core::run::Arrival;
+use onceward_core::{JobId, Token};
+use onceward_store::JobRef;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What is in memory.
+#[derive(Default)]
+pub(crate) struct Hot {
+    runs: Mutex<HashMap<JobId, (Token, UnboundedSender<Vec<Arrival>>)>>,
+}
+
+impl Hot {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, (Token, UnboundedSender<Vec<Arrival>>)>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run has been taken up under this token: what arrives for it comes out of the receiver.
+    pub(crate) fn enter(&self, id: JobId, token: Token) -> UnboundedReceiver<Vec<Arrival>> {
+        let (sender, receiver) = unbounded_channel();
+        self.lock().insert(id, (token, sender));
+        receiver
+    }
+
+    /// It is not in memory any more.
+    pub(crate) fn leave(&self, id: JobId, token: Token) {
+        let mut runs = self.lock();
+        if runs.get(&id).is_some_and(|(of, _)| *of == token) {
+            runs.remove(&id);
+        }
+    }
+
+    /// Tells a run what has arrived; `false` where it is not here.
+    pub(crate) fn tell(&self, id: JobId, arrivals: Vec<Arrival>) -> bool {
+        self.lock().get(&id).is_some_and(|(_, sender)| sender.send(arrivals).is_ok())
+    }
+
+    /// Those of these runs that are here.
+    pub(crate) fn those(&self, runs: Vec<JobRef>) -> Vec<JobRef> {
+        let here = self.lock();
+        runs.into_iter().filter(|run| here.contains_key(&run.id)).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}

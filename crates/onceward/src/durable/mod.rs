@@ -1,0 +1,153 @@
+//! Durable functions: plain `async fn`s that survive crashes.
+//!
+//! ```
+//! use onceward::Onceward;
+//! use onceward::durable::{AnyError, durable, join_all, sleep, step};
+//! use std::time::Duration;
+//!
+//! #[durable(max_attempts = 5)]
+//! async fn charge(order: u64, cents: u64) -> Result<String, AnyError> {
+//!     Ok(format!("ch_{order}_{cents}"))
+//! }
+//!
+//! #[durable]
+//! async fn checkout(order: u64) -> Result<String, AnyError> {
+//!     let charge = charge(order, 1_999).await?;                     // a child: any worker may run it
+//!     sleep(Duration::from_millis(20)).await?;                      // survives restarts
+//!     step("mail", || async { Ok::<(), AnyError>(()) }).await?;     // run here, its outcome written down
+//!     Ok(charge)
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+//! let ow = Onceward::connect("memory:").await?;
+//! let worker = ow.worker().durable(checkout).durable(charge).start().await?;
+//! let run = ow.start(checkout(789)).id("order-789").await?;
+//! assert_eq!(run.result().await?, "ch_789_1999");
+//! worker.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What is written down
+//!
+//! A run executes its code from the beginning each time it is taken up: at first, after its process has died, and when
+//! it was parked because it waited for long. What the code *asks for* is written into the run's journal: calls of other
+//! durable functions, [`step`]s, [`sleep`]s, [`signal`]s. What has ended before is not done again; it is given to the
+//! code in the order in which it had ended.
+//!
+//! So the code between those must come out the same each time: no clocks, no random numbers, no maps without an order,
+//! no reading of files. [`now`], [`random`] and [`uuid`] come out the same; everything else belongs into a step. Where
+//! the code has changed since, see [`patched`].
+//!
+//! # When a function fails
+//!
+//! An `Err` of a function that has written nothing into its journal is a failed attempt, and it is called again as
+//! `max_attempts` and `retry` say (3 attempts unless something is said): such functions are what others call to have
+//! things tried again. An `Err` of one that has a journal is its end: what it has done would come out the same. Have its
+//! steps and children tried again, not it. A panic, or a time-out, is a failed attempt of either.
+//!
+//! A process that dies costs a run nothing: another one goes on where the journal ends.
+
+mod ambient;
+mod branches;
+mod call;
+mod drive;
+mod failure;
+mod function;
+mod handle;
+mod hot;
+mod run;
+mod saga;
+mod step;
+mod wait;
+
+use onceward_core::{Result, Timestamp};
+use uuid::Uuid;
+
+pub use futures_util::future::Either;
+pub use onceward_core::run::Standing;
+pub use onceward_macros::durable;
+
+pub use crate::durable_join as join;
+pub use crate::durable_try_join as try_join;
+pub use ambient::{Branch, Fork};
+pub use branches::{join_all, join_two, map, race, try_join_all};
+pub use call::{Call, Child};
+pub use failure::{AnyError, Failure, Never};
+pub use function::{Durable, DurableFn, DurableResult};
+pub use handle::{RunHandle, StartRun};
+pub use saga::Saga;
+pub use step::{Step, step};
+pub use wait::{Signal, Sleep, signal, sleep, sleep_until};
+
+pub(crate) use drive::run;
+pub(crate) use hot::Hot;
+
+/// What `#[durable]` writes refers to these.
+#[doc(hidden)]
+pub mod private {
+    pub use futures_util::future::BoxFuture;
+    pub use serde;
+}
+
+/// What time it is: that of the last thing that has ended, the same each time the code comes by.
+///
+/// # Errors
+/// [`RunAbsent`](onceward_core::Code::RunAbsent), [`RunNested`](onceward_core::Code::RunNested).
+pub fn now() -> Result<Timestamp> {
+    ambient::peek().map(|(run, _)| run.now())
+}
+
+/// A random number, the same each time the code comes by.
+///
+/// # Errors
+/// As [`now`].
+pub fn random() -> Result<u64> {
+    uuid().map(|uuid| uuid.as_u64_pair().0)
+}
+
+/// A random UUID, the same each time the code comes by: a key to give to others.
+///
+/// # Errors
+/// As [`now`].
+pub fn uuid() -> Result<Uuid> {
+    use sha2::{Digest, Sha256};
+
+    let (run, position) = ambient::claim()?;
+    let digest = Sha256::new()
+        .chain_update(run.job.namespace.as_str())
+        .chain_update([0])
+        .chain_update(run.job.id.as_uuid().as_bytes())
+        .chain_update(position.as_str());
+    let digest: [u8; 32] = digest.finalize().into();
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
+    Ok(uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid())
+}
+
+/// Whether the code is to go its new way here: `true`, unless the run came by before there was one.
+///
+/// ```
+/// use onceward::durable::{AnyError, durable, patched, step};
+///
+/// #[durable]
+/// async fn checkout(order: u64) -> Result<(), AnyError> {
+///     if patched("check-fraud")? {
+///         step("check fraud", || async { Ok::<(), AnyError>(()) }).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+/// As [`now`]; [`StepNameInvalid`](onceward_core::Code::StepNameInvalid).
+pub fn patched(id: &str) -> Result<bool> {
+    step::check_name(id)?;
+    let (run, position) = ambient::peek()?;
+    let patched = run.is_patched(&position, id);
+    if patched {
+        let (run, position) = ambient::claim()?;
+        run.mark(&position, id);
+    }
+    Ok(patched)
+}

@@ -1,0 +1,577 @@
+//! A run in the hands of a worker: its journal as far as it is known, and what its code waits for.
+//!
+//! The code asks through the futures of this module; the driver (`drive.rs`) writes down, and gives back what has ended.
+//! Neither does anything of the other.
+
+use core::task::Waker;
+use core::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use onceward_core::job::{self, Record, State as JobState};
+use onceward_core::run::{
+    Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start, Wanted,
+};
+use onceward_core::{Code, Error, JobId, Timestamp, Token, limits};
+use onceward_store::{AppendRun, Child, JobRef, LoadRun};
+use uuid::Uuid;
+
+use super::failure::{Failure, Never};
+use crate::client::Onceward;
+
+/// How many entries of a journal are read at once.
+const PAGE: usize = 2_000;
+
+/// One run.
+pub(super) struct Run {
+    pub(super) client: Onceward,
+    pub(super) job: JobRef,
+    pub(super) token: Token,
+    /// What its children inherit.
+    pub(super) trace: Option<String>,
+    /// The store's clock when this attempt was claimed, and the same by this process's clock.
+    clock: (Timestamp, Timestamp),
+    state: Mutex<State>,
+}
+
+impl core::fmt::Debug for Run {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Run").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    replay: Replay,
+    slots: HashMap<Position, Slot>,
+    /// What is to be appended.
+    entries: Vec<Entry>,
+    children: Vec<Child>,
+    taken: Vec<Uuid>,
+    /// How many entries are durable.
+    durable: u32,
+    /// Where the end of a child belongs.
+    waits_of: HashMap<JobId, Position>,
+    timers: BTreeMap<(Timestamp, Position), ()>,
+    /// Those who wait for a signal, by its name, in the order in which they came.
+    listening: HashMap<String, VecDeque<Position>>,
+    /// Signals that nobody has asked for yet, in the order in which they came.
+    mail: VecDeque<(Uuid, String, Vec<u8>)>,
+    /// Everything that has arrived and was seen, so that the same is not taken twice.
+    seen: HashSet<Uuid>,
+    /// Why the run can't go on.
+    broken: Option<Broken>,
+    /// Why it was called off, once its code was told.
+    cancelled: bool,
+    cancel_asked: Option<(Uuid, String)>,
+    /// How many bodies of steps are running.
+    bodies: usize,
+    /// Children that nobody waits for any more.
+    abandoned: Vec<JobId>,
+    /// Whether the code is being dropped: it has not given up what it waits for.
+    closing: bool,
+}
+
+/// What a future of the code waits at.
+#[derive(Default)]
+struct Slot {
+    waker: Option<Waker>,
+    outcome: Option<Outcome>,
+    /// Whether its end is written down, or on its way there.
+    ended: bool,
+}
+
+/// Why a run can't go on.
+#[derive(Clone, Debug)]
+pub(super) enum Broken {
+    /// Its code is not the code that wrote the journal.
+    Diverged(Diverged),
+    /// Its journal is full.
+    TooLong,
+}
+
+/// Where something stands that the code asks for.
+pub(super) enum Asked {
+    /// It has ended like this.
+    Ended(Outcome),
+    /// It is under way, or its end is on its way.
+    Waits,
+    /// Nothing was done about it yet; what was started before, if anything.
+    Fresh(Option<Start>),
+}
+
+impl Run {
+    pub(super) fn new(
+        client: Onceward,
+        record: &Record,
+        token: Token,
+        clock: (Timestamp, Timestamp),
+        entries: Vec<Entry>,
+    ) -> Option<Self> {
+        let replay = Replay::of(entries, record.enqueued_at)?;
+        let state = State {
+            durable: replay.len(),
+            replay,
+            slots: HashMap::new(),
+            entries: Vec::new(),
+            children: Vec::new(),
+            taken: Vec::new(),
+            waits_of: HashMap::new(),
+            timers: BTreeMap::new(),
+            listening: HashMap::new(),
+            mail: VecDeque::new(),
+            seen: HashSet::new(),
+            broken: None,
+            cancelled: false,
+            cancel_asked: None,
+            bodies: 0,
+            abandoned: Vec::new(),
+            closing: false,
+        };
+        let job = JobRef { namespace: record.namespace.clone(), id: record.id };
+        let trace = record.trace.clone();
+        Some(Self { client, job, token, trace, clock, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store's clock, as far as this process can tell.
+    pub(super) fn store_now(&self) -> Timestamp {
+        let (at, seen_at) = self.clock;
+        at.after(self.client.clock().boottime().since(seen_at))
+    }
+
+    /// What time it is for the code.
+    pub(super) fn now(&self) -> Timestamp {
+        self.lock().replay.now()
+    }
+
+    // What the code asks.
+
+    /// Asks for something at a position; whoever asks is woken when there is news.
+    pub(super) fn ask(&self, position: &Position, wanted: Wanted<'_>, waker: &Waker) -> Asked {
+        let mut state = self.lock();
+        let issued = match state.replay.issue(position, wanted) {
+            Ok(issued) => issued,
+            Err(diverged) => {
+                state.broken.get_or_insert(Broken::Diverged(diverged));
+                return Asked::Waits;
+            }
+        };
+        let live = state.replay.is_live();
+        let slot = state.slots.entry(position.clone()).or_default();
+        if let Some(outcome) = slot.outcome.take() {
+            return Asked::Ended(outcome);
+        }
+        slot.waker = Some(waker.clone());
+        let Issued { start, ended } = issued;
+        // Nothing is begun before the journal is followed to its end (D2).
+        if ended || slot.ended || !live { Asked::Waits } else { Asked::Fresh(start) }
+    }
+
+    /// Writes something down at a position.
+    pub(super) fn record(&self, position: &Position, op: Op, name: &str, phase: Phase) -> u32 {
+        let now = self.store_now();
+        let mut state = self.lock();
+        state.record(position, op, name, phase, now, self.token)
+    }
+
+    /// Starts a child.
+    pub(super) fn start_child(&self, position: &Position, name: &str, input: u64, child: job::New) {
+        let id = child.id;
+        let seq = self.record(position, Op::Child, name, Phase::Started(Start::Child { id, input }));
+        let mut state = self.lock();
+        state.children.push(Child { seq, job: child });
+        state.waits_of.insert(id, position.clone());
+    }
+
+    /// Has the end of a child given to the position.
+    pub(super) fn wait_for_child(&self, position: &Position, id: JobId) {
+        self.lock().waits_of.entry(id).or_insert_with(|| position.clone());
+    }
+
+    /// Has a time given to the position, once it has come.
+    pub(super) fn wait_until(&self, position: &Position, due: Timestamp) {
+        self.lock().timers.insert((due, position.clone()), ());
+    }
+
+    /// Has the next signal of that name given to the position.
+    pub(super) fn listen(&self, position: &Position, name: &str) {
+        let now = self.store_now();
+        let mut state = self.lock();
+        let line = state.listening.entry(name.to_owned()).or_default();
+        if !line.contains(position) {
+            line.push_back(position.clone());
+        }
+        state.hand_out(now, self.token);
+    }
+
+    /// The code does not wait for that signal any more.
+    pub(super) fn unlisten(&self, position: &Position, name: &str) {
+        let mut state = self.lock();
+        if let Some(line) = state.listening.get_mut(name) {
+            line.retain(|waits| waits != position);
+        }
+    }
+
+    /// The code does not wait for the child at that position any more.
+    pub(super) fn abandon(&self, position: &Position) {
+        let mut state = self.lock();
+        let child = state.waits_of.iter().find(|(_, at)| *at == position).map(|(id, _)| *id);
+        if !state.closing {
+            state.abandoned.extend(child);
+        }
+    }
+
+    /// The children that were abandoned since this was asked last.
+    pub(super) fn take_abandoned(&self) -> Vec<JobId> {
+        core::mem::take(&mut self.lock().abandoned)
+    }
+
+    /// The code is dropped from here on.
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+    }
+
+    /// Whether what was asked for at a position has ended.
+    pub(super) fn has_ended(&self, position: &Position) -> bool {
+        self.lock().slots.get(position).is_some_and(|slot| slot.ended)
+    }
+
+    /// Whether so many entries are durable.
+    pub(super) fn is_durable(&self, seq: u32) -> bool {
+        seq < self.lock().durable
+    }
+
+    pub(super) fn body(&self, runs: bool) {
+        let mut state = self.lock();
+        state.bodies = if runs { state.bodies + 1 } else { state.bodies.saturating_sub(1) };
+    }
+
+    /// Which version of the code the run has met at a position that may be new.
+    pub(super) fn is_patched(&self, position: &Position, id: &str) -> bool {
+        let state = self.lock();
+        match state.replay.recorded_at(position) {
+            Some((op, name)) => op == Op::Patch && name == id,
+            None => state.replay.is_live(),
+        }
+    }
+
+    /// Takes a position for a mark, which is written down the first time.
+    pub(super) fn mark(&self, position: &Position, id: &str) {
+        let wanted = Wanted { op: Op::Patch, name: id, input: None };
+        let known = {
+            let mut state = self.lock();
+            match state.replay.issue(position, wanted) {
+                Ok(issued) => issued.start.is_some(),
+                Err(diverged) => {
+                    state.broken.get_or_insert(Broken::Diverged(diverged));
+                    true
+                }
+            }
+        };
+        if !known {
+            self.record(position, Op::Patch, id, Phase::Started(Start::Intent));
+        }
+    }
+
+    // What the driver does.
+
+    /// Gives the code the next thing that has ended; `false` if there is none.
+    pub(super) fn deliver(&self) -> bool {
+        let mut state = self.lock();
+        let durable = state.durable;
+        match state.replay.deliver(durable) {
+            None => false,
+            Some(Delivery::End(position, outcome)) => {
+                state.end(&position, outcome);
+                true
+            }
+            Some(Delivery::Cancel) => {
+                state.cancel();
+                true
+            }
+        }
+    }
+
+    /// Wakes whatever waits for the journal to come to its end; what keeps it from that, if anything does.
+    pub(super) fn go_live(&self) -> Option<Broken> {
+        let mut state = self.lock();
+        if state.broken.is_none() {
+            state.broken = state.replay.stuck().map(Broken::Diverged);
+        }
+        if state.broken.is_none() && state.replay.len() > limits::JOURNAL_ENTRIES_MAX {
+            state.broken = Some(Broken::TooLong);
+        }
+        state.broken.clone()
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.lock().replay.is_live()
+    }
+
+    /// Wakes everything that waits.
+    pub(super) fn wake_all(&self) {
+        let wakers: Vec<Waker> =
+            self.lock().slots.values_mut().filter_map(|slot| slot.waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// What is to be appended now, if anything.
+    pub(super) fn take_append(&self, session: onceward_core::SessionId) -> Option<(AppendRun, u32)> {
+        let mut state = self.lock();
+        if state.entries.is_empty() && state.taken.is_empty() {
+            return None;
+        }
+        let durable = state.replay.len();
+        let ask = AppendRun {
+            run: self.job.clone(),
+            session,
+            token: self.token,
+            entries: core::mem::take(&mut state.entries),
+            children: core::mem::take(&mut state.children),
+            taken: core::mem::take(&mut state.taken),
+        };
+        Some((ask, durable))
+    }
+
+    /// So many entries are durable from now on.
+    pub(super) fn appended(&self, durable: u32) {
+        let mut state = self.lock();
+        state.durable = durable;
+        drop(state);
+        // Steps that wait for their intent.
+        self.wake_all();
+    }
+
+    /// Takes note of what has arrived.
+    pub(super) fn arrive(&self, arrivals: Vec<Arrival>) {
+        let now = self.store_now();
+        let mut state = self.lock();
+        for arrival in arrivals {
+            if !state.seen.insert(arrival.id) {
+                continue;
+            }
+            match arrival.what {
+                Arrived::Child { state: how, result, error } => {
+                    let outcome = outcome_of(how, result, error);
+                    let id = JobId::from_uuid(arrival.id);
+                    state.child_ended(id, outcome, now, self.token);
+                }
+                Arrived::Signal { name, value } => state.mail.push_back((arrival.id, name, value)),
+                Arrived::Cancel { reason } => {
+                    state.cancel_asked.get_or_insert((arrival.id, reason));
+                }
+            }
+        }
+        state.hand_out(now, self.token);
+    }
+
+    /// Lets the times come that have come; when the next one does.
+    pub(super) fn ring(&self) -> Option<Duration> {
+        let now = self.store_now();
+        let mut state = self.lock();
+        if !state.replay.is_live() {
+            return None;
+        }
+        while let Some(((due, position), ())) = state.timers.first_key_value() {
+            if *due > now {
+                return Some(due.since(now));
+            }
+            let key = (*due, position.clone());
+            state.timers.remove(&key);
+            state.time_has_come(&key.1, now, self.token);
+        }
+        None
+    }
+
+    /// Writes down that the run is called off, once its journal was followed to its end.
+    pub(super) fn note_cancel(&self) {
+        let now = self.store_now();
+        let mut state = self.lock();
+        if !state.replay.is_live() {
+            return;
+        }
+        if let Some((id, reason)) = state.cancel_asked.take() {
+            state.taken.push(id);
+            if !state.cancelled {
+                let reason = serde_json::to_vec(&reason).unwrap_or_default();
+                let phase = Phase::Ended(Outcome::Value(reason));
+                state.record(&Position::whole(), Op::Cancel, "", phase, now, self.token);
+            }
+        }
+    }
+
+    /// Whether the code was told that the run is called off.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    /// The children whose end is still to come.
+    pub(super) fn open_children(&self) -> Vec<JobId> {
+        self.lock().waits_of.keys().copied().collect()
+    }
+
+    /// Whether the run does nothing but wait.
+    pub(super) fn is_waiting(&self) -> bool {
+        let state = self.lock();
+        state.bodies == 0 && state.entries.is_empty() && state.taken.is_empty()
+    }
+
+    /// Whether something may arrive for it from elsewhere that it waits for.
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        self.lock().timers.first_key_value().map(|((due, _), ())| *due)
+    }
+
+    /// What has arrived and was not asked for.
+    pub(super) fn unread(&self) -> Vec<Uuid> {
+        self.lock().mail.iter().map(|(id, _, _)| *id).collect()
+    }
+
+    /// Everything that has arrived.
+    pub(super) fn seen(&self) -> Vec<Uuid> {
+        self.lock().seen.iter().copied().collect()
+    }
+
+    /// Whether nothing was ever written down.
+    pub(super) fn is_blank(&self) -> bool {
+        self.lock().replay.is_empty()
+    }
+
+    pub(super) fn broken(&self) -> Option<Broken> {
+        self.lock().broken.clone()
+    }
+}
+
+impl State {
+    fn record(
+        &mut self,
+        position: &Position,
+        op: Op,
+        name: &str,
+        phase: Phase,
+        now: Timestamp,
+        token: Token,
+    ) -> u32 {
+        if matches!(phase, Phase::Ended(_)) {
+            self.slots.entry(position.clone()).or_default().ended = true;
+        }
+        let entry = self.replay.record((position, op, name), phase, now, token);
+        let seq = entry.seq;
+        self.entries.push(entry);
+        seq
+    }
+
+    /// Gives the code what has ended at a position.
+    fn end(&mut self, position: &Position, outcome: Outcome) {
+        let slot = self.slots.entry(position.clone()).or_default();
+        slot.outcome.get_or_insert(outcome);
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whatever the code waits for fails, and what it asks for from now on goes its usual way (D9).
+    fn cancel(&mut self) {
+        self.cancelled = true;
+        let waiting: Vec<Position> =
+            self.slots.iter().filter(|(_, slot)| slot.waker.is_some()).map(|(at, _)| at.clone()).collect();
+        for position in waiting {
+            self.end(&position, cancelled());
+        }
+        self.timers.clear();
+        self.listening.clear();
+    }
+
+    fn child_ended(&mut self, id: JobId, outcome: Outcome, now: Timestamp, token: Token) {
+        self.taken.push(id.as_uuid());
+        let Some(position) = self.waits_of.remove(&id) else { return };
+        if self.slots.get(&position).is_some_and(|slot| slot.ended) {
+            return;
+        }
+        let name = self.replay.name_at(&position).unwrap_or_default().to_owned();
+        self.record(&position, Op::Child, &name, Phase::Ended(outcome), now, token);
+    }
+
+    fn time_has_come(&mut self, position: &Position, now: Timestamp, token: Token) {
+        if self.slots.get(position).is_some_and(|slot| slot.ended) {
+            return;
+        }
+        let (op, name) = match self.replay.asked_at(position) {
+            Some((op, name)) => (op, name.to_owned()),
+            None => return,
+        };
+        self.listening.values_mut().for_each(|line| line.retain(|waits| waits != position));
+        self.record(position, op, &name, Phase::Ended(Outcome::Due), now, token);
+    }
+
+    /// Gives signals to those who wait for them, first come, first served.
+    fn hand_out(&mut self, now: Timestamp, token: Token) {
+        if !self.replay.is_live() {
+            return;
+        }
+        let mut left = VecDeque::new();
+        for (id, name, value) in core::mem::take(&mut self.mail) {
+            match self.listening.get_mut(&name).and_then(VecDeque::pop_front) {
+                Some(position) => {
+                    self.taken.push(id);
+                    self.timers.retain(|(_, waits), ()| *waits != position);
+                    self.record(
+                        &position,
+                        Op::Signal,
+                        &name,
+                        Phase::Ended(Outcome::Value(value)),
+                        now,
+                        token,
+                    );
+                }
+                None => left.push_back((id, name, value)),
+            }
+        }
+        self.mail = left;
+    }
+}
+
+fn cancelled() -> Outcome {
+    failed(&Failure::<Never>::Cancelled)
+}
+
+/// A failure as the journal keeps it.
+pub(super) fn failed<E: serde::Serialize>(failure: &Failure<E>) -> Outcome {
+    let written = serde_json::to_vec(failure).or_else(|error| {
+        let words = format!("{}: an error can't be written as JSON: {error}", Code::StepUnwritable);
+        serde_json::to_vec(&Failure::<Never>::Engine(words))
+    });
+    Outcome::Failed(written.unwrap_or_default())
+}
+
+/// What the end of a child is for its parent.
+pub(super) fn outcome_of(how: JobState, result: Option<Vec<u8>>, error: Option<String>) -> Outcome {
+    let words = || error.clone().unwrap_or_default();
+    match (how, result) {
+        (JobState::Succeeded, result) => Outcome::Value(result.unwrap_or_else(|| b"null".to_vec())),
+        (JobState::Cancelled, _) => cancelled(),
+        (JobState::Uncertain, _) => failed(&Failure::<Never>::Uncertain(words())),
+        // How it has failed, if it has said so in our own words.
+        (_, Some(bytes)) if serde_json::from_slice::<Failure<serde::de::IgnoredAny>>(&bytes).is_ok() => {
+            Outcome::Failed(bytes)
+        }
+        _ => failed(&Failure::<Never>::Dead(words())),
+    }
+}
+
+/// Reads a whole journal.
+pub(super) async fn load(client: &Onceward, run: &JobRef) -> Result<Vec<Entry>, Error> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let from = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let page = client.store().run_load(&LoadRun { run: run.clone(), from, limit: PAGE }).await?;
+        let last = page.len() < PAGE;
+        entries.extend(page);
+        if last {
+            return Ok(entries);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Steps: ordinary code whose outcome is written down, so that it is not run again.
+
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::sync::Arc;
+
+use onceward_core::job::Retry;
+use onceward_core::run::{Op, Outcome, Phase, Position, Start, Wanted};
+use onceward_core::{Code, Error, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::ambient::{Ambient, claim, within};
+use super::failure::{Failure, Never};
+use super::run::{Asked, Run, failed};
+
+/// Runs ordinary code once: its outcome is written into the journal, and given to the code each time it comes by again.
+///
+/// The body runs here, in the run's own task, at least once: where the process dies after the body and before its
+/// outcome is durable, it runs again ([`at_most_once`](Step::at_most_once) has it fail as *uncertain* instead). An `Err`
+/// is written down like a value, after the attempts that [`retry`](Step::retry) gives it.
+///
+/// ```
+/// use onceward::durable::{AnyError, step};
+///
+/// # async fn send_mail(_: &str) -> Result<u64, AnyError> { Ok(1) }
+/// #[onceward::durable]
+/// async fn welcome(user: String) -> Result<u64, AnyError> {
+///     let id = step("mail", || async { send_mail(&user).await }).await?;
+///     Ok(id)
+/// }
+/// ```
+pub fn step<F, Fut, T, E>(name: &'static str, body: F) -> Step<F, Fut>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    T: Serialize + DeserializeOwned,
+    E: Serialize + DeserializeOwned,
+{
+    let place = check_name(name).and_then(|()| claim());
+    Step { place, name, body, work: Work::Idle, attempt: 0, attempts: 1, retry: Retry::default(), once: None }
+}
+
+/// Refuses names that can't stand in a journal.
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
+    let fits = (1..=limits::STEP_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+    let max = limits::STEP_NAME_BYTES_MAX;
+    let refuse = || {
+        Error::new(Code::StepNameInvalid, format!("a name has 1 to {max} bytes, and no control characters"))
+    };
+    fits.then_some(()).ok_or_else(refuse)
+}
+
+pin_project_lite::pin_project! {
+    /// A step, which `.await` runs; see [`step`].
+    #[must_use = "a step runs when it is awaited"]
+    pub struct Step<F, Fut> {
+        place: Result<(Arc<Run>, Position), Error>,
+        name: &'static str,
+        body: F,
+        #[pin]
+        work: Work<Fut>,
+        attempt: u32,
+        attempts: u32,
+        retry: Retry,
+        once: Option<Once>,
+    }
+
+    impl<F, Fut> PinnedDrop for Step<F, Fut> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let (Ok((run, _)), WorkProjected::Body { .. }) = (&*this.place, this.work.project()) {
+                run.body(false);
+            }
+        }
+    }
+}
+
+/// What is known of a step that must not run twice.
+enum Once {
+    Asked,
+    /// Its intent is written down under this number.
+    Intent(u32),
+}
+
+pin_project_lite::pin_project! {
+    #[project = WorkProjected]
+    enum Work<Fut> {
+        Idle,
+        Body { #[pin] future: Fut },
+        Pause { #[pin] sleep: Sleep },
+        Over,
+    }
+}
+
+impl<F, Fut> core::fmt::Debug for Step<F, Fut> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Step").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<F, Fut> Step<F, Fut> {
+    /// How often the body is tried before its error counts; once by default. The attempts are made by this process:
+    /// another one begins to count anew.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// How long to wait between attempts: `exponential 2s max 15m jitter 0.2` by default.
+    pub fn retry(mut self, policy: Retry) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Writes down that the body begins before it begins. Where nobody can know whether it did its work, the step fails
+    /// as [`Uncertain`](Failure::Uncertain) instead of running again. It costs one more write.
+    pub fn at_most_once(mut self) -> Self {
+        self.once = Some(Once::Asked);
+        self
+    }
+}
+
+const STARTED: &str =
+    "its process died, or was away for too long, after the step had begun and before it had ended";
+
+impl<F, Fut, T, E> Future for Step<F, Fut>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    T: Serialize + DeserializeOwned,
+    E: Serialize + DeserializeOwned,
+{
+    type Output = Result<T, Failure<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (run, position) = match &*this.place {
+            Ok(place) => place,
+            Err(error) => return Poll::Ready(Err(engine(error))),
+        };
+        loop {
+            match this.work.as_mut().project() {
+                WorkProjected::Idle => {
+                    let wanted = Wanted { op: Op::Step, name: this.name, input: None };
+                    match run.ask(position, wanted, cx.waker()) {
+                        Asked::Ended(outcome) => return Poll::Ready(read(outcome)),
+                        Asked::Waits => return Poll::Pending,
+                        Asked::Fresh(start) => match (&this.once, start) {
+                            (Some(Once::Intent(seq)), _) if run.is_durable(*seq) => {}
+                            (Some(Once::Intent(_)), _) => return Poll::Pending,
+                            (_, Some(Start::Intent)) => {
+                                let lost = Failure::<Never>::Uncertain(STARTED.to_owned());
+                                run.record(position, Op::Step, this.name, Phase::Ended(failed(&lost)));
+                                this.work.set(Work::Over);
+                                continue;
+                            }
+                            (Some(Once::Asked), _) => {
+                                let intent = Phase::Started(Start::Intent);
+                                let seq = run.record(position, Op::Step, this.name, intent);
+                                *this.once = Some(Once::Intent(seq));
+                                return Poll::Pending;
+                            }
+                            (None, _) => {}
+                        },
+                    }
+                    run.body(true);
+                    let future = within(Ambient::Step, || (this.body)());
+                    this.work.set(Work::Body { future });
+                }
+                WorkProjected::Body { future } => {
+                    let result = ready!(within(Ambient::Step, || future.poll(cx)));
+                    run.body(false);
+                    *this.attempt += 1;
+                    if result.is_err() && *this.attempt < *this.attempts && this.once.is_none() {
+                        let pause = this.retry.delay(*this.attempt, seed(run, *this.attempt));
+                        this.work.set(Work::Pause { sleep: sleep_until(Instant::now() + pause) });
+                        continue;
+                    }
+                    let outcome = match result {
+                        Ok(value) => written(&value),
+                        Err(error) => failed(&Failure::App(error)),
+                    };
+                    run.record(position, Op::Step, this.name, Phase::Ended(outcome));
+                    this.work.set(Work::Over);
+                }
+                WorkProjected::Pause { sleep } => {
+                    ready!(sleep.poll(cx));
+                    this.work.set(Work::Idle);
+                }
+                WorkProjected::Over => {
+                    let wanted = Wanted { op: Op::Step, name: this.name, input: None };
+                    return match run.ask(position, wanted, cx.waker()) {
+                        Asked::Ended(outcome) => Poll::Ready(read(outcome)),
+                        Asked::Waits | Asked::Fresh(_) => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn seed(run: &Run, attempt: u32) -> u64 {
+    run.job.id.as_uuid().as_u64_pair().1 ^ u64::from(attempt)
+}
+
+/// What could not be asked for.
+pub(super) fn engine<E>(error: &Error) -> Failure<E> {
+    Failure::Engine(error.to_string())
+}
+
+/// A value as the journal keeps it.
+pub(super) fn written<T: Serialize>(value: &T) -> Outcome {
+    let refuse = |why: String| failed(&Failure::<Never>::Engine(format!("{}: {why}", Code::StepUnwritable)));
+    match serde_json::to_vec(value) {
+        Ok(bytes) if bytes.len() <= limits::RESULT_BYTES_MAX => Outcome::Value(bytes),
+        Ok(bytes) => {
+            refuse(format!("the value has {} bytes; {} is the most", bytes.len(), limits::RESULT_BYTES_MAX))
+        }
+        Err(error) => refuse(format!("the value can't be written as JSON: {error}")),
+    }
+}
+
+/// Reads what the journal keeps.
+pub(super) fn read<T: DeserializeOwned, E: DeserializeOwned>(outcome: Outcome) -> Result<T, Failure<E>> {
+    let strange = |error: serde_json::Error| {
+        Failure::Engine(format!("{}: the journal holds another type here: {error}", Code::JournalUnreadable))
+    };
+    match outcome {
+        Outcome::Value(bytes) => serde_json::from_slice(&bytes).map_err(strange),
+        Outcome::Failed(bytes) => Err(serde_json::from_slice(&bytes).unwrap_or_else(strange)),
+        Outcome::Due => Err(Failure::TimedOut),
+    }
+}

@@ -1,0 +1,166 @@
+//! Waiting for a time, or for something from outside.
+
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::sync::Arc;
+
+use onceward_core::run::{Op, Phase, Position, Start, Wanted};
+use onceward_core::{Error, Timestamp, limits};
+use serde::de::DeserializeOwned;
+
+use super::ambient::claim;
+use super::failure::{Failure, Never};
+use super::run::{Asked, Run};
+use super::step::{check_name, engine, read};
+
+/// When something is due.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    After(Duration),
+    At(Timestamp),
+}
+
+impl Due {
+    fn at(self, run: &Run) -> Timestamp {
+        match self {
+            // Ten years are as good as for ever.
+            Self::After(span) => run.store_now().after(span.min(limits::DELAY_MAX)),
+            Self::At(at) => at,
+        }
+    }
+}
+
+/// Waits for so long, whatever becomes of the process meanwhile. A run that only waits costs no slot of its worker, and
+/// after a while no memory either.
+///
+/// It is not shorter than said, by the store's clock; the time counts from when the code first came by here.
+pub fn sleep(span: Duration) -> Sleep {
+    Sleep { place: claim(), due: Due::After(span) }
+}
+
+/// Waits until that time, by the store's clock; see [`sleep`].
+pub fn sleep_until(at: impl Into<Timestamp>) -> Sleep {
+    Sleep { place: claim(), due: Due::At(at.into()) }
+}
+
+/// A wait, which ends with an error only where it can't be waited: the run is called off, or there is no run.
+#[derive(Debug)]
+#[must_use = "it waits when it is awaited"]
+pub struct Sleep {
+    place: Result<(Arc<Run>, Position), Error>,
+    due: Due,
+}
+
+impl Future for Sleep {
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (run, position) = match &self.place {
+            Ok(place) => place,
+            Err(error) => return Poll::Ready(Err(engine(error))),
+        };
+        match run.ask(position, Wanted { op: Op::Sleep, name: "", input: None }, cx.waker()) {
+            Asked::Ended(outcome) => Poll::Ready(match read::<(), Never>(outcome) {
+                // That its time has come is what it waited for.
+                Err(Failure::TimedOut) | Ok(()) => Ok(()),
+                Err(failure) => Err(failure),
+            }),
+            Asked::Waits => Poll::Pending,
+            Asked::Fresh(start) => {
+                tick(run, position, (Op::Sleep, ""), start, self.due);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Writes down when something is due, the first time, and has it come then.
+fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<Start>, due: Due) {
+    let due = match start {
+        Some(Start::Due(due)) => due,
+        _ => {
+            let due = due.at(run);
+            run.record(position, op, name, Phase::Started(Start::Due(due)));
+            due
+        }
+    };
+    run.wait_until(position, due);
+}
+
+/// Waits for the next signal of that name that nobody has taken: sent by [`RunHandle::signal`](super::RunHandle::signal)
+/// or `onceward runs signal`, before the run came by here or after. Each signal is taken once, in the order in which they
+/// were sent.
+///
+/// ```
+/// use onceward::durable::{Failure, signal};
+/// use std::time::Duration;
+///
+/// #[onceward::durable]
+/// async fn approval(order: u64) -> Result<bool, Failure> {
+///     match signal::<bool>("approved").timeout(Duration::from_secs(86_400)).await {
+///         Err(Failure::TimedOut) => Ok(false),
+///         answer => answer,
+///     }
+/// }
+/// ```
+pub fn signal<T: DeserializeOwned>(name: impl Into<String>) -> Signal<T> {
+    let name = name.into();
+    Signal { place: check_name(&name).and_then(|()| claim()), name, timeout: None, value: PhantomData }
+}
+
+/// A signal that is waited for; see [`signal`].
+#[must_use = "it is waited for when it is awaited"]
+pub struct Signal<T> {
+    place: Result<(Arc<Run>, Position), Error>,
+    name: String,
+    timeout: Option<Due>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> core::fmt::Debug for Signal<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Signal").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<T> Signal<T> {
+    /// After this long it fails as [`TimedOut`](Failure::TimedOut); the time counts from when the code first came by
+    /// here.
+    pub fn timeout(mut self, span: Duration) -> Self {
+        self.timeout = Some(Due::After(span));
+        self
+    }
+}
+
+impl<T: DeserializeOwned> Future for Signal<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (run, position) = match &self.place {
+            Ok(place) => place,
+            Err(error) => return Poll::Ready(Err(engine(error))),
+        };
+        match run.ask(position, Wanted { op: Op::Signal, name: &self.name, input: None }, cx.waker()) {
+            Asked::Ended(outcome) => Poll::Ready(read(outcome)),
+            Asked::Waits => Poll::Pending,
+            Asked::Fresh(start) => {
+                run.listen(position, &self.name);
+                // It may have been there already.
+                if let (Some(due), false) = (self.timeout, run.has_ended(position)) {
+                    tick(run, position, (Op::Signal, &self.name), start, due);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for Signal<T> {
+    fn drop(&mut self) {
+        if let Ok((run, position)) = &self.place {
+            run.unlisten(position, &self.name);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What runs of durable functions want of their worker: a slot only while they do something, and to be woken.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use onceward_core::job::State;
+use onceward_core::once::Body;
+use onceward_core::run::{Arrival, Arrived};
+use onceward_core::{SessionId, Timestamp};
+use onceward_store::{SettleJob, SettledJob};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::context::JobContext;
+use super::shared::{Mode, Shared};
+
+/// How many runs wait in memory at most; more of them are parked at once.
+const CROWD: usize = 100_000;
+/// How soon the store is asked again what has arrived: hints come in swarms.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often it is asked although nobody has said anything, while runs wait in memory, and otherwise.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_IDLE: Duration = Duration::from_secs(5);
+
+/// A slot that was lent; dropping this takes it back.
+pub(crate) struct Lent(Arc<Shared>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.pool.take_back();
+    }
+}
+
+impl JobContext {
+    /// Gives the slot to others while the attempt only waits.
+    pub(crate) fn lend(&self) -> Option<Lent> {
+        let shared = self.around.worker()?;
+        shared.pool.lend();
+        // Those that wait for a slot have one now.
+        shared.start(Vec::new());
+        Some(Lent(shared))
+    }
+
+    /// Whether so many attempts only wait that more of them should not.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.around.worker().is_none_or(|shared| shared.pool.lent() > CROWD)
+    }
+
+    /// Whether the worker takes no more jobs, or the attempt is to stop: what only waits is parked.
+    pub(crate) fn is_winding_up(&self) -> bool {
+        self.stopped_by().is_some()
+            || self.around.worker().is_none_or(|shared| shared.mode() != Mode::Working)
+    }
+
+    /// Waits until that is so.
+    pub(crate) async fn winds_up(&self) {
+        let stopped = self.attempt.stopped(None);
+        let Some(shared) = self.around.worker() else { return };
+        let mut status = shared.status.subscribe();
+        drop(shared);
+        tokio::select! {
+            _ = stopped => {}
+            _ = status.wait_for(|status| status.mode != Mode::Working) => {}
+        }
+    }
+
+    /// How long it may only wait before it is parked.
+    pub(crate) fn park_after(&self) -> Duration {
+        self.around.worker().map_or(Duration::ZERO, |shared| shared.park_after)
+    }
+
+    /// The session that the attempt belongs to.
+    pub(crate) fn session(&self) -> SessionId {
+        self.attempt.claim.session.id
+    }
+
+    /// For how long the attempt surely is the current one.
+    pub(crate) fn trusted_for(&self) -> Duration {
+        let hold = &self.attempt.claim.session.hold;
+        let now = self.client().clock().boottime();
+        if hold.is_valid() { hold.trusted_until().since(now) } else { Duration::ZERO }
+    }
+
+    /// When it was claimed, by the store's clock and by this process's.
+    pub(crate) fn claimed_at(&self) -> (Timestamp, Timestamp) {
+        (self.attempt.claim.at, self.attempt.claim.seen_at)
+    }
+
+    /// How the function has failed, should this be its last attempt.
+    pub(crate) fn fails_with(&self, failure: Body) {
+        self.attempt.note_failure(failure);
+    }
+}
+
+/// Takes note of endings that runs want to hear of.
+pub(super) fn settled<'a>(shared: &Shared, endings: impl Iterator<Item = (&'a SettleJob, &'a SettledJob)>) {
+    let mut wake = false;
+    for (row, answer) in endings {
+        let (SettledJob::Applied(state) | SettledJob::Already(state)) = answer else { continue };
+        match row.parent {
+            Some(parent) if state.is_final() => {
+                let what = Arrived::Child {
+                    state: *state,
+                    result: row.next.result.as_ref().and_then(|body| body.bytes.clone()),
+                    error: row.next.error.clone(),
+                };
+                let arrival = Arrival { id: row.job.id.as_uuid(), at: row.started_at, what };
+                wake |= !shared.around.client.inner.hot.tell(parent, vec![arrival]);
+            }
+            // Something may have arrived while it was parking.
+            _ => wake |= *state == State::Scheduled && shared.durable,
+        }
+    }
+    if wake {
+        if shared.durable {
+            shared.runs.notify_one();
+        } else {
+            // Nobody else here does it.
+            let around = Arc::clone(&shared.around);
+            tokio::spawn(async move {
+                if let Err(error) = around.client.store().run_wake().await {
+                    tracing::debug!(%error, "runs could not be woken; their workers look by themselves");
+                }
+            });
+        }
+    }
+}
+
+/// Wakes runs for which something has arrived, and gives it to those that are in memory.
+pub(super) async fn wake(shared: Arc<Shared>) {
+    while shared.mode() < Mode::Gone {
+        let client = &shared.around.client;
+        let began = Instant::now();
+        let look = if client.inner.hot.is_empty() { LOOK_IDLE } else { LOOK };
+        if let Err(error) = look_once(&shared).await {
+            tracing::warn!(%error, "what has arrived for runs could not be read and will be read again");
+            sleep(LOOK).await;
+        }
+        let next = began + look;
+        tokio::select! {
+            () = shared.runs.notified() => sleep_until(began + PAUSE).await,
+            () = sleep_until(next) => {}
+        }
+    }
+}
+
+async fn look_once(shared: &Shared) -> onceward_core::Result<()> {
+    let client = &shared.around.client;
+    let woken = client.store().run_wake().await?;
+    super::upkeep::ring(shared, &woken.queues).await;
+    let here = client.inner.hot.those(woken.unheard);
+    if here.is_empty() {
+        return Ok(());
+    }
+    let arrived = client.store().run_arrived(&here).await?;
+    for (run, arrivals) in here.into_iter().zip(arrived) {
+        client.inner.hot.tell(run.id, arrivals);
+    }
+    Ok(())
+}
