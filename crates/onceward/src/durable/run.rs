@@ -107,6 +107,7 @@ impl Run {
         clock: (Timestamp, Timestamp),
         entries: Vec<Entry>,
     ) -> Option<Self> {
+        let waits_of = open_children(&entries);
         let replay = Replay::of(entries, record.enqueued_at)?;
         let state = State {
             durable: replay.len(),
@@ -115,7 +116,7 @@ impl Run {
             entries: Vec::new(),
             children: Vec::new(),
             taken: Vec::new(),
-            waits_of: HashMap::new(),
+            waits_of,
             timers: BTreeMap::new(),
             listening: HashMap::new(),
             mail: VecDeque::new(),
@@ -532,6 +533,19 @@ impl State {
         }
         self.mail = left;
     }
+}
+
+/// The children of a journal that have not ended in it: what arrives of them has its place, wherever the code is.
+fn open_children(entries: &[Entry]) -> HashMap<JobId, Position> {
+    let mut open = HashMap::new();
+    for entry in entries {
+        match &entry.phase {
+            Phase::Started(Start::Child { id, .. }) => drop(open.insert(entry.position.clone(), *id)),
+            Phase::Ended(_) => drop(open.remove(&entry.position)),
+            Phase::Started(_) => {}
+        }
+    }
+    open.into_iter().map(|(position, id)| (id, position)).collect()
 }
 
 fn cancelled() -> Outcome {
