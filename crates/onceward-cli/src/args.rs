@@ -5,8 +5,8 @@ use core::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, worker,
-    workers,
+    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, runs,
+    worker, workers,
 };
 use crate::exit;
 
@@ -71,6 +71,7 @@ pub(crate) enum Command {
     Lease(lease::Args),
     Jobs(jobs::Args),
     Dead(dead::Args),
+    Runs(runs::Args),
     Queues(queues::Args),
     Worker(worker::Args),
     Workers(workers::Args),

@@ -32,34 +32,16 @@ pub(crate) fn expand(attribute: TokenStream, function: &ItemFn) -> Result<TokenS
     let said = Said::read(attribute)?;
     check(function)?;
     let arguments = function.sig.inputs.iter().map(argument).collect::<Result<Vec<_>>>()?;
-    let output = match &function.sig.output {
-        ReturnType::Type(_, output) => output,
-        ReturnType::Default => {
-            let why = "a durable function returns `Result<T, E>`: `E` is how it fails, `onceward::durable::AnyError` \
-                       if nobody needs to tell its errors apart";
-            return Err(Error::new(function.sig.ident.span(), why));
-        }
+    let ReturnType::Type(_, output) = &function.sig.output else {
+        let why = "a durable function returns `Result<T, E>`: `E` is how it fails, `onceward::durable::AnyError` if \
+                   nobody needs to tell its errors apart";
+        return Err(Error::new(function.sig.ident.span(), why));
     };
-    let kind = said.kind(&function.sig.ident)?;
-    let calls = &said.words.calls;
     let (name, visibility, documented) = (&function.sig.ident, &function.vis, docs(function));
-    let (others, body) = (others(function), &function.block);
-    let plain = plain_signature(function);
-    let (own, given): (Vec<_>, Vec<_>) = arguments.iter().partition(|argument| !argument.given);
+    let (others, body, plain) = (others(function), &function.block, plain_signature(function));
+    let own: Vec<&Argument> = arguments.iter().filter(|argument| !argument.given).collect();
     let (names, types): (Vec<_>, Vec<_>) = own.iter().map(|own| (&own.name, &own.ty)).unzip();
-    let (given_names, given_types): (Vec<_>, Vec<_>) =
-        given.iter().map(|given| (&given.name, &given.ty)).unzip();
-    let in_order = arguments.iter().map(|argument| {
-        let name = &argument.name;
-        if argument.given { quote!(#name) } else { quote!(args.#name) }
-    });
-    let transient = said.retry_if.map(|rule| {
-        quote! {
-            fn is_transient(error: &Self::Error) -> bool {
-                #rule(error)
-            }
-        }
-    });
+    let durable = durable(&said, name, output, &arguments)?;
     Ok(quote! {
         #(#documented)*
         #visibility fn #name(#(#names: #types),*) -> ::onceward::durable::Call<#name> {
@@ -89,35 +71,56 @@ pub(crate) fn expand(attribute: TokenStream, function: &ItemFn) -> Result<TokenS
                 }
             }
 
-            impl ::onceward::durable::Durable for #name {
-                const KIND: &'static str = #kind;
-                const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)*;
-                type Args = Args;
-                type Value = <#output as ::onceward::durable::DurableResult>::Value;
-                type Error = <#output as ::onceward::durable::DurableResult>::Error;
-
-                #[allow(unused_variables)]
-                fn call(
-                    args: Args,
-                    context: &::onceward::worker::JobContext,
-                ) -> ::onceward::Result<
-                    ::onceward::durable::private::BoxFuture<'static, ::core::result::Result<Self::Value, Self::Error>>,
-                > {
-                    #(let #given_names = <#given_types as ::onceward::worker::FromContext>::from_context(context)?;)*
-                    ::core::result::Result::Ok(::std::boxed::Box::pin(async move {
-                        ::onceward::durable::DurableResult::into_result(#name::plain(#(#in_order),*).await)
-                    }))
-                }
-
-                fn needs() -> ::std::vec::Vec<(::core::any::TypeId, &'static str)> {
-                    let needs: [::core::option::Option<(::core::any::TypeId, &'static str)>; _] =
-                        [#(<#given_types as ::onceward::worker::FromContext>::needs()),*];
-                    ::core::iter::IntoIterator::into_iter(needs).flatten().collect()
-                }
-
-                #transient
-            }
+            #durable
         };
+    })
+}
+
+/// What the engine knows of the function.
+fn durable(said: &Said, name: &syn::Ident, output: &Type, arguments: &[Argument]) -> Result<TokenStream> {
+    let (kind, calls) = (said.kind(name)?, &said.words.calls);
+    let given: Vec<&Argument> = arguments.iter().filter(|argument| argument.given).collect();
+    let (names, types): (Vec<_>, Vec<_>) = given.iter().map(|given| (&given.name, &given.ty)).unzip();
+    let in_order = arguments.iter().map(|argument| {
+        let name = &argument.name;
+        if argument.given { quote!(#name) } else { quote!(args.#name) }
+    });
+    let transient = said.retry_if.as_ref().map(|rule| {
+        quote! {
+            fn is_transient(error: &Self::Error) -> bool {
+                #rule(error)
+            }
+        }
+    });
+    Ok(quote! {
+        impl ::onceward::durable::Durable for #name {
+            const KIND: &'static str = #kind;
+            const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)*;
+            type Args = Args;
+            type Value = <#output as ::onceward::durable::DurableResult>::Value;
+            type Error = <#output as ::onceward::durable::DurableResult>::Error;
+
+            #[allow(unused_variables)]
+            fn call(
+                args: Args,
+                context: &::onceward::worker::JobContext,
+            ) -> ::onceward::Result<
+                ::onceward::durable::private::BoxFuture<'static, ::core::result::Result<Self::Value, Self::Error>>,
+            > {
+                #(let #names = <#types as ::onceward::worker::FromContext>::from_context(context)?;)*
+                ::core::result::Result::Ok(::std::boxed::Box::pin(async move {
+                    ::onceward::durable::DurableResult::into_result(#name::plain(#(#in_order),*).await)
+                }))
+            }
+
+            fn needs() -> ::std::vec::Vec<(::core::any::TypeId, &'static str)> {
+                let needs: [::core::option::Option<(::core::any::TypeId, &'static str)>; _] =
+                    [#(<#types as ::onceward::worker::FromContext>::needs()),*];
+                ::core::iter::IntoIterator::into_iter(needs).flatten().collect()
+            }
+
+            #transient
+        }
     })
 }
 
@@ -159,7 +162,8 @@ fn argument(argument: &FnArg) -> Result<Argument> {
                    value, a `String` for a `&str`";
         return Err(Error::new(reference.span(), why));
     }
-    let given = matches!(&**ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "State"));
+    let is_state = |path: &syn::TypePath| path.path.segments.last().is_some_and(|last| last.ident == "State");
+    let given = matches!(&**ty, Type::Path(path) if is_state(path));
     Ok(Argument { name: name.ident.clone(), ty: (**ty).clone(), given })
 }
 

@@ -44,8 +44,8 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// ```
 ///
 /// Calling it (`charge(order, amount)`) makes a call, which is awaited inside of another durable function, or given to
-/// `ow.start(…)`. Arguments of the type `State<T>` are the worker's to give, and are left out of the call. The body stays
-/// reachable as `charge::plain(stripe, order, amount)`, for tests.
+/// `ow.start(…)`. Arguments of the type `State<T>` are the worker's to give, and are left out of the call. The body
+/// stays reachable as `charge::plain(stripe, order, amount)`, for tests.
 ///
 /// | word | meaning | otherwise |
 /// |---|---|---|

@@ -51,6 +51,15 @@ const REQUIRED: &[(&str, &str)] = &[
     ("J14", "a claim never takes more than asked for"),
     ("J15", "every ready job is run, whatever fails or waits beside it"),
     ("J16", "nothing that has not ended is purged"),
+    ("D1", "a journal is only added to, by the one who has its run"),
+    ("D2", "code that does not ask for what the journal says is stuck, and runs no step"),
+    ("D3", "what has ended is not done again"),
+    ("D5", "a crash anywhere comes to the same result"),
+    ("D6", "times come once and not too early; signals are taken once, in order"),
+    ("D7", "a run ends once, and its parent hears of it"),
+    ("D8", "time and chance come out the same each time"),
+    ("D9", "a cancelled run hears of it at its next wait"),
+    ("D12", "the same start is the same run"),
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {

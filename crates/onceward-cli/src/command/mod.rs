@@ -15,6 +15,7 @@ pub(crate) mod migrate;
 pub(crate) mod once;
 pub(crate) mod prune;
 pub(crate) mod queues;
+pub(crate) mod runs;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Lease(args) => lease::run(args, globals).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, globals)).await,
         Command::Dead(args) => Box::pin(dead::run(args, globals)).await,
+        Command::Runs(args) => Box::pin(runs::run(args, globals)).await,
         Command::Queues(args) => queues::run(args, globals).await,
         Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
         Command::Workers(args) => workers::run(args, globals).await,

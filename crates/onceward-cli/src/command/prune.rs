@@ -41,9 +41,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     };
     let jobs = PruneJobs { dead_older_than: args.dead_older_than, limit: ROUND_ROWS };
     let admin = client.admin();
-    let mut sum = Sum::default();
+    let mut sum = Sum { runs: admin.prune_runs().await?, ..Sum::default() };
     loop {
-        let round = Sum { keys: admin.prune(&ask).await?, jobs: admin.prune_jobs(&jobs).await? };
+        let round = Sum { keys: admin.prune(&ask).await?, jobs: admin.prune_jobs(&jobs).await?, runs: 0 };
         sum.add(&round);
         if round == Sum::default() {
             break;
@@ -59,6 +59,8 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 struct Sum {
     keys: Pruned,
     jobs: PrunedJobs,
+    /// Journals of runs that went before.
+    runs: u64,
 }
 
 impl Sum {
@@ -71,8 +73,8 @@ impl Sum {
         self.jobs.keys += round.jobs.keys;
     }
 
-    fn rows(&self) -> [(&'static str, u64); 6] {
-        let Self { keys, jobs } = self;
+    fn rows(&self) -> [(&'static str, u64); 7] {
+        let Self { keys, jobs, runs } = self;
         [
             ("once", keys.once),
             ("leases", keys.leases),
@@ -80,6 +82,7 @@ impl Sum {
             ("jobs", jobs.done),
             ("dead_jobs", jobs.dead),
             ("job_keys", jobs.keys),
+            ("journals", *runs),
         ]
     }
 }

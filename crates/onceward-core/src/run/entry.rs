@@ -131,8 +131,8 @@ impl Phase {
     }
 }
 
-/// Something from outside that waits for a run to take note of it. Taking note is one commit: the journal has it, and it
-/// is here no more (D6).
+/// Something from outside that waits for a run to take note of it. Taking note is one commit: the journal has it, and
+/// it is here no more (D6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Which one, drawn by who sent it: sending it again is safe. Of a child its own id.
@@ -170,8 +170,8 @@ pub enum Arrived {
 }
 
 impl Arrived {
-    /// The word, the name and the bytes that a row of a signal or a cancellation keeps; `None` of a child, whose row is
-    /// written where it ends.
+    /// The word, the name and the bytes that a row of a signal or a cancellation keeps; `None` of a child, whose row
+    /// is written where it ends.
     pub fn said(&self) -> Option<(&'static str, &str, &[u8])> {
         match self {
             Self::Child { .. } => None,

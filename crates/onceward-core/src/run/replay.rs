@@ -204,13 +204,14 @@ impl Replay {
         })
     }
 
-    /// Whether the code has come to the end of the journal it began with: from here on things happen for the first time.
+    /// Whether the code has come to the end of the journal it began with: from here on things happen for the first
+    /// time.
     pub fn is_live(&self) -> bool {
         self.unmet == 0 && self.ends.front().is_none_or(|end| end.seq >= self.recorded)
     }
 
-    /// Once the code has nothing more to do but wait, and [`deliver`](Self::deliver) has nothing for it: why it does not
-    /// come to the end of its journal.
+    /// Once the code has nothing more to do but wait, and [`deliver`](Self::deliver) has nothing for it: why it does
+    /// not come to the end of its journal.
     pub fn stuck(&self) -> Option<Diverged> {
         if self.is_live() {
             return None;

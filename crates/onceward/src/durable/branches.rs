@@ -45,8 +45,8 @@ where
     future::try_join_all(futures.into_iter().enumerate().map(branch)).await
 }
 
-/// Does something with each item, `concurrency` of them at the same time; the results are in the order of the items. No
-/// more than those are held at once.
+/// Does something with each item, `concurrency` of them at the same time; the results are in the order of the items.
+/// No more than those are held at once.
 pub async fn map<I, F, Fut>(items: I, concurrency: usize, mut run: F) -> Vec<Fut::Output>
 where
     I: IntoIterator,
@@ -67,8 +67,8 @@ pub async fn join_two<A: Future, B: Future>(a: Branch<A>, b: Branch<B>) -> (A::O
     future::join(a, b).await
 }
 
-/// Waits for the first of two, and drops the other one. Of two that have ended, the one whose end was written down first
-/// has won, and wins again each time the code comes by.
+/// Waits for the first of two, and drops the other one. Of two that have ended, the one whose end was written down
+/// first has won, and wins again each time the code comes by.
 ///
 /// ```
 /// use onceward::durable::{Either, Failure, race, signal, sleep};

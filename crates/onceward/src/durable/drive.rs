@@ -128,6 +128,7 @@ impl Driver {
                 Event::Ended(ended) => break self.finish::<D>(ended).await,
                 Event::Appended(Ok(true)) => self.run.appended(appending),
                 Event::Appended(Ok(false)) => {
+                    self.context.note_refused();
                     let why = "the run is no longer this attempt's, and nothing more is written down";
                     break Outcome::retry(Error::new(Code::AttemptStale, why));
                 }

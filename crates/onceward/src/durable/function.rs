@@ -49,7 +49,7 @@ pub trait Durable: Sized + Send + Sync + 'static {
 /// What a durable function may return.
 #[diagnostic::on_unimplemented(
     message = "a durable function can't return `{Self}`",
-    note = "return `Result<T, E>`: both are written down as JSON (`Serialize` and `Deserialize`), and `E` can be shown; \
+    note = "return `Result<T, E>`: both are written down as JSON, and `E` can be shown; \
             `onceward::durable::AnyError` is an `E` for everything"
 )]
 pub trait DurableResult {

@@ -2,6 +2,7 @@
 
 use core::future::IntoFuture;
 use core::marker::PhantomData;
+use core::pin::pin;
 use core::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -252,6 +253,8 @@ impl<D: Durable> RunHandle<D> {
     pub async fn result(&self) -> core::result::Result<D::Value, Failure<D::Error>> {
         let mut pause = LOOK_FIRST;
         loop {
+            let mut ended = pin!(self.client.inner.hot.ended.notified());
+            ended.as_mut().enable();
             match self.record().await {
                 Ok(row) if row.state.is_final() => return ending(&row),
                 Ok(_) => {}
@@ -260,8 +263,10 @@ impl<D: Durable> RunHandle<D> {
                 }
                 Err(error) => return Err(Failure::Engine(error.to_string())),
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LOOK_MAX);
+            tokio::select! {
+                () = ended => {}
+                () = sleep(pause) => pause = (pause * 2).min(LOOK_MAX),
+            }
         }
     }
 
@@ -290,5 +295,5 @@ fn ending<T: serde::de::DeserializeOwned, E: serde::de::DeserializeOwned>(
     row: &Record,
 ) -> core::result::Result<T, Failure<E>> {
     let said = row.said().and_then(|body| body.bytes.clone());
-    read(super::run::outcome_of(row.state, said, row.error.clone()))
+    read(super::run::outcome_of(row.state, said, row.error.as_deref()))
 }

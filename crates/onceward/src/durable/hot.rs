@@ -6,16 +6,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use onceward_core::run::Arrival;
 use onceward_core::{JobId, Token};
 use onceward_store::JobRef;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Under which token each was taken up, and where what arrives for it goes.
+type Runs = HashMap<JobId, (Token, UnboundedSender<Vec<Arrival>>)>;
 
 /// What is in memory.
 #[derive(Default)]
 pub(crate) struct Hot {
-    runs: Mutex<HashMap<JobId, (Token, UnboundedSender<Vec<Arrival>>)>>,
+    runs: Mutex<Runs>,
+    /// Rung when a run of this process has ended.
+    pub(crate) ended: Notify,
 }
 
 impl Hot {
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, (Token, UnboundedSender<Vec<Arrival>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -44,8 +44,8 @@
 //!
 //! An `Err` of a function that has written nothing into its journal is a failed attempt, and it is called again as
 //! `max_attempts` and `retry` say (3 attempts unless something is said): such functions are what others call to have
-//! things tried again. An `Err` of one that has a journal is its end: what it has done would come out the same. Have its
-//! steps and children tried again, not it. A panic, or a time-out, is a failed attempt of either.
+//! things tried again. An `Err` of one that has a journal is its end: what it has done would come out the same. Have
+//! its steps and children tried again, not it. A panic, or a time-out, is a failed attempt of either.
 //!
 //! A process that dies costs a run nothing: another one goes on where the journal ends.
 
@@ -62,7 +62,7 @@ mod saga;
 mod step;
 mod wait;
 
-use onceward_core::{Result, Timestamp};
+use onceward_core::{JobId, Result, Timestamp, Token};
 use uuid::Uuid;
 
 pub use futures_util::future::Either;
@@ -123,6 +123,23 @@ pub fn uuid() -> Result<Uuid> {
     let digest: [u8; 32] = digest.finalize().into();
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
     Ok(uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid())
+}
+
+/// Which run this is.
+///
+/// # Errors
+/// As [`now`].
+pub fn run_id() -> Result<JobId> {
+    ambient::peek().map(|(run, _)| run.job.id)
+}
+
+/// The fencing token of this attempt of the run: larger than that of every earlier one. It is another one each time the
+/// run is taken up: for writes that a worker which was paused for long must not repeat, and for nothing else.
+///
+/// # Errors
+/// As [`now`].
+pub fn token() -> Result<Token> {
+    ambient::peek().map(|(run, _)| run.token)
 }
 
 /// Whether the code is to go its new way here: `true`, unless the run came by before there was one.

@@ -1,7 +1,7 @@
 //! A run in the hands of a worker: its journal as far as it is known, and what its code waits for.
 //!
-//! The code asks through the futures of this module; the driver (`drive.rs`) writes down, and gives back what has ended.
-//! Neither does anything of the other.
+//! The code asks through the futures of this module; the driver (`drive.rs`) writes down, and gives back what has
+//! ended. Neither does anything of the other.
 
 use core::task::Waker;
 use core::time::Duration;
@@ -357,7 +357,7 @@ impl Run {
             }
             match arrival.what {
                 Arrived::Child { state: how, result, error } => {
-                    let outcome = outcome_of(how, result, error);
+                    let outcome = outcome_of(how, result, error.as_deref());
                     let id = JobId::from_uuid(arrival.id);
                     state.child_ended(id, outcome, now, self.token);
                 }
@@ -562,8 +562,8 @@ pub(super) fn failed<E: serde::Serialize>(failure: &Failure<E>) -> Outcome {
 }
 
 /// What the end of a child is for its parent.
-pub(super) fn outcome_of(how: JobState, result: Option<Vec<u8>>, error: Option<String>) -> Outcome {
-    let words = || error.clone().unwrap_or_default();
+pub(super) fn outcome_of(how: JobState, result: Option<Vec<u8>>, error: Option<&str>) -> Outcome {
+    let words = || error.unwrap_or_default().to_owned();
     match (how, result) {
         (JobState::Succeeded, result) => Outcome::Value(result.unwrap_or_else(|| b"null".to_vec())),
         (JobState::Cancelled, _) => cancelled(),

@@ -54,8 +54,8 @@ impl<E: Serialize + DeserializeOwned + Send + 'static> Saga<E> {
         self.steps.push((name, Box::new(move || Box::pin(undo()))));
     }
 
-    /// Undoes everything, the last thing first; each is a step, which is written down and not run twice. All of them are
-    /// tried.
+    /// Undoes everything, the last thing first; each is a step, which is written down and not run twice. All of them
+    /// are tried.
     ///
     /// # Errors
     /// The first failure of them.

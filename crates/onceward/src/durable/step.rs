@@ -18,8 +18,8 @@ use super::run::{Asked, Run, failed};
 /// Runs ordinary code once: its outcome is written into the journal, and given to the code each time it comes by again.
 ///
 /// The body runs here, in the run's own task, at least once: where the process dies after the body and before its
-/// outcome is durable, it runs again ([`at_most_once`](Step::at_most_once) has it fail as *uncertain* instead). An `Err`
-/// is written down like a value, after the attempts that [`retry`](Step::retry) gives it.
+/// outcome is durable, it runs again ([`at_most_once`](Step::at_most_once) has it fail as *uncertain* instead). An
+/// `Err` is written down like a value, after the attempts that [`retry`](Step::retry) gives it.
 ///
 /// ```
 /// use onceward::durable::{AnyError, step};

@@ -69,7 +69,7 @@ impl Future for Sleep {
             }),
             Asked::Waits => Poll::Pending,
             Asked::Fresh(start) => {
-                tick(run, position, (Op::Sleep, ""), start, self.due);
+                tick(run, position, (Op::Sleep, ""), start.as_ref(), self.due);
                 Poll::Pending
             }
         }
@@ -77,9 +77,9 @@ impl Future for Sleep {
 }
 
 /// Writes down when something is due, the first time, and has it come then.
-fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<Start>, due: Due) {
+fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<&Start>, due: Due) {
     let due = match start {
-        Some(Start::Due(due)) => due,
+        Some(Start::Due(due)) => *due,
         _ => {
             let due = due.at(run);
             run.record(position, op, name, Phase::Started(Start::Due(due)));
@@ -89,9 +89,9 @@ fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<St
     run.wait_until(position, due);
 }
 
-/// Waits for the next signal of that name that nobody has taken: sent by [`RunHandle::signal`](super::RunHandle::signal)
-/// or `onceward runs signal`, before the run came by here or after. Each signal is taken once, in the order in which they
-/// were sent.
+/// Waits for the next signal of that name that nobody has taken, sent before the run came by here or after: by
+/// [`RunHandle::signal`](super::RunHandle::signal) or `onceward runs signal`. Each signal is taken once, in the order in
+/// which they were sent.
 ///
 /// ```
 /// use onceward::durable::{Failure, signal};
@@ -149,7 +149,7 @@ impl<T: DeserializeOwned> Future for Signal<T> {
                 run.listen(position, &self.name);
                 // It may have been there already.
                 if let (Some(due), false) = (self.timeout, run.has_ended(position)) {
-                    tick(run, position, (Op::Signal, &self.name), start, due);
+                    tick(run, position, (Op::Signal, &self.name), start.as_ref(), due);
                 }
                 Poll::Pending
             }

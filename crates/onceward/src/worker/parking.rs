@@ -85,6 +85,11 @@ impl JobContext {
         (self.attempt.claim.at, self.attempt.claim.seen_at)
     }
 
+    /// Something that the attempt had to say was refused: the job is somebody else's.
+    pub(crate) fn note_refused(&self) {
+        self.around.refused(&self.attempt);
+    }
+
     /// How the function has failed, should this be its last attempt.
     pub(crate) fn fails_with(&self, failure: Body) {
         self.attempt.note_failure(failure);
@@ -93,9 +98,10 @@ impl JobContext {
 
 /// Takes note of endings that runs want to hear of.
 pub(super) fn settled<'a>(shared: &Shared, endings: impl Iterator<Item = (&'a SettleJob, &'a SettledJob)>) {
-    let mut wake = false;
+    let (mut wake, mut ended) = (false, false);
     for (row, answer) in endings {
         let (SettledJob::Applied(state) | SettledJob::Already(state)) = answer else { continue };
+        ended |= state.is_final();
         match row.parent {
             Some(parent) if state.is_final() => {
                 let what = Arrived::Child {
@@ -109,6 +115,9 @@ pub(super) fn settled<'a>(shared: &Shared, endings: impl Iterator<Item = (&'a Se
             // Something may have arrived while it was parking.
             _ => wake |= *state == State::Scheduled && shared.durable,
         }
+    }
+    if ended && shared.durable {
+        shared.around.client.inner.hot.ended.notify_waiters();
     }
     if wake {
         if shared.durable {

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use onceward::jobs::JobId;
 use onceward::worker::JobContext;
 
+use super::runs::Did;
+
 /// Files outside of any database. A line is one write to its end: it is there as a whole, or not at all.
 pub(crate) struct Ledger {
     runs: PathBuf,
     stale: PathBuf,
+    effects: PathBuf,
 }
 
 /// One run of a handler.
@@ -22,12 +25,30 @@ pub(crate) struct Run {
 
 impl Ledger {
     pub(crate) fn at(folder: &Path) -> Self {
-        Self { runs: folder.join("runs"), stale: folder.join("stale") }
+        Self { runs: folder.join("runs"), stale: folder.join("stale"), effects: folder.join("effects") }
     }
 
     /// Notes that a handler has started: its effect.
     pub(crate) fn ran(&self, context: &JobContext) {
         append(&self.runs, &format!("{} {} {}\n", context.id(), context.attempt(), context.token().get()));
+    }
+
+    /// Notes that a step of a run has had its effect.
+    pub(crate) fn did(&self, did: &Did) {
+        let Did { run, position, token } = did;
+        append(&self.effects, &format!("{run} {position} {token}\n"));
+    }
+
+    /// The effects of all steps.
+    pub(crate) fn effects(&self) -> Vec<Did> {
+        let text = read(&self.effects);
+        let words = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            let (run, position, token) =
+                (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            Did { run: run.parse().unwrap(), position, token: token.parse().unwrap() }
+        };
+        text.lines().map(words).collect()
     }
 
     /// Notes how many endings of this process were refused until now.

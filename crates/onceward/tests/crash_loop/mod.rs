@@ -3,6 +3,7 @@
 
 mod fleet;
 mod ledger;
+mod runs;
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,10 @@ use onceward::{Job, Onceward};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fleet::{Fleet, work_if_asked_to};
+#[allow(unused_imports, reason = "each proof uses another part")]
 pub(crate) use ledger::{Ledger, Run};
+#[allow(unused_imports, reason = "each proof uses another part")]
+pub(crate) use runs::{Did, checkout, pack, pay};
 
 pub(crate) const ATTEMPTS: u32 = 8;
 
@@ -51,5 +55,6 @@ pub(crate) async fn client(url: &str) -> Onceward {
 }
 
 pub(crate) fn worker(ow: &Onceward, folder: &Path, ttl: Duration) -> WorkerBuilder {
-    ow.worker().job(again).job(once).state(Ledger::at(folder)).concurrency(8).session_ttl(ttl)
+    let base = ow.worker().job(again).job(once).state(Ledger::at(folder)).concurrency(8).session_ttl(ttl);
+    base.durable(checkout).durable(pay).durable(pack).park_after(Duration::from_millis(120))
 }

@@ -1,0 +1,163 @@
+//! `onceward runs`: durable functions under way, what they have done, and what to tell them.
+
+use core::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use onceward::{Code, Error, JobFilter, JobId, Kind, Result};
+use onceward_core::job::State;
+use onceward_core::run::{Entry, Outcome, Phase, Start};
+use serde_json::{Value, json};
+
+use super::jobs::{self, ShowArgs, filter};
+use crate::args::Globals;
+use crate::output::{self, Table};
+use crate::{exit, store};
+
+/// Runs of durable functions: look at them, tell them something
+#[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The runs of the namespace, the newest first
+    List(List),
+    /// One run, with its arguments and its result
+    Show(ShowArgs),
+    /// What a run has done: its journal
+    History(History),
+    /// Tell a run something it waits for, or will wait for
+    Signal(Signal),
+    /// Ask a run to end; it may undo what it has done
+    Cancel(Cancel),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only runs of this function
+    #[arg(long, value_name = "NAME", value_parser = filter::kind)]
+    function: Option<Kind>,
+    /// Only runs in this state: scheduled (also those that are parked), ready, running, retrying, succeeded, dead,
+    /// cancelled or uncertain
+    #[arg(long, value_name = "STATE", value_parser = filter::state)]
+    state: Option<State>,
+    /// How many at most, 1 to 500
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// Only runs after this one: the next page
+    #[arg(long, value_name = "ID", value_parser = filter::id)]
+    after: Option<JobId>,
+}
+
+#[derive(Debug, clap::Args)]
+struct History {
+    /// The id of the run
+    #[arg(value_name = "ID", value_parser = filter::id)]
+    id: JobId,
+    /// From this entry on
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    from: u32,
+    /// How many entries at most
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    limit: usize,
+}
+
+#[derive(Debug, clap::Args)]
+struct Signal {
+    /// The id of the run
+    #[arg(value_name = "ID", value_parser = filter::id)]
+    id: JobId,
+    /// What the signal is called
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What it says
+    #[arg(long, value_name = "JSON", default_value = "null")]
+    json: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Cancel {
+    /// The id of the run
+    #[arg(value_name = "ID", value_parser = filter::id)]
+    id: JobId,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "cancelled by an operator")]
+    reason: String,
+}
+
+pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
+    match &args.action {
+        Action::List(args) => list(args, globals).await?,
+        Action::Show(args) => return jobs::show(args, globals).await,
+        Action::History(args) => history(args, globals).await?,
+        Action::Signal(args) => signal(args, globals).await?,
+        Action::Cancel(args) => {
+            let client = store::connect(globals).await?;
+            client.cancel_run(args.id, &args.reason).await?;
+            store::close(globals, &client).await;
+        }
+    }
+    Ok(ExitCode::from(exit::DONE))
+}
+
+async fn list(args: &List, globals: &Globals) -> Result<()> {
+    let filter = JobFilter { state: args.state, kind: args.function.clone(), queue: None, tag: None };
+    let client = store::connect(globals).await?;
+    let page = client.admin().runs(&filter, args.after, args.limit).await?;
+    store::close(globals, &client).await;
+    jobs::print_list(&page, args.limit, globals)
+}
+
+async fn history(args: &History, globals: &Globals) -> Result<()> {
+    let client = store::connect(globals).await?;
+    let journal = client.admin().journal(args.id, args.from, args.limit).await?;
+    if journal.is_empty() {
+        // One that has done nothing is told apart from one that is not there.
+        client.admin().job(args.id).await?;
+    }
+    store::close(globals, &client).await;
+    if globals.output.is_json() {
+        return output::json(&journal.iter().map(value).collect::<Vec<_>>());
+    }
+    let mut table = Table::new(&["SEQ", "AT", "PLACE", "WHAT", "NAME", "HAPPENED", "VALUE"]);
+    for entry in &journal {
+        let (happened, said) = (entry.phase.word(), said(entry).to_string());
+        let said = if said == "null" { String::new() } else { said };
+        let cells: [&dyn Display; 7] =
+            [&entry.seq, &entry.at, &entry.position, &entry.op, &entry.name, &happened, &said];
+        table.row(cells);
+    }
+    table.print()
+}
+
+fn value(entry: &Entry) -> Value {
+    json!({
+        "seq": entry.seq, "at": entry.at, "position": entry.position, "op": entry.op, "name": entry.name,
+        "phase": entry.phase.word(), "value": said(entry), "token": entry.token,
+    })
+}
+
+/// What an entry says beside its name.
+fn said(entry: &Entry) -> Value {
+    match &entry.phase {
+        Phase::Started(Start::Child { id, .. }) => json!(id),
+        Phase::Started(Start::Due(at)) => json!(at),
+        Phase::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes)) => {
+            serde_json::from_slice(bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(bytes)))
+        }
+        Phase::Started(Start::Intent) | Phase::Ended(Outcome::Due) => Value::Null,
+    }
+}
+
+async fn signal(args: &Signal, globals: &Globals) -> Result<()> {
+    let value: Value = serde_json::from_str(&args.json)
+        .map_err(|error| Error::new(Code::UsageInvalid, format!("--json is no JSON: {error}")))?;
+    let client = store::connect(globals).await?;
+    client.signal_run(args.id, &args.name, &value).await?;
+    store::close(globals, &client).await;
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Long proofs about durable functions: workers that are killed and paused. Ten-second versions by default; at full
+//! length with `ONCEWARD_PROVE=long` (`cargo xtask prove`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
+#![allow(dead_code, reason = "the crash loop is shared with the proofs about jobs")]
+#![cfg(all(feature = "postgres", feature = "sqlite"))]
+
+mod crash_loop;
+mod pg;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crash_loop::{Did, Fleet, Ledger, checkout};
+use onceward::Onceward;
+use onceward::durable::RunHandle;
+use onceward_core::backoff;
+use onceward_core::run::{Entry, Op, Phase};
+use tokio::time::sleep;
+
+/// How a crash loop is run.
+struct Plan {
+    /// How many runs are under way at the same time.
+    at_once: usize,
+    length: Duration,
+    ttl: Duration,
+    pause_every: Duration,
+}
+
+impl Plan {
+    fn of_this_run() -> Self {
+        let seconds = Duration::from_secs;
+        if std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long") {
+            Self { at_once: 200, length: seconds(120), ttl: seconds(3), pause_every: seconds(10) }
+        } else {
+            Self { at_once: 20, length: seconds(9), ttl: seconds(1), pause_every: seconds(4) }
+        }
+    }
+}
+
+/// D1, D2, D3, D5, D6, D7: workers die every second and one of them sleeps beyond its session's ttl again and again;
+/// every run comes to its result, and no step runs again whose outcome was written down.
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_d3_d5_a_crash_loop_on_postgres_runs_everything_to_its_end() {
+    let (schema, folder) = (pg::Schema::migrated().await, tempfile::tempdir().unwrap());
+    crash_loop(schema.url(), folder.path()).await;
+}
+
+/// The same with all processes on one file.
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_d3_d5_a_crash_loop_on_sqlite_runs_everything_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("runs.db").display());
+    crash_loop(&url, folder.path()).await;
+}
+
+/// One process of a crash loop; nothing of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_works_on_jobs() {
+    crash_loop::work_if_asked_to().await;
+}
+
+async fn crash_loop(url: &str, folder: &Path) {
+    let (plan, ow, ledger) = (Plan::of_this_run(), crash_loop::client(url).await, Ledger::at(folder));
+    let fleet = Fleet::start(3, url, folder, plan.ttl);
+    let length = plan.length;
+    let trouble = tokio::spawn(make_trouble(fleet, plan.ttl, plan.pause_every, length));
+    let began = Instant::now();
+    let lines = (0..plan.at_once).map(|line| {
+        let ow = ow.clone();
+        tokio::spawn(async move {
+            let mut done = Vec::new();
+            for round in 0.. {
+                let order = u32::try_from(round * 1_000 + line).unwrap();
+                let run = ow.start(checkout(order)).id(format!("order {order}")).await.unwrap();
+                let result = tokio::time::timeout(Duration::from_secs(90), run.result()).await;
+                let result = result.unwrap_or_else(|_| panic!("run {} does not end", run.id()));
+                assert_eq!(result, Ok(order * 103 + 3), "run {}", run.id());
+                done.push(run);
+                if began.elapsed() > length {
+                    break;
+                }
+            }
+            done
+        })
+    });
+    let mut done = Vec::new();
+    for line in futures_util::future::join_all(lines).await {
+        done.extend(line.unwrap());
+    }
+    let (kills, pauses) = trouble.await.unwrap();
+    let seen = audit(&ow, &done, &ledger).await;
+    println!(
+        "{} runs, {kills} workers killed, {pauses} paused: {seen}; {} refused",
+        done.len(),
+        ledger.stale()
+    );
+    ow.shutdown().await;
+}
+
+async fn make_trouble(
+    mut fleet: Fleet,
+    ttl: Duration,
+    pause_every: Duration,
+    length: Duration,
+) -> (u32, u32) {
+    let mut random = uuid::Uuid::new_v4().as_u64_pair().0;
+    println!("seed {random}");
+    let (began, mut kills, mut pauses) = (Instant::now(), 0, 0);
+    let pause = ttl * 2 + Duration::from_millis(500);
+    let mut pause_at = pause_every / 2;
+    while began.elapsed() < length {
+        sleep(Duration::from_secs(1)).await;
+        random = backoff::mix(random);
+        if began.elapsed() >= pause_at + pause + Duration::from_secs(1) {
+            fleet.forget_paused();
+            pause_at += pause_every.max(pause + Duration::from_secs(2));
+        } else if began.elapsed() >= pause_at + pause {
+            fleet.go_on();
+        } else if began.elapsed() >= pause_at && fleet.pause_one(random) {
+            pauses += 1;
+        }
+        fleet.kill_one(backoff::mix(random));
+        kills += 1;
+    }
+    fleet.go_on();
+    // What is under way is finished by those that are left.
+    sleep(ttl * 3 + Duration::from_secs(3)).await;
+    fleet.end();
+    (kills, pauses)
+}
+
+/// Holds the journals against what really happened.
+async fn audit(ow: &Onceward, runs: &[RunHandle<checkout>], ledger: &Ledger) -> String {
+    let mut effects: HashMap<_, Vec<Did>> = HashMap::new();
+    for did in ledger.effects() {
+        effects.entry(did.run).or_default().push(did);
+    }
+    let (mut taken_up, mut again, mut entries) = (0, 0, 0);
+    for run in runs {
+        let journal = ow.admin().journal(run.id(), 0, 10_000).await.unwrap();
+        let effects = effects.remove(&run.id()).unwrap_or_default();
+        check(&journal, &effects);
+        entries += journal.len();
+        let attempts: HashSet<i64> = effects.iter().map(|did| did.token).collect();
+        taken_up += attempts.len() - 1;
+        again += effects.iter().filter(|did| did.position != "begun").count().saturating_sub(3);
+    }
+    assert!(taken_up > 0, "no run was ever taken up again: nothing was proved");
+    format!("{entries} entries, {taken_up} times taken up again, {again} steps interrupted and run again")
+}
+
+fn check(journal: &[Entry], effects: &[Did]) {
+    assert!(journal.iter().zip(0..).all(|(entry, seq)| entry.seq == seq), "D1: a gap in {journal:?}");
+    assert!(journal.is_sorted_by_key(|entry| entry.token), "D1: two owners at the same time: {journal:?}");
+    let mut ended = BTreeMap::new();
+    for entry in journal.iter().filter(|entry| matches!(entry.phase, Phase::Ended(_))) {
+        let before = ended.insert(entry.position.as_str(), entry);
+        assert!(before.is_none(), "D3: {} has ended twice", entry.position);
+    }
+    for (position, entry) in ended.iter().filter(|(_, entry)| entry.op == Op::Step) {
+        let of_step = || effects.iter().filter(|did| did.position == *position);
+        let late = of_step().find(|did| did.token > entry.token.get());
+        assert!(late.is_none(), "D3: {} ran again after its outcome was written down", entry.name);
+        if entry.name == "ship" {
+            assert!(of_step().count() <= 1, "a step that must not run twice did");
+        } else {
+            assert!(of_step().count() >= 1, "{} was written down and did not happen", entry.name);
+        }
+    }
+}
