@@ -1,4 +1,4 @@
-//! What `#[derive(Job)]` refuses, and that it says what to do instead.
+//! What `#[derive(Job)]` and `#[durable]` refuse, and that they say what to do instead.
 
 #[test]
 fn what_cant_be_meant_is_a_compile_error_that_says_what_to_do() {

@@ -3,7 +3,7 @@
 use onceward_core::job::Record;
 use onceward_core::run::Entry;
 use onceward_core::{JobId, Result, limits};
-use onceward_store::{JobRef, ListJobs, LoadRun};
+use onceward_store::{JobRef, ListJobs, LoadRun, Snapshot};
 
 use super::{Admin, JobFilter};
 
@@ -13,7 +13,7 @@ impl Admin {
     ///
     /// # Errors
     /// Those of an unreachable store.
-    pub async fn runs(&self, filter: &JobFilter, after: Option<JobId>, limit: usize) -> Result<Vec<Record>> {
+    pub async fn runs(&self, filter: &JobFilter, after: Option<JobId>, limit: usize) -> Result<Snapshot<Record>> {
         let mut ask = ListJobs {
             namespace: Some(self.client.namespace.clone()),
             state: filter.state,
@@ -25,13 +25,13 @@ impl Admin {
         };
         let mut runs = Vec::new();
         loop {
-            let page = self.client.store().job_list(&ask).await?.rows;
-            let last = page.len() < ask.limit;
-            ask.after = page.last().map(|row| row.id);
-            runs.extend(page.into_iter().filter(|row| row.policy.durable));
+            let Snapshot { now, rows } = self.client.store().job_list(&ask).await?;
+            let last = rows.len() < ask.limit;
+            ask.after = rows.last().map(|row| row.id);
+            runs.extend(rows.into_iter().filter(|row| row.policy.durable));
             if last || runs.len() >= limit {
                 runs.truncate(limit);
-                return Ok(runs);
+                return Ok(Snapshot { now, rows: runs });
             }
         }
     }

@@ -1,0 +1,8 @@
+use onceward_macros::durable;
+
+#[durable]
+async fn charge(order: u64) {
+    let _ = order;
+}
+
+fn main() {}
