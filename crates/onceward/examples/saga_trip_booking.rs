@@ -70,7 +70,7 @@ async fn trip(traveller: String, cars: u32) -> Result<Vec<String>, TripError> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("trip.db"), PathBuf::from);
     let ow = Onceward::connect(&format!("sqlite://{}", file.display())).await?;
-    let worker = ow.worker().durable(trip).start().await?;
+    let worker = ow.worker().durable(trip).session_ttl(Duration::from_secs(2)).start().await?;
     for (traveller, cars) in [("Ada", 1), ("Grace", 0)] {
         let run = ow.start(trip(traveller.to_owned(), cars)).id(format!("trip-{traveller}")).await?;
         match run.result().await {

@@ -108,7 +108,7 @@ fn function(line: &str) -> Option<&str> {
 
 /// `L4` from `L4` or `l4`, and so on; nothing from anything else.
 fn id(word: &str) -> Option<String> {
-    let digits = word.strip_prefix(['L', 'O', 'J', 'l', 'o', 'j'])?;
+    let digits = word.strip_prefix(['L', 'O', 'J', 'D', 'l', 'o', 'j', 'd'])?;
     let number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     number.then(|| word.to_uppercase())
 }

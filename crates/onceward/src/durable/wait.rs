@@ -90,8 +90,8 @@ fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<&S
 }
 
 /// Waits for the next signal of that name that nobody has taken, sent before the run came by here or after: by
-/// [`RunHandle::signal`](super::RunHandle::signal) or `onceward runs signal`. Each signal is taken once, in the order in
-/// which they were sent.
+/// [`RunHandle::signal`](super::RunHandle::signal) or `onceward runs signal`. Each signal is taken once, in the order
+/// in which they were sent.
 ///
 /// ```
 /// use onceward::durable::{Failure, signal};

@@ -1,4 +1,5 @@
-//! The workloads of durable functions: steps one after the other, in many runs at once, children, and how soon it begins.
+//! The workloads of durable functions: steps one after the other, in many runs at once, children, and how soon one
+//! begins.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

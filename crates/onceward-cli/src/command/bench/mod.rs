@@ -1,8 +1,7 @@
 //! `onceward bench`: what this store does per second, side by side with its own commits.
 //!
-//! Read in this order: this file (a store of its own to measure on) → `workloads.rs`, `jobs.rs` and `durable.rs` (what is
-//! measured) →
-//! `measure.rs` (rounds, medians, ratios).
+//! Read in this order: this file (a store of its own to measure on) → `workloads.rs`, `jobs.rs` and `durable.rs` (what
+//! is measured) → `measure.rs` (rounds, medians, ratios).
 
 mod durable;
 mod jobs;
