@@ -1,4 +1,4 @@
--- 0005: the journals of runs, and what arrives for them. See docs/decisions/012-runs.md.
+-- 0006: the journals of runs, and what arrives for them. See docs/decisions/012-runs.md.
 
 -- What durable functions have done, in order. Rows are only ever added, and go with their run.
 CREATE TABLE {schema}.run_journal (
