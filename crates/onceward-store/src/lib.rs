@@ -40,8 +40,9 @@ pub use open::{OpenOptions, open};
 pub use store::{
     Acquired, AskPermits, BeginJob, BreakLease, Broken, Capabilities, ClaimJobs, ClaimRef, Claimed,
     ClaimedJobs, CommitOutcome, Counters, Enqueued, Finding, HandOver, HandedOver, HistoryOf, JobProgress,
-    JobRef, JobStore, KeyRef, LeaveLease, LimitQueue, ListJobs, ListLeases, ListOnce, MoveJob, Outstanding,
-    PauseQueue, Permits, Promoted, Prune, PruneJobs, Pruned, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord,
-    ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce, SessionRef, SessionRenewed, SettleJob, SettleJobs,
-    SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind, WaitLease, Wake, Want,
+    JobRef, JobStore, KeyRef, LeaveLease, LimitKeys, LimitQueue, ListJobs, ListLeases, ListOnce, MoveJob,
+    Outstanding, PauseQueue, Permits, Promoted, Prune, PruneJobs, Pruned, PrunedJobs, QUEUE_COUNT_MAX,
+    QueueRecord, ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce, SessionRef, SessionRenewed,
+    SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind, WaitLease, Wake,
+    Want,
 };

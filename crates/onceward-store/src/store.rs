@@ -25,7 +25,7 @@ pub use jobs::{
     QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
-pub use limits::{AskPermits, LimitQueue, Permits};
+pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

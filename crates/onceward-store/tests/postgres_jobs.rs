@@ -370,3 +370,85 @@ async fn j5_j6_an_end_that_meets_progress_is_recorded_or_not_told() {
         assert_eq!(store.job_progress(&progress).await.unwrap(), [false]);
     }
 }
+
+/// The statement that lets jobs through, such that it waits for its turn instead of leaving it to others.
+fn patient_admit(fresh: &Fresh, limit: i64) -> String {
+    let statements = onceward_store::postgres::plans::planned(&fresh.schema);
+    let admit = statements.iter().find(|statement| statement.name == "promote_admit").unwrap();
+    let text = admit.text.replacen("FOR UPDATE OF t SKIP LOCKED", "FOR UPDATE OF t", 1);
+    text.replace("$1::bigint", &limit.to_string())
+}
+
+/// Begins it on a connection of its own, which waits for the turn that somebody holds. How many changes it looks at.
+async fn admit_that_waits(fresh: &Fresh) -> tokio::task::JoinHandle<i64> {
+    let (client, watcher, text) = (fresh.client().await, fresh.client().await, patient_admit(fresh, 1_000));
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let waiting = tokio::spawn(async move { client.query(&text, &[]).await.unwrap()[0].get::<_, i64>(0) });
+    let waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1";
+    while watcher.query_one(waits, &[&pid]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    waiting
+}
+
+/// The queues of the jobs that have been let through, as somebody new sees them.
+async fn let_through(fresh: &Fresh) -> Vec<String> {
+    let text = format!(
+        "SELECT j.queue FROM \"{0}\".job_gate g JOIN \"{0}\".job j ON j.id = g.id ORDER BY 1",
+        fresh.schema
+    );
+    fresh.client().await.query(&text, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+async fn allow(store: &Arc<dyn Store>, most: u32) {
+    let (queue, actor) = (Queue::default(), Owner::new("ops").unwrap());
+    let ask = onceward_store::LimitKeys { namespace: Namespace::default(), queue, most, actor };
+    store.queue_limit_keys(&ask).await.unwrap();
+}
+
+/// J10: whoever gets the turn late counts what has been let through since it began to look.
+#[tokio::test(flavor = "multi_thread")]
+async fn j10_whoever_has_the_turn_counts_what_is_there_now() {
+    let fresh = Fresh::new().await;
+    let (store, client) = (fresh.store().await, fresh.client().await);
+    allow(&store, 2).await;
+    let run = async |text: &str| {
+        client.batch_execute(&text.replace("{schema}", &fresh.schema)).await.unwrap();
+    };
+    run("BEGIN; SELECT FROM {schema}.job_turn FOR UPDATE").await;
+    let of = || New { ordering_key: Some(Key::new("k").unwrap()), ..work("mail") };
+    store.job_enqueue(&[of(), of()]).await.unwrap();
+    store.job_enqueue(&[New { queue: Queue::new("strict").unwrap(), ..of() }]).await.unwrap();
+    let waiting = admit_that_waits(&fresh).await;
+    run(&patient_admit(&fresh, 1)).await;
+    // One of two has ended. Nothing of this is in the snapshot of the one that waits, nor is a seat taken that it
+    // would take.
+    run("DELETE FROM {schema}.job_gate WHERE seat = 1; COMMIT").await;
+    assert_eq!(waiting.await.unwrap(), 1, "it has had the turn");
+    assert_eq!(let_through(&fresh).await, ["default"], "J10");
+    fresh
+        .run("DELETE FROM {schema}.job_gate; INSERT INTO {schema}.job_arrived VALUES ('default', 'k')")
+        .await;
+    store.job_promote(ALL).await.unwrap();
+    assert_eq!(let_through(&fresh).await, ["strict"]);
+}
+
+/// J10: nobody is let through by a setting that has been changed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn j10_whoever_has_seen_another_setting_leaves_the_turn_to_others() {
+    let fresh = Fresh::new().await;
+    let (store, client) = (fresh.store().await, fresh.client().await);
+    allow(&store, 3).await;
+    let run = async |text: &str| {
+        client.batch_execute(&text.replace("{schema}", &fresh.schema)).await.unwrap();
+    };
+    run("BEGIN; UPDATE {schema}.job_turn SET taken_at = taken_at + interval '1 second'").await;
+    let of = || New { ordering_key: Some(Key::new("k").unwrap()), ..work("mail") };
+    store.job_enqueue(&[of(), of(), of()]).await.unwrap();
+    let waiting = admit_that_waits(&fresh).await;
+    run("UPDATE {schema}.job_queue SET key_concurrency = 1; COMMIT").await;
+    assert_eq!(waiting.await.unwrap(), 0, "it looks at nothing");
+    assert_eq!(let_through(&fresh).await, [""; 0]);
+    store.job_promote(ALL).await.unwrap();
+    assert_eq!(let_through(&fresh).await.len(), 1);
+}

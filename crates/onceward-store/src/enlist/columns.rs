@@ -37,6 +37,10 @@ impl Columns {
         self.int_or_null()?.ok_or_else(|| Self::unreadable("a number"))
     }
 
+    pub(super) fn count(&mut self) -> Result<u32> {
+        Ok(u32::try_from(self.int()?).unwrap_or_default())
+    }
+
     pub(super) fn time(&mut self) -> Result<Timestamp> {
         self.int().map(Timestamp::from_micros)
     }

@@ -191,6 +191,8 @@ statements! {
     job_list_over = planned "job/list" "over" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     queue_pause = planned "queue/pause" (TEXT, TEXT, BOOL, TEXT, TEXT);
     queue_limit = planned "queue/limit" (TEXT, TEXT, INT4, INT4, INT8, INT4, TEXT, BOOL);
+    limit_keys_set = planned "queue/limit_keys" "set" (TEXT, TEXT, INT4, TEXT);
+    limit_keys_stir = planned "queue/limit_keys" "stir" (TEXT);
     permits_read = prepared "queue/permits" "read" (TEXT, TEXT, UUID);
     permits_grant = prepared "queue/permits" "grant" (TEXT, TEXT, INT8, INT8, TIMESTAMPTZ, INT4, BOOL, UUID, INT8, INT4,
         INT4, INT4, INT4, TIMESTAMPTZ, TIMESTAMPTZ);
@@ -202,6 +204,7 @@ statements! {
     transactions = planned "upkeep/check" "transactions" (TEXT_ARRAY);
     settings = planned "upkeep/check" "settings" ();
     migrations = planned "upkeep/check" "migrations" ();
+    functions = planned "upkeep/check" "functions" ();
     objects = planned "upkeep/check" "objects" (TEXT_ARRAY);
     tokens = planned "upkeep/check" "tokens" ();
 }

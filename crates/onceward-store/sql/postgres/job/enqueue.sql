@@ -260,7 +260,7 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     ) h
     WHERE j.ctid = h.place
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token, j.ctid AS place,
-              j.ordering_key, h.alone,
+              j.ordering_key, h.alone, h.lane = 'held' AS was_held,
               CASE WHEN h.due > h.now THEN 'later'
                    -- One that was let through stays so; one that waited for its time goes where its key waits.
                    WHEN j.ordering_key IS NOT NULL AND h.lane <> 'ready'
@@ -286,10 +286,11 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     FROM changed c
     WHERE c.lane = 'held'
 ), arrived AS (
+    -- It has come to its line, or may have stood before others there.
     INSERT INTO {schema}.job_arrived (namespace, ordering_key)
     SELECT c.namespace, c.ordering_key
     FROM changed c
-    WHERE c.lane = 'held'
+    WHERE c.lane = 'held' OR c.was_held
 )
 SELECT c.id
 FROM changed c
