@@ -19,7 +19,7 @@ use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionI
 use onceward_store::enlist::{enqueue_in, settle_job_in};
 use onceward_store::{
     ClaimJobs, CommitOutcome, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, SessionRef, SettleJob,
-    SettleJobs, SettledJob, Store, Want,
+    SettleJobs, SettledJob, Store, Wake, Want,
 };
 use support::Fresh;
 
@@ -451,4 +451,95 @@ async fn j10_whoever_has_seen_another_setting_leaves_the_turn_to_others() {
     assert_eq!(let_through(&fresh).await, [""; 0]);
     store.job_promote(ALL).await.unwrap();
     assert_eq!(let_through(&fresh).await.len(), 1);
+}
+
+/// What a subscriber in another process hears, as long as it is about jobs.
+async fn heard(wakes: &mut tokio::sync::broadcast::Receiver<Wake>) -> Queue {
+    loop {
+        match tokio::time::timeout(Duration::from_secs(20), wakes.recv()).await.unwrap().unwrap() {
+            Wake::Jobs(_, queue) => return queue,
+            Wake::Lease(..) | Wake::Anything => {}
+        }
+    }
+}
+
+/// A hint leaves together with what it is about, and not before: whoever hears it finds the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hears_of_a_new_job_finds_it() {
+    let fresh = Fresh::new().await;
+    let (here, there) = (fresh.store().await, fresh.store().await);
+    let (mut wakes, worker) = (there.subscribe(), Worker::on(&there).await);
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    for round in 0..30_u64 {
+        // In the first of them the connections are new, in others a hint has just left, or none for long.
+        tokio::time::sleep(Duration::from_millis(round % 4 * 4)).await;
+        let new = work("mail");
+        here.job_enqueue(core::slice::from_ref(&new)).await.unwrap();
+        assert_eq!(heard(&mut wakes).await, Queue::default());
+        let found: Vec<JobId> = worker.take("mail", ALL).await.iter().map(|claimed| claimed.job.id).collect();
+        assert_eq!(found, [new.id], "round {round}");
+    }
+}
+
+/// Of jobs that come in floods every queue is told, however few hints it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_queue_is_told_when_jobs_come_in_floods() {
+    let fresh = Fresh::new().await;
+    let (here, there) = (fresh.store().await, fresh.store().await);
+    let mut wakes = there.subscribe();
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    let queue = |number: usize| Queue::new(format!("q{number}")).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let (here, new) = (here.clone(), New { queue: queue(number), ..work("mail") });
+        tasks.spawn(async move { here.job_enqueue(&[new]).await.unwrap() });
+    }
+    tasks.join_all().await;
+    let mut missing: std::collections::BTreeSet<Queue> = (0..40).map(queue).collect();
+    while !missing.is_empty() {
+        missing.remove(&heard(&mut wakes).await);
+    }
+}
+
+/// Somebody's commit holds the lock of NOTIFY for as long as it waits for a standby: enqueues go on, and are heard of
+/// when it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusive_enqueues_go_on_while_nobody_can_notify() {
+    let server = support::Server::start();
+    let admin = support::connect(&server.url()).await;
+    for text in [
+        "CREATE TABLE mine (n int)",
+        "ALTER ROLE postgres SET synchronous_commit = local",
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+        "SELECT pg_reload_conf()",
+    ] {
+        admin.batch_execute(text).await.unwrap();
+    }
+    let fresh = Fresh::on(&server.url()).await;
+    let (here, there) = (fresh.store().await, fresh.store().await);
+    let mut wakes = there.subscribe();
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    here.job_enqueue(&[work("mail")]).await.unwrap();
+    heard(&mut wakes).await;
+    let waits = support::connect(&server.url()).await;
+    let hanging = tokio::spawn(async move {
+        let text = "SET synchronous_commit = on; BEGIN; INSERT INTO mine VALUES (1); NOTIFY mine; COMMIT";
+        waits.batch_execute(text).await
+    });
+    let hangs = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let pid: i32 = loop {
+        match admin.query(hangs, &[]).await.unwrap().first() {
+            Some(row) => break row.get(0),
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(6)).await;
+        here.job_enqueue(&[work("mail")]).await.unwrap();
+    }
+    admin.query("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
+    hanging.await.unwrap().unwrap();
+    here.job_enqueue(&[New { queue: Queue::new("after").unwrap(), ..work("mail") }]).await.unwrap();
+    while heard(&mut wakes).await.as_str() != "after" {}
+    assert_eq!(Worker::on(&there).await.take("mail", ALL).await.len(), 21);
 }

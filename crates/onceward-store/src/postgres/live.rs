@@ -125,6 +125,22 @@ impl Live {
         }
     }
 
+    /// Whether a statement is sent without another one before it.
+    pub(super) fn is_prepared(&self, statement: &Statement) -> bool {
+        !self.pooled && self.prepared.get(statement.index).is_some_and(OnceCell::initialized)
+    }
+
+    /// Sends a statement that nobody depends on, on a connection that no pooler stands before.
+    pub(super) async fn run_unprepared(
+        &self,
+        statement: &Statement,
+        params: &[Param<'_>],
+    ) -> Result<(), tokio_postgres::Error> {
+        let types = statement.types.iter().cloned();
+        let typed: Vec<(Param<'_>, Type)> = params.iter().copied().zip(types).collect();
+        self.client.query_typed(&statement.text, &typed).await.map(drop)
+    }
+
     async fn prepare(
         &self,
         statement: &Statement,
