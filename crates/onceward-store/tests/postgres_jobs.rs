@@ -288,6 +288,75 @@ async fn j1_jobs_join_the_transaction_of_the_caller() {
     assert!(store.job_rescue(ALL).await.unwrap().jobs.is_empty());
 }
 
+/// J9: what a newcomer wants of the job that has its dedupe key, it wants if it is committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn j9_a_newcomer_in_a_transaction_replaces_what_waits_or_pushes_it_out() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let mut client = fresh.client().await;
+    let (sql, clock) = (store.enlist().unwrap(), store.clock());
+    let of = |text: &str, on_conflict| {
+        let dedupe =
+            job::Dedupe { key: Key::new("k").unwrap(), scope: job::DedupeScope::UntilDone, on_conflict };
+        let payload = Payload { bytes: text.as_bytes().to_vec(), content_type: "text/plain".to_owned() };
+        New { payload, dedupe: Some(dedupe), ..work("mail") }
+    };
+    let read = async |id: JobId| store.job_lookup(&[job_ref(id)]).await.unwrap().rows.remove(0).unwrap();
+    let first = of("first", job::OnConflict::Existing);
+    store.job_enqueue(core::slice::from_ref(&first)).await.unwrap();
+    for (text, on_conflict, commits, payload, waits) in [
+        ("second", job::OnConflict::Replace, false, "first", State::Ready),
+        ("third", job::OnConflict::Replace, true, "third", State::Ready),
+        ("fourth", job::OnConflict::Existing, true, "third", State::Ready),
+        ("fifth", job::OnConflict::PushOut, false, "third", State::Ready),
+        ("sixth", job::OnConflict::PushOut, true, "third", State::Scheduled),
+    ] {
+        let mut tx = client.transaction().await.unwrap();
+        let new = New { delay: Some(Duration::from_secs(3_600)), ..of(text, on_conflict) };
+        let enqueued = enqueue_in(sql, clock.as_ref(), &mut tx, &new).await.unwrap();
+        assert_eq!(enqueued.enqueued, Enqueued::Existing(first.id), "{text}");
+        if commits {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
+        let row = read(first.id).await;
+        assert_eq!((row.payload.bytes.as_slice(), row.state), (payload.as_bytes(), waits), "{text}");
+    }
+    fresh.advance(Duration::from_secs(4_000)).await;
+    store.job_promote(ALL).await.unwrap();
+    assert_eq!(Worker::on(&store).await.take("mail", ALL).await.len(), 1);
+    let mut tx = client.transaction().await.unwrap();
+    let late = of("late", job::OnConflict::Replace);
+    let enqueued = enqueue_in(sql, clock.as_ref(), &mut tx, &late).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(enqueued.enqueued, Enqueued::Existing(first.id));
+    assert_eq!(read(first.id).await.payload.bytes, b"third", "it runs: nothing is changed");
+}
+
+/// An enqueue by SQL waits for another transaction with the same key for a moment, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enqueue_by_sql_does_not_wait_for_an_open_transaction() {
+    let fresh = Fresh::new().await;
+    let (first, second) = (fresh.client().await, fresh.client().await);
+    let call = |key: &str| {
+        let options = format!("'{{\"idempotency_key\": \"{key}\"}}'");
+        format!("SELECT \"{}\".enqueue('default', 'mail', '{{}}'::jsonb, {options})", fresh.schema)
+    };
+    first.batch_execute("BEGIN").await.unwrap();
+    first.batch_execute(&call("k")).await.unwrap();
+    second.batch_execute("SET lock_timeout = '7s'").await.unwrap();
+    let began = std::time::Instant::now();
+    let error = second.batch_execute(&call("k")).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "55P03");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    second.batch_execute(&call("other")).await.unwrap();
+    let timeout: String = second.query_one("SHOW lock_timeout", &[]).await.unwrap().get(0);
+    assert_eq!(timeout, "7s", "the caller's own setting stays");
+    first.batch_execute("COMMIT").await.unwrap();
+    second.batch_execute(&call("k")).await.unwrap();
+}
+
 /// What SQL enqueues is the same as what the client enqueues.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_enqueued_by_sql() {

@@ -1,3 +1,4 @@
+ALTER FUNCTION {schema}.enqueue(text, text, bytea, jsonb) RESET lock_timeout;
 DROP FUNCTION {schema}.let_through(text, text);
 DELETE FROM {schema}.job_gate g
 USING {schema}.job_gate first

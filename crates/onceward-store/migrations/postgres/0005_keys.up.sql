@@ -29,3 +29,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog AS $$
 $$;
 
 REVOKE ALL ON FUNCTION {schema}.let_through(text, text) FROM PUBLIC;
+
+-- An enqueue by SQL waits for somebody's open transaction with the same key as long as one by enqueue_in does, and no
+-- longer: then it fails with 55P03.
+ALTER FUNCTION {schema}.enqueue(text, text, bytea, jsonb) SET lock_timeout = '40ms';

@@ -55,7 +55,13 @@ pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
         claim_in: one(postgres_sql!("once/claim_in")),
         settle_in: one(postgres_sql!("once/settle_in")),
         jobs: BTreeMap::from([
-            ("enqueue", text(postgres_sql!("job/enqueue_in"))),
+            ("enqueue", text(step(postgres_sql!("job/enqueue_in"), "enqueue"))),
+            ("waiting", text(step(postgres_sql!("job/enqueue_in"), "waiting"))),
+            // A caller's driver gives the id as text.
+            (
+                "replace",
+                text(&step(postgres_sql!("job/enqueue"), "replace").replace("$2::uuid", "$2::text::uuid")),
+            ),
             ("settle", text(postgres_sql!("job/settle_in"))),
         ]),
     }

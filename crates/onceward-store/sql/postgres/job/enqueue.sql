@@ -215,7 +215,8 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     SELECT j.ctid AS place, j.namespace, j.id, j.kind, j.queue, j.priority, coalesce(j.route, '') AS route,
            j.ordering_key, j.run_at, j.token, {clock} AS now
     FROM {bounded}{schema}.job j
-    WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.token = $3::bigint AND j.state IN ('scheduled', 'ready', 'retrying')
+    WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.token = $3::bigint
+      AND j.state IN ('scheduled', 'ready', 'retrying')
     FOR UPDATE OF j SKIP LOCKED
 ), from_ready AS (
     DELETE FROM {schema}.job_ready r
@@ -292,5 +293,5 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     FROM changed c
     WHERE c.lane = 'held' OR c.was_held
 )
-SELECT c.id
+SELECT true
 FROM changed c
