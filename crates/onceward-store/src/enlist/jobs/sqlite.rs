@@ -4,7 +4,7 @@
 use onceward_core::job::keys::{KEY_CONCURRENCY_MAX, may_pass};
 use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Payload, Record, Spec, State};
 use onceward_core::once::{self, Fingerprint};
-use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Result, Timestamp, Token};
+use onceward_core::{JobId, Key, Kind, Namespace, Owner, Place, Queue, Result, Timestamp, Token};
 
 use super::super::columns::Columns;
 use super::super::verbs::no_enlist;
@@ -424,5 +424,20 @@ impl<'a, T: Enlist> Desk<'a, T> {
             self.let_in(&key).await?;
         }
         Ok(())
+    }
+}
+
+impl Columns {
+    fn job_id(&mut self) -> Result<JobId> {
+        let uuid = self.bytes_or_null()?.and_then(|bytes| uuid::Uuid::from_slice(&bytes).ok());
+        uuid.map(JobId::from_uuid).ok_or_else(|| Self::unreadable("the id of a job"))
+    }
+
+    fn place(&mut self) -> Result<Place> {
+        Ok(Place(u64::try_from(self.int()?).ok()))
+    }
+
+    fn job_state(&mut self) -> Result<State> {
+        State::from_word(&self.text()?).ok_or_else(|| Self::unreadable("the state of a job"))
     }
 }
