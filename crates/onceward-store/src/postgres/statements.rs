@@ -115,7 +115,7 @@ statements! {
     lease_renew = prepared "lease/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     lease_renew_seen = prepared "lease/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     release = prepared "lease/release" "release" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
-    notify = planned "lease/release" "notify" (TEXT, TEXT);
+    notify = prepared "lease/release" "notify" (TEXT, TEXT);
     wait = prepared "lease/wait" (TEXT, TEXT, UUID, BOOL, INT8);
     leave = prepared "lease/leave" (TEXT, TEXT, UUID);
     break_lease = planned "lease/break" (TEXT, TEXT, INT8, TEXT, TEXT);

@@ -192,7 +192,7 @@ impl Ride {
         wakes.dial.count(rows);
         let mut behind = Box::pin(async move {
             let params: &[Param<'_>] = &[&wakes.channel, &payload];
-            if let Err(error) = live.run_unprepared(&wakes.sql.notify, params).await {
+            if let Err(error) = live.run_at_once(&wakes.sql.notify, params).await {
                 tracing::debug!(%error, "a wake-up was not sent");
             }
             drop(busy);
