@@ -143,6 +143,8 @@ verbs! {
     QueuePause = "queue.pause", true;
     /// [`JobStore::queue_limit`](crate::JobStore::queue_limit).
     QueueLimit = "queue.limit", true;
+    /// [`JobStore::queue_limit_keys`](crate::JobStore::queue_limit_keys).
+    QueueLimitKeys = "queue.limit_keys", true;
     /// [`JobStore::queue_permits`](crate::JobStore::queue_permits).
     QueuePermits = "queue.permits", true;
     /// [`JobStore::queue_list`](crate::JobStore::queue_list).

@@ -40,9 +40,9 @@ pub use open::{OpenOptions, open};
 pub use store::{
     Acquired, AppendRun, AskPermits, BeginJob, BreakLease, Broken, Capabilities, Child, ClaimJobs, ClaimRef,
     Claimed, ClaimedJobs, CommitOutcome, Counters, Enqueued, Finding, HandOver, HandedOver, HistoryOf,
-    JobProgress, JobRef, JobStore, KeyRef, LeaveLease, LimitQueue, ListJobs, ListLeases, ListOnce, LoadRun,
-    MoveJob, NoteArrivals, Outstanding, PauseQueue, Permits, Promoted, Prune, PruneJobs, Pruned, PrunedJobs,
-    QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce, RunStore,
-    SessionRef, SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store,
-    StoreKind, TellRun, Told, WaitLease, Wake, Want, Woken,
+    JobProgress, JobRef, JobStore, KeyRef, LeaveLease, LimitKeys, LimitQueue, ListJobs, ListLeases, ListOnce,
+    LoadRun, MoveJob, NoteArrivals, Outstanding, PauseQueue, Permits, Promoted, Prune, PruneJobs, Pruned,
+    PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce,
+    RunStore, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot,
+    Store, StoreKind, TellRun, Told, WaitLease, Wake, Want, Woken,
 };

@@ -52,7 +52,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (2, "0002_once"),
     (3, "0003_job"),
     (4, "0004_limit"),
-    (5, "0005_run")
+    (5, "0005_keys"),
+    (6, "0006_run")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -61,7 +62,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (2, "0002_once"),
     (3, "0003_job"),
     (4, "0004_limit"),
-    (5, "0005_run")
+    (5, "0005_keys"),
+    (6, "0006_run")
 );
 
 /// A migration that a schema has seen.

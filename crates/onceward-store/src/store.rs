@@ -26,7 +26,7 @@ pub use jobs::{
     QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
-pub use limits::{AskPermits, LimitQueue, Permits};
+pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits};
 pub use runs::{AppendRun, Child, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 /// Which database stands behind a store.

@@ -19,7 +19,7 @@ use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionI
 use onceward_store::enlist::{enqueue_in, settle_job_in};
 use onceward_store::{
     ClaimJobs, CommitOutcome, Enqueued, JobProgress, JobRef, ListJobs, MoveJob, SessionRef, SettleJob,
-    SettleJobs, SettledJob, Store, Want,
+    SettleJobs, SettledJob, Store, Wake, Want,
 };
 use support::Fresh;
 
@@ -289,6 +289,75 @@ async fn j1_jobs_join_the_transaction_of_the_caller() {
     assert!(store.job_rescue(ALL).await.unwrap().jobs.is_empty());
 }
 
+/// J9: what a newcomer wants of the job that has its dedupe key, it wants if it is committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn j9_a_newcomer_in_a_transaction_replaces_what_waits_or_pushes_it_out() {
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    let mut client = fresh.client().await;
+    let (sql, clock) = (store.enlist().unwrap(), store.clock());
+    let of = |text: &str, on_conflict| {
+        let dedupe =
+            job::Dedupe { key: Key::new("k").unwrap(), scope: job::DedupeScope::UntilDone, on_conflict };
+        let payload = Payload { bytes: text.as_bytes().to_vec(), content_type: "text/plain".to_owned() };
+        New { payload, dedupe: Some(dedupe), ..work("mail") }
+    };
+    let read = async |id: JobId| store.job_lookup(&[job_ref(id)]).await.unwrap().rows.remove(0).unwrap();
+    let first = of("first", job::OnConflict::Existing);
+    store.job_enqueue(core::slice::from_ref(&first)).await.unwrap();
+    for (text, on_conflict, commits, payload, waits) in [
+        ("second", job::OnConflict::Replace, false, "first", State::Ready),
+        ("third", job::OnConflict::Replace, true, "third", State::Ready),
+        ("fourth", job::OnConflict::Existing, true, "third", State::Ready),
+        ("fifth", job::OnConflict::PushOut, false, "third", State::Ready),
+        ("sixth", job::OnConflict::PushOut, true, "third", State::Scheduled),
+    ] {
+        let mut tx = client.transaction().await.unwrap();
+        let new = New { delay: Some(Duration::from_secs(3_600)), ..of(text, on_conflict) };
+        let enqueued = enqueue_in(sql, clock.as_ref(), &mut tx, &new).await.unwrap();
+        assert_eq!(enqueued.enqueued, Enqueued::Existing(first.id), "{text}");
+        if commits {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
+        let row = read(first.id).await;
+        assert_eq!((row.payload.bytes.as_slice(), row.state), (payload.as_bytes(), waits), "{text}");
+    }
+    fresh.advance(Duration::from_secs(4_000)).await;
+    store.job_promote(ALL).await.unwrap();
+    assert_eq!(Worker::on(&store).await.take("mail", ALL).await.len(), 1);
+    let mut tx = client.transaction().await.unwrap();
+    let late = of("late", job::OnConflict::Replace);
+    let enqueued = enqueue_in(sql, clock.as_ref(), &mut tx, &late).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(enqueued.enqueued, Enqueued::Existing(first.id));
+    assert_eq!(read(first.id).await.payload.bytes, b"third", "it runs: nothing is changed");
+}
+
+/// An enqueue by SQL waits for another transaction with the same key for a moment, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enqueue_by_sql_does_not_wait_for_an_open_transaction() {
+    let fresh = Fresh::new().await;
+    let (first, second) = (fresh.client().await, fresh.client().await);
+    let call = |key: &str| {
+        let options = format!("'{{\"idempotency_key\": \"{key}\"}}'");
+        format!("SELECT \"{}\".enqueue('default', 'mail', '{{}}'::jsonb, {options})", fresh.schema)
+    };
+    first.batch_execute("BEGIN").await.unwrap();
+    first.batch_execute(&call("k")).await.unwrap();
+    second.batch_execute("SET lock_timeout = '7s'").await.unwrap();
+    let began = std::time::Instant::now();
+    let error = second.batch_execute(&call("k")).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "55P03");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    second.batch_execute(&call("other")).await.unwrap();
+    let timeout: String = second.query_one("SHOW lock_timeout", &[]).await.unwrap().get(0);
+    assert_eq!(timeout, "7s", "the caller's own setting stays");
+    first.batch_execute("COMMIT").await.unwrap();
+    second.batch_execute(&call("k")).await.unwrap();
+}
+
 /// What SQL enqueues is the same as what the client enqueues.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_enqueued_by_sql() {
@@ -370,4 +439,177 @@ async fn j5_j6_an_end_that_meets_progress_is_recorded_or_not_told() {
         assert_eq!(state(&store, new.id).await, Some(told));
         assert_eq!(store.job_progress(&progress).await.unwrap(), [false]);
     }
+}
+
+/// The statement that lets jobs through, such that it waits for its turn instead of leaving it to others.
+fn patient_admit(fresh: &Fresh, limit: i64) -> String {
+    let statements = onceward_store::postgres::plans::planned(&fresh.schema);
+    let admit = statements.iter().find(|statement| statement.name == "promote_admit").unwrap();
+    let text = admit.text.replacen("FOR UPDATE OF t SKIP LOCKED", "FOR UPDATE OF t", 1);
+    text.replace("$1::bigint", &limit.to_string())
+}
+
+/// Begins it on a connection of its own, which waits for the turn that somebody holds. How many changes it looks at.
+async fn admit_that_waits(fresh: &Fresh) -> tokio::task::JoinHandle<i64> {
+    let (client, watcher, text) = (fresh.client().await, fresh.client().await, patient_admit(fresh, 1_000));
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let waiting = tokio::spawn(async move { client.query(&text, &[]).await.unwrap()[0].get::<_, i64>(0) });
+    let waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1";
+    while watcher.query_one(waits, &[&pid]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    waiting
+}
+
+/// The queues of the jobs that have been let through, as somebody new sees them.
+async fn let_through(fresh: &Fresh) -> Vec<String> {
+    let text = format!(
+        "SELECT j.queue FROM \"{0}\".job_gate g JOIN \"{0}\".job j ON j.id = g.id ORDER BY 1",
+        fresh.schema
+    );
+    fresh.client().await.query(&text, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+async fn allow(store: &Arc<dyn Store>, most: u32) {
+    let (queue, actor) = (Queue::default(), Owner::new("ops").unwrap());
+    let ask = onceward_store::LimitKeys { namespace: Namespace::default(), queue, most, actor };
+    store.queue_limit_keys(&ask).await.unwrap();
+}
+
+/// J10: whoever gets the turn late counts what has been let through since it began to look.
+#[tokio::test(flavor = "multi_thread")]
+async fn j10_whoever_has_the_turn_counts_what_is_there_now() {
+    let fresh = Fresh::new().await;
+    let (store, client) = (fresh.store().await, fresh.client().await);
+    allow(&store, 2).await;
+    let run = async |text: &str| {
+        client.batch_execute(&text.replace("{schema}", &fresh.schema)).await.unwrap();
+    };
+    run("BEGIN; SELECT FROM {schema}.job_turn FOR UPDATE").await;
+    let of = || New { ordering_key: Some(Key::new("k").unwrap()), ..work("mail") };
+    store.job_enqueue(&[of(), of()]).await.unwrap();
+    store.job_enqueue(&[New { queue: Queue::new("strict").unwrap(), ..of() }]).await.unwrap();
+    let waiting = admit_that_waits(&fresh).await;
+    run(&patient_admit(&fresh, 1)).await;
+    // One of two has ended. Nothing of this is in the snapshot of the one that waits, nor is a seat taken that it
+    // would take.
+    run("DELETE FROM {schema}.job_gate WHERE seat = 1; COMMIT").await;
+    assert_eq!(waiting.await.unwrap(), 1, "it has had the turn");
+    assert_eq!(let_through(&fresh).await, ["default"], "J10");
+    fresh
+        .run("DELETE FROM {schema}.job_gate; INSERT INTO {schema}.job_arrived VALUES ('default', 'k')")
+        .await;
+    store.job_promote(ALL).await.unwrap();
+    assert_eq!(let_through(&fresh).await, ["strict"]);
+}
+
+/// J10: nobody is let through by a setting that has been changed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn j10_whoever_has_seen_another_setting_leaves_the_turn_to_others() {
+    let fresh = Fresh::new().await;
+    let (store, client) = (fresh.store().await, fresh.client().await);
+    allow(&store, 3).await;
+    let run = async |text: &str| {
+        client.batch_execute(&text.replace("{schema}", &fresh.schema)).await.unwrap();
+    };
+    run("BEGIN; UPDATE {schema}.job_turn SET taken_at = taken_at + interval '1 second'").await;
+    let of = || New { ordering_key: Some(Key::new("k").unwrap()), ..work("mail") };
+    store.job_enqueue(&[of(), of(), of()]).await.unwrap();
+    let waiting = admit_that_waits(&fresh).await;
+    run("UPDATE {schema}.job_queue SET key_concurrency = 1; COMMIT").await;
+    assert_eq!(waiting.await.unwrap(), 0, "it looks at nothing");
+    assert_eq!(let_through(&fresh).await, [""; 0]);
+    store.job_promote(ALL).await.unwrap();
+    assert_eq!(let_through(&fresh).await.len(), 1);
+}
+
+/// What a subscriber in another process hears, as long as it is about jobs.
+async fn heard(wakes: &mut tokio::sync::broadcast::Receiver<Wake>) -> Queue {
+    loop {
+        match tokio::time::timeout(Duration::from_secs(20), wakes.recv()).await.unwrap().unwrap() {
+            Wake::Jobs(_, queue) => return queue,
+            Wake::Lease(..) | Wake::Anything => {}
+        }
+    }
+}
+
+/// A hint leaves together with what it is about, and not before: whoever hears it finds the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hears_of_a_new_job_finds_it() {
+    let fresh = Fresh::new().await;
+    let (here, there) = (fresh.store().await, fresh.store().await);
+    let (mut wakes, worker) = (there.subscribe(), Worker::on(&there).await);
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    for round in 0..30_u64 {
+        // In the first of them the connections are new, in others a hint has just left, or none for long.
+        tokio::time::sleep(Duration::from_millis(round % 4 * 4)).await;
+        let new = work("mail");
+        here.job_enqueue(core::slice::from_ref(&new)).await.unwrap();
+        assert_eq!(heard(&mut wakes).await, Queue::default());
+        let found: Vec<JobId> = worker.take("mail", ALL).await.iter().map(|claimed| claimed.job.id).collect();
+        assert_eq!(found, [new.id], "round {round}");
+    }
+}
+
+/// Of jobs that come in floods every queue is told, however few hints it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_queue_is_told_when_jobs_come_in_floods() {
+    let fresh = Fresh::new().await;
+    let (here, there) = (fresh.store().await, fresh.store().await);
+    let mut wakes = there.subscribe();
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    let queue = |number: usize| Queue::new(format!("q{number}")).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let (here, new) = (here.clone(), New { queue: queue(number), ..work("mail") });
+        tasks.spawn(async move { here.job_enqueue(&[new]).await.unwrap() });
+    }
+    tasks.join_all().await;
+    let mut missing: std::collections::BTreeSet<Queue> = (0..40).map(queue).collect();
+    while !missing.is_empty() {
+        missing.remove(&heard(&mut wakes).await);
+    }
+}
+
+/// Somebody's commit holds the lock of NOTIFY for as long as it waits for a standby: enqueues go on, and are heard of
+/// when it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusive_enqueues_go_on_while_nobody_can_notify() {
+    let server = support::Server::start();
+    let admin = support::connect(&server.url()).await;
+    for text in [
+        "CREATE TABLE mine (n int)",
+        "ALTER ROLE postgres SET synchronous_commit = local",
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+        "SELECT pg_reload_conf()",
+    ] {
+        admin.batch_execute(text).await.unwrap();
+    }
+    let fresh = Fresh::on(&server.url()).await;
+    let (here, there) = (fresh.store().await, fresh.store().await);
+    let mut wakes = there.subscribe();
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    here.job_enqueue(&[work("mail")]).await.unwrap();
+    heard(&mut wakes).await;
+    let waits = support::connect(&server.url()).await;
+    let hanging = tokio::spawn(async move {
+        let text = "SET synchronous_commit = on; BEGIN; INSERT INTO mine VALUES (1); NOTIFY mine; COMMIT";
+        waits.batch_execute(text).await
+    });
+    let hangs = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let pid: i32 = loop {
+        match admin.query(hangs, &[]).await.unwrap().first() {
+            Some(row) => break row.get(0),
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(6)).await;
+        here.job_enqueue(&[work("mail")]).await.unwrap();
+    }
+    admin.query("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
+    hanging.await.unwrap().unwrap();
+    here.job_enqueue(&[New { queue: Queue::new("after").unwrap(), ..work("mail") }]).await.unwrap();
+    while heard(&mut wakes).await.as_str() != "after" {}
+    assert_eq!(Worker::on(&there).await.take("mail", ALL).await.len(), 21);
 }

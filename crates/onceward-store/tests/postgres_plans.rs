@@ -200,6 +200,9 @@ async fn assert_keyed(fresh: &Fresh, case: &str) {
         if !wide_scans(&plan).is_empty() {
             found.push(format!("{name} on {case} tables reads too much: {:?}\n{plan}", wide_scans(&plan)));
         }
+        // Queues that are set to let several jobs of a key through are looked for among those alone.
+        let keyed = name != "promote_admit" || plan.contains("job_queue_keyed");
+        assert!(keyed, "{name} on {case} tables:\n{plan}");
         let by_place = [
             "settle_outcome",
             "release",
@@ -214,7 +217,23 @@ async fn assert_keyed(fresh: &Fresh, case: &str) {
         let by_place = by_place.contains(&name);
         assert!(!by_place || plan.contains("Tid Scan"), "{name} on {case} tables:\n{plan}");
     }
+    let body = let_through(fresh).await;
+    let plan = explain(&ordered, &body, 0).await;
+    assert!(
+        wide_scans(&plan).is_empty() && !plan.contains("Seq Scan"),
+        "let_through on {case} tables:\n{plan}"
+    );
     assert!(found.is_empty(), "{}", found.join("\n\n"));
+}
+
+/// What the function does that counts who was let through under a key, as a statement.
+async fn let_through(fresh: &Fresh) -> Planned {
+    let client = fresh.client().await;
+    let body =
+        "SELECT prosrc FROM pg_proc WHERE proname = 'let_through' AND pronamespace = $1::text::regnamespace";
+    let text: String = client.query_one(body, &[&fresh.schema]).await.unwrap().get(0);
+    let text = text.replace("let_through.namespace", "$1").replace("let_through.ordering_key", "$2");
+    Planned { name: "let_through", text, types: vec!["text".to_owned(), "text".to_owned()], prepared: true }
 }
 
 /// N45: whatever the planner knows or does not know.

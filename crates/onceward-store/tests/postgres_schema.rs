@@ -16,7 +16,7 @@ use support::{Fresh, Server, ask, fresh_name, shared};
 use tokio::time::sleep;
 
 /// The newest migration.
-const LAST: u32 = 5;
+const LAST: u32 = 6;
 
 async fn refused(fresh: &Fresh) -> Error {
     match fresh.try_store().await {
@@ -242,6 +242,9 @@ async fn n46_missing_rights_are_named() {
     assert_eq!(error.code(), Code::RightsMissing);
     assert!(error.message().contains(&format!("DELETE, INSERT, UPDATE on {}.once", fresh.schema)), "{error}");
     fresh.run(&format!("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {{schema}} TO {role}")).await;
+    let error = open().await.unwrap_err();
+    assert!(error.message().ends_with(&format!("EXECUTE on {}.let_through", fresh.schema)), "{error}");
+    fresh.run(&format!("GRANT EXECUTE ON FUNCTION {{schema}}.let_through(text, text) TO {role}")).await;
     open().await.unwrap();
     // Rows hidden from us would be granted twice.
     fresh.run("ALTER TABLE {schema}.lease ENABLE ROW LEVEL SECURITY").await;

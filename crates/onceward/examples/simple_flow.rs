@@ -44,7 +44,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file =
         std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("simple_flow.db"), PathBuf::from);
     let ow = Onceward::connect(&format!("sqlite://{}", file.display())).await?;
-    let worker = ow.worker().durable(checkout).durable(charge).durable(pick).session_ttl(Duration::from_secs(2)).start().await?;
+    let worker = ow
+        .worker()
+        .durable(checkout)
+        .durable(charge)
+        .durable(pick)
+        .session_ttl(Duration::from_secs(2))
+        .start()
+        .await?;
     let articles = ["tea", "a pot", "two cups"].map(str::to_owned).to_vec();
     let run = ow.start(checkout(789, articles)).id("order-789").await?;
     println!("run {} ({})", run.id(), if run.is_created() { "started" } else { "it was started before" });

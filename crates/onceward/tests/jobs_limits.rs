@@ -1,5 +1,5 @@
-//! Limits of queues with real workers: an external count never sees more than may run or start (J11), and nothing that
-//! could run is left standing.
+//! Limits of queues and of their ordering keys with real workers: an external count never sees more than may run or
+//! start (J10, J11), and nothing that could run is left standing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by panicking")]
 #![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
 
@@ -97,6 +97,28 @@ async fn no_more_run_than_may(clients: [Onceward; 3]) {
         assert!(began.elapsed() < Duration::from_secs(10), "permits are kept for nothing");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    for worker in workers {
+        worker.shutdown().await;
+    }
+}
+
+/// J10: three workers, one key of which three jobs may run at the same time, and then two.
+async fn no_more_of_a_key_run_than_may(clients: [Onceward; 3]) {
+    let [ow, ..] = &clients;
+    let ledger = Arc::new(Ledger::default());
+    ow.admin().limit_keys(&Queue::default(), 3).await.unwrap();
+    ow.enqueue_many((0..90).map(|_| ow.enqueue(Number(5)).ordering_key("account"))).await.unwrap();
+    let workers = workers(&clients, &ledger).await;
+    until_done(&ledger, 60, Duration::from_secs(60)).await;
+    let most = ledger.most.load(Ordering::SeqCst);
+    assert!((2..=3).contains(&most), "{most} ran at once");
+    assert_eq!(ow.admin().key_concurrency(&Queue::default()).await.unwrap(), 3);
+    ow.admin().limit_keys(&Queue::default(), 1).await.unwrap();
+    until_done(&ledger, 90, Duration::from_secs(60)).await;
+    ledger.most.store(0, Ordering::SeqCst);
+    ow.enqueue_many((0..20).map(|_| ow.enqueue(Number(2)).ordering_key("account"))).await.unwrap();
+    until_done(&ledger, 110, Duration::from_secs(60)).await;
+    assert_eq!(ledger.most.load(Ordering::SeqCst), 1);
     for worker in workers {
         worker.shutdown().await;
     }
@@ -233,6 +255,12 @@ async fn j11_no_more_run_than_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn j10_no_more_of_a_key_run_than_may() {
+    let ow = client().await;
+    no_more_of_a_key_run_than_may([ow.clone(), ow.clone(), ow]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn j11_no_more_start_than_may() {
     let ow = client().await;
     no_more_start_than_may([ow.clone(), ow.clone(), ow]).await;
@@ -252,6 +280,12 @@ mod on_sqlite {
     async fn j11_no_more_run_than_may() {
         let folder = tempfile::tempdir().unwrap();
         no_more_run_than_may(clients(&folder).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn j10_no_more_of_a_key_run_than_may() {
+        let folder = tempfile::tempdir().unwrap();
+        no_more_of_a_key_run_than_may(clients(&folder).await).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -275,6 +309,12 @@ mod on_postgres {
     async fn j11_no_more_run_than_may() {
         let schema = pg::Schema::migrated().await;
         no_more_run_than_may(clients(&schema).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn j10_no_more_of_a_key_run_than_may() {
+        let schema = pg::Schema::migrated().await;
+        no_more_of_a_key_run_than_may(clients(&schema).await).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::jobs::{Limits, Rate};
+use onceward::jobs::{KEY_CONCURRENCY, Limits, Rate, check_key_concurrency};
 use onceward::{Admin, Code, Error, Queue, QueueView, Result};
 
 use super::jobs::filter;
@@ -24,7 +24,8 @@ pub(crate) struct Args {
 enum Action {
     /// The queues of the namespace: what waits, what runs, and what no worker knows
     List,
-    /// Limit how many jobs of a queue run at the same time, and how many start in a time, over all workers
+    /// Limit how many jobs of a queue, and of each ordering key in it, run at the same time, and how many start in a
+    /// time, over all workers
     Set(Set),
     /// Give no more jobs of a queue to workers; what runs goes on
     Pause(Pause),
@@ -54,6 +55,9 @@ struct Set {
     /// How many may start at once after a while of less, or none: what the rate gives in a second
     #[arg(long, value_name = "N", value_parser = number)]
     burst: Option<Limit<u32>>,
+    /// How many jobs of one ordering key run at the same time, or none: one
+    #[arg(long, value_name = "N", value_parser = per_key)]
+    per_key: Option<Limit<u32>>,
 }
 
 /// What a limit is set to.
@@ -66,6 +70,12 @@ fn number(text: &str) -> Result<Limit<u32>> {
         Error::new(Code::LimitInvalid, why)
     };
     limit(text, |text| text.parse().map_err(|_| refused()))
+}
+
+fn per_key(text: &str) -> Result<Limit<u32>> {
+    let limit = number(text)?;
+    limit.0.map_or(Ok(()), check_key_concurrency)?;
+    Ok(limit)
 }
 
 fn rate(text: &str) -> Result<Limit<Rate>> {
@@ -143,9 +153,20 @@ async fn set(admin: &Admin, args: &Set) -> Result<()> {
     if limits != before {
         admin.limit_queue(queue, limits).await?;
     }
+    let mut most = admin.key_concurrency(queue).await?;
+    if let Some(Limit(wanted)) = args.per_key
+        && wanted.unwrap_or(KEY_CONCURRENCY) != most
+    {
+        most = wanted.unwrap_or(KEY_CONCURRENCY);
+        admin.limit_keys(queue, most).await?;
+    }
+    let keys = match most {
+        KEY_CONCURRENCY => String::new(),
+        most => format!("; of one ordering key {most} run at the same time"),
+    };
     report::note(&match limits.any() {
-        true => format!("{queue} is limited: {limits}"),
-        false => format!("{queue} is not limited"),
+        true => format!("{queue} is limited: {limits}{keys}"),
+        false => format!("{queue} is not limited{keys}"),
     });
     Ok(())
 }
@@ -162,6 +183,7 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
         "OLDEST",
         "LIMITS",
         "HELD",
+        "PER KEY",
         "PAUSED",
         "WHY",
         "UNKNOWN KINDS",
@@ -178,6 +200,7 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
             &optional(&queue.oldest),
             &queue.limits,
             &queue.limits.concurrency.map_or_else(String::new, |_| queue.held.to_string()),
+            &queue.keys_at.map_or_else(String::new, |_| queue.key_concurrency.to_string()),
             &optional(&queue.paused_at),
             &queue.pause_reason.as_deref().unwrap_or_default(),
             &unknown.join(" "),

@@ -264,3 +264,23 @@ fn queues_are_limited_over_all_workers() {
     assert_eq!(set(&["--concurrency", "none"]).code, 0);
     assert_eq!(place.json(&["queues", "list"])[0]["concurrency"], json!(null));
 }
+
+#[test]
+fn j10_queues_are_told_how_many_jobs_of_a_key_run() {
+    let place = place();
+    let set = |args: &[&str]| place.run(&[&["queues", "set", "default"], args].concat());
+    assert_eq!(set(&["--concurrency", "2"]).code, 0);
+    assert_eq!(place.json(&["queues", "list"])[0]["key_concurrency"], json!(1));
+    let seen = set(&["--per-key", "3"]);
+    assert!(seen.stderr.contains("2 at once; of one ordering key 3 run"), "{}", seen.stderr);
+    let line = &place.json(&["queues", "list"])[0];
+    assert_eq!((&line["key_concurrency"], &line["concurrency"]), (&json!(3), &json!(2)));
+    assert!(line["keys_at"].is_string() && line["keys_by"].is_string(), "{line}");
+    assert!(place.run(&["queues", "list"]).text().contains("PER KEY"));
+    for bad in ["0", "1001", "many"] {
+        set(&["--concurrency", "none", "--per-key", bad]).refused(2, "OW0127");
+    }
+    assert_eq!(place.json(&["queues", "list"])[0]["concurrency"], json!(2), "nothing was written");
+    assert_eq!(set(&["--per-key", "none"]).code, 0);
+    assert_eq!(place.json(&["queues", "list"])[0]["key_concurrency"], json!(1));
+}

@@ -17,6 +17,7 @@
 
 mod ending;
 mod intervene;
+pub mod keys;
 pub mod limit;
 mod new;
 mod past;

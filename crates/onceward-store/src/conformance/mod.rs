@@ -39,6 +39,7 @@ pub mod job_enqueue;
 pub mod job_hand_over;
 pub mod job_keep;
 pub mod job_key;
+pub mod job_keys;
 mod job_kit;
 pub mod job_lanes;
 pub mod job_limit;
@@ -456,6 +457,19 @@ macro_rules! conformance_suite {
                 j10_a_job_that_is_run_again_does_not_run_beside_another;
                 j10_a_long_line_hides_no_other_job;
                 j10_many_claimers_never_run_two_of_a_key;
+            }
+            job_keys {
+                how_many_of_a_key_run_is_set_and_read;
+                j10_as_many_of_a_key_run_as_its_queue_allows;
+                j10_what_a_queue_allows_is_of_its_namespace;
+                j10_a_job_that_will_be_tried_again_keeps_its_seat;
+                j10_more_or_fewer_may_be_allowed_while_jobs_wait_and_run;
+                j10_of_a_key_in_several_queues_the_strictest_counts;
+                j10_who_waits_behind_a_strict_job_goes_when_that_is_called_off;
+                j10_who_waits_behind_a_strict_job_goes_when_that_is_pushed_out;
+                j10_rescued_jobs_keep_their_seats;
+                j10_a_job_that_is_run_again_waits_for_a_seat;
+                j10_many_claimers_never_run_more_of_a_key_than_allowed;
             }
             job_keep {
                 a_lookup_of_jobs_answers_in_the_order_asked;

@@ -3,9 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::once::{self, Body, Fingerprint, Record, State};
-use onceward_core::{
-    Code, Error, JobId, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token, job,
-};
+use onceward_core::{Code, Error, Key, Namespace, Owner, Place, Result, SessionId, Timestamp, Token};
 
 use super::{Cell, Row};
 
@@ -35,6 +33,10 @@ impl Columns {
 
     pub(super) fn int(&mut self) -> Result<i64> {
         self.int_or_null()?.ok_or_else(|| Self::unreadable("a number"))
+    }
+
+    pub(super) fn count(&mut self) -> Result<u32> {
+        Ok(u32::try_from(self.int()?).unwrap_or_default())
     }
 
     pub(super) fn time(&mut self) -> Result<Timestamp> {
@@ -81,19 +83,6 @@ impl Columns {
 
     pub(super) fn state(&mut self) -> Result<State> {
         State::from_word(&self.text()?).ok_or_else(|| Self::unreadable("a state"))
-    }
-
-    pub(super) fn job_id(&mut self) -> Result<JobId> {
-        let uuid = self.bytes_or_null()?.and_then(|bytes| uuid::Uuid::from_slice(&bytes).ok());
-        uuid.map(JobId::from_uuid).ok_or_else(|| Self::unreadable("the id of a job"))
-    }
-
-    pub(super) fn place(&mut self) -> Result<Place> {
-        Ok(Place(u64::try_from(self.int()?).ok()))
-    }
-
-    pub(super) fn job_state(&mut self) -> Result<job::State> {
-        job::State::from_word(&self.text()?).ok_or_else(|| Self::unreadable("the state of a job"))
     }
 
     pub(super) fn millis(&mut self) -> Result<Duration> {

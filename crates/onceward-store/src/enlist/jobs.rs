@@ -24,6 +24,7 @@ pub struct EnqueuedIn {
 /// # Errors
 /// [`Code::KeyLocked`](onceward_core::Code::KeyLocked) if another open transaction has taken one of its keys; the
 /// driver's error otherwise.
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "PostgreSQL has a clock of its own"))]
 pub async fn enqueue_in(
     sql: &EnlistSql,
     clock: &dyn Clock,
@@ -47,6 +48,7 @@ pub async fn enqueue_in(
 ///
 /// # Errors
 /// The driver's.
+#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "PostgreSQL has a clock of its own"))]
 pub async fn settle_job_in(
     sql: &EnlistSql,
     clock: &dyn Clock,

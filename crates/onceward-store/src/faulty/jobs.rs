@@ -7,8 +7,9 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 use super::{Faulty, Verb};
 use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
-    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
+    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
+    Snapshot, Want,
 };
 
 #[async_trait]
@@ -105,6 +106,10 @@ impl JobStore for Faulty {
 
     async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
         read!(self, QueueLimit, queue_limit, ask)
+    }
+
+    async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
+        read!(self, QueueLimitKeys, queue_limit_keys, ask)
     }
 
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {

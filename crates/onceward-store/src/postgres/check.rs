@@ -217,6 +217,10 @@ impl Inner {
             let lacks = object.lacks.filter(|lacks| needed.iter().any(|right| lacks.contains(right)));
             missing.extend(lacks.map(|rights| format!("{rights} on {}.{}", self.schema, object.name)));
         }
+        for row in self.look(&self.sql.functions, &[]).await? {
+            let name: &str = Columns::of(&row).get()?;
+            missing.push(format!("EXECUTE on {}.{name}", self.schema));
+        }
         if !missing.is_empty() {
             let found = format!("the user lacks {}", missing.join("; "));
             findings.push(check("rights", found, false, Code::RightsMissing));

@@ -98,6 +98,12 @@ pub(super) struct Dial {
 }
 
 impl Dial {
+    /// Counts a statement that is sent.
+    pub(super) fn count(&self, rows: usize) {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn new(at: &PostgresAt, options: &OpenOptions) -> Result<Self> {
         // The driver's error names the parameter it did not like, never its value.
         let mut config: Config = at.dsn.parse().map_err(|error: tokio_postgres::Error| {

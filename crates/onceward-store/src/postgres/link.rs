@@ -1,5 +1,8 @@
 //! A link: a place for one connection, made when it is needed and made again when it is lost.
 
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +15,7 @@ use super::dial::{Dial, Purpose, Undialled};
 use super::error::Failed;
 use super::live::{Live, Param};
 use super::statements::Statement;
+use super::wake::Ride;
 
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
@@ -38,7 +42,7 @@ pub(super) struct Link {
     // Held while connecting: who comes meanwhile waits for the outcome instead of connecting as well.
     slot: tokio::sync::Mutex<Slot>,
     last_error: Mutex<Option<Error>>,
-    in_flight: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -60,7 +64,7 @@ impl Link {
             deadline,
             slot: tokio::sync::Mutex::default(),
             last_error: Mutex::default(),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
         }
     }
 
@@ -96,6 +100,55 @@ impl Link {
         }
     }
 
+    /// The same, and right behind it, in a transaction of its own, a hint of what it makes. What did not ride stays in
+    /// `ride`.
+    pub(super) async fn write_unless_taken_with(
+        &self,
+        call: &Call<'_>,
+        ride: &mut Option<Ride>,
+    ) -> Result<Option<Vec<Row>>> {
+        let until = Instant::now() + self.deadline;
+        if let Ok(live) = self.live(until).await
+            && live.is_prepared(call.statement)
+            && ride.is_some()
+        {
+            return match self.send_with(call, live, ride, until).await {
+                Ok(rows) => Ok(Some(rows)),
+                Err(Failed::Taken(_)) => Ok(None),
+                Err(Failed::Before(_)) => self.write_unless_taken(call).await,
+                Err(failed) => Err(failed.of_write().at(call.verb)),
+            };
+        }
+        self.write_unless_taken(call).await
+    }
+
+    async fn send_with(
+        &self,
+        call: &Call<'_>,
+        live: Arc<Live>,
+        ride: &mut Option<Ride>,
+        until: Instant,
+    ) -> Result<Vec<Row>, Failed> {
+        let _busy = Busy::of(&self.in_flight);
+        self.dial.count(call.rows);
+        let mut answer = pin!(live.run(call.statement, call.params, until));
+        // The first poll sends it, and may even find the answer, where this thread had to wait for its turn in between.
+        let first = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        if !matches!(first, Poll::Ready(Err(_)))
+            && let Some(ride) = ride.take()
+        {
+            ride.go(live.clone(), Busy::of(&self.in_flight)).await;
+        }
+        let answer = match first {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => answer.await,
+        };
+        if answer.as_ref().is_err_and(Failed::ends_connection) {
+            live.end();
+        }
+        answer
+    }
+
     /// Sends a read, again and again until it is answered or time is up.
     pub(super) async fn read(&self, call: &Call<'_>) -> Result<Vec<Row>> {
         let until = Instant::now() + self.deadline;
@@ -112,8 +165,7 @@ impl Link {
         let _busy = Busy::of(&self.in_flight);
         // It was tried for as long as it makes sense.
         let live = self.live(until).await.map_err(Failed::Refused)?;
-        self.dial.statements.fetch_add(1, Ordering::Relaxed);
-        self.dial.rows.fetch_add(call.rows as u64, Ordering::Relaxed);
+        self.dial.count(call.rows);
         let answer = live.run(call.statement, call.params, until).await;
         if answer.as_ref().is_err_and(Failed::ends_connection) {
             live.end();
@@ -197,16 +249,16 @@ pub(super) fn seed() -> u64 {
 }
 
 /// Counts a call while it is under way, also when its future is dropped.
-struct Busy<'a>(&'a AtomicUsize);
+pub(super) struct Busy(Arc<AtomicUsize>);
 
-impl<'a> Busy<'a> {
-    fn of(count: &'a AtomicUsize) -> Self {
+impl Busy {
+    fn of(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+        Self(count.clone())
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

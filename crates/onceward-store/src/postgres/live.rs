@@ -125,6 +125,32 @@ impl Live {
         }
     }
 
+    /// Whether a statement is sent without another one before it.
+    pub(super) fn is_prepared(&self, statement: &Statement) -> bool {
+        !self.pooled && self.prepared.get(statement.index).is_some_and(OnceCell::initialized)
+    }
+
+    /// Sends a statement that nobody depends on, on a connection that no pooler stands before. The first poll sends it:
+    /// what is not prepared yet is sent as it is, and prepared for the next time.
+    pub(super) async fn run_at_once(
+        &self,
+        statement: &Statement,
+        params: &[Param<'_>],
+    ) -> Result<(), tokio_postgres::Error> {
+        let cell = self.prepared.get(statement.index);
+        if let Some(prepared) = cell.and_then(OnceCell::get) {
+            return self.client.query(prepared, params).await.map(drop);
+        }
+        let types = statement.types.iter().cloned();
+        let typed: Vec<(Param<'_>, Type)> = params.iter().copied().zip(types).collect();
+        self.client.query_typed(&statement.text, &typed).await?;
+        if let Some(cell) = cell {
+            let prepare = || self.client.prepare_typed(&statement.text, statement.types);
+            cell.get_or_try_init(prepare).await?;
+        }
+        Ok(())
+    }
+
     async fn prepare(
         &self,
         statement: &Statement,

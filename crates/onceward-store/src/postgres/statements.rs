@@ -55,7 +55,13 @@ pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
         claim_in: one(postgres_sql!("once/claim_in")),
         settle_in: one(postgres_sql!("once/settle_in")),
         jobs: BTreeMap::from([
-            ("enqueue", text(postgres_sql!("job/enqueue_in"))),
+            ("enqueue", text(step(postgres_sql!("job/enqueue_in"), "enqueue"))),
+            ("waiting", text(step(postgres_sql!("job/enqueue_in"), "waiting"))),
+            // A caller's driver gives the id as text.
+            (
+                "replace",
+                text(&step(postgres_sql!("job/enqueue"), "replace").replace("$2::uuid", "$2::text::uuid")),
+            ),
             ("settle", text(postgres_sql!("job/settle_in"))),
         ]),
     }
@@ -109,7 +115,7 @@ statements! {
     lease_renew = prepared "lease/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     lease_renew_seen = prepared "lease/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     release = prepared "lease/release" "release" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
-    notify = planned "lease/release" "notify" (TEXT, TEXT);
+    notify = prepared "lease/release" "notify" (TEXT, TEXT);
     wait = prepared "lease/wait" (TEXT, TEXT, UUID, BOOL, INT8);
     leave = prepared "lease/leave" (TEXT, TEXT, UUID);
     break_lease = planned "lease/break" (TEXT, TEXT, INT8, TEXT, TEXT);
@@ -191,6 +197,8 @@ statements! {
     job_list_over = planned "job/list" "over" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     queue_pause = planned "queue/pause" (TEXT, TEXT, BOOL, TEXT, TEXT);
     queue_limit = planned "queue/limit" (TEXT, TEXT, INT4, INT4, INT8, INT4, TEXT, BOOL);
+    limit_keys_set = planned "queue/limit_keys" "set" (TEXT, TEXT, INT4, TEXT);
+    limit_keys_stir = planned "queue/limit_keys" "stir" (TEXT);
     permits_read = prepared "queue/permits" "read" (TEXT, TEXT, UUID);
     permits_grant = prepared "queue/permits" "grant" (TEXT, TEXT, INT8, INT8, TIMESTAMPTZ, INT4, BOOL, UUID, INT8, INT4,
         INT4, INT4, INT4, TIMESTAMPTZ, TIMESTAMPTZ);
@@ -212,6 +220,7 @@ statements! {
     transactions = planned "upkeep/check" "transactions" (TEXT_ARRAY);
     settings = planned "upkeep/check" "settings" ();
     migrations = planned "upkeep/check" "migrations" ();
+    functions = planned "upkeep/check" "functions" ();
     objects = planned "upkeep/check" "objects" (TEXT_ARRAY);
     tokens = planned "upkeep/check" "tokens" ();
 }

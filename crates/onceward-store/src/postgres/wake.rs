@@ -1,11 +1,14 @@
 //! Wake-ups: hints that a lease was given back or that jobs are ready, within this process at once, to others by
 //! NOTIFY, and by whatever else carries hints beside it.
 //!
-//! NOTIFY takes a lock of the whole cluster until its transaction is on disk. So it is sent only where somebody waits
-//! or may wait, never with the statement that released the lease or made the jobs, and one at a time: what happens
-//! while one is under way, or shortly after one about jobs, goes into the next. Whoever misses a hint finds out by
-//! looking again.
+//! NOTIFY takes a lock of the whole cluster until its transaction is over. So it is sent only where somebody waits
+//! or may wait, never in the transaction that released the lease or made the jobs, and one at a time: what happens
+//! while one is under way, or shortly after one about jobs, goes into the next. Where none is under way, a hint about
+//! new jobs rides right behind the statement that makes them, on the same connection: it leaves the server as soon as
+//! they are there, and nobody waits for its answer. Whoever misses a hint finds out by looking again.
 
+use core::future::poll_fn;
+use core::task::Poll;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,8 +21,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Notification;
 
 use super::dial::{Dial, Purpose};
-use super::link::{Call, Link, seed};
-use super::live::Live;
+use super::link::{Busy, Call, Link, seed};
+use super::live::{Live, Param};
 use super::statements::Statements;
 use crate::hints::{Carrier, Outbox, Told, wakes};
 use crate::store::Wake;
@@ -98,15 +101,46 @@ impl Wakes {
 
     /// Tells workers of this process and, soon, the others' that jobs of a queue are ready.
     pub(super) fn tell_jobs(self: &Arc<Self>, namespace: &Namespace, queue: &Queue) {
-        let told = Told::Jobs(namespace.clone(), queue.clone());
-        let _ = self.local.send(told.clone().into());
-        self.post(told);
+        self.tell_jobs_without_notify(namespace, queue);
+        self.notify(Told::Jobs(namespace.clone(), queue.clone()));
+    }
+
+    /// The same where the hint for the others rides already.
+    pub(super) fn tell_jobs_without_notify(&self, namespace: &Namespace, queue: &Queue) {
+        let wake = Wake::Jobs(namespace.clone(), queue.clone());
+        let _ = self.local.send(wake.clone());
+        if let Some(carrier) = &self.carrier {
+            carrier.tell(&wake);
+        }
+    }
+
+    /// A hint that rides behind the statement that makes jobs of these queues; `None` where one is under way, or a
+    /// pooler stands in between, which takes one statement at a time.
+    pub(super) fn ride<'a>(
+        self: &Arc<Self>,
+        queues: impl Iterator<Item = (&'a Namespace, &'a Queue)>,
+    ) -> Option<Ride> {
+        let mut outbox = self.outbox();
+        if self.dial.pooled || outbox.sending || Handle::try_current().is_err() {
+            return None;
+        }
+        for (namespace, queue) in queues {
+            outbox.add(Told::Jobs(namespace.clone(), queue.clone()));
+        }
+        let (payload, rows, _) = outbox.take()?;
+        outbox.sending = true;
+        drop(outbox);
+        Some(Ride { sending: Sending(self.clone()), payload, rows })
     }
 
     fn post(self: &Arc<Self>, told: Told) {
         if let Some(carrier) = &self.carrier {
             carrier.tell(&told.clone().into());
         }
+        self.notify(told);
+    }
+
+    fn notify(self: &Arc<Self>, told: Told) {
         let mut outbox = self.outbox();
         outbox.add(told);
         if !outbox.sending && Handle::try_current().is_ok() {
@@ -138,6 +172,40 @@ impl Wakes {
 impl Drop for Wakes {
     fn drop(&mut self) {
         self.stop_listening();
+    }
+}
+
+/// A hint that has not left yet. Dropped, it never does, and what has gathered behind it leaves with the next one:
+/// whoever has made jobs tells of them in the usual way then.
+pub(super) struct Ride {
+    sending: Sending,
+    payload: String,
+    rows: usize,
+}
+
+impl Ride {
+    /// Sends it behind what was sent last on this connection. Its answer is waited for by a task of its own; until then
+    /// the connection counts as busy.
+    pub(super) async fn go(self, live: Arc<Live>, busy: Busy) {
+        let Self { sending, payload, rows } = self;
+        let wakes = sending.0.clone();
+        wakes.dial.count(rows);
+        let mut behind = Box::pin(async move {
+            let params: &[Param<'_>] = &[&wakes.channel, &payload];
+            if let Err(error) = live.run_at_once(&wakes.sql.notify, params).await {
+                tracing::debug!(%error, "a wake-up was not sent");
+            }
+            drop(busy);
+            sleep(JOBS_EVERY).await;
+            sending.send().await;
+        });
+        // Whoever polls it first sends it.
+        poll_fn(|context| {
+            let _ = behind.as_mut().poll(context);
+            Poll::Ready(())
+        })
+        .await;
+        tokio::spawn(behind);
     }
 }
 

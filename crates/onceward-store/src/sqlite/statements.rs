@@ -98,7 +98,8 @@ statements! {
     job_key = "job/enqueue", "key";
     job_ready = "job/enqueue", "ready";
     job_later = "job/enqueue", "later";
-    job_first = "job/enqueue", "first";
+    job_seated = "job/enqueue", "seated";
+    job_seats = "job/enqueue", "seats";
     job_let_in = "job/enqueue", "let_in";
     job_held = "job/enqueue", "held";
     job_next = "job/enqueue", "next";
@@ -170,6 +171,8 @@ statements! {
     queue_pause = "queue/pause";
     queue_limit = "queue/limit", "limit";
     queue_begin = "queue/limit", "begin";
+    queue_limit_keys = "queue/limit_keys", "set";
+    queue_line = "queue/limit_keys", "line";
     queue_void = "queue/limit", "void";
     permit_read = "queue/permits", "read";
     permit_held = "queue/permits", "held";
@@ -224,7 +227,8 @@ fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
         ("key", SQL.job_key),
         ("ready", SQL.job_ready),
         ("later", SQL.job_later),
-        ("first", SQL.job_first),
+        ("seated", SQL.job_seated),
+        ("seats", SQL.job_seats),
         ("let_in", SQL.job_let_in),
         ("held", SQL.job_held),
         ("next", SQL.job_next),

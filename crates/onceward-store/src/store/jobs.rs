@@ -11,7 +11,7 @@ use onceward_core::{
 };
 use serde::Serialize;
 
-use super::limits::{AskPermits, LimitQueue, Permits};
+use super::limits::{AskPermits, LimitKeys, LimitQueue, Permits};
 use super::{CommitOutcome, Renew, Snapshot};
 
 /// A job in its namespace.
@@ -301,6 +301,12 @@ pub struct QueueRecord {
     pub limits_at: Option<Timestamp>,
     /// Who has limited it.
     pub limits_by: Option<Owner>,
+    /// How many jobs of one of its ordering keys run at the same time.
+    pub key_concurrency: u32,
+    /// Since when, if it was set.
+    pub keys_at: Option<Timestamp>,
+    /// Who has set it.
+    pub keys_by: Option<Owner>,
     /// How many permits workers hold.
     pub held: u64,
     /// How many jobs wait for a worker, at most [`QUEUE_COUNT_MAX`].
@@ -385,8 +391,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// Records how attempts ended.
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>>;
 
-    /// Makes up to `limit` jobs ready that are due. Of an ordering key one job at a time is let in, the best of those
-    /// that are due: here, and perhaps as soon as the one before it has ended.
+    /// Makes up to `limit` jobs ready that are due. Of an ordering key one job at a time is let in, or as many as its
+    /// queues allow, the best of those that are due: here, and perhaps as soon as one before them has ended.
     async fn job_promote(&self, limit: usize) -> Result<Promoted>;
     /// Takes up to about `limit` jobs from sessions that have run out (J7), and clears away what is finished.
     async fn job_rescue(&self, limit: usize) -> Result<Rescued>;
@@ -417,6 +423,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// Sets what a queue is limited to, or that it is not. Permits that were given before are void from then on, and
     /// what runs goes on.
     async fn queue_limit(&self, ask: &LimitQueue) -> Result<()>;
+    /// Sets how many jobs of one ordering key are let through at the same time, as [`job::keys`] says. What was let
+    /// through stays so; those that may follow now are let in here, or by the next promotion (J10).
+    async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()>;
     /// Asks for permits of limited queues, as [`permit::grant`](onceward_core::job::permit::grant) gives them. Asking
     /// for nothing gives back what is not in use. They end with the session, once nothing of it is left to rescue.
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>>;

@@ -19,6 +19,19 @@ pub struct LimitQueue {
     pub actor: Owner,
 }
 
+/// Sets how many jobs of one ordering key a queue lets through at the same time. Audited in its row.
+#[derive(Clone, Debug)]
+pub struct LimitKeys {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The queue. It need not have been used before.
+    pub queue: Queue,
+    /// How many, 1 to [`KEY_CONCURRENCY_MAX`](onceward_core::job::keys::KEY_CONCURRENCY_MAX).
+    pub most: u32,
+    /// Who does it.
+    pub actor: Owner,
+}
+
 /// Asks for permits of a queue.
 #[derive(Clone, Debug)]
 pub struct AskPermits {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{Claimed, Move, Moved, New, Record, State};
-use onceward_core::{JobId, Token};
+use onceward_core::{JobId, Queue, Token};
 use onceward_store::{SettleJob, SettledJob};
 use proptest::prelude::*;
 
 use super::steps::Verdict;
 
 /// What must have happened in some history, or the proof proves nothing.
-pub(crate) const WANTED: [&str; 22] = [
+pub(crate) const WANTED: [&str; 23] = [
     "created",
     "existing",
     "mismatch",
@@ -33,6 +33,7 @@ pub(crate) const WANTED: [&str; 22] = [
     "handed over",
     "progress",
     "no progress",
+    "several of a key",
 ];
 
 /// The rows before this step, and what may happen to them.
@@ -43,6 +44,8 @@ pub(crate) struct Watch {
     tokens: BTreeMap<JobId, Token>,
     /// Jobs that somebody has moved, or told how it was, since they ended.
     touched: BTreeSet<JobId>,
+    /// The most jobs of one ordering key that a queue has ever allowed: what was let in stays so.
+    most: BTreeMap<Queue, u32>,
     /// How often each of [`WANTED`] happened.
     pub(crate) seen: BTreeMap<&'static str, u32>,
 }
@@ -120,12 +123,24 @@ impl Watch {
         Ok(())
     }
 
+    pub(crate) fn allowed(&mut self, queue: Queue, most: u32) {
+        let before = self.most.entry(queue).or_insert(1);
+        *before = most.max(*before);
+    }
+
     /// Looks at all rows after a step.
-    pub(crate) fn together(&self, rows: &[Option<Record>]) -> Verdict {
-        let mut keys = BTreeSet::new();
+    pub(crate) fn together(&mut self, rows: &[Option<Record>]) -> Verdict {
+        let mut keys = BTreeMap::<_, (u32, u32)>::new();
         for row in rows.iter().flatten().filter(|row| row.running.is_some()) {
-            if let Some(key) = &row.ordering_key {
-                prop_assert!(keys.insert(key.clone()), "J10: two of {key:?} run at once");
+            let Some(key) = &row.ordering_key else { continue };
+            let allowed = self.most.get(&row.queue).copied().unwrap_or(1);
+            let (running, most) = keys.entry(key.clone()).or_insert((0, u32::MAX));
+            (*running, *most) = (*running + 1, allowed.min(*most));
+        }
+        for (key, (running, most)) in keys {
+            prop_assert!(running <= most, "J10: {running} of {key:?} run at once, {most} are allowed");
+            if running > 1 {
+                self.count("several of a key");
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Random histories of jobs: the memory model keeps the invariants, and every other store answers as it does.
 //!
-//! Three workers, two kinds, a few keys. Where a history has ordering keys, what is due is made ready after each step:
-//! a store may let the next job of a key in at any time before that.
+//! Three workers, two kinds, two queues, a few keys. Where a history has ordering keys, what is due is made ready after
+//! each step: a store may let the next job of a key in at any time before that.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -16,8 +16,8 @@ use onceward_core::once::{Body, Fingerprint};
 use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Token, session};
 use onceward_store::clock::ManualClock;
 use onceward_store::{
-    BeginJob, ClaimJobs, Enqueued, HandOver, JobProgress, JobRef, ListJobs, MoveJob, Outstanding, PauseQueue,
-    PruneJobs, SessionRef, SettleJob, SettleJobs, Store, Want,
+    BeginJob, ClaimJobs, Enqueued, HandOver, JobProgress, JobRef, LimitKeys, ListJobs, MoveJob, Outstanding,
+    PauseQueue, PruneJobs, SessionRef, SettleJob, SettleJobs, Store, Want,
 };
 use proptest::prelude::*;
 
@@ -61,6 +61,8 @@ pub(crate) enum Step {
     Move { ago: usize, to: usize, seen: bool, dry_run: bool },
     /// Pauses or resumes the queue.
     Pause { paused: bool },
+    /// Sets how many jobs of one ordering key a queue lets in.
+    LimitKeys { strict: bool, most: u32 },
     /// Lets time pass.
     Advance { ms: u64 },
     /// Forgets dead jobs that are this old.
@@ -79,6 +81,8 @@ pub(crate) struct Job {
     key: Option<(u8, u8)>,
     dedupe: Option<(u8, usize, usize)>,
     ordered: Option<u8>,
+    /// In the other queue, where it is ordered.
+    strict: bool,
 }
 
 impl Job {
@@ -88,7 +92,8 @@ impl Job {
         let key = prop::option::weighted(0.25, (0_u8..2, 0_u8..2));
         let dedupe = prop::option::weighted(0.35, (0_u8..2, 0..3_usize, 0..3_usize));
         let ordered = prop::option::weighted(0.5, 0_u8..2);
-        (plain, policy, key, dedupe, ordered).prop_map(|(plain, policy, key, dedupe, ordered)| Self {
+        let strict = prop_oneof![3 => Just(false), 1 => Just(true)];
+        (plain, policy, key, dedupe, (ordered, strict)).prop_map(|(plain, policy, key, dedupe, line)| Self {
             kind: plain.0,
             priority: plain.1,
             delay: plain.2,
@@ -97,7 +102,8 @@ impl Job {
             max_attempts: policy.2,
             key,
             dedupe,
-            ordered,
+            ordered: line.0,
+            strict: line.1,
         })
     }
 }
@@ -149,6 +155,7 @@ impl Step {
                 .prop_map(|(ago, to, (seen, dry_run))| Self::Move { ago, to, seen, dry_run }),
             1 => prop_oneof![1 => Just(true), 2 => Just(false)].prop_map(|paused| Self::Pause { paused }),
             1 => (0_u64..9).prop_map(|secs| Self::Prune { secs }),
+            2 => (any::<bool>(), 1..4_u32).prop_map(|(strict, most)| Self::LimitKeys { strict, most }),
         ]
     }
 }
@@ -245,7 +252,11 @@ impl History for World {
                 lanes.sort_by(|a, b| a.kind.cmp(&b.kind));
                 let mut queues = store.queue_list(&namespace).await?;
                 // A queue that was resumed may have a row or none.
-                queues.retain(|line| line.ready + line.later + line.running > 0 || line.paused_at.is_some());
+                queues.retain(|line| {
+                    line.ready + line.later + line.running > 0
+                        || line.paused_at.is_some()
+                        || line.keys_at.is_some()
+                });
                 queues.iter_mut().for_each(|line| line.kinds.sort());
                 let mut outstanding = Vec::new();
                 for (kinds, horizon) in [(&KINDS[..1], 0), (&KINDS[..], 0), (&KINDS[..], 3_600_000)] {
@@ -341,7 +352,12 @@ impl World {
             ..New::of_kind(Namespace::default(), id, kind, payload)
         };
         match job.ordered.filter(|_| self.ordered) {
-            Some(key) => new.ordering_key = Some(text(key)),
+            Some(key) => {
+                new.ordering_key = Some(text(key));
+                if job.strict {
+                    new.queue = strict();
+                }
+            }
             None => {
                 new.delay = Some(Duration::from_secs(job.delay)).filter(|delay| !delay.is_zero());
                 new.dedupe = job.dedupe.map(|(key, scope, conflict)| Dedupe {
@@ -417,18 +433,19 @@ impl World {
                 if !self.lives(self.sessions[who]).await? {
                     self.take_session(&Step::Open { who, anew: false }).await?;
                 }
-                let want = |text: &&str| Want {
-                    queue: Queue::default(),
+                let want = |queue: &Queue, text: &str| Want {
+                    queue: queue.clone(),
                     kind: Kind::new(text).unwrap(),
                     route: String::new(),
                     limit: 3,
                 };
-                let wants: Vec<Want> = KINDS
-                    .iter()
-                    .enumerate()
-                    .filter(|(at, _)| kinds == 2 || kinds == *at)
-                    .map(|(_, text)| want(text))
-                    .collect();
+                let mut wants = Vec::new();
+                for (_, text) in KINDS.iter().enumerate().filter(|(at, _)| kinds == 2 || kinds == *at) {
+                    wants.push(want(&Queue::default(), text));
+                    if self.ordered {
+                        wants.push(want(&strict(), text));
+                    }
+                }
                 let claim = ClaimId::from_uuid(self.draw());
                 let (namespace, session) = (Namespace::default(), self.sessions[who]);
                 ClaimJobs { namespace, session, claim, wants, alone, limit, permitted: false }
@@ -596,6 +613,13 @@ impl World {
                 let ask = PauseQueue { namespace, queue, paused, actor, reason: None };
                 agree(&self.stores, async |store| store.queue_pause(&ask).await).await?;
             }
+            Step::LimitKeys { strict: of_strict, most } => {
+                let queue = if of_strict { strict() } else { Queue::default() };
+                let (namespace, actor) = (Namespace::default(), Owner::new("ops").unwrap());
+                let ask = LimitKeys { namespace, queue: queue.clone(), most, actor };
+                agree(&self.stores, async |store| store.queue_limit_keys(&ask).await).await?;
+                self.watch.allowed(queue, most);
+            }
             Step::Prune { secs } => {
                 let ask = PruneJobs { dead_older_than: Duration::from_secs(secs), limit: 10_000 };
                 let pruned = agree(&self.stores, async |store| store.job_prune(&ask).await).await?;
@@ -617,6 +641,11 @@ impl World {
         }
         self.watch.together(&found.rows)
     }
+}
+
+/// The queue beside the default one.
+fn strict() -> Queue {
+    Queue::new("strict").unwrap()
 }
 
 fn job_ref(id: JobId) -> JobRef {

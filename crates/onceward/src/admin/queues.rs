@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
+use onceward_core::job::keys::{KEY_CONCURRENCY, check_key_concurrency};
 use onceward_core::job::limit::Limits;
 use onceward_core::once::check_reason;
 use onceward_core::{Code, Error, Kind, Queue, Result, SessionId, session};
-use onceward_store::{LimitQueue, PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
+use onceward_store::{LimitKeys, LimitQueue, PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -90,6 +91,33 @@ impl Admin {
         self.client.store().queue_limit(&ask).await?;
         self.announce_queue(queue.clone()).await;
         Ok(())
+    }
+
+    /// Sets how many jobs of one ordering key run at the same time, over all workers; one where nothing was said. What
+    /// was let through goes on and is counted. A key in several queues keeps to the strictest of those that have a job
+    /// of it running or next in line.
+    ///
+    /// # Errors
+    /// [`LimitInvalid`](Code::LimitInvalid), and those of an unreachable store.
+    pub async fn limit_keys(&self, queue: &Queue, most: u32) -> Result<()> {
+        check_key_concurrency(most)?;
+        let ask = LimitKeys {
+            namespace: self.client.namespace.clone(),
+            queue: queue.clone(),
+            most,
+            actor: self.actor.clone(),
+        };
+        self.client.store().queue_limit_keys(&ask).await
+    }
+
+    /// How many jobs of one ordering key a queue lets run at the same time.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn key_concurrency(&self, queue: &Queue) -> Result<u32> {
+        let queues = self.client.store().queue_list(&self.client.namespace).await?;
+        let found = queues.into_iter().find(|row| row.queue == *queue);
+        Ok(found.map_or(KEY_CONCURRENCY, |row| row.key_concurrency))
     }
 
     /// What a queue is limited to.

@@ -13,7 +13,12 @@ impl Admin {
     ///
     /// # Errors
     /// Those of an unreachable store.
-    pub async fn runs(&self, filter: &JobFilter, after: Option<JobId>, limit: usize) -> Result<Snapshot<Record>> {
+    pub async fn runs(
+        &self,
+        filter: &JobFilter,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Snapshot<Record>> {
         let mut ask = ListJobs {
             namespace: Some(self.client.namespace.clone()),
             state: filter.state,

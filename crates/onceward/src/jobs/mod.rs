@@ -8,6 +8,7 @@ mod options;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use onceward_core::job::keys::{KEY_CONCURRENCY, KEY_CONCURRENCY_MAX, check_key_concurrency};
 pub use onceward_core::job::limit::{Limits, Rate};
 pub use onceward_core::job::{Attempt, DedupeScope, Growth, Moved, OnConflict, Record, Retry, State};
 pub use onceward_core::{JobId, Kind, Queue, Tag};

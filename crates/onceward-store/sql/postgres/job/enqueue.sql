@@ -215,7 +215,8 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     SELECT j.ctid AS place, j.namespace, j.id, j.kind, j.queue, j.priority, coalesce(j.route, '') AS route,
            j.ordering_key, j.run_at, j.token, {clock} AS now
     FROM {bounded}{schema}.job j
-    WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.token = $3::bigint AND j.state IN ('scheduled', 'ready', 'retrying')
+    WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.token = $3::bigint
+      AND j.state IN ('scheduled', 'ready', 'retrying')
     FOR UPDATE OF j SKIP LOCKED
 ), from_ready AS (
     DELETE FROM {schema}.job_ready r
@@ -260,7 +261,7 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     ) h
     WHERE j.ctid = h.place
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token, j.ctid AS place,
-              j.ordering_key, h.alone,
+              j.ordering_key, h.alone, h.lane = 'held' AS was_held,
               CASE WHEN h.due > h.now THEN 'later'
                    -- One that was let through stays so; one that waited for its time goes where its key waits.
                    WHEN j.ordering_key IS NOT NULL AND h.lane <> 'ready'
@@ -286,10 +287,11 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
     FROM changed c
     WHERE c.lane = 'held'
 ), arrived AS (
+    -- It has come to its line, or may have stood before others there.
     INSERT INTO {schema}.job_arrived (namespace, ordering_key)
     SELECT c.namespace, c.ordering_key
     FROM changed c
-    WHERE c.lane = 'held'
+    WHERE c.lane = 'held' OR c.was_held
 )
-SELECT c.id
+SELECT true
 FROM changed c

@@ -1,5 +1,9 @@
--- job.enqueue_in: writes a job in the caller's own transaction: it is there when that commits (J1).
+-- job.enqueue_in: writes a job in the caller's own transaction: it is there when that commits (J1). What a newcomer wants
+-- of the job that has its dedupe key is done by the step replace of job.enqueue.
 --
+-- waiting: a job that may wait. $1 namespace  $2 id (as text)
+--   Rows: token, attempt, spec; none if it has ended.
+-- enqueue
 -- $1 namespace  $2 id (as text)  $3 kind  $4 queue  $5 priority  $6 payload  $7 content_type  $8 spec  $9 route  $10 due in
 -- microseconds: since 1970, or from now on if negative; NULL is at once  $11 ordering_key  $12 idempotency key
 -- $13 fingerprint  $14 its ttl_ms  $15 dedupe key  $16 its ttl_ms  $17 until_started  $18 until_done
@@ -10,6 +14,12 @@
 -- own lock_timeout is put back by the same statement (and by a rollback, should it fail). No NOTIFY, no other lock.
 -- Indexes: job_pkey, job_key_pkey.
 
+-- step: waiting
+SELECT j.token, j.attempt::bigint, j.spec
+FROM {schema}.job j
+WHERE j.namespace = $1::text AND j.id = $2::text::uuid AND j.state IN ('scheduled', 'ready', 'retrying')
+
+-- step: enqueue
 WITH setting AS MATERIALIZED (
     SELECT b.lock_timeout, set_config('lock_timeout', '40ms', true)
     FROM (SELECT current_setting('lock_timeout') AS lock_timeout OFFSET 0) b

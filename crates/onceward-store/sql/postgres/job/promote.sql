@@ -6,11 +6,12 @@
 --   of those that are ready now, once each (NULL: none).
 -- next: one row: when the next one is due (NULL: none waits), and whether anything waits to be let through.
 --   $1 run_at to begin with
--- admit: lets the first waiting job of each ordering key through that has changed and has none let through. Whoever
---   has the turn does it, and nobody waits for it.
+-- admit: lets the first waiting job of each ordering key through that has changed and has none let through; where a
+--   queue of the namespace allows more than one, as many as job::keys::may_pass says. Whoever has the turn does it, and
+--   nobody waits for it.
 --   $1 limit
 --   Rows: how many changes were looked at; then namespace and queue as above.
--- Indexes: job_later_due (run_at, id) in its order; job_held_of_key, job_gate_pkey.
+-- Indexes: job_later_due (run_at, id) in its order; job_held_of_key, job_gate_pkey; job_queue_keyed, mostly empty.
 
 -- step: due
 WITH time AS MATERIALIZED (
@@ -67,8 +68,11 @@ SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestam
 
 -- step: admit
 {bound}WITH turn AS MATERIALIZED (
+    -- Not where a queue has been set to something else since this statement began to look: whoever comes next does it.
     SELECT true AS mine
-    FROM {bounded}{schema}.job_turn t
+    FROM {bounded}(SELECT b.taken_at FROM {schema}.job_turn b LIMIT 1) b
+    JOIN {schema}.job_turn t ON t.taken_at IS NOT DISTINCT FROM b.taken_at
+    LIMIT 1
     FOR UPDATE OF t SKIP LOCKED
 ), change AS MATERIALIZED (
     SELECT c.*
@@ -84,34 +88,66 @@ SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestam
     USING change c
     WHERE a.ctid = c.at
     RETURNING c.namespace, c.ordering_key
-), next AS MATERIALIZED (
-    SELECT f.*
+), keyed AS MATERIALIZED (
+    SELECT q.namespace, q.queue, q.key_concurrency AS most
+    FROM {schema}.job_queue q
+    WHERE q.key_concurrency > 1
+), key AS MATERIALIZED (
+    SELECT k.namespace, k.ordering_key, m.most
     FROM (SELECT DISTINCT l.namespace, l.ordering_key FROM looked l) k
+    LEFT JOIN (SELECT q.namespace, max(q.most) AS most FROM keyed q GROUP BY q.namespace) m ON m.namespace = k.namespace
+), room AS MATERIALIZED (
+    -- One look into the index for each, however many gates there are. Who has let another through meanwhile has taken
+    -- the first seat.
+    SELECT k.namespace, k.ordering_key, 1 AS most, 0 AS jobs, 0 AS seat
+    FROM key k
+    WHERE k.most IS NULL
+      AND (SELECT g.id FROM {schema}.job_gate g
+           WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key
+           LIMIT 1) IS NULL
+    UNION ALL
+    SELECT k.namespace, k.ordering_key, least(k.most, t.most), t.jobs, t.seat
+    FROM key k
+    CROSS JOIN LATERAL {schema}.let_through(k.namespace, k.ordering_key) t
+    WHERE k.most IS NOT NULL AND t.jobs < least(k.most, t.most)
+), line AS MATERIALIZED (
+    SELECT f.*, r.most, r.jobs, r.seat
+    FROM room r
     CROSS JOIN LATERAL (
         SELECT w.ctid AS at, w.namespace, w.queue, w.kind, w.route, w.rank, w.run_at, w.id, w.token, w.place,
                w.ordering_key
         FROM {schema}.job_held w
         -- A range, and not equals, as in job.claim.
-        WHERE (w.namespace, w.ordering_key) >= (k.namespace, k.ordering_key)
-          AND (w.namespace, w.ordering_key) <= (k.namespace, k.ordering_key)
+        WHERE (w.namespace, w.ordering_key) >= (r.namespace, r.ordering_key)
+          AND (w.namespace, w.ordering_key) <= (r.namespace, r.ordering_key)
         ORDER BY w.namespace, w.ordering_key, w.rank, w.run_at, w.id
-        LIMIT 1
+        LIMIT r.most - r.jobs
         FOR UPDATE OF w
     ) f
-    -- One look into the index for each, however many gates there are.
-    WHERE (SELECT g.id FROM {schema}.job_gate g
-           WHERE g.namespace = k.namespace AND g.ordering_key = k.ordering_key) IS NULL
+), next AS MATERIALIZED (
+    -- A line stops at the first that may not go.
+    SELECT p.*, p.seat + p.n AS seat_got
+    FROM (
+        SELECT l.*, row_number() OVER one AS n, min(coalesce(q.most, 1)) OVER one AS strictest
+        FROM line l
+        LEFT JOIN keyed q ON q.namespace = l.namespace AND q.queue = l.queue
+        WINDOW one AS (PARTITION BY l.namespace, l.ordering_key ORDER BY l.rank, l.run_at, l.id)
+    ) p
+    WHERE p.jobs + p.n <= least(p.most, p.strictest)
 ), gate AS (
-    INSERT INTO {schema}.job_gate (namespace, ordering_key, id)
-    SELECT n.namespace, n.ordering_key, n.id
+    INSERT INTO {schema}.job_gate (namespace, ordering_key, seat, id)
+    SELECT n.namespace, n.ordering_key, n.seat_got, n.id
     FROM next n
     ON CONFLICT DO NOTHING
     RETURNING namespace, ordering_key, id
 ), through AS (
+    -- Nearly always all of them have got their seat: then nobody is looked for.
     DELETE FROM {schema}.job_held w
     USING next n
-    JOIN gate g ON g.namespace = n.namespace AND g.ordering_key = n.ordering_key AND g.id = n.id
     WHERE w.ctid = n.at
+      AND ((SELECT count(*) FROM gate) = (SELECT count(*) FROM next)
+           OR EXISTS (SELECT FROM gate g
+                      WHERE g.namespace = n.namespace AND g.ordering_key = n.ordering_key AND g.id = n.id))
     RETURNING n.*
 ), ready AS (
     INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)

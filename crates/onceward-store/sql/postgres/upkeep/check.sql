@@ -5,6 +5,7 @@
 -- migrations: what the schema has seen, in order: version, name, checksum, applied_at.
 -- objects: $1 names of tables; a row for each: name, kind (NULL: absent), triggers, foreign keys, whether row security
 --   applies to us, missing rights.
+-- functions: a row for each function of ours that statements call and that we may not execute: its name.
 -- transactions: $1 their numbers, as text; a row for each: committed, aborted, in progress, or NULL where nobody knows any
 --   more, or where the number is not one of this cluster.
 -- tokens: one row: how many seconds the largest token is ahead of the clock. Looks at a million leases at most.
@@ -43,6 +44,12 @@ SELECT t.name, c.relkind::text AS kind,
         WHERE NOT has_table_privilege(c.oid, r.name)) AS missing
 FROM unnest($1::text[]) t (name)
 LEFT JOIN pg_class c ON c.relnamespace = to_regnamespace('{schema}') AND c.relname = t.name
+
+-- step: functions
+SELECT p.proname::text
+FROM pg_proc p
+WHERE p.pronamespace = to_regnamespace('{schema}') AND p.proname = 'let_through'
+  AND NOT has_function_privilege(p.oid, 'EXECUTE')
 
 -- step: tokens
 SELECT coalesce(max(l.token) / 1000000.0 - extract(epoch FROM {clock}), 0)::double precision AS ahead

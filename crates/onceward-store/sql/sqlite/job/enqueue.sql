@@ -8,10 +8,11 @@
 -- key      ?1 namespace, ?2 purpose, ?3 key, ?4 id, ?5 fingerprint, ?6 expires_at, ?7 until_started.
 -- ready    ?1 namespace, ?2 queue, ?3 kind, ?4 route, ?5 alone, ?6 rank, ?7 run_at, ?8 id, ?9 place. Into its lane.
 -- later    ?1 run_at, ?2 id, ?3 namespace, ?4 queue, ?5 place. Until it is due.
--- first    ?1 namespace, ?2 ordering key. The job that was let in under it, and has not ended.
+-- seated   ?1 namespace, ?2 ordering key, ?3 id. Whether the job was let in under it, and has not ended.
+-- seats    ?1 namespace, ?2 ordering key. Of each job that was let in under it, how many its queue lets in.
 -- let_in   ?1 namespace, ?2 ordering key, ?3 id.
 -- held     ?1 namespace, ?2 ordering key, ?3 rank, ?4 run_at, ?5 id, ?6 alone, ?7 place. Until it is let in.
--- next     ?1 namespace, ?2 ordering key. The next one to be let in, and whether alone: it is held no longer.
+-- next     ?1 namespace, ?2 ordering key. The next one to be let in: rank, run_at, id, and how many its queue lets in.
 -- replace  ?1 place, ?2 payload, ?3 content_type, ?4 spec. A job that waits becomes what a newcomer is.
 -- push_out ?1 place, ?2 state, ?3 run_at. A job that waits is due at another time.
 
@@ -43,8 +44,15 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 -- step: later
 INSERT OR REPLACE INTO onceward_job_later (run_at, id, namespace, queue, job) VALUES (?1, ?2, ?3, ?4, ?5)
 
--- step: first
-SELECT id FROM onceward_job_first WHERE namespace = ?1 AND ordering_key = ?2
+-- step: seated
+SELECT EXISTS (SELECT 1 FROM onceward_job_first WHERE namespace = ?1 AND ordering_key = ?2 AND id = ?3)
+
+-- step: seats
+SELECT coalesce(q.key_concurrency, 1)
+FROM onceward_job_first AS f
+LEFT JOIN onceward_job AS j ON j.namespace = f.namespace AND j.id = f.id
+LEFT JOIN onceward_job_queue AS q ON q.namespace = j.namespace AND q.queue = j.queue
+WHERE f.namespace = ?1 AND f.ordering_key = ?2
 
 -- step: let_in
 INSERT INTO onceward_job_first (namespace, ordering_key, id) VALUES (?1, ?2, ?3)
@@ -54,15 +62,13 @@ INSERT OR REPLACE INTO onceward_job_held (namespace, ordering_key, rank, run_at,
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 
 -- step: next
-DELETE FROM onceward_job_held
-WHERE (namespace, ordering_key, rank, run_at, id) = (
-    SELECT namespace, ordering_key, rank, run_at, id
-    FROM onceward_job_held
-    WHERE namespace = ?1 AND ordering_key = ?2
-    ORDER BY rank, run_at, id
-    LIMIT 1
-)
-RETURNING id, alone
+SELECT h.rank, h.run_at, h.id, coalesce(q.key_concurrency, 1)
+FROM onceward_job_held AS h
+LEFT JOIN onceward_job AS j ON j.place = h.job
+LEFT JOIN onceward_job_queue AS q ON q.namespace = j.namespace AND q.queue = j.queue
+WHERE h.namespace = ?1 AND h.ordering_key = ?2
+ORDER BY h.rank, h.run_at, h.id
+LIMIT 1
 
 -- step: replace
 UPDATE onceward_job SET payload = ?2, content_type = ?3, spec = ?4 WHERE place = ?1

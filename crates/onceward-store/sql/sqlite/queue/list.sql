@@ -11,6 +11,7 @@
 
 -- step: set
 SELECT queue, paused_at, paused_by, pause_reason, concurrency, rate_count, rate_us, burst, limits_at, limits_by,
+    coalesce(key_concurrency, 1), keys_at, keys_by,
     (
         SELECT coalesce(sum(p.held), 0)
         FROM onceward_job_permit AS p

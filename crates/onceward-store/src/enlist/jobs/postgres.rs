@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use onceward_core::job::{self, DedupeScope, New, State, past_to_text};
-use onceward_core::{Code, Error, JobId, Result, SessionId};
+use onceward_core::job::{self, DedupeScope, New, OnConflict, Record, Spec, State, past_to_text};
+use onceward_core::{Code, Error, JobId, Result, SessionId, Timestamp, Token};
 
 use super::super::columns::Columns;
 use super::super::verbs::no_enlist;
@@ -54,13 +54,51 @@ pub(super) async fn enqueue(sql: &EnlistSql, tx: &mut impl Enlist, new: &New) ->
         (_, Some(id), _) if id == new.id => Enqueued::Created(id),
         (_, Some(id), _) if same => Enqueued::Existing(id),
         (_, Some(id), _) => Enqueued::Mismatch(id),
-        (_, _, Some(id)) => Enqueued::Existing(id),
+        (_, _, Some(id)) => {
+            replace(sql, tx, new, id).await?;
+            Enqueued::Existing(id)
+        }
         _ => {
             let why = "the key was taken by a transaction that this one can't see: begin a new one";
             return Err(Error::new(Code::KeyLocked, why));
         }
     };
     Ok(EnqueuedIn { enqueued, transaction })
+}
+
+/// Gives the job that has the dedupe key what the newcomer wants, if it still waits. Whoever claims it at this moment
+/// gets what it was.
+async fn replace(sql: &EnlistSql, tx: &mut impl Enlist, new: &New, id: JobId) -> Result<()> {
+    let on_conflict = new.dedupe.as_ref().map_or(OnConflict::Existing, |dedupe| dedupe.on_conflict);
+    if on_conflict == OnConflict::Existing || id == new.id {
+        return Ok(());
+    }
+    let (namespace, id) = (Param::Text(Some(new.namespace.as_str())), id.to_string());
+    let waiting = sql.jobs.get("waiting").ok_or_else(no_enlist)?;
+    let Some(row) = tx.query(waiting, &[namespace, Param::Text(Some(&id))]).await?.into_iter().next() else {
+        return Ok(());
+    };
+    let mut columns = Columns::of(row);
+    let row = Record {
+        token: Token::from_row(columns.int()?),
+        attempt: columns.count()?,
+        ..Record::of_new(new, Timestamp::default())
+    };
+    let next = new.onto(&row.with_spec(Spec::from_text(columns.text_or_null()?.as_deref())));
+    let replaces = on_conflict == OnConflict::Replace;
+    let (spec, route) = (next.spec().to_text(), (!next.tags.is_empty()).then(|| job::route(&next.tags)));
+    let params = [
+        namespace,
+        Param::Text(Some(&id)),
+        Param::Int(Some(next.token.get())),
+        Param::Bytes(replaces.then_some(next.payload.bytes.as_slice())),
+        Param::Text(Some(next.payload.content_type.as_str()).filter(|kind| *kind != USUAL_TYPE)),
+        Param::Text(spec.as_deref()),
+        Param::Text(route.as_deref()),
+        Param::Int(due(new)),
+        Param::Bool(!replaces),
+    ];
+    tx.query(sql.jobs.get("replace").ok_or_else(no_enlist)?, &params).await.map(drop)
 }
 
 /// Records how an attempt ended.

@@ -1,9 +1,10 @@
 //! Jobs in a caller's SQLite transaction: the steps of the store's own verbs, statement by statement, on a
 //! connection that knows nothing of us. The write lock is taken first, so nobody comes between them.
 
+use onceward_core::job::keys::{KEY_CONCURRENCY_MAX, may_pass};
 use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Payload, Record, Spec, State};
 use onceward_core::once::{self, Fingerprint};
-use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Result, Timestamp, Token};
+use onceward_core::{JobId, Key, Kind, Namespace, Owner, Place, Queue, Result, Timestamp, Token};
 
 use super::super::columns::Columns;
 use super::super::verbs::no_enlist;
@@ -122,6 +123,12 @@ impl<'a, T: Enlist> Desk<'a, T> {
         Ok(self.tx.query(text, params).await?.into_iter().next().map(Columns::of))
     }
 
+    /// Runs a step; all of its rows.
+    async fn all(&mut self, step: &str, params: &[Param<'_>]) -> Result<Vec<Columns>> {
+        let text = self.sql.jobs.get(step).ok_or_else(no_enlist)?;
+        Ok(self.tx.query(text, params).await?.into_iter().map(Columns::of).collect())
+    }
+
     async fn is(&mut self, step: &str, params: &[Param<'_>]) -> Result<bool> {
         match self.run(step, params).await? {
             Some(mut row) => Ok(row.bool_or_null()?.unwrap_or(false)),
@@ -157,6 +164,10 @@ impl<'a, T: Enlist> Desk<'a, T> {
                 OnConflict::PushOut | OnConflict::Existing => self.push_out(row, new.due(self.wall)).await?,
             };
             self.place(&row, alone).await?;
+            if let Some(key) = &row.ordering_key {
+                // It may have stood before others.
+                self.let_in(key).await?;
+            }
         }
         Ok(Some(Enqueued::Existing(id)))
     }
@@ -251,10 +262,11 @@ impl<'a, T: Enlist> Desk<'a, T> {
             return self.run("later", &params).await.map(drop);
         }
         let Some(key) = &row.ordering_key else { return self.place_in_lane(row, alone).await };
-        if self.first(key).await? == Some(row.id) {
+        let key = key.clone();
+        if self.is("seated", &[text(self.namespace), text(key.as_str()), id(&uuid)]).await? {
             return self.place_in_lane(row, alone).await;
         }
-        let (namespace, key) = (text(self.namespace), key.clone());
+        let namespace = text(self.namespace);
         let params = [
             namespace,
             text(key.as_str()),
@@ -284,26 +296,29 @@ impl<'a, T: Enlist> Desk<'a, T> {
         self.run("ready", &params).await.map(drop)
     }
 
-    async fn first(&mut self, key: &Key) -> Result<Option<JobId>> {
-        match self.run("first", &[text(self.namespace), text(key.as_str())]).await? {
-            Some(mut row) => row.job_id().map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Lets the next job of an ordering key in, if none was let in that has not ended (J10).
+    /// Lets the next jobs of an ordering key in, as many as its queues allow (J10).
     async fn let_in(&mut self, key: &Key) -> Result<()> {
-        let mut first = self.first(key).await?;
-        while first.is_none() {
-            let line = [text(self.namespace), text(key.as_str())];
+        let line = [text(self.namespace), text(key.as_str())];
+        let mut seats = Vec::new();
+        for mut row in self.all("seats", &line).await? {
+            seats.push(row.count()?);
+        }
+        while may_pass(seats.iter().copied(), KEY_CONCURRENCY_MAX) {
             let Some(mut next) = self.run("next", &line).await? else { break };
-            let (job, alone) = (next.job_id()?, next.bool_or_null()?.unwrap_or(false));
+            let (rank, run_at) = (int(next.int()?), int(next.int()?));
+            let (job, most) = (next.job_id()?, next.count()?);
+            if !may_pass(seats.iter().copied(), most) {
+                break;
+            }
+            let uuid = job.as_uuid();
+            let [namespace, key] = line;
+            let held = self.run("move_held", &[namespace, key, rank, run_at, id(&uuid)]).await?;
+            let alone = held.map(|mut row| row.bool_or_null()).transpose()?.flatten().unwrap_or(false);
             // One that somebody else's SQL has removed is passed over.
             if let Some(row) = self.waiting(job).await? {
-                let [namespace, key] = line;
-                self.run("let_in", &[namespace, key, id(&job.as_uuid())]).await?;
+                self.run("let_in", &[namespace, key, id(&uuid)]).await?;
                 self.place_in_lane(&row, alone).await?;
-                first = Some(job);
+                seats.push(most);
             }
         }
         Ok(())
@@ -409,5 +424,20 @@ impl<'a, T: Enlist> Desk<'a, T> {
             self.let_in(&key).await?;
         }
         Ok(())
+    }
+}
+
+impl Columns {
+    fn job_id(&mut self) -> Result<JobId> {
+        let uuid = self.bytes_or_null()?.and_then(|bytes| uuid::Uuid::from_slice(&bytes).ok());
+        uuid.map(JobId::from_uuid).ok_or_else(|| Self::unreadable("the id of a job"))
+    }
+
+    fn place(&mut self) -> Result<Place> {
+        Ok(Place(u64::try_from(self.int()?).ok()))
+    }
+
+    fn job_state(&mut self) -> Result<State> {
+        State::from_word(&self.text()?).ok_or_else(|| Self::unreadable("the state of a job"))
     }
 }

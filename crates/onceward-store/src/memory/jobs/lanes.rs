@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job;
+use onceward_core::job::keys::{KEY_CONCURRENCY, may_pass};
 use onceward_core::job::limit::Limits;
 use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Timestamp};
 
 use super::{Jobs, Name};
-use crate::store::{PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, Want};
+use crate::store::{LimitKeys, PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, Want};
 
 /// The row of a job that is ready, in the order in which a lane is claimed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,13 @@ pub(super) struct Paused {
     at: Option<Timestamp>,
     by: Option<Owner>,
     reason: Option<String>,
+}
+
+/// How many jobs of one ordering key a queue lets through, and who has said so.
+pub(super) struct KeysOf {
+    most: u32,
+    at: Timestamp,
+    by: Owner,
 }
 
 fn rank(row: &job::Record) -> i32 {
@@ -66,7 +74,9 @@ impl Jobs {
             self.later.insert((row.run_at, row.id, row.namespace.clone()));
             return;
         }
-        match ordered(row).filter(|key| self.first.get(key) != Some(&row.id)) {
+        let is_seated =
+            |key: &(Namespace, Key)| self.seated.get(key).is_some_and(|ids| ids.contains(&row.id));
+        match ordered(row).filter(|key| !is_seated(key)) {
             Some(key) => {
                 self.held.entry(key.clone()).or_default().insert((rank(row), row.run_at, row.id, alone));
                 self.stirred.insert(key);
@@ -83,8 +93,12 @@ impl Jobs {
         let Some(row) = self.rows.get(name) else { return false };
         let (plain, alone) = (Self::lane(row, false), Self::lane(row, true));
         self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
-        if let Some(held) = ordered(row).and_then(|key| self.held.get_mut(&key)) {
+        // Whoever stood behind it may be first now.
+        if let Some(key) = ordered(row)
+            && let Some(held) = self.held.get_mut(&key)
+        {
             held.retain(|(_, _, id, _)| *id != row.id);
+            self.stirred.insert(key);
         }
         self.ready.remove(&plain);
         self.ready.remove(&alone)
@@ -92,29 +106,56 @@ impl Jobs {
 
     /// A job of an ordering key has ended: the next one may be let in.
     pub(super) fn leave_line(&mut self, row: &job::Record) {
-        if let Some(key) = ordered(row).filter(|key| self.first.get(key) == Some(&row.id)) {
-            self.first.remove(&key);
-            self.stirred.insert(key);
+        let Some(key) = ordered(row) else { return };
+        let Some(seated) = self.seated.get_mut(&key).filter(|seated| seated.contains(&row.id)) else {
+            return;
+        };
+        seated.remove(&row.id);
+        if seated.is_empty() {
+            self.seated.remove(&key);
         }
+        self.stirred.insert(key);
     }
 
-    /// Lets the first job in of every ordering key that has changed and of which none was let in (J10). At the end of
+    /// Lets the first jobs in of every ordering key that has changed, as many as its queues allow (J10). At the end of
     /// each verb: of the jobs of one batch the first is not the one that happens to stand first in it.
     pub(super) fn let_in(&mut self) {
         for key in core::mem::take(&mut self.stirred) {
-            let Some(held) = self.held.get_mut(&key) else { continue };
-            if !self.first.contains_key(&key)
-                && let Some((_, _, id, alone)) = held.pop_first()
-                && let Some(row) = self.rows.get(&(key.0.clone(), id))
-            {
-                self.woken.insert((row.namespace.clone(), row.queue.clone()));
-                self.ready.insert(Self::lane(row, alone));
-                self.first.insert(key.clone(), id);
-            }
+            while self.let_one_in(&key) {}
             if self.held.get(&key).is_some_and(BTreeSet::is_empty) {
                 self.held.remove(&key);
             }
         }
+    }
+
+    fn let_one_in(&mut self, key: &(Namespace, Key)) -> bool {
+        let Some((_, _, id, alone)) = self.held.get(key).and_then(BTreeSet::first).copied() else {
+            return false;
+        };
+        let Some(row) = self.rows.get(&(key.0.clone(), id)) else { return false };
+        let seated = self.seated.get(key).into_iter().flatten();
+        let rows = seated.filter_map(|id| self.rows.get(&(key.0.clone(), *id)));
+        if !may_pass(rows.map(|row| self.key_concurrency(row)), self.key_concurrency(row)) {
+            return false;
+        }
+        let lane = Self::lane(row, alone);
+        self.woken.insert((lane.namespace.clone(), lane.queue.clone()));
+        self.ready.insert(lane);
+        self.seated.entry(key.clone()).or_default().insert(id);
+        self.held.get_mut(key).map(BTreeSet::pop_first);
+        true
+    }
+
+    fn key_concurrency(&self, row: &job::Record) -> u32 {
+        let set = self.keyed.get(&(row.namespace.clone(), row.queue.clone()));
+        set.map_or(KEY_CONCURRENCY, |keys| keys.most)
+    }
+
+    pub(super) fn limit_keys(&mut self, ask: &LimitKeys, now: Timestamp) {
+        let keys = KeysOf { most: ask.most, at: now, by: ask.actor.clone() };
+        self.keyed.insert((ask.namespace.clone(), ask.queue.clone()), keys);
+        let lines = self.held.keys().filter(|(namespace, _)| *namespace == ask.namespace);
+        self.stirred.extend(lines.cloned());
     }
 
     pub(super) fn promote(&mut self, limit: usize, now: Timestamp) -> Promoted {
@@ -180,6 +221,11 @@ impl Jobs {
             record.limits_by.clone_from(&limited.by);
             record.held = limited.held();
         }
+        for ((_, queue), keys) in self.keyed.iter().filter(|((of, _), _)| of == namespace) {
+            let record = at(&mut queues, namespace, queue);
+            record.key_concurrency = keys.most;
+            (record.keys_at, record.keys_by) = (Some(keys.at), Some(keys.by.clone()));
+        }
         for lane in self.ready.iter().filter(|lane| lane.namespace == *namespace) {
             let record = at(&mut queues, namespace, &lane.queue);
             record.ready = (record.ready + 1).min(QUEUE_COUNT_MAX);
@@ -218,6 +264,9 @@ fn at<'a>(
         limits: Limits::default(),
         limits_at: None,
         limits_by: None,
+        key_concurrency: KEY_CONCURRENCY,
+        keys_at: None,
+        keys_by: None,
         held: 0,
         ready: 0,
         later: 0,

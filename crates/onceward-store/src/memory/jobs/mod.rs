@@ -16,15 +16,15 @@ use onceward_core::{
 };
 
 use self::enqueue::{HeldKey, KeyName};
-use self::lanes::{Due, Held, Lane, Paused};
+use self::lanes::{Due, Held, KeysOf, Lane, Paused};
 use self::permits::Limited;
 use super::MemoryStore;
 use super::runs::Runs;
 use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
-    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake,
-    Want,
+    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
+    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
+    Snapshot, Wake, Want,
 };
 
 /// Which job.
@@ -45,14 +45,16 @@ pub(super) struct Jobs {
     dedupe: BTreeMap<Name, Key>,
     ready: BTreeSet<Lane>,
     pub(super) later: BTreeSet<Due>,
-    /// Per ordering key the job that was let in, and those that are due and wait for its end.
-    first: BTreeMap<(Namespace, Key), JobId>,
+    /// Per ordering key the jobs that were let in, and those that are due and wait for the end of one.
+    seated: BTreeMap<(Namespace, Key), BTreeSet<JobId>>,
     held: BTreeMap<(Namespace, Key), BTreeSet<Held>>,
     /// The ordering keys of which the next job may have to be let in.
     stirred: BTreeSet<(Namespace, Key)>,
     paused: BTreeMap<(Namespace, Queue), Paused>,
     /// Queues that are or were limited.
     limited: BTreeMap<(Namespace, Queue), Limited>,
+    /// How many jobs of one ordering key run at the same time, where that was set.
+    keyed: BTreeMap<(Namespace, Queue), KeysOf>,
     /// The queues in which something has become ready since their workers were told.
     woken: BTreeSet<(Namespace, Queue)>,
     /// What runs have beside their jobs.
@@ -214,6 +216,11 @@ impl JobStore for MemoryStore {
 
     async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
         self.jobs(|jobs, now| jobs.limit(ask, now));
+        Ok(())
+    }
+
+    async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
+        self.jobs(|jobs, now| jobs.limit_keys(ask, now));
         Ok(())
     }
 

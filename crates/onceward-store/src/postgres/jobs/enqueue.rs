@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use onceward_core::job::{self, DedupeScope, New, OnConflict};
-use onceward_core::{Code, Error, JobId, Result};
+use onceward_core::{Code, Error, JobId, Namespace, Queue, Result};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ use super::super::link::{Call, Link};
 use super::super::live::Param;
 use super::super::row::{Columns, micros, millis};
 use super::super::statements::Statement;
+use super::super::wake::Ride;
 use super::rows::kept_type;
 use crate::store::{Enqueued, JobRef};
 
@@ -42,7 +43,19 @@ impl Inner {
             new.key.is_some() || new.dedupe.is_some() || new.ordering_key.is_some()
         };
         // All of a batch go the same way, so that all of it has the same time.
-        if open.iter().any(keyed) || (!open.is_empty() && !self.enqueue_new(&open).await?) {
+        if !open.is_empty() && !open.iter().any(keyed) {
+            let ride = self.wakes.ride(queues_of(batch));
+            let may_ride = ride.is_some();
+            let (written, left) = self.enqueue_new(&open, ride).await?;
+            if written && may_ride && left.is_none() {
+                queues_of(batch).for_each(|(of, queue)| self.wakes.tell_jobs_without_notify(of, queue));
+                return Ok(answers);
+            }
+            if written {
+                open.clear();
+            }
+        }
+        if !open.is_empty() {
             self.enqueue_any(open, &mut answers).await?;
         }
         self.tell_of(batch);
@@ -51,13 +64,7 @@ impl Inner {
 
     /// Tells workers that jobs are ready.
     pub(super) fn tell_of<'a>(&self, jobs: impl IntoIterator<Item = &'a New>) {
-        let mut last = None;
-        for queue in jobs.into_iter().map(|new| (&new.namespace, &new.queue)) {
-            // Mostly all of a batch go to the same one.
-            if last.replace(queue) != Some(queue) {
-                self.wakes.tell_jobs(queue.0, queue.1);
-            }
-        }
+        queues_of(jobs).for_each(|(namespace, queue)| self.wakes.tell_jobs(namespace, queue));
     }
 
     /// Those that surely were not sent before, and the others.
@@ -85,9 +92,12 @@ impl Inner {
         Ok(left.into_iter().flatten().collect())
     }
 
-    /// Writes jobs of which nobody has heard; `false` if somebody has after all, and nothing was written.
-    async fn enqueue_new(&self, entries: &[Entry<'_>]) -> Result<bool> {
-        Ok(self.write_new(&self.sql.enqueue_new, entries, &[]).await?.is_some())
+    /// Writes jobs of which nobody has heard; `false` if somebody has after all, and nothing was written. With it the
+    /// hint that did not ride.
+    async fn enqueue_new(&self, entries: &[Entry<'_>], ride: Option<Ride>) -> Result<(bool, Option<Ride>)> {
+        let mut ride = ride;
+        let written = self.write_new(&self.sql.enqueue_new, entries, &[], &mut ride).await?;
+        Ok((written.is_some(), ride))
     }
 
     /// Sends a statement that writes jobs of which nobody has heard; `None` if somebody has, and nothing was written.
@@ -96,6 +106,7 @@ impl Inner {
         statement: &Statement,
         entries: &[Entry<'_>],
         more: &[Param<'_>],
+        ride: &mut Option<Ride>,
     ) -> Result<Option<Vec<Row>>> {
         let shapes = Shapes::of(entries);
         let specs: Vec<Option<String>> = entries.iter().map(|entry| entry.new.spec().to_text()).collect();
@@ -114,7 +125,7 @@ impl Inner {
         ];
         let params = &[params, more].concat();
         let call = Call { verb: VERB, statement, params, rows: entries.len() };
-        Link::idlest(&self.begin).write_unless_taken(&call).await
+        Link::idlest(&self.begin).write_unless_taken_with(&call, ride).await
     }
 
     async fn enqueue_any(&self, entries: Vec<Entry<'_>>, answers: &mut [Enqueued]) -> Result<()> {
@@ -235,6 +246,15 @@ impl Inner {
         };
         Ok(!self.apart.write(&call).await?.is_empty())
     }
+}
+
+/// The queues of jobs: mostly all of a batch go to the same one, which is named once.
+fn queues_of<'a>(
+    jobs: impl IntoIterator<Item = &'a New>,
+) -> impl Iterator<Item = (&'a Namespace, &'a Queue)> {
+    let mut last = None;
+    let queues = jobs.into_iter().map(|new| (&new.namespace, &new.queue));
+    queues.filter(move |queue| last.replace(*queue) != Some(*queue))
 }
 
 /// What the statement said about one job.

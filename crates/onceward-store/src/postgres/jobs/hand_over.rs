@@ -24,7 +24,7 @@ impl Inner {
         if heard.is_empty() {
             first.sort_by_key(|entry| entry.new.id);
             let more: &[Param<'_>] = &[&ask.session.as_uuid(), &ask.claim.as_uuid(), &ask.namespace.as_str()];
-            if let Some(rows) = self.write_new(&self.sql.enqueue_handed, &first, more).await? {
+            if let Some(rows) = self.write_new(&self.sql.enqueue_handed, &first, more, &mut None).await? {
                 return self.handed(ask, &rows);
             }
         }

@@ -33,8 +33,9 @@ use self::sent::Sent;
 use super::{Inner, PostgresStore};
 use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
-    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Want,
+    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
+    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
+    Snapshot, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
@@ -157,6 +158,10 @@ impl JobStore for PostgresStore {
 
     async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
         self.inner.queue_limit(ask).await
+    }
+
+    async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
+        self.inner.queue_limit_keys(ask).await
     }
 
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {

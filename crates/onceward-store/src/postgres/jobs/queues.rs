@@ -1,12 +1,14 @@
 //! Queues: what they are set to, and what is in them.
 
-use onceward_core::{Kind, Namespace, Owner, Queue, Result};
+use onceward_core::job::keys::KEY_CONCURRENCY;
+use onceward_core::{Code, Kind, Namespace, Owner, Queue, Result};
+use tokio::time::Instant;
 
 use super::super::Inner;
 use super::super::link::Call;
 use super::super::live::Param;
 use super::super::row::Columns;
-use crate::store::{PauseQueue, QUEUE_COUNT_MAX, QueueRecord};
+use crate::store::{LimitKeys, PauseQueue, QUEUE_COUNT_MAX, QueueRecord};
 
 impl Inner {
     pub(super) async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
@@ -26,6 +28,27 @@ impl Inner {
         if !ask.paused {
             self.wakes.tell_jobs(&ask.namespace, &ask.queue);
         }
+        Ok(())
+    }
+
+    pub(super) async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
+        const VERB: &str = "queue.limit_keys";
+        let namespace = ask.namespace.as_str();
+        let most = i32::try_from(ask.most).unwrap_or(i32::MAX);
+        let params: &[Param<'_>] = &[&namespace, &ask.queue.as_str(), &most, &ask.actor.as_str()];
+        let set = Call { verb: VERB, statement: &self.sql.limit_keys_set, params, rows: 1 };
+        let until = Instant::now() + self.dial.deadline;
+        loop {
+            match self.admin.write(&set).await {
+                // Whoever lets jobs through at the moment has the turn, for longer than we wait for a lock.
+                Err(error) if error.code() == Code::KeyLocked && Instant::now() < until => {}
+                done => break drop(done?),
+            }
+        }
+        let params: &[Param<'_>] = &[&namespace];
+        let stir = Call { verb: VERB, statement: &self.sql.limit_keys_stir, params, rows: 1 };
+        self.admin.write(&stir).await?;
+        self.admit_soon().await;
         Ok(())
     }
 
@@ -50,6 +73,9 @@ fn queue(namespace: &Namespace, columns: &mut Columns<'_>) -> Result<QueueRecord
         limits: super::permits::limits(columns)?,
         limits_at: columns.maybe_time()?,
         limits_by: columns.get::<Option<&str>>()?.map(Owner::from_row),
+        key_concurrency: u32::try_from(columns.get::<i32>()?).unwrap_or(KEY_CONCURRENCY),
+        keys_at: columns.maybe_time()?,
+        keys_by: columns.get::<Option<&str>>()?.map(Owner::from_row),
         held: count(columns)?,
         ready: count(columns)?,
         later: count(columns)?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use onceward_core::job::keys::{KEY_CONCURRENCY_MAX, may_pass};
 use onceward_core::job::{self, Record};
 use onceward_core::{JobId, Key, Kind, Namespace, Queue, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
@@ -25,6 +26,9 @@ pub(super) struct Waiting<'a> {
     pub(super) place: i64,
 }
 
+/// A place in the line of an ordering key: rank, when it is due, which one.
+type InLine = (i32, i64, JobId);
+
 /// The place of a row that was read from `onceward_job`.
 pub(super) fn place_of(row: &Record) -> i64 {
     row.place.0.and_then(|place| i64::try_from(place).ok()).unwrap_or_default()
@@ -41,7 +45,7 @@ impl Jobs<'_> {
             return Ok(());
         }
         let Some(key) = job.ordering_key else { return self.place_in_lane(job, alone) };
-        if self.first(job.namespace, key)? == Some(job.id) {
+        if self.is_seated(job.namespace, key, job.id)? {
             return self.place_in_lane(job, alone);
         }
         let mut held = self.at.prepare_cached(SQL.job_held)?;
@@ -78,10 +82,10 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// The job that was let in under an ordering key.
-    fn first(&self, namespace: &Namespace, key: &Key) -> Result<Option<JobId>> {
-        let mut first = self.at.prepare_cached(SQL.job_first)?;
-        first.query_row([namespace.as_str(), key.as_str()], |row| rows::job_id(row, 0)).optional()
+    /// Whether a job was let in under an ordering key.
+    fn is_seated(&self, namespace: &Namespace, key: &Key, id: JobId) -> Result<bool> {
+        let mut seated = self.at.prepare_cached(SQL.job_seated)?;
+        seated.query_row(params![namespace.as_str(), key.as_str(), job_id(id)], |row| row.get(0))
     }
 
     /// Puts a job where it waits.
@@ -91,7 +95,7 @@ impl Jobs<'_> {
 
     /// Takes a job from where it waits. Whether it was to be claimed alone; nothing if it waits nowhere: somebody
     /// runs it, or it has ended.
-    pub(super) fn unplace(&self, row: &Record) -> Result<Option<bool>> {
+    pub(super) fn unplace(&mut self, row: &Record) -> Result<Option<bool>> {
         let (namespace, id, run_at) = (row.namespace.as_str(), job_id(row.id), row.run_at.as_micros());
         let (rank, route) = (rank(row.priority), job::route(&row.tags));
         let lane = params![namespace, row.queue.as_str(), row.kind.as_str(), route, rank, run_at, id];
@@ -102,8 +106,19 @@ impl Jobs<'_> {
         let mut later = self.at.prepare_cached(SQL.move_later)?;
         let later = later.query_row(params![run_at, id, namespace], |row| row.get(0)).optional()?;
         let (None, Some(key)) = (later, &row.ordering_key) else { return Ok(later) };
+        let held = self.unhold((namespace, key), (rank, run_at, row.id))?;
+        if held.is_some() {
+            // Whoever stood behind it may be first now.
+            self.stirred.insert((row.namespace.clone(), key.clone()));
+        }
+        Ok(held)
+    }
+
+    /// Takes a job out of its line. Whether it was to be claimed alone.
+    fn unhold(&self, (namespace, key): (&str, &Key), (rank, run_at, id): InLine) -> Result<Option<bool>> {
         let mut held = self.at.prepare_cached(SQL.move_held)?;
-        held.query_row(params![namespace, key.as_str(), rank, run_at, id], |row| row.get(0)).optional()
+        let place = params![namespace, key.as_str(), rank, run_at, job_id(id)];
+        held.query_row(place, |row| row.get(0)).optional()
     }
 
     /// A job of an ordering key has ended: if it was let in, the next one may be.
@@ -117,26 +132,43 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Lets the first job in of every ordering key that has changed and of which none was let in (J10). At the end
-    /// of each verb: of the jobs of one batch the first is not the one that happens to stand first in it.
+    /// Lets the first jobs in of every ordering key that has changed, as many as its queues allow (J10). At the end of
+    /// each verb: of the jobs of one batch the first is not the one that happens to stand first in it.
     pub(super) fn let_in(&mut self) -> Result<()> {
         for (namespace, key) in core::mem::take(&mut self.stirred) {
-            let mut first = self.first(&namespace, &key)?;
-            while first.is_none() {
-                let mut next = self.at.prepare_cached(SQL.job_next)?;
-                let line = [namespace.as_str(), key.as_str()];
-                let next = next.query_row(line, |row| Ok((rows::job_id(row, 0)?, row.get(1)?))).optional()?;
-                let Some((id, alone)) = next else { break };
+            let mut seats = self.seats(&namespace, &key)?;
+            // A seat that allows no other needs no look at who waits.
+            while may_pass(seats.iter().copied(), KEY_CONCURRENCY_MAX) {
+                let Some((place, most)) = self.next_in_line(&namespace, &key)? else { break };
+                if !may_pass(seats.iter().copied(), most) {
+                    break;
+                }
+                let alone = self.unhold((namespace.as_str(), &key), place)?.unwrap_or(false);
                 // One that somebody else's SQL has removed is passed over.
-                if let Some(row) = self.find_bare(&namespace, id)? {
+                if let Some(row) = self.find_bare(&namespace, place.2)? {
                     let mut let_in = self.at.prepare_cached(SQL.job_let_in)?;
-                    let_in.execute(params![namespace.as_str(), key.as_str(), job_id(id)])?;
+                    let_in.execute(params![namespace.as_str(), key.as_str(), job_id(row.id)])?;
                     self.place_in_lane(&waiting(&row, &job::route(&row.tags)), alone)?;
-                    first = Some(id);
+                    seats.push(most);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Of each job that was let in under an ordering key, how many its queue lets in.
+    fn seats(&self, namespace: &Namespace, key: &Key) -> Result<Vec<u32>> {
+        let mut seats = self.at.prepare_cached(SQL.job_seats)?;
+        seats.query_map([namespace.as_str(), key.as_str()], |row| row.get(0))?.collect()
+    }
+
+    /// Where the first one stands that waits under an ordering key, and how many its queue lets in.
+    fn next_in_line(&self, namespace: &Namespace, key: &Key) -> Result<Option<(InLine, u32)>> {
+        let mut next = self.at.prepare_cached(SQL.job_next)?;
+        let line = [namespace.as_str(), key.as_str()];
+        let place =
+            |row: &rusqlite::Row<'_>| Ok(((row.get(0)?, row.get(1)?, rows::job_id(row, 2)?), row.get(3)?));
+        next.query_row(line, place).optional()
     }
 
     /// The answer where nothing is due, which wants nothing written.

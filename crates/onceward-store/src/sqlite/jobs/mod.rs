@@ -29,9 +29,9 @@ use super::clocks::Now;
 use super::queue::Line;
 use crate::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted, PruneJobs,
-    PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob, Snapshot, Wake,
-    Want,
+    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
+    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
+    Snapshot, Wake, Want,
 };
 
 pub(crate) use settle::slots;
@@ -227,6 +227,11 @@ impl JobStore for SqliteStore {
     async fn queue_limit(&self, ask: &LimitQueue) -> Result<()> {
         let ask = ask.clone();
         self.jobs("queue.limit", 1, move |jobs| jobs.limit(&ask)).await
+    }
+
+    async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
+        let ask = ask.clone();
+        self.jobs("queue.limit_keys", 1, move |jobs| jobs.limit_keys(&ask)).await
     }
 
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use onceward_core::job::keys::KEY_CONCURRENCY;
 use onceward_core::job::limit::Limits;
-use onceward_core::{Kind, Namespace, Owner, Queue, Timestamp};
+use onceward_core::{Key, Kind, Namespace, Owner, Queue, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
 
 use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id};
-use crate::{PauseQueue, QUEUE_COUNT_MAX, QueueRecord};
+use crate::{LimitKeys, PauseQueue, QUEUE_COUNT_MAX, QueueRecord};
 
 impl Jobs<'_> {
     /// Pauses or resumes a queue.
@@ -21,6 +22,22 @@ impl Jobs<'_> {
         self.at.prepare_cached(SQL.queue_pause)?.execute(set)?;
         if !ask.paused {
             self.woken.insert((ask.namespace.clone(), ask.queue.clone()));
+        }
+        Ok(())
+    }
+
+    /// Sets how many jobs of one ordering key a queue lets in; wants the write lock.
+    pub(super) fn limit_keys(&mut self, ask: &LimitKeys) -> Result<()> {
+        let namespace = ask.namespace.as_str();
+        let (now, actor) = (self.now.wall.as_micros(), ask.actor.as_str());
+        let set = params![namespace, ask.queue.as_str(), ask.most, now, actor];
+        self.at.prepare_cached(SQL.queue_limit_keys)?.execute(set)?;
+        // Those who may go now: whose line it is, the queue does not know.
+        let mut line = self.at.prepare_cached(SQL.queue_line)?;
+        let mut last = String::new();
+        while let Some(key) = line.query_row([namespace, &last], |row| row.get::<_, String>(0)).optional()? {
+            self.stirred.insert((ask.namespace.clone(), Key::from_row(key.as_str())));
+            last = key;
         }
         Ok(())
     }
@@ -54,7 +71,10 @@ impl Jobs<'_> {
             record.limits = super::permits::limits(row, 4)?;
             record.limits_at = row.get::<_, Option<i64>>(8)?.map(Timestamp::from_micros);
             record.limits_by = row.get::<_, Option<String>>(9)?.map(Owner::from_row);
-            record.held = row.get::<_, i64>(10)?.cast_unsigned();
+            record.key_concurrency = row.get(10)?;
+            record.keys_at = row.get::<_, Option<i64>>(11)?.map(Timestamp::from_micros);
+            record.keys_by = row.get::<_, Option<String>>(12)?.map(Owner::from_row);
+            record.held = row.get::<_, i64>(13)?.cast_unsigned();
             Ok((queue, record))
         })?;
         rows.collect()
@@ -125,6 +145,9 @@ fn empty(namespace: &Namespace, queue: &Queue) -> QueueRecord {
         limits: Limits::default(),
         limits_at: None,
         limits_by: None,
+        key_concurrency: KEY_CONCURRENCY,
+        keys_at: None,
+        keys_by: None,
         held: 0,
         ready: 0,
         later: 0,
