@@ -6,6 +6,8 @@ use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
+#[cfg(feature = "http-jobs")]
+use futures_util::future::BoxFuture;
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
 use tokio::sync::{Mutex as FairMutex, Notify, watch};
 use tokio::task::JoinSet;
@@ -14,6 +16,8 @@ use super::context::{States, Surroundings, state_missing};
 use super::hand_over::{self, Hand};
 use super::handle::WorkerHandle;
 use super::handler::{Erased, JobHandler, RawHandler};
+#[cfg(any(feature = "http-jobs", feature = "tower"))]
+use super::outcome::Outcome;
 use super::plan::{Plan, QueueShare};
 use super::pool::Pool;
 use super::service::JobService;
@@ -75,6 +79,8 @@ pub struct WorkerBuilder {
     session_ttl: Duration,
     grace: Duration,
     version: String,
+    #[cfg(feature = "http-jobs")]
+    deliverer: Option<Arc<crate::http_jobs::Deliverer>>,
     /// What was wrong first.
     error: Option<Error>,
 }
@@ -104,6 +110,8 @@ impl WorkerBuilder {
             session_ttl: limits::SESSION_TTL_DEFAULT,
             grace: GRACE,
             version: String::new(),
+            #[cfg(feature = "http-jobs")]
+            deliverer: None,
             error: None,
         }
     }
@@ -121,6 +129,24 @@ impl WorkerBuilder {
     /// Runs jobs of this kind by a handler that reads their bytes itself.
     pub fn raw(self, kind: impl AsRef<str>, handler: impl RawHandler) -> Self {
         self.add(kind.as_ref(), Box::new(move |context| handler.run(context)))
+    }
+
+    /// Delivers HTTP jobs: see [`HttpDelivery`](crate::http_jobs::HttpDelivery).
+    #[cfg(feature = "http-jobs")]
+    pub fn http(mut self, delivery: crate::http_jobs::HttpDelivery) -> Self {
+        let deliverer = match delivery.build() {
+            Ok(deliverer) => Arc::new(deliverer),
+            Err(error) => {
+                self.refuse(error);
+                return self;
+            }
+        };
+        self.deliverer = Some(Arc::clone(&deliverer));
+        let deliver = move |job| {
+            let deliverer = Arc::clone(&deliverer);
+            Box::pin(async move { deliverer.deliver(job).await }) as BoxFuture<'static, Outcome>
+        };
+        self.add(onceward_core::http::KIND, Box::new(deliver))
     }
 
     fn add(mut self, kind: &str, handler: Erased) -> Self {
@@ -221,7 +247,7 @@ impl WorkerBuilder {
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: tower_layer::Layer<JobService> + Send + 'static,
-        L::Service: tower_service::Service<super::JobRequest, Response = super::Outcome>
+        L::Service: tower_service::Service<super::JobRequest, Response = Outcome>
             + Clone
             + Send
             + Sync
@@ -292,6 +318,10 @@ impl WorkerBuilder {
 
     fn build(mut self) -> Result<Shared> {
         self.check()?;
+        #[cfg(feature = "http-jobs")]
+        if let Some(deliverer) = &self.deliverer {
+            deliverer.has_slots(self.concurrency);
+        }
         if self.queues.is_empty() {
             self.queues.push(QueueShare { queue: Queue::default(), weight: None });
         }
