@@ -15,6 +15,7 @@ pub(crate) mod migrate;
 pub(crate) mod once;
 pub(crate) mod prune;
 pub(crate) mod queues;
+pub(crate) mod webhook;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Queues(args) => queues::run(args, globals).await,
         Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
         Command::Workers(args) => workers::run(args, globals).await,
+        Command::Webhook(args) => webhook::run(args).await,
         Command::Migrate(args) => migrate::run(args, globals).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Prune(args) => prune::run(args, globals).await,

@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,6 +16,7 @@ use onceward_core::http::{
 use onceward_core::once::Body;
 use onceward_core::{Code, Error, Result, limits};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 
@@ -127,6 +129,24 @@ impl HttpDelivery {
     pub fn root_certificate(mut self, certificate: impl Into<Vec<u8>>) -> Self {
         self.roots.push(CertificateDer::from(certificate.into()));
         self
+    }
+
+    /// Trusts the certificates in this PEM file beside those of the system.
+    ///
+    /// # Errors
+    /// [`HttpTlsUnusable`](Code::HttpTlsUnusable) where it can't be read, or holds none.
+    pub fn root_certificates_pem(mut self, file: impl AsRef<Path>) -> Result<Self> {
+        let file = file.as_ref();
+        let unusable = |why: String| Error::new(Code::HttpTlsUnusable, format!("{}: {why}", file.display()));
+        let before = self.roots.len();
+        let all = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
+        for certificate in all {
+            self.roots.push(certificate.map_err(|error| unusable(error.to_string()))?);
+        }
+        if self.roots.len() == before {
+            return Err(unusable("it holds no certificate".to_owned()));
+        }
+        Ok(self)
     }
 
     /// What is sent as `User-Agent`.

@@ -247,11 +247,8 @@ impl WorkerBuilder {
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: tower_layer::Layer<JobService> + Send + 'static,
-        L::Service: tower_service::Service<super::JobRequest, Response = Outcome>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        L::Service:
+            tower_service::Service<super::JobRequest, Response = Outcome> + Clone + Send + Sync + 'static,
         <L::Service as tower_service::Service<super::JobRequest>>::Error: core::fmt::Display + Send,
         <L::Service as tower_service::Service<super::JobRequest>>::Future: Send,
     {

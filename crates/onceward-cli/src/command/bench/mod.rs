@@ -1,8 +1,10 @@
 //! `onceward bench`: what this store does per second, side by side with its own commits.
 //!
-//! Read in this order: this file (a store of its own to measure on) → `workloads.rs` and `jobs.rs` (what is measured) →
+//! Read in this order: this file (a store of its own to measure on) → `workloads.rs`, `jobs.rs` and `http.rs` (what is
+//! measured) →
 //! `measure.rs` (rounds, medians, ratios).
 
+mod http;
 mod jobs;
 mod measure;
 mod workloads;
@@ -51,6 +53,8 @@ pub(crate) enum Target {
     Once,
     /// Enqueueing, draining and picking up jobs
     Jobs,
+    /// Delivering HTTP jobs
+    Http,
 }
 
 /// Runs the measurement, on a schema (or a file) of its own beside the store that was named: nothing of yours is
@@ -82,6 +86,7 @@ fn chosen(args: &Args) -> Result<Vec<Workload>> {
         Target::Once => workloads::ONCE.to_vec(),
         Target::Lease => workloads::LEASE.to_vec(),
         Target::Jobs => workloads::jobs(),
+        Target::Http => workloads::http(),
     };
     if let Some(unknown) = args.only.iter().find(|name| all.iter().all(|workload| workload.name() != **name))
     {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use onceward::store::reference::Sample;
 use onceward::{Error, Onceward};
 
+use super::http::{self, HttpWorkload};
 use super::jobs::{self, JobWorkload};
 
 /// One workload.
@@ -22,6 +23,8 @@ pub(super) enum Workload {
     LeaseCycle(usize),
     /// What jobs do.
     Jobs(JobWorkload),
+    /// What HTTP jobs do.
+    Http(HttpWorkload),
 }
 
 pub(super) const ONCE: &[Workload] = &[
@@ -38,6 +41,11 @@ pub(super) fn jobs() -> Vec<Workload> {
     jobs::ALL.iter().copied().map(Workload::Jobs).collect()
 }
 
+/// Every workload of HTTP jobs.
+pub(super) fn http() -> Vec<Workload> {
+    http::ALL.iter().copied().map(Workload::Http).collect()
+}
+
 /// Keys that the replays go round.
 const REPLAYED: u64 = 1024;
 
@@ -49,13 +57,14 @@ impl Workload {
             Self::OnceReplayCached => "once_replay_cached".to_owned(),
             Self::LeaseCycle(callers) => format!("lease_cycle_{callers}"),
             Self::Jobs(jobs) => jobs.name(),
+            Self::Http(http) => http.name().to_owned(),
         }
     }
 
     fn callers(self) -> usize {
         match self {
             Self::OnceFirst(callers) | Self::OnceReplay(callers) | Self::LeaseCycle(callers) => callers,
-            Self::OnceReplayCached | Self::Jobs(_) => 1,
+            Self::OnceReplayCached | Self::Jobs(_) | Self::Http(_) => 1,
         }
     }
 
@@ -63,6 +72,9 @@ impl Workload {
     pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Sample, Error> {
         if let Self::Jobs(jobs) = self {
             return jobs.run(ow, url, time).await;
+        }
+        if let Self::Http(http) = self {
+            return http.run(ow, time).await;
         }
         if matches!(self, Self::OnceReplay(_) | Self::OnceReplayCached) {
             fill(ow).await?;
@@ -99,7 +111,7 @@ impl Workload {
             let key = match self {
                 Self::OnceFirst(_) => format!("{run}-{number}"),
                 Self::OnceReplay(_) | Self::OnceReplayCached => replayed(number % REPLAYED),
-                Self::LeaseCycle(_) | Self::Jobs(_) => format!("lease-{caller}"),
+                Self::LeaseCycle(_) | Self::Jobs(_) | Self::Http(_) => format!("lease-{caller}"),
             };
             let at = Instant::now();
             match self {
