@@ -51,6 +51,11 @@ const REQUIRED: &[(&str, &str)] = &[
     ("J14", "a claim never takes more than asked for"),
     ("J15", "every ready job is run, whatever fails or waits beside it"),
     ("J16", "nothing that has not ended is purged"),
+    ("H1", "an HTTP attempt succeeds only by a complete 2xx answer within limits"),
+    ("H2", "at most once, only what is proved unsent is tried again"),
+    ("H3", "the bytes that are sent are those that were signed and enqueued"),
+    ("H4", "an answer is read and kept within bounds, without secrets"),
+    ("H5", "no receiver takes more than its share"),
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -99,7 +104,7 @@ fn function(line: &str) -> Option<&str> {
 
 /// `L4` from `L4` or `l4`, and so on; nothing from anything else.
 fn id(word: &str) -> Option<String> {
-    let digits = word.strip_prefix(['L', 'O', 'J', 'l', 'o', 'j'])?;
+    let digits = word.strip_prefix(['L', 'O', 'J', 'H', 'l', 'o', 'j', 'h'])?;
     let number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     number.then(|| word.to_uppercase())
 }
