@@ -1,4 +1,4 @@
-//! A webhook sender with a hostile receiver: what arrives, what is tried again, what is given up, and what nobody knows.
+//! A webhook sender with a hostile receiver: what arrives, what is tried again or given up, and what nobody knows.
 //!
 //! ```console
 //! $ cargo run -p onceward --example webhook_sender --features http-jobs
@@ -53,7 +53,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         jobs.push((job.await?.id, what));
     }
     let inside = HttpJob::post("https://169.254.169.254/latest/meta-data/").json(&json!({}));
-    println!("refused: {}", ow.enqueue_http(inside).await.unwrap_err());
+    if let Err(refusal) = ow.enqueue_http(inside).await {
+        println!("refused: {refusal}");
+    }
 
     let delivery = HttpDelivery::new().policy(policy).sign(Secret::generate()?);
     ow.worker().http(delivery).run_until_empty(Duration::from_secs(10)).await?;

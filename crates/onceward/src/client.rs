@@ -266,8 +266,8 @@ impl Onceward {
         Enqueue::raw(self.clone(), Kind::new(kind), payload)
     }
 
-    /// Enqueues an HTTP request: see [`HttpJob`](crate::http_jobs::HttpJob). It has 30 s for an attempt if nothing else is
-    /// said, and ten minutes at the most.
+    /// Enqueues an HTTP request: see [`HttpJob`](crate::http_jobs::HttpJob). It has 30 s for an attempt if nothing else
+    /// is said, and ten minutes at the most.
     #[cfg(feature = "http-jobs")]
     pub fn enqueue_http(&self, job: crate::http_jobs::HttpJob) -> Enqueue {
         Enqueue::http(self.clone(), job)

@@ -4,6 +4,8 @@
 //! closed ──ten failures in a row──▶ open ──its pause is over──▶ half open: one probe ──it worked──▶ closed
 //!                                     ▲                                  └──failed──▶ open, twice as long
 //! ```
+//!
+//! Apart from that, a receiver may ask for a pause.
 
 use core::time::Duration;
 
@@ -24,8 +26,10 @@ pub enum Gate {
     Go,
     /// It may go, and the others wait for what becomes of it.
     Probe,
-    /// Not before this time has passed.
+    /// Not before this time has passed: the receiver has asked for it.
     Wait(Duration),
+    /// Others have just failed, and it would too.
+    Open(Duration),
 }
 
 /// Whether requests to one receiver are let through.
@@ -39,22 +43,23 @@ pub struct Breaker {
     until: Option<Timestamp>,
     /// Since when a probe is under way.
     probe: Option<Timestamp>,
+    /// Until when the receiver wants to be left alone.
+    held: Option<Timestamp>,
 }
 
 impl Breaker {
     /// Whether a request may go now.
     pub fn ask(&mut self, now: Timestamp) -> Gate {
+        if let Some(held) = self.held.filter(|held| *held > now) {
+            return Gate::Wait(held.since(now));
+        }
+        self.held = None;
         let Some(until) = self.until else { return Gate::Go };
         if until > now {
-            return Gate::Wait(until.since(now));
-        }
-        // Held back because the receiver asked for it: that is over.
-        if self.failures < FAILURES {
-            self.until = None;
-            return Gate::Go;
+            return Gate::Open(until.since(now));
         }
         if let Some(left) = self.probe.map(|since| since.after(PROBE)).filter(|until| *until > now) {
-            return Gate::Wait(left.since(now).min(FIRST));
+            return Gate::Open(left.since(now).min(FIRST));
         }
         self.probe = Some(now);
         Gate::Probe
@@ -62,7 +67,7 @@ impl Breaker {
 
     /// The receiver has answered as it should.
     pub fn succeeded(&mut self) {
-        *self = Self::default();
+        *self = Self { held: self.held, ..Self::default() };
     }
 
     /// It has not. `seed` is any random number.
@@ -77,7 +82,7 @@ impl Breaker {
 
     /// The receiver wants to be left alone for a while.
     pub fn hold(&mut self, now: Timestamp, pause: Duration) {
-        self.until = self.until.max(Some(now.after(pause)));
+        self.held = self.held.max(Some(now.after(pause)));
     }
 
     /// Whether it is as in the beginning.
@@ -112,9 +117,9 @@ mod tests {
         breaker.succeeded();
         assert!(breaker.is_idle());
         let mut breaker = opened();
-        assert!(matches!(breaker.ask(at(0)), Gate::Wait(_)));
+        assert!(matches!(breaker.ask(at(0)), Gate::Open(_)));
         assert_eq!(breaker.ask(at(2)), Gate::Probe);
-        assert!(matches!(breaker.ask(at(2)), Gate::Wait(_)), "one probe at a time");
+        assert!(matches!(breaker.ask(at(2)), Gate::Open(_)), "one probe at a time");
         breaker.succeeded();
         assert_eq!(breaker.ask(at(2)), Gate::Go);
     }
@@ -125,7 +130,7 @@ mod tests {
         let mut now = at(0);
         let mut last = Duration::ZERO;
         for _ in 0..20 {
-            let Gate::Wait(pause) = breaker.ask(now) else { panic!("it is open") };
+            let Gate::Open(pause) = breaker.ask(now) else { panic!("it is open") };
             assert!(pause <= LONGEST);
             assert!(pause >= last.min(LONGEST) / 2, "{pause:?} after {last:?}");
             last = pause;

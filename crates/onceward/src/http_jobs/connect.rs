@@ -40,7 +40,8 @@ pub(super) struct Connected {
 }
 
 impl Connector {
-    /// Connects to a target that the policy allows. How long the steps took is written into `timings`, also if it fails.
+    /// Connects to a target that the policy allows. How long the steps took is written into `timings`, also of those
+    /// that fail.
     pub(super) async fn connect(
         &self,
         target: &Target,

@@ -36,6 +36,10 @@ use crate::worker::{JobContext, Outcome, Stop};
 const JOB_ID: &str = "onceward-job-id";
 const ATTEMPT: &str = "onceward-attempt";
 
+/// What is written of an attempt that was not made because it would have failed.
+const LEFT_ALONE: &str =
+    "not sent: the receiver has failed so often in a row that it is left alone for a while";
+
 /// How HTTP jobs are delivered; [`WorkerBuilder::http`](crate::worker::WorkerBuilder::http) takes it.
 ///
 /// Without anything said: over TLS, to public addresses, unsigned. What is sent is exactly the body that was enqueued
@@ -215,9 +219,11 @@ impl Deliverer {
         };
         // The end of a version 7 UUID is random.
         let seed = job.id().as_uuid().as_u64_pair().1 ^ job.token().get().unsigned_abs();
-        let pass = match self.gates.turn(&target, seed).await {
+        let last = job.attempt() >= job.max_attempts();
+        let pass = match self.gates.turn(&target, last, seed).await {
             Turn::Go(pass) => pass,
             Turn::Later(pause) => return Outcome::Snooze(pause),
+            Turn::Open => return Outcome::not_started(LEFT_ALONE),
         };
         let sealed = match self.open(&job, &request) {
             Ok(sealed) => sealed,
@@ -356,8 +362,8 @@ impl Deliverer {
     }
 }
 
-/// How long an exchange may take: a little less than the attempt, so that it can still be told how it was. A job of which
-/// nothing was said, such as one written by SQL, has what HTTP jobs usually have.
+/// How long an exchange may take: a little less than the attempt, so that it can still be told how it was. A job of
+/// which nothing was said, such as one written by SQL, has what HTTP jobs usually have.
 fn time(timeout: Duration) -> Duration {
     let timeout = if timeout == limits::TIMEOUT_DEFAULT { limits::HTTP_TIMEOUT_DEFAULT } else { timeout };
     timeout.min(limits::HTTP_TIMEOUT_MAX).mul_f64(0.95)

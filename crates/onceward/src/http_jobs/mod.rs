@@ -15,10 +15,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The way of a request through this folder: `job` (what is enqueued) → `delivery` (one attempt) → `gates` (whether it is
-//! its turn) → `exchange` (one request and its answer) → `pool` (a connection that is there) or `connect` (a new one, the
-//! only place where names are looked up and addresses are dialled) → `wire` (what has gone over it). What an answer means
-//! is decided in `onceward_core::http`.
+//! The way of a request through this folder: `job` (what is enqueued) → `delivery` (one attempt) → `gates` (whether it
+//! is its turn) → `exchange` (one request, one answer) → `pool` (a connection that is there) or `connect` (a new one,
+//! the only place where names are looked up and addresses are dialled) → `wire` (what has gone over it). What an answer
+//! means is decided in `onceward_core::http`.
 
 mod connect;
 mod delivery;

@@ -1,5 +1,5 @@
-//! Secrets that have to lie in the database, encrypted: AES-256-GCM, bound to the place they lie in, so that a sealed text
-//! is of no use anywhere else.
+//! Secrets that have to lie in the database, encrypted: AES-256-GCM, bound to the place they lie in, so that a sealed
+//! text is of no use anywhere else.
 
 use core::fmt;
 

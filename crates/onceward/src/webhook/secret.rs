@@ -13,8 +13,8 @@ use ring::{hmac, rand};
 
 use super::signed;
 
-/// A key that webhooks are signed with: `whsec_…` (HMAC-SHA256, the receiver has the same one) or `whsk_…` (Ed25519, the
-/// receiver has the public part, `whpk_…`). It is never shown.
+/// A key that webhooks are signed with: `whsec_…` (HMAC-SHA256, the receiver has the same one) or `whsk_…` (Ed25519,
+/// the receiver has the public part, `whpk_…`). It is never shown.
 #[derive(Clone)]
 pub struct Secret(Arc<Kept>);
 

@@ -1,6 +1,7 @@
 //! `onceward jobs`: enqueueing, looking, and intervening.
 //!
-//! Read in this order: `enqueue` (and `http`) → `list`, `show`, `attempts` → `act` (cancel, retry, replay, one or many) → `resolve`.
+//! Read in this order: `enqueue` (and `http`) → `list`, `show`, `attempts` → `act` (cancel, retry, replay, one or many)
+//! → `resolve`.
 
 mod act;
 mod attempts;

@@ -24,8 +24,8 @@ use crate::{exit, report, store};
 /// Jobs of the kind http are delivered to public hosts over TLS, or to what the flags allow. With
 /// ONCEWARD_PROFILE=production, the hosts have to be named.
 ///
-/// The file of commands names the kinds, and for each of them a program with its arguments. A job never says what is run, only
-/// which of them. The program gets the payload on stdin, and ONCEWARD_JOB_ID, ONCEWARD_ATTEMPT and
+/// The file of commands names the kinds, and for each of them a program with its arguments. A job never says what is
+/// run, only which of them. The program gets the payload on stdin, and ONCEWARD_JOB_ID, ONCEWARD_ATTEMPT and
 /// ONCEWARD_FENCING_TOKEN in its environment; what it prints to stdout is the result of the job. Exit code 0 is done,
 /// 75 says that it did nothing and wants to be tried again, 76 that nobody knows whether it did; anything else is a
 /// failed attempt.
