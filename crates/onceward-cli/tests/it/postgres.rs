@@ -63,6 +63,13 @@ fn a_job_goes_from_the_shell_to_its_result_and_is_replayed() {
     crate::jobs::the_whole_way(place);
 }
 
+#[test]
+fn a_webhook_goes_from_the_shell_to_its_receiver() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::http::the_whole_way(place);
+}
+
 /// G5, N3
 #[test]
 fn exclusive_a_server_that_dies_under_a_command_leaves_doubt_and_no_second_run() {
