@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, runs,
-    worker, workers,
+    webhook, worker, workers,
 };
 use crate::exit;
 
@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Queues(queues::Args),
     Worker(worker::Args),
     Workers(workers::Args),
+    Webhook(webhook::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
     Prune(prune::Args),

@@ -47,7 +47,8 @@ pub fn of(error: &Error) -> u8 {
         Code::RightsMissing => NOT_PERMITTED,
         Code::LeaseHeld | Code::LeaseLost | Code::OnceRunning | Code::KeyLocked => HELD,
         Code::OnceUncertain => UNCERTAIN,
-        Code::OnceFailed => FAILED,
+        Code::OnceFailed | Code::SignatureWrong | Code::SignatureStale => FAILED,
+        Code::AllowListMissing | Code::SealKeyInvalid | Code::HttpTlsUnusable => USAGE,
         code => match code.fault() {
             Fault::Caller => USAGE,
             Fault::Operator => STORE_UNAVAILABLE,

@@ -2,10 +2,12 @@
 //! has every subcommand, on the stores it was built with.
 //!
 //! Read in this order: `args.rs` (what can be typed) → `command/` (one file per command) → `process/` (the wrapped
-//! command) → `report.rs` (words on stderr) and `output.rs` (data on stdout) → [`exit`] (the exit codes).
+//! command), `delivery.rs` (where requests may go, and with which keys) → `report.rs` (words on stderr) and `output.rs`
+//! (data on stdout) → [`exit`] (the exit codes).
 
 mod args;
 mod command;
+mod delivery;
 pub mod exit;
 mod output;
 mod process;

@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod duration;
 pub mod error;
 pub mod history;
+pub mod http;
 pub mod job;
 pub mod lease;
 pub mod limits;

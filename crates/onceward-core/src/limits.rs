@@ -98,6 +98,31 @@ pub const CLAIM_JOBS_MAX: usize = 1_000;
 /// The time to live of a worker's session when nothing else is said.
 pub const SESSION_TTL_DEFAULT: Duration = Duration::from_secs(15);
 
+/// The longest URL of an HTTP job, in bytes.
+pub const HTTP_URL_BYTES_MAX: usize = 2 * 1024;
+/// The most headers of an HTTP job.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// The most that the headers of an HTTP job have together, in bytes.
+pub const HTTP_HEADERS_BYTES_MAX: usize = 16 * 1024;
+/// The longest name of a header, in bytes.
+pub const HTTP_HEADER_NAME_BYTES_MAX: usize = 128;
+/// The longest value of a header, in bytes.
+pub const HTTP_HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// How long an HTTP job may take when the caller does not say: everything from looking up the name to the last byte.
+pub const HTTP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest time of an HTTP job: a receiver that is slower than this should answer first and work afterwards.
+pub const HTTP_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+/// The most addresses that a name may stand for.
+pub const HTTP_ADDRESSES_MAX: usize = 64;
+/// How much of an answer is read, in bytes. A longer one is none.
+pub const HTTP_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// How much of an answer is kept, in bytes.
+pub const HTTP_EXCERPT_BYTES_MAX: usize = 1024;
+/// The shortest pause that a receiver may ask for.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// The longest pause that a receiver may ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// The most rows in one batch that goes to a store as one statement.
 pub const BATCH_ROWS_MAX: usize = 512;
 /// The most payload bytes in one batch, counted over results and metadata.

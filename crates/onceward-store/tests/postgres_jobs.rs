@@ -75,7 +75,7 @@ impl Worker {
     fn verdict(&self, claimed: &Claimed, ending: Ending) -> SettleJob {
         let started_at = claimed.token.as_timestamp();
         let worker = self.session.owner.clone();
-        let ended = Ended { token: claimed.token, started_at, worker: worker.clone() };
+        let ended = Ended { token: claimed.token, started_at, worker: worker.clone(), http: None };
         SettleJob {
             job: job_ref(claimed.job.id),
             place: claimed.job.place,

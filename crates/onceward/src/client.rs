@@ -269,6 +269,13 @@ impl Onceward {
         Enqueue::raw(self.clone(), Kind::new(kind), payload)
     }
 
+    /// Enqueues an HTTP request: see [`HttpJob`](crate::http_jobs::HttpJob). It has 30 s for an attempt if nothing else
+    /// is said, and ten minutes at the most.
+    #[cfg(feature = "http-jobs")]
+    pub fn enqueue_http(&self, job: crate::http_jobs::HttpJob) -> Enqueue {
+        Enqueue::http(self.clone(), job)
+    }
+
     /// Enqueues many jobs, in few large statements; answers in the order of the jobs. All are checked before anything
     /// is sent. They are not one transaction: for all or nothing, enqueue them in a transaction of yours.
     ///

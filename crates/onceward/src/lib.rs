@@ -33,11 +33,15 @@ pub mod durable;
 mod hold;
 #[cfg(feature = "tower")]
 pub mod http;
+#[cfg(feature = "http-jobs")]
+pub mod http_jobs;
 pub mod jobs;
 pub mod lease;
 pub mod once;
 mod renewer;
 mod switchboard;
+#[cfg(feature = "http-jobs")]
+pub mod webhook;
 pub mod worker;
 
 /// Makes a type the payload of a job; see the trait of the same name.

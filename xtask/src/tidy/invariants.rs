@@ -60,6 +60,11 @@ const REQUIRED: &[(&str, &str)] = &[
     ("D8", "time and chance come out the same each time"),
     ("D9", "a cancelled run hears of it at its next wait"),
     ("D12", "the same start is the same run"),
+    ("H1", "an HTTP attempt succeeds only by a complete 2xx answer within limits"),
+    ("H2", "at most once, only what is proved unsent is tried again"),
+    ("H3", "the bytes that are sent are those that were signed and enqueued"),
+    ("H4", "an answer is read and kept within bounds, without secrets"),
+    ("H5", "no receiver takes more than its share"),
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -108,7 +113,7 @@ fn function(line: &str) -> Option<&str> {
 
 /// `L4` from `L4` or `l4`, and so on; nothing from anything else.
 fn id(word: &str) -> Option<String> {
-    let digits = word.strip_prefix(['L', 'O', 'J', 'D', 'l', 'o', 'j', 'd'])?;
+    let digits = word.strip_prefix(['L', 'O', 'J', 'D', 'H', 'l', 'o', 'j', 'd', 'h'])?;
     let number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     number.then(|| word.to_uppercase())
 }

@@ -16,6 +16,7 @@ pub(crate) mod once;
 pub(crate) mod prune;
 pub(crate) mod queues;
 pub(crate) mod runs;
+pub(crate) mod webhook;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Queues(args) => queues::run(args, globals).await,
         Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
         Command::Workers(args) => workers::run(args, globals).await,
+        Command::Webhook(args) => webhook::run(args).await,
         Command::Migrate(args) => migrate::run(args, globals).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Prune(args) => prune::run(args, globals).await,

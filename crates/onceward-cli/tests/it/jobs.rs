@@ -176,7 +176,7 @@ fn bad_input_is_refused_before_anything_is_written() {
         (&["jobs", "enqueue", "pay", "--retain", "99999d"], "OW0109"),
         (&["jobs", "show", "17"], "OW0126"),
         (&["jobs", "list", "--state", "asleep"], "OW0601"),
-        (&["worker", "--queues", "default"], "OW0709"),
+        (&["worker", "--queues", "default", "--no-http"], "OW0709"),
         (&["worker", "--commands", "missing.toml"], "OW0606"),
     ] {
         place.run(args).refused(2, code);

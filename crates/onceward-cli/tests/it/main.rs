@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod crash;
+mod http;
 mod jobs;
 mod lease;
 mod once;

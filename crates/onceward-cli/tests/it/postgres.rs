@@ -36,7 +36,9 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
     assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 6);
-    place.run(&["migrate", "up"]).printed(0, "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\n");
+    place
+        .run(&["migrate", "up"])
+        .printed(0, "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\n");
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");
     assert_eq!(place.read("ledger"), "x\n");
@@ -61,6 +63,13 @@ fn a_job_goes_from_the_shell_to_its_result_and_is_replayed() {
     let Schema { place, .. } = &Schema::new();
     assert_eq!(place.run(&["migrate", "up"]).code, 0);
     crate::jobs::the_whole_way(place);
+}
+
+#[test]
+fn a_webhook_goes_from_the_shell_to_its_receiver() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::http::the_whole_way(place);
 }
 
 /// G5, N3

@@ -149,6 +149,26 @@ codes! {
     RunUnknown = "OW0907", Caller, "there is no such run";
     RunEnded = "OW0908", Caller, "the run has ended";
     StepNameInvalid = "OW0909", Caller, "the name of a step or a signal is refused";
+    // 08xx: HTTP jobs and webhooks.
+    UrlInvalid = "OW0801", Caller, "the URL can't be understood, or is too long";
+    UrlSchemeRefused = "OW0802", Caller, "this kind of URL is not allowed";
+    UrlCredentials = "OW0803", Caller, "the URL holds a user name or a password";
+    PortRefused = "OW0804", Caller, "the port is not allowed";
+    AddressRefused = "OW0805", Caller, "the receiver has an address that is not allowed";
+    HostNotAllowed = "OW0806", Caller, "the receiver is not on the list of allowed hosts";
+    MethodInvalid = "OW0807", Caller, "the method is not allowed";
+    HeaderInvalid = "OW0808", Caller, "a header is malformed, reserved, or too large";
+    HeaderSecret = "OW0809", Caller, "a header holds a secret and would be kept in the clear";
+    RequestBodyInvalid = "OW0810", Caller, "the body does not fit the request";
+    HttpRequestUnreadable = "OW0811", Caller, "the payload is not an HTTP request";
+    AllowListMissing = "OW0812", Operator, "in production the allowed hosts have to be named";
+    SigningSecretInvalid = "OW0813", Caller, "the signing secret can't be used";
+    SignatureWrong = "OW0814", Caller, "the signature of a webhook does not fit";
+    SignatureStale = "OW0815", Caller, "the webhook was signed too long ago, or in the future";
+    SealKeyInvalid = "OW0816", Operator, "there is no usable key to encrypt secrets with";
+    SealBroken = "OW0817", Operator, "an encrypted secret can't be opened";
+    HttpTlsUnusable = "OW0818", Operator, "requests can't be sent over TLS";
+    SigningKeyMissing = "OW0819", Operator, "the delivery lacks the key that a request is signed with";
 
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";

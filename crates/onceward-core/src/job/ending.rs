@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::past::{Attempt, remember};
 use super::{Policy, State};
+use crate::http::Seen;
 use crate::once::{Body, cut};
 use crate::{Owner, Timestamp, Token, duration, limits};
 
@@ -75,6 +76,8 @@ pub struct Ended {
     pub started_at: Timestamp,
     /// Who ran it.
     pub worker: Owner,
+    /// What was seen of the exchange, if it was an HTTP request.
+    pub http: Option<Box<Seen>>,
 }
 
 /// What the row says afterwards.
@@ -196,19 +199,27 @@ fn lost_run(next: &mut Next, job: Facts<'_>) {
     }
 }
 
-/// The attempts so far. The last one of a job that has ended stands in its own columns.
+/// The attempts so far. The last one of a job that has ended stands in its own columns; only what was seen of an
+/// exchange has no place there, except in the result of one that succeeded.
 fn past(next: &Next, job: Facts<'_>, ended: &Ended, now: Timestamp) -> Vec<Attempt> {
-    if next.state.is_final() || next.attempt == job.attempt {
+    let stands_in_row = next.state == State::Succeeded || (next.state.is_final() && ended.http.is_none());
+    if stands_in_row || next.attempt == job.attempt {
         return job.past.to_vec();
     }
+    let outcome = match next.state {
+        state if state.is_final() => state.as_str(),
+        _ if next.lost > job.lost => "lost",
+        _ => "failed",
+    };
     let attempt = Attempt {
         number: next.attempt,
         token: ended.token,
         started_at: ended.started_at,
         finished_at: now,
-        outcome: if next.lost > job.lost { "lost" } else { "failed" }.to_owned(),
+        outcome: outcome.to_owned(),
         worker: ended.worker.as_str().to_owned(),
         error: next.error.clone(),
+        http: ended.http.clone(),
     };
     remember(job.past, attempt)
 }

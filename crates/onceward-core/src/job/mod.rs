@@ -37,6 +37,7 @@ pub use retry::{Growth, Retry};
 pub use spec::{Spec, may_take, route};
 
 use crate::history::words;
+use crate::http::{self, Seen};
 use crate::lease::as_millis;
 use crate::once::Body;
 use crate::{
@@ -328,8 +329,16 @@ impl Record {
             outcome: self.state.as_str().to_owned(),
             worker: self.worker.as_ref().map_or_else(String::new, |worker| worker.as_str().to_owned()),
             error: self.error.clone(),
+            http: self.seen(),
         };
         Some(last).filter(|last| self.past.last().is_none_or(|before| before.number < last.number))
+    }
+
+    /// What was seen of the exchange that succeeded: the result of an HTTP job.
+    fn seen(&self) -> Option<Box<Seen>> {
+        let is_http = self.kind.as_str() == http::KIND && self.state == State::Succeeded;
+        let bytes = self.result.as_ref().filter(|_| is_http)?.bytes.as_deref()?;
+        serde_json::from_slice(bytes).ok()
     }
 
     /// What the row keeps beside the columns.

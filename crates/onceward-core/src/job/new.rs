@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::{Payload, Policy, Record, Spec, State};
+use crate::http;
 use crate::once::Fingerprint;
 use crate::{Code, Error, JobId, Key, Kind, Namespace, Queue, Result, Tag, Timestamp, duration, limits};
 
@@ -212,6 +213,14 @@ impl New {
             let shown = [limits::TIMEOUT_MIN, limits::TIMEOUT_MAX, policy.timeout].map(duration::format);
             let [min, max, is] = shown;
             let why = format!("a time-out lies between {min} and {max}, this one is {is}");
+            return Err(Error::new(Code::TimeoutInvalid, why));
+        }
+        if self.kind.as_str() == http::KIND
+            && policy.timeout > limits::HTTP_TIMEOUT_MAX
+            && policy.timeout != limits::TIMEOUT_DEFAULT
+        {
+            let (max, is) = (duration::format(limits::HTTP_TIMEOUT_MAX), duration::format(policy.timeout));
+            let why = format!("an HTTP request has at most {max}, not {is}");
             return Err(Error::new(Code::TimeoutInvalid, why));
         }
         if policy.retain > limits::RETAIN_MAX {

@@ -18,7 +18,7 @@ fn at(micros: i64) -> Timestamp {
 }
 
 fn ended() -> Ended {
-    Ended { token: Token::from_row(7), started_at: at(5), worker: Owner::from_row("web-1:7") }
+    Ended { token: Token::from_row(7), started_at: at(5), worker: Owner::from_row("web-1:7"), http: None }
 }
 
 fn facts(policy: &Policy, attempt: u32) -> Facts<'_> {
@@ -132,6 +132,10 @@ fn the_past_survives_its_text_and_is_bounded() {
         outcome: "failed".to_owned(),
         worker: "web-1:7".to_owned(),
         error: Some("\"quoted\" \u{1F980}\n".repeat(60)),
+        http: (number % 2 == 0).then(|| {
+            let excerpt = Some("\"no\" \u{1F980}".repeat(20));
+            Box::new(Seen { status: Some(500), excerpt, ..Seen::default() })
+        }),
     };
     let mut past = Vec::new();
     for number in 1..=200 {
@@ -270,4 +274,22 @@ fn a_job_that_is_replaced_has_an_attempt_left() {
         assert_eq!((next.policy.max_attempts, next.id, next.root), (left, id(1), id(1)));
         assert_eq!((next.state, next.attempt, next.tags.len()), (State::Retrying, 3, 1));
     }
+}
+
+/// What was seen of an exchange is kept with its attempt, also of the last one, whatever it has led to.
+#[test]
+fn what_was_seen_of_an_exchange_stands_with_its_attempt() {
+    let seen = |status| Box::new(Seen { status: Some(status), ..Seen::default() });
+    let policy = Policy { max_attempts: 2, ..Policy::default() };
+    let facts = Facts { attempt: 0, lost: 0, policy: &policy, state: State::Ready, past: &[] };
+    let failed = || Ending::Failed { error: "500".to_owned(), after: None };
+    let first = end(facts, &Ended { http: Some(seen(500)), ..ended() }, failed(), at(9), false, 1);
+    assert_eq!((first.state, first.past[0].http.clone()), (State::Retrying, Some(seen(500))));
+    let facts = Facts { attempt: 1, past: &first.past, ..facts };
+    let second = end(facts, &Ended { http: Some(seen(502)), ..ended() }, failed(), at(10), false, 1);
+    let last = second.past.last().unwrap();
+    assert_eq!((second.state, last.number, last.outcome.as_str()), (State::Dead, 2, "dead"));
+    assert_eq!(last.http, Some(seen(502)));
+    let value = serde_json::to_value(last).unwrap();
+    assert_eq!((&value["status"], &value["outcome"]), (&502.into(), &"dead".into()));
 }

@@ -134,7 +134,7 @@ impl Worker {
     pub(super) fn verdict(&self, claimed: &Claimed, ending: Ending) -> SettleJob {
         let started_at = claimed.token.as_timestamp();
         let worker = self.session.owner.clone();
-        let ended = Ended { token: claimed.token, started_at, worker: worker.clone() };
+        let ended = Ended { token: claimed.token, started_at, worker: worker.clone(), http: None };
         let job = &claimed.job;
         SettleJob {
             job: JobRef { namespace: job.namespace.clone(), id: job.id },

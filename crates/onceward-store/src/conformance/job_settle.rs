@@ -340,6 +340,7 @@ pub async fn a_long_past_is_kept_within_its_bounds(harness: &dyn Harness) {
         outcome: text("failed"),
         worker: text("web-1:7"),
         error: Some("\"日本\"\n".repeat(120)),
+        http: None,
     };
     let past = (1..900).fold(Vec::new(), |past, number| job::remember(&past, attempt(number)));
     let mut ask = worker.verdict(&claimed, broken(ZERO));

@@ -670,7 +670,7 @@ fn ending(how: usize) -> Ending {
 fn verdict(claimed: &Claimed, ending: Ending) -> SettleJob {
     let job = &claimed.job;
     let (started_at, worker) = (claimed.token.as_timestamp(), Owner::new("worker").unwrap());
-    let ended = Ended { token: claimed.token, started_at, worker: worker.clone() };
+    let ended = Ended { token: claimed.token, started_at, worker: worker.clone(), http: None };
     SettleJob {
         job: job_ref(job.id),
         place: job.place,

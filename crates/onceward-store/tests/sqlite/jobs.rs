@@ -64,7 +64,7 @@ pub(crate) fn claim_of(session: SessionId, kind: &str, limit: usize) -> ClaimJob
 
 pub(crate) fn ending(claimed: &Claimed, ending: Ending, now: Timestamp) -> SettleJob {
     let worker = Owner::new("host:1").unwrap();
-    let ended = Ended { token: claimed.token, started_at: now, worker: worker.clone() };
+    let ended = Ended { token: claimed.token, started_at: now, worker: worker.clone(), http: None };
     SettleJob {
         job: name(claimed.job.id),
         place: claimed.job.place,

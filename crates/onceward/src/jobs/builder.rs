@@ -6,6 +6,10 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use futures_util::future::BoxFuture;
+#[cfg(feature = "http-jobs")]
+use onceward_core::http;
+#[cfg(feature = "http-jobs")]
+use onceward_core::job::Policy;
 use onceward_core::job::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, Payload, Retry};
 use onceward_core::once::Fingerprint;
 use onceward_core::{Code, Error, JobId, Key, Kind, Queue, Result, Tag, Timestamp, limits};
@@ -64,6 +68,8 @@ pub struct Enqueue {
     key: Option<Key>,
     key_ttl: Option<Duration>,
     on_conflict: Option<OnConflict>,
+    /// What the fingerprint is taken of, where that is not the payload.
+    stands_for: Option<Vec<u8>>,
 }
 
 impl Enqueue {
@@ -78,12 +84,28 @@ impl Enqueue {
             Ok(new)
         };
         let new = new();
-        Self { client, new, key: None, key_ttl: None, on_conflict: None }
+        Self::of(client, new)
     }
 
     pub(crate) fn raw(client: Onceward, kind: Result<Kind>, payload: Payload) -> Self {
         let new = kind.map(|kind| new_job(&client, kind, payload));
-        Self { client, new, key: None, key_ttl: None, on_conflict: None }
+        Self::of(client, new)
+    }
+
+    #[cfg(feature = "http-jobs")]
+    pub(crate) fn http(client: Onceward, job: crate::http_jobs::HttpJob) -> Self {
+        let new = new_job(&client, Kind::from_row(http::KIND), Payload::default());
+        let (mut stands_for, finished) = (None, job.finish(&new.namespace, new.root));
+        let new = finished.map(|finished| {
+            stands_for = finished.stands_for;
+            let policy = Policy { timeout: limits::HTTP_TIMEOUT_DEFAULT, ..new.policy.clone() };
+            New { payload: finished.payload, policy, ..new }
+        });
+        Self { stands_for, ..Self::of(client, new) }
+    }
+
+    fn of(client: Onceward, new: Result<New>) -> Self {
+        Self { client, new, key: None, key_ttl: None, on_conflict: None, stands_for: None }
     }
 
     fn with(mut self, change: impl FnOnce(&mut New) -> Result<()>) -> Self {
@@ -243,7 +265,8 @@ impl Enqueue {
         match (self.key, self.key_ttl) {
             (Some(key), ttl) => {
                 let ttl = ttl.unwrap_or(limits::JOB_KEY_TTL_DEFAULT);
-                let fingerprint = fingerprint(&new.kind, &new.payload);
+                let bytes = self.stands_for.as_ref().unwrap_or(&new.payload.bytes);
+                let fingerprint = fingerprint(&new.kind, &new.payload.content_type, bytes);
                 new.key = Some(IdempotencyKey { key, fingerprint, ttl });
             }
             (None, Some(_)) => return refuse("`key_ttl` is said of a `key`, and there is none"),
@@ -319,12 +342,12 @@ fn new_job(client: &Onceward, kind: Kind, payload: Payload) -> New {
 }
 
 /// SHA-256 of kind, content type and payload, a NUL between them: neither of the first two can hold one.
-fn fingerprint(kind: &Kind, payload: &Payload) -> Fingerprint {
+fn fingerprint(kind: &Kind, content_type: &str, bytes: &[u8]) -> Fingerprint {
     let digest = Sha256::new()
         .chain_update(kind.as_str())
         .chain_update([0])
-        .chain_update(&payload.content_type)
+        .chain_update(content_type)
         .chain_update([0])
-        .chain_update(&payload.bytes);
+        .chain_update(bytes);
     Fingerprint(digest.finalize().into())
 }

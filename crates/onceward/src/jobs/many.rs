@@ -25,6 +25,13 @@ impl IntoEnqueue for Enqueue {
     }
 }
 
+#[cfg(feature = "http-jobs")]
+impl IntoEnqueue for crate::http_jobs::HttpJob {
+    fn into_enqueue(self, client: &Onceward) -> Enqueue {
+        client.enqueue_http(self)
+    }
+}
+
 pub(crate) async fn enqueue<J: IntoEnqueue>(
     client: &Onceward,
     jobs: impl IntoIterator<Item = J>,

@@ -4,6 +4,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use onceward_core::http::Seen;
 use onceward_core::job::{Claimed, Record};
 use onceward_core::once::Body;
 use onceward_core::{ClaimId, JobId, Timestamp, Token};
@@ -56,6 +57,8 @@ pub(super) struct Attempt {
     bell: Notify,
     /// Whether its handler has recorded the ending in a transaction of its own.
     settled_in: AtomicBool,
+    /// What was seen of the exchange, if it is an HTTP request.
+    seen: Mutex<Option<Box<Seen>>>,
     /// Whether its ending was refused because it no longer was the job's current attempt.
     refused: AtomicBool,
     /// How a durable function has failed, if that is the end of it.
@@ -71,6 +74,7 @@ impl Attempt {
             stop: AtomicU8::new(0),
             bell: Notify::new(),
             settled_in: AtomicBool::new(false),
+            seen: Mutex::default(),
             refused: AtomicBool::new(false),
             failure: Mutex::default(),
         })
@@ -128,6 +132,17 @@ impl Attempt {
 
     pub(super) fn is_settled_in(&self) -> bool {
         self.settled_in.load(Ordering::SeqCst)
+    }
+
+    /// Keeps what was seen of the exchange.
+    #[cfg(feature = "http-jobs")]
+    pub(super) fn note_seen(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(seen));
+    }
+
+    /// What was seen of the exchange.
+    pub(super) fn seen(&self) -> Option<Box<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes that its ending was refused; whether that is news. One that was refused in the handler's own transaction

@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt;
+#[cfg(feature = "http-jobs")]
+use futures_util::future::BoxFuture;
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
 use tokio::sync::{Mutex as FairMutex, Notify, watch};
 use tokio::task::JoinSet;
@@ -15,6 +17,8 @@ use super::context::{States, Surroundings, state_missing};
 use super::hand_over::{self, Hand};
 use super::handle::WorkerHandle;
 use super::handler::{Erased, JobHandler, RawHandler};
+#[cfg(any(feature = "http-jobs", feature = "tower"))]
+use super::outcome::Outcome;
 use super::plan::{Plan, QueueShare};
 use super::pool::Pool;
 use super::service::JobService;
@@ -81,6 +85,8 @@ pub struct WorkerBuilder {
     version: String,
     durable: bool,
     park_after: Duration,
+    #[cfg(feature = "http-jobs")]
+    deliverer: Option<Arc<crate::http_jobs::Deliverer>>,
     /// What was wrong first.
     error: Option<Error>,
 }
@@ -112,6 +118,8 @@ impl WorkerBuilder {
             version: String::new(),
             durable: false,
             park_after: PARK_AFTER,
+            #[cfg(feature = "http-jobs")]
+            deliverer: None,
             error: None,
         }
     }
@@ -129,6 +137,24 @@ impl WorkerBuilder {
     /// Runs jobs of this kind by a handler that reads their bytes itself.
     pub fn raw(self, kind: impl AsRef<str>, handler: impl RawHandler) -> Self {
         self.add(kind.as_ref(), Box::new(move |context| handler.run(context)))
+    }
+
+    /// Delivers HTTP jobs: see [`HttpDelivery`](crate::http_jobs::HttpDelivery).
+    #[cfg(feature = "http-jobs")]
+    pub fn http(mut self, delivery: crate::http_jobs::HttpDelivery) -> Self {
+        let deliverer = match delivery.build() {
+            Ok(deliverer) => Arc::new(deliverer),
+            Err(error) => {
+                self.refuse(error);
+                return self;
+            }
+        };
+        self.deliverer = Some(Arc::clone(&deliverer));
+        let deliver = move |job| {
+            let deliverer = Arc::clone(&deliverer);
+            Box::pin(async move { deliverer.deliver(job).await }) as BoxFuture<'static, Outcome>
+        };
+        self.add(onceward_core::http::KIND, Box::new(deliver))
     }
 
     fn add(mut self, kind: &str, handler: Erased) -> Self {
@@ -229,11 +255,8 @@ impl WorkerBuilder {
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: tower_layer::Layer<JobService> + Send + 'static,
-        L::Service: tower_service::Service<super::JobRequest, Response = super::Outcome>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        L::Service:
+            tower_service::Service<super::JobRequest, Response = Outcome> + Clone + Send + Sync + 'static,
         <L::Service as tower_service::Service<super::JobRequest>>::Error: core::fmt::Display + Send,
         <L::Service as tower_service::Service<super::JobRequest>>::Future: Send,
     {
@@ -321,6 +344,10 @@ impl WorkerBuilder {
 
     fn build(mut self) -> Result<Shared> {
         self.check()?;
+        #[cfg(feature = "http-jobs")]
+        if let Some(deliverer) = &self.deliverer {
+            deliverer.has_slots(self.concurrency);
+        }
         if self.queues.is_empty() {
             self.queues.push(QueueShare { queue: Queue::default(), weight: None });
         }

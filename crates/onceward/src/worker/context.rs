@@ -224,6 +224,12 @@ impl JobContext {
         })
     }
 
+    /// Keeps what was seen of the exchange with the attempt.
+    #[cfg(feature = "http-jobs")]
+    pub(crate) fn note_seen(&self, seen: onceward_core::http::Seen) {
+        self.attempt.note_seen(seen);
+    }
+
     fn stale(&self, what_to_do: &str) -> Error {
         Error::new(Code::AttemptStale, format!("job {} is no longer this attempt's: {what_to_do}", self.id()))
     }

@@ -65,7 +65,12 @@ impl Settler {
 
 /// What is recorded of an attempt that ended like this; `now` is the store's clock.
 pub(super) fn row(attempt: &Attempt, ending: Ending, now: Timestamp, worker: &Owner) -> SettleJob {
-    let ended = Ended { token: attempt.token, started_at: attempt.claim.at, worker: worker.clone() };
+    let ended = Ended {
+        token: attempt.token,
+        started_at: attempt.claim.at,
+        worker: worker.clone(),
+        http: attempt.seen(),
+    };
     let called_off = attempt.stopped_by() == Some(Stop::CalledOff);
     // The end of a version 7 UUID is random.
     let seed = attempt.id().as_uuid().as_u64_pair().1 ^ attempt.token.get().unsigned_abs();

@@ -40,6 +40,7 @@ impl Ledger {
     }
 
     /// The effects of all steps.
+    #[allow(dead_code, reason = "each proof uses another part")]
     pub(crate) fn effects(&self) -> Vec<Did> {
         let text = read(&self.effects);
         let words = |line: &str| {

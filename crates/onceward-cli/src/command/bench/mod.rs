@@ -1,9 +1,10 @@
 //! `onceward bench`: what this store does per second, side by side with its own commits.
 //!
-//! Read in this order: this file (a store of its own to measure on) → `workloads.rs`, `jobs.rs` and `durable.rs` (what
-//! is measured) → `measure.rs` (rounds, medians, ratios).
+//! Read in this order: this file (a store of its own to measure on) → `workloads.rs`, `jobs.rs`, `durable.rs` and
+//! `http.rs` (what is measured) → `measure.rs` (rounds, medians, ratios).
 
 mod durable;
+mod http;
 mod jobs;
 mod measure;
 mod workloads;
@@ -54,6 +55,8 @@ pub(crate) enum Target {
     Jobs,
     /// Steps, children and starts of durable functions
     Durable,
+    /// Delivering HTTP jobs
+    Http,
 }
 
 /// Runs the measurement, on a schema (or a file) of its own beside the store that was named: nothing of yours is
@@ -86,6 +89,7 @@ fn chosen(args: &Args) -> Result<Vec<Workload>> {
         Target::Lease => workloads::LEASE.to_vec(),
         Target::Jobs => workloads::jobs(),
         Target::Durable => workloads::durable(),
+        Target::Http => workloads::http(),
     };
     if let Some(unknown) = args.only.iter().find(|name| all.iter().all(|workload| workload.name() != **name))
     {

@@ -8,6 +8,7 @@ use onceward::store::reference::Sample;
 use onceward::{Error, Onceward};
 
 use super::durable::{self, DurableWorkload};
+use super::http::{self, HttpWorkload};
 use super::jobs::{self, JobWorkload};
 
 /// One workload.
@@ -25,6 +26,8 @@ pub(super) enum Workload {
     Jobs(JobWorkload),
     /// What durable functions do.
     Durable(DurableWorkload),
+    /// What HTTP jobs do.
+    Http(HttpWorkload),
 }
 
 pub(super) const ONCE: &[Workload] = &[
@@ -46,6 +49,11 @@ pub(super) fn durable() -> Vec<Workload> {
     durable::ALL.iter().copied().map(Workload::Durable).collect()
 }
 
+/// Every workload of HTTP jobs.
+pub(super) fn http() -> Vec<Workload> {
+    http::ALL.iter().copied().map(Workload::Http).collect()
+}
+
 /// Keys that the replays go round.
 const REPLAYED: u64 = 1024;
 
@@ -58,13 +66,14 @@ impl Workload {
             Self::LeaseCycle(callers) => format!("lease_cycle_{callers}"),
             Self::Jobs(jobs) => jobs.name(),
             Self::Durable(durable) => durable.name(),
+            Self::Http(http) => http.name().to_owned(),
         }
     }
 
     fn callers(self) -> usize {
         match self {
             Self::OnceFirst(callers) | Self::OnceReplay(callers) | Self::LeaseCycle(callers) => callers,
-            Self::OnceReplayCached | Self::Jobs(_) | Self::Durable(_) => 1,
+            Self::OnceReplayCached | Self::Jobs(_) | Self::Durable(_) | Self::Http(_) => 1,
         }
     }
 
@@ -75,6 +84,9 @@ impl Workload {
         }
         if let Self::Durable(durable) = self {
             return durable.run(ow, time).await;
+        }
+        if let Self::Http(http) = self {
+            return http.run(ow, time).await;
         }
         if matches!(self, Self::OnceReplay(_) | Self::OnceReplayCached) {
             fill(ow).await?;
@@ -111,7 +123,9 @@ impl Workload {
             let key = match self {
                 Self::OnceFirst(_) => format!("{run}-{number}"),
                 Self::OnceReplay(_) | Self::OnceReplayCached => replayed(number % REPLAYED),
-                Self::LeaseCycle(_) | Self::Jobs(_) | Self::Durable(_) => format!("lease-{caller}"),
+                Self::LeaseCycle(_) | Self::Jobs(_) | Self::Durable(_) | Self::Http(_) => {
+                    format!("lease-{caller}")
+                }
             };
             let at = Instant::now();
             match self {

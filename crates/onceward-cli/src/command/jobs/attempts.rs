@@ -1,7 +1,9 @@
 //! `onceward jobs attempts ID`: what became of each attempt of a job.
 
+use core::fmt::Display;
 use std::process::ExitCode;
 
+use onceward::jobs::Attempt;
 use onceward::{JobId, Result};
 
 use super::filter;
@@ -25,10 +27,23 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         output::json(&attempts)?;
         return Ok(ExitCode::from(exit::DONE));
     }
+    let table = if attempts.iter().any(|attempt| attempt.http.is_some()) {
+        requests(&attempts)
+    } else {
+        plain(&attempts)
+    };
+    if let Some(running) = &row.running {
+        report::note(&format!("{} is at it since {}", running.owner, running.since));
+    }
+    table.print()?;
+    Ok(ExitCode::from(exit::DONE))
+}
+
+fn plain(attempts: &[Attempt]) -> Table {
     let mut table = Table::new(&["ATTEMPT", "STARTED", "ENDED", "OUTCOME", "WORKER", "WHY"]);
-    for attempt in &attempts {
+    for attempt in attempts {
         table.row([
-            &attempt.number as &dyn core::fmt::Display,
+            &attempt.number as &dyn Display,
             &attempt.started_at,
             &attempt.finished_at,
             &attempt.outcome,
@@ -36,9 +51,26 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
             &attempt.error.as_deref().unwrap_or_default(),
         ]);
     }
-    if let Some(running) = &row.running {
-        report::note(&format!("{} is at it since {}", running.owner, running.since));
+    table
+}
+
+/// Of requests, what was answered matters more than who sent them.
+fn requests(attempts: &[Attempt]) -> Table {
+    let mut table =
+        Table::new(&["ATTEMPT", "ENDED", "OUTCOME", "STATUS", "ADDRESS", "TOOK", "WHY", "ANSWER"]);
+    for attempt in attempts {
+        let seen = attempt.http.as_deref().cloned().unwrap_or_default();
+        let took = seen.timings.total_us.map(|micros| format!("{} ms", micros / 1000));
+        table.row([
+            &attempt.number as &dyn Display,
+            &attempt.finished_at,
+            &attempt.outcome,
+            &seen.status.map_or_else(String::new, |status| status.to_string()),
+            &seen.address.unwrap_or_default(),
+            &took.unwrap_or_default(),
+            &attempt.error.as_deref().unwrap_or_default(),
+            &seen.excerpt.unwrap_or_default(),
+        ]);
     }
-    table.print()?;
-    Ok(ExitCode::from(exit::DONE))
+    table
 }

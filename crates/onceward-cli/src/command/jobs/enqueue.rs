@@ -1,4 +1,4 @@
-//! `onceward jobs enqueue KIND`: a job from the shell.
+//! `onceward jobs enqueue KIND`: a job from the shell. Of the kind `http` it is a request, see `http.rs`.
 
 use core::time::Duration;
 use std::io::Read;
@@ -7,14 +7,15 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use onceward::jobs::{DedupeScope, Enqueue, OnConflict, Retry};
-use onceward::{Code, Error, Onceward, Result, Timestamp, limits};
+use onceward::{Code, Error, Result, Timestamp, limits};
 
+use super::http;
 use crate::args::{Globals, duration};
 use crate::{exit, output, report, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What the job is: the handler of this name runs it
+    /// What the job is: the handler of this name runs it; http is a request that any worker delivers
     kind: String,
     #[command(flatten)]
     payload: PayloadArgs,
@@ -33,7 +34,7 @@ pub(super) struct Args {
     /// How many attempts it has [default: 20]
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
-    /// How long one attempt may take [default: 15m]
+    /// How long one attempt may take [default: 15m; 30s of the kind http]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// After this time it is not started any more
@@ -72,21 +73,23 @@ pub(super) struct Args {
     /// How long it is kept once it has succeeded; 0s deletes it at once [default: 7 days]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     retain: Option<Duration>,
+    #[command(flatten)]
+    http: http::Args,
 }
 
 /// What the job is about.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-struct PayloadArgs {
-    /// The payload, as JSON
+pub(super) struct PayloadArgs {
+    /// The payload, as JSON; of the kind http, the body of the request
     #[arg(long, value_name = "JSON")]
-    json: Option<String>,
+    pub(super) json: Option<String>,
     /// The payload, as text
     #[arg(long, value_name = "TEXT")]
-    text: Option<String>,
+    pub(super) text: Option<String>,
     /// The payload, as the bytes of a file; - is stdin
     #[arg(long, value_name = "FILE")]
-    payload_file: Option<PathBuf>,
+    pub(super) payload_file: Option<PathBuf>,
 }
 
 /// What to do where a job under the dedupe key is alive.
@@ -101,9 +104,17 @@ enum Conflict {
 }
 
 pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
-    let (bytes, content_type) = args.payload.read()?;
+    args.http.check(&args.kind)?;
+    let payload = if args.kind == http::KIND { None } else { Some(args.payload.read()?) };
     let client = store::connect(globals).await?;
-    let enqueued = enqueue(args, &client, bytes, content_type).await;
+    let job = match payload {
+        Some((bytes, content_type)) => Ok(client.enqueue_raw(&args.kind, bytes, content_type)),
+        None => args.http.enqueue(&client, &args.payload),
+    };
+    let enqueued = match job {
+        Ok(job) => say(args, job).await,
+        Err(error) => Err(error),
+    };
     store::close(globals, &client).await;
     let enqueued = enqueued?;
     if globals.output.is_json() {
@@ -117,8 +128,8 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     Ok(ExitCode::from(exit::DONE))
 }
 
-fn enqueue(args: &Args, client: &Onceward, bytes: Vec<u8>, content_type: &str) -> Enqueue {
-    let job = client.enqueue_raw(&args.kind, bytes, content_type);
+/// Says of the job what was said to us.
+fn say(args: &Args, job: Enqueue) -> Enqueue {
     let job = with(job, args.queue.as_ref(), Enqueue::queue);
     let job = with(job, args.priority, Enqueue::priority);
     let job = with(job, args.delay, Enqueue::delay);
@@ -164,7 +175,7 @@ impl PayloadArgs {
 }
 
 /// Reads what a payload may hold and a byte more, so that what is too large is seen to be.
-fn bytes_of(path: &PathBuf) -> Result<Vec<u8>> {
+pub(in crate::command) fn bytes_of(path: &PathBuf) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = limits::PAYLOAD_BYTES_MAX as u64 + 1;
     let read = match path.to_str() {

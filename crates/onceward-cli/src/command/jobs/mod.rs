@@ -1,11 +1,13 @@
 //! `onceward jobs`: enqueueing, looking, and intervening.
 //!
-//! Read in this order: `enqueue` → `list`, `show`, `attempts` → `act` (cancel, retry, replay, one or many) → `resolve`.
+//! Read in this order: `enqueue` (and `http`) → `list`, `show`, `attempts` → `act` (cancel, retry, replay, one or many)
+//! → `resolve`.
 
 mod act;
 mod attempts;
 mod enqueue;
 pub(super) mod filter;
+mod http;
 mod list;
 mod resolve;
 mod show;
@@ -16,6 +18,7 @@ use clap::Subcommand;
 use onceward::Result;
 
 pub(super) use self::act::{Act, Args as ActArgs, run as act};
+pub(super) use self::enqueue::bytes_of;
 pub(super) use self::list::print as print_list;
 pub(super) use self::show::{Args as ShowArgs, run as show};
 use crate::args::Globals;

@@ -1,4 +1,4 @@
-//! `onceward worker`: takes jobs and runs a command for each.
+//! `onceward worker`: takes jobs, delivers those that are HTTP requests, and runs a command for each of the others.
 //!
 //! Read in this order: this file → `allowed.rs` (which commands) → `command.rs` (one attempt).
 
@@ -9,18 +9,23 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use onceward::http_jobs::HttpDelivery;
 use onceward::worker::{WorkerBuilder, WorkerHandle};
 use onceward::{Code, Error, Onceward, Result};
 
 use self::allowed::Allowed;
 use crate::args::{Globals, duration};
+use crate::delivery::{Allow, seal_keys, secrets};
 use crate::process::Signals;
 use crate::{exit, report, store};
 
-/// Take jobs and run a command for each, as a file allows
+/// Take jobs: deliver HTTP requests, and run a command for each of the others, as a file allows
 ///
-/// The file names the kinds, and for each of them a program with its arguments. A job never says what is run, only
-/// which of them. The program gets the payload on stdin, and ONCEWARD_JOB_ID, ONCEWARD_ATTEMPT and
+/// Jobs of the kind http are delivered to public hosts over TLS, or to what the flags allow. With
+/// ONCEWARD_PROFILE=production, the hosts have to be named.
+///
+/// The file of commands names the kinds, and for each of them a program with its arguments. A job never says what is
+/// run, only which of them. The program gets the payload on stdin, and ONCEWARD_JOB_ID, ONCEWARD_ATTEMPT and
 /// ONCEWARD_FENCING_TOKEN in its environment; what it prints to stdout is the result of the job. Exit code 0 is done,
 /// 75 says that it did nothing and wants to be tried again, 76 that nobody knows whether it did; anything else is a
 /// failed attempt.
@@ -32,9 +37,9 @@ pub(crate) struct Args {
     /// The file of allowed commands: TOML, a table `kinds` of lines like report = ["./report", "--quiet"]
     #[arg(long, value_name = "FILE")]
     commands: Option<PathBuf>,
-    /// How many commands run at the same time
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    concurrency: usize,
+    /// How many jobs run at the same time [default: 10 with commands, 100 without]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
     /// What this worker offers to jobs with tags; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -53,17 +58,33 @@ pub(crate) struct Args {
     /// How long a command has between TERM and KILL
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     kill_after: Duration,
+    /// Don't deliver HTTP jobs
+    #[arg(long, conflicts_with_all = ["allow_http", "allow_private", "allow_hosts", "signing_secrets", "ca_files"])]
+    no_http: bool,
+    /// Sign HTTP requests with the secret in this file; with several, with each of them
+    #[arg(long = "signing-secret-file", value_name = "FILE")]
+    signing_secrets: Vec<PathBuf>,
+    /// Trust the authorities in this PEM file beside those of the system; may be given several times
+    #[arg(long = "ca-file", value_name = "FILE")]
+    ca_files: Vec<PathBuf>,
+    #[command(flatten)]
+    allow: Allow,
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
-    let Some(file) = &args.commands else {
+    if args.commands.is_none() && args.no_http {
         let why = "this worker has no handler: name a file of allowed commands with --commands";
         return Err(Error::new(Code::WorkerIdle, why));
-    };
-    let allowed = Allowed::read(file)?;
+    }
+    let allowed = args.commands.as_deref().map(Allowed::read).transpose()?;
+    let delivery = if args.no_http { None } else { Some(delivery(args)?) };
     let client = store::connect(globals).await?;
     let signals = Signals::catch()?;
     let worker = builder(args, &client, allowed);
+    let worker = match delivery {
+        Some(delivery) => worker.http(delivery),
+        None => worker,
+    };
     let ended = if args.until_empty {
         until_empty(worker, args.horizon, &signals).await
     } else {
@@ -74,16 +95,32 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     Ok(ExitCode::from(exit::DONE))
 }
 
-fn builder(args: &Args, client: &Onceward, allowed: Allowed) -> WorkerBuilder {
+/// How HTTP jobs are delivered.
+fn delivery(args: &Args) -> Result<HttpDelivery> {
+    let mut delivery = HttpDelivery::new().policy(args.allow.strict_policy()?);
+    for secret in secrets(&args.signing_secrets)? {
+        delivery = delivery.sign(secret);
+    }
+    for file in &args.ca_files {
+        delivery = delivery.root_certificates_pem(file)?;
+    }
+    Ok(match seal_keys()? {
+        Some(keys) => delivery.seal_keys(keys),
+        None => delivery,
+    })
+}
+
+fn builder(args: &Args, client: &Onceward, allowed: Option<Allowed>) -> WorkerBuilder {
+    let usual = if allowed.is_some() { 10 } else { 100 };
     let worker = client
         .worker()
         .queues(&args.queues)
         .tags(&args.tags)
-        .concurrency(args.concurrency)
+        .concurrency(args.concurrency.unwrap_or(usual))
         .grace(args.grace)
         .session_ttl(args.session_ttl);
     let kill_after = args.kill_after;
-    allowed.0.into_iter().fold(worker, |worker, (kind, line)| {
+    allowed.map(|allowed| allowed.0).into_iter().flatten().fold(worker, |worker, (kind, line)| {
         worker.raw(kind, move |job| command::run(line.clone(), job, kill_after))
     })
 }

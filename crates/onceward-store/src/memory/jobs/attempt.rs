@@ -297,7 +297,7 @@ fn lost(
     // The start of a handler is written down only where it matters: everything else may have been started.
     let begun = !row.policy.at_most_once || row.begun == Some(token);
     let worker = worker.cloned().unwrap_or_else(|| Owner::from_row(""));
-    let ended = Ended { token, started_at, worker };
+    let ended = Ended { token, started_at, worker, http: None };
     // A lost attempt waits for nothing: no jitter is drawn.
     job::end(row.facts(), &ended, Ending::Lost { begun }, now, called_off, 0)
 }

@@ -80,7 +80,7 @@ fn found(row: &Row, names: &mut Names) -> Result<Found> {
     let job = columns.job(names)?;
     // The start of a handler is written down only where it matters: everything else may have been started.
     let begun = !job.policy.at_most_once || job.begun == Some(token);
-    let ended = Ended { token, started_at, worker: owner.clone() };
+    let ended = Ended { token, started_at, worker: owner.clone(), http: None };
     // Whoever is called off from now on is seen by the statement that writes this, once it has locked the row.
     let next = job::end(job.facts(), &ended, Ending::Lost { begun }, now, called_off, seed());
     // An uncertain job keeps the token, so that its worker, should it come back, can still say how it was.

@@ -73,7 +73,7 @@ impl Jobs<'_> {
         // The start of a handler is written down only where it matters: everything else may have been started.
         let begun = !row.policy.at_most_once || row.begun == Some(claim.token);
         let worker = owner.cloned().unwrap_or_else(|| Owner::from_row(""));
-        let ended = Ended { token: claim.token, started_at: claim.claimed_at, worker };
+        let ended = Ended { token: claim.token, started_at: claim.claimed_at, worker, http: None };
         // A lost attempt waits for nothing: no jitter is drawn.
         Ok(job::end(row.facts(), &ended, Ending::Lost { begun }, self.now.wall, called_off, 0))
     }

@@ -1,0 +1,86 @@
+//! `onceward jobs enqueue http`: a request from the shell.
+
+use std::path::Path;
+
+use onceward::http_jobs::{HttpJob, Method};
+use onceward::jobs::Enqueue;
+use onceward::{Code, Error, Onceward, Result};
+
+use super::enqueue::{PayloadArgs, bytes_of};
+use crate::delivery::{self, Allow};
+
+/// The kind of jobs that are requests.
+pub(super) const KIND: &str = "http";
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Jobs of the kind http")]
+#[group(id = "request")]
+pub(super) struct Args {
+    /// Where the request goes; a worker refuses what its own flags don't allow
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// GET, POST, PUT, PATCH or DELETE [default: POST]
+    #[arg(long, value_name = "METHOD", value_parser = method, requires = "url")]
+    method: Option<Method>,
+    /// A header, as NAME: VALUE; may be given several times
+    #[arg(long = "header", value_name = "HEADER", requires = "url")]
+    headers: Vec<String>,
+    /// A header that is kept encrypted under the key in ONCEWARD_SECRET_KEY, its value in a file; may be given several
+    /// times
+    #[arg(long = "secret-header", value_name = "NAME=FILE", requires = "url")]
+    secret_headers: Vec<String>,
+    /// What the body is [default: what it was given as]
+    #[arg(long, value_name = "TYPE", requires = "url")]
+    content_type: Option<String>,
+    #[command(flatten)]
+    allow: Allow,
+}
+
+fn method(text: &str) -> Result<Method> {
+    text.parse()
+}
+
+impl Args {
+    /// Refuses what does not belong to jobs of this kind.
+    pub(super) fn check(&self, kind: &str) -> Result<()> {
+        let refuse = |why: &str| Err(Error::new(Code::UsageInvalid, why));
+        match (kind == KIND, &self.url) {
+            (true, None) => refuse("a job of the kind http wants a --url"),
+            (false, Some(_)) => refuse("--url goes with jobs of the kind http"),
+            (false, None) if self.allow.is_said() => {
+                refuse("--allow-http, --allow-private and --allow-host go with jobs of the kind http")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The request, being enqueued.
+    pub(super) fn enqueue(&self, client: &Onceward, body: &PayloadArgs) -> Result<Enqueue> {
+        let method = self.method.unwrap_or_default();
+        let mut job = HttpJob::new(method, self.url.clone().unwrap_or_default()).policy(self.allow.policy()?);
+        if let Some(json) = &body.json {
+            job = job.json_text(json);
+        } else if let Some(text) = &body.text {
+            job = job.text(text);
+        } else if let Some(file) = &body.payload_file {
+            job = job.bytes(bytes_of(file)?);
+        }
+        if let Some(content_type) = &self.content_type {
+            job = job.content_type(content_type);
+        }
+        for header in &self.headers {
+            let Some((name, value)) = header.split_once(':') else {
+                return Err(Error::new(Code::HeaderInvalid, "a header is written as NAME: VALUE"));
+            };
+            job = job.header(name.trim_end(), value.trim());
+        }
+        for header in &self.secret_headers {
+            let Some((name, file)) = header.split_once('=') else {
+                return Err(Error::new(Code::HeaderInvalid, "a secret header is written as NAME=FILE"));
+            };
+            let value = delivery::lines(Path::new(file))?.join(" ");
+            job = job.secret_header(name, value, &delivery::needed_seal_keys()?);
+        }
+        Ok(client.enqueue_http(job))
+    }
+}

@@ -1,0 +1,341 @@
+//! `onceward jobs enqueue http`, the stock worker that delivers, `onceward webhook`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use onceward::Onceward;
+use onceward::http_jobs::{HttpJob, HttpPolicy};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::place::{Place, wait_until};
+
+/// Which requests a receiver has seen: the webhook-id and Idempotency-Key, and how often.
+#[derive(Default)]
+struct Ledger {
+    seen: Mutex<HashMap<(String, String), u32>>,
+}
+
+impl Ledger {
+    fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+/// Answers 200 after a while, and writes down what it was asked.
+struct Receiver {
+    port: u16,
+    ledger: Arc<Ledger>,
+}
+
+impl Receiver {
+    fn new(after: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, ledger) = (listener.local_addr().unwrap().port(), Arc::<Ledger>::default());
+        let all = Arc::clone(&ledger);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let ledger = Arc::clone(&all);
+                std::thread::spawn(move || serve(stream, &ledger, after));
+            }
+        });
+        Self { port, ledger }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+fn serve(stream: TcpStream, ledger: &Ledger, after: Duration) {
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut id, mut key, mut length) = (String::new(), String::new(), 0);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+            let (name, value) = line.trim_end().split_once(": ").unwrap_or_default();
+            match name.to_ascii_lowercase().as_str() {
+                "webhook-id" => id = value.to_owned(),
+                "idempotency-key" => key = value.to_owned(),
+                "content-length" => length = value.parse().unwrap(),
+                _ => {}
+            }
+            line.clear();
+        }
+        if id.is_empty() || reader.read_exact(&mut vec![0; length]).is_err() {
+            return;
+        }
+        *ledger.seen.lock().unwrap().entry((id, key)).or_default() += 1;
+        std::thread::sleep(after);
+        if writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
+            return;
+        }
+    }
+}
+
+const OPEN: [&str; 2] = ["--allow-http", "--allow-private"];
+
+fn enqueue(place: &Place, args: &[&str]) -> String {
+    let seen = place.run(&[&["jobs", "enqueue", "http"], args].concat());
+    assert_eq!(seen.code, 0, "{args:?}: {}", seen.stderr);
+    seen.text().trim().to_owned()
+}
+
+fn work(place: &Place, flags: &[&str]) {
+    let seen =
+        place.run(&[&["worker", "--queues", "default", "--until-empty", "--horizon", "5s"], flags].concat());
+    assert_eq!(seen.code, 0, "{}", seen.stderr);
+}
+
+fn state(place: &Place, id: &str) -> Value {
+    place.json(&["jobs", "show", id])["state"].clone()
+}
+
+/// The way of a webhook from the shell to its receiver, as the documentation has it.
+pub(crate) fn the_whole_way(place: &Place) {
+    let receiver = Receiver::new(Duration::ZERO);
+    let url = receiver.url("/in?x=1");
+    let args = ["--url", &url, "--method", "POST", "--json", r#"{"n":1}"#, "--idempotency-key", "order-17"];
+    let id = enqueue(place, &[&args[..], &OPEN].concat());
+    assert_eq!(enqueue(place, &[&args[..], &OPEN].concat()), id, "the same key is the same job");
+    work(place, &OPEN);
+    assert_eq!(state(place, &id), "succeeded");
+    let seen = receiver.ledger.seen.lock().unwrap().clone();
+    assert_eq!(seen, HashMap::from([((id.clone(), id.clone()), 1)]));
+    let [attempt] =
+        <[Value; 1]>::try_from(place.json(&["jobs", "attempts", &id]).as_array().unwrap().clone()).unwrap();
+    assert_eq!((&attempt["status"], &attempt["excerpt"]), (&json!(200), &json!("ok")));
+    assert_eq!(attempt["address"], json!(format!("127.0.0.1:{}", receiver.port)));
+    assert!(attempt["timings"]["total_us"].as_u64() >= attempt["timings"]["first_byte_us"].as_u64());
+    assert!(attempt["timings"]["connect_us"].is_u64() && attempt["timings"]["dns_us"].is_null());
+    let table = place.run(&["jobs", "attempts", &id]).text();
+    assert!(table.contains("STATUS") && table.contains("200"), "{table}");
+}
+
+#[test]
+fn a_webhook_goes_from_the_shell_to_its_receiver() {
+    the_whole_way(&Place::new());
+}
+
+#[test]
+fn a_worker_refuses_what_its_flags_do_not_allow() {
+    let place = Place::new();
+    let receiver = Receiver::new(Duration::ZERO);
+    let url = receiver.url("/");
+    for (flags, code) in [
+        (&[][..], "OW0802"),
+        (&["--allow-private"], "OW0802"),
+        (&["--allow-http"], "OW0805"),
+        (&["--allow-http", "--allow-private", "--allow-host", "hooks.example.com"], "OW0806"),
+        (&["--allow-http", "--allow-host", "127.0.0.1"], "OW0805"),
+    ] {
+        let id = enqueue(&place, &[&["--url", &url, "--json", "1"], &OPEN[..]].concat());
+        work(&place, flags);
+        let shown = place.json(&["jobs", "show", &id]);
+        assert_eq!(shown["state"], "dead", "{flags:?}");
+        assert!(shown["error"].as_str().unwrap().contains(code), "{flags:?}: {shown}");
+        // What the URL shows is refused where it is enqueued already, under the same flags.
+        let args = [&["jobs", "enqueue", "http", "--url", &url, "--json", "1"], flags].concat();
+        place.run(&args).refused(2, code);
+    }
+    assert_eq!(receiver.ledger.count(), 0, "nothing was sent");
+    let id = enqueue(&place, &[&["--url", &url, "--json", "1"], &OPEN[..]].concat());
+    work(&place, &[&OPEN[..], &["--allow-host", "127.0.0.0/8"]].concat());
+    assert_eq!((state(&place, &id), receiver.ledger.count()), (json!("succeeded"), 1));
+}
+
+#[test]
+fn what_can_not_be_meant_is_refused_with_its_code() {
+    let place = Place::new();
+    fs::write(place.path("token"), "Bearer s3cret\n").unwrap();
+    fs::write(place.path("none.secret"), "hello\n").unwrap();
+    let url = ["jobs", "enqueue", "http", "--url", "https://example.com/"];
+    let with = |more: &[&'static str]| [&url[..], more].concat();
+    for (args, code) in [
+        (vec!["jobs", "enqueue", "http", "--json", "1"], "OW0601"),
+        (vec!["jobs", "enqueue", "mail", "--url", "https://example.com/"], "OW0601"),
+        (vec!["jobs", "enqueue", "mail", "--allow-http"], "OW0601"),
+        (vec!["jobs", "enqueue", "http", "--url", "example.com"], "OW0801"),
+        (vec!["jobs", "enqueue", "http", "--url", "ftp://example.com/"], "OW0802"),
+        (vec!["jobs", "enqueue", "http", "--url", "https://a:b@example.com/"], "OW0803"),
+        (vec!["jobs", "enqueue", "http", "--url", "https://example.com:25/"], "OW0804"),
+        (vec!["jobs", "enqueue", "http", "--url", "https://[::1]/"], "OW0805"),
+        (with(&["--allow-host", "other.com"]), "OW0806"),
+        (with(&["--allow-host", "a b"]), "OW0806"),
+        (with(&["--method", "TRACE"]), "OW0807"),
+        (with(&["--header", "no colon"]), "OW0808"),
+        (with(&["--header", "Host: evil.test"]), "OW0808"),
+        (with(&["--header", "Authorization: x"]), "OW0809"),
+        (with(&["--method", "GET", "--json", "1"]), "OW0810"),
+        (with(&["--json", "{"]), "OW0707"),
+        (with(&["--timeout", "1h"]), "OW0124"),
+        (with(&["--secret-header", "authorization=token"]), "OW0816"),
+        (vec!["worker", "--allow-host", "a b"], "OW0806"),
+        (vec!["worker", "--no-http", "--allow-http"], "OW0601"),
+        (vec!["worker", "--signing-secret-file", "none.secret"], "OW0813"),
+        (vec!["worker", "--ca-file", "none.secret"], "OW0818"),
+        (vec!["webhook", "listen", "--listen", "0.0.0.0:0"], "OW0601"),
+    ] {
+        place.run(&args).refused(2, code);
+    }
+    assert_eq!(place.json(&["jobs", "list"]), json!([]));
+}
+
+/// W63: in production nothing is delivered to wherever somebody says.
+#[test]
+fn w63_in_production_the_hosts_have_to_be_named() {
+    let place = Place::new();
+    let run = |profile: &str, flags: &[&str]| {
+        let args = [&["worker", "--until-empty"], flags].concat();
+        let output = place.command(&args).env("ONCEWARD_PROFILE", profile).output().unwrap();
+        crate::place::Seen::from(output)
+    };
+    run("production", &[]).refused(2, "OW0812");
+    run("produktion", &[]).refused(2, "OW0601");
+    run("production", &["--allow-host", "*.example.com"]).printed(0, "");
+    run("development", &[]).printed(0, "");
+}
+
+/// S-list of SSRF, 37: proxies of the environment are not asked.
+#[test]
+fn proxies_of_the_environment_are_not_asked() {
+    let place = Place::new();
+    let (receiver, proxy) = (Receiver::new(Duration::ZERO), Receiver::new(Duration::ZERO));
+    let id = enqueue(&place, &[&["--url", &receiver.url("/"), "--json", "1"], &OPEN[..]].concat());
+    let mut command = place.command(&[&["worker", "--until-empty"], &OPEN[..]].concat());
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"] {
+        command.env(name, proxy.url(""));
+    }
+    assert!(command.output().unwrap().status.success());
+    assert_eq!(state(&place, &id), "succeeded");
+    assert_eq!((receiver.ledger.count(), proxy.ledger.count()), (1, 0));
+}
+
+/// Signed by the worker, checked by our receiver and by `verify`; secrets in no output.
+#[test]
+fn webhooks_are_signed_and_checked() {
+    let place = Place::new();
+    let secret = place.run(&["webhook", "secret"]);
+    assert!(secret.text().starts_with("whsec_"), "{secret:?}");
+    fs::write(place.path("new.secret"), secret.text()).unwrap();
+    fs::write(place.path("old.secret"), place.run(&["webhook", "secret", "--pair"]).text()).unwrap();
+    fs::write(place.path("token"), "Bearer s3cret-canary\n").unwrap();
+    let listen = ["webhook", "listen", "--secret-file", "new.secret", "--count", "1"];
+    let mut listener = place.command(&listen).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    let url = first["listening"].as_str().unwrap().to_owned();
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let args = ["jobs", "enqueue", "http", "--url", &url, "--json", r#"{ "n": 1 }"#, "--secret-header"];
+    let args = [&args[..], &["authorization=token"], &OPEN].concat();
+    let seen = place.command(&args).env("ONCEWARD_SECRET_KEY", key).output().unwrap();
+    assert!(seen.status.success(), "{seen:?}");
+    let id = String::from_utf8(seen.stdout).unwrap().trim().to_owned();
+    let secrets = ["--signing-secret-file", "new.secret", "--signing-secret-file", "old.secret"];
+    let args = [&["worker", "--until-empty"], &secrets[..], &OPEN].concat();
+    let worked = place.command(&args).env("ONCEWARD_SECRET_KEY", key).output().unwrap();
+    assert!(worked.status.success(), "{worked:?}");
+    let got: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!(
+        (&got["verified"], &got["webhook_id"], &got["body"]["text"]),
+        (&json!(true), &json!(id), &json!(r#"{ "n": 1 }"#))
+    );
+    assert!(listener.wait().unwrap().success());
+    let shown = format!("{}{}", place.json(&["jobs", "show", &id]), place.json(&["jobs", "attempts", &id]));
+    assert!(!shown.contains("s3cret-canary") && !shown.contains("whsec_"), "{shown}");
+    let store = fs::read(place.path("store.db")).unwrap();
+    assert!(!store.windows(13).any(|window| window == b"s3cret-canary"), "not on the disk either");
+}
+
+/// The published test vector of Standard Webhooks, and what was changed.
+#[test]
+fn verify_tells_the_right_one_from_the_wrong_ones() {
+    let place = Place::in_memory();
+    fs::write(place.path("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    fs::write(place.path("body"), r#"{"test": 2432232314}"#).unwrap();
+    fs::write(place.path("other"), r#"{"test": 2432232315}"#).unwrap();
+    let run = |body: &str, more: &[&str]| {
+        let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        let args = ["webhook", "verify", "--secret-file", "secret", "--id", "msg_p5jXN8AQM9LWM0D4loKWxJek"];
+        let rest = ["--timestamp", "1614265330", "--signature", signature, "--body-file", body];
+        place.run(&[&args[..], &rest, more].concat())
+    };
+    let at = ["--at", "2021-02-25T15:02:10Z"];
+    run("body", &at).printed(0, "the signature fits\n");
+    run("other", &at).refused(1, "OW0814");
+    run("body", &[]).refused(1, "OW0815");
+    run("missing", &at).refused(2, "OW0601");
+}
+
+/// J2, H2, N57: workers die all the time, and every webhook arrives, each under one name; at most once, none arrives
+/// twice, and those that may have are uncertain.
+#[test]
+fn proof_every_webhook_arrives_though_workers_are_killed() {
+    let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
+    let (jobs, kills) = if long { (2_000, 20) } else { (400, 4) };
+    let place = Place::new();
+    let receiver = Receiver::new(Duration::from_millis(if long { 50 } else { 100 }));
+    let ids = enqueue_many(&place, &receiver, jobs);
+    let args = ["worker", "--concurrency", "16", "--session-ttl", "1s", "--grace", "1s"];
+    let args = [&args[..], &OPEN].concat();
+    for _ in 0..kills {
+        let before = receiver.ledger.count();
+        let worker = place.start(&args);
+        let began = Instant::now();
+        // In the midst of its work.
+        wait_until("it delivers", || {
+            receiver.ledger.count() > before + 20 || began.elapsed() > Duration::from_secs(5)
+        });
+        worker.signal(Signal::KILL);
+        worker.end();
+    }
+    let last =
+        [&["worker", "--until-empty", "--concurrency", "64", "--session-ttl", "1s"], &OPEN[..]].concat();
+    let seen = place.run(&last);
+    assert_eq!(seen.code, 0, "{}", seen.stderr);
+    let ledger = receiver.ledger.seen.lock().unwrap();
+    let (mut twice, mut uncertain) = (0, 0);
+    for (id, once) in &ids {
+        let arrived = ledger.get(&(id.clone(), id.clone())).copied().unwrap_or(0);
+        let state = state(&place, id);
+        if *once {
+            assert!(arrived <= 1, "{id} arrived {arrived} times");
+            assert!(
+                state == "uncertain" || (state == "succeeded" && arrived == 1),
+                "{id}: {state}, {arrived}"
+            );
+            uncertain += u32::from(state == "uncertain");
+        } else {
+            assert!(arrived >= 1 && state == "succeeded", "{id}: {state}, {arrived} times");
+            twice += u32::from(arrived > 1);
+        }
+    }
+    assert_eq!(ledger.len(), ledger.keys().filter(|(id, key)| id == key).count());
+    assert!(twice + uncertain > 0, "the kills hit nothing");
+    println!("{jobs} jobs, {kills} kills: {twice} arrived more than once, {uncertain} are uncertain");
+}
+
+/// Enqueues webhooks, every other one at most once.
+fn enqueue_many(place: &Place, receiver: &Receiver, jobs: usize) -> Vec<(String, bool)> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let url = format!("sqlite://{}", place.path("store.db").display());
+        let ow = Onceward::connect(&url).await.unwrap();
+        let open = HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() };
+        let hooks = (0..jobs).map(|number| {
+            let url = receiver.url(&format!("/{}", number % 20));
+            let hook = ow.enqueue_http(HttpJob::post(url).json(&number).policy(open.clone()));
+            let hook = hook.retry("fixed 100ms".parse().unwrap());
+            if number % 2 == 0 { hook.at_most_once() } else { hook }
+        });
+        let enqueued = ow.enqueue_many(hooks).await.unwrap();
+        ow.shutdown().await;
+        enqueued.iter().enumerate().map(|(number, job)| (job.id.to_string(), number % 2 == 0)).collect()
+    })
+}

@@ -1,0 +1,179 @@
+//! New connections. This is the only place where names are looked up and addresses are dialled: every address of a name
+//! is checked, and what is dialled is one of those that were checked. Proxies of the environment are not asked.
+
+use core::time::Duration;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use onceward_core::http::{Broken, Host, Policy, Scheme, Stage, Target, Timings};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::resolve::Resolve;
+use super::wire::{Stream, Traffic, Wire};
+
+/// How long each step may take, within what the whole exchange may.
+const RESOLVE: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(10);
+const TLS: Duration = Duration::from_secs(10);
+/// How long one address is tried before the next one is tried beside it (RFC 8305).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// What dials.
+pub(super) struct Connector {
+    pub(super) policy: Policy,
+    pub(super) resolver: Arc<dyn Resolve>,
+    pub(super) tls: Arc<ClientConfig>,
+}
+
+/// A connection that was made.
+pub(super) struct Connected {
+    pub(super) wire: Wire,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) address: SocketAddr,
+}
+
+impl Connector {
+    /// Connects to a target that the policy allows. How long the steps took is written into `timings`, also of those
+    /// that fail.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<Connected, Broken> {
+        self.policy.check_target(target).map_err(|error| refused(&error))?;
+        let addresses = self.resolve(target, deadline, timings).await?;
+        self.policy.check_addresses(target, &addresses).map_err(|error| refused(&error))?;
+        let began = Instant::now();
+        let dialled = dial(&addresses, target.port, deadline.min(began + CONNECT)).await;
+        timings.connect_us = Some(micros(began));
+        let stream = dialled.map_err(|error| Broken::new(Stage::Connect, words(&error)))?;
+        let address = self.check(&stream, &addresses)?;
+        let stream = match target.scheme {
+            Scheme::Http => Stream::Plain(stream),
+            Scheme::Https => self.secure(stream, target, deadline, timings).await?,
+        };
+        let (wire, traffic) = Wire::new(stream);
+        Ok(Connected { wire, traffic, address })
+    }
+
+    async fn resolve(
+        &self,
+        target: &Target,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<Vec<IpAddr>, Broken> {
+        let name = match &target.host {
+            Host::Address(address) => return Ok(vec![*address]),
+            Host::Name(name) => name.clone(),
+        };
+        let began = Instant::now();
+        let found = timeout_at(deadline.min(began + RESOLVE), self.resolver.resolve(name)).await;
+        timings.dns_us = Some(micros(began));
+        let found = found.map_err(|_| Broken::new(Stage::Resolve, "no answer in time"))?;
+        let mut found = found.map_err(|error| Broken::new(Stage::Resolve, words(&error)))?;
+        let mut seen = std::collections::HashSet::new();
+        found.retain(|address| seen.insert(*address));
+        if found.is_empty() { Err(Broken::new(Stage::Resolve, "it has no address")) } else { Ok(found) }
+    }
+
+    /// Looks at what was connected to: it is one of the addresses that were checked, and none of our own.
+    fn check(&self, stream: &TcpStream, addresses: &[IpAddr]) -> Result<SocketAddr, Broken> {
+        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+        let (peer, local) = ends.map_err(|error| Broken::new(Stage::Connect, words(&error)))?;
+        if !addresses.iter().any(|address| address.to_canonical() == peer.ip().to_canonical()) {
+            return Err(Broken::new(Stage::Connect, "connected to somewhere else than asked for"));
+        }
+        let here = peer.ip().to_canonical() == local.ip().to_canonical();
+        self.policy.check_peer(peer, here).map_err(|error| refused(&error))?;
+        Ok(peer)
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        target: &Target,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<Stream, Broken> {
+        let broken = |why: &dyn core::fmt::Display| Broken::new(Stage::Tls, why);
+        let name = match &target.host {
+            Host::Address(address) => ServerName::IpAddress((*address).into()),
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| broken(&error))?,
+        };
+        let began = Instant::now();
+        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
+        let secured = timeout_at(deadline.min(began + TLS), connecting).await;
+        timings.tls_us = Some(micros(began));
+        let secured = secured.map_err(|_| broken(&"no answer in time"))?;
+        secured.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| broken(&words(&error)))
+    }
+}
+
+/// Connects to the first of the addresses that answers: one after the other, and beside one that takes long, the next.
+async fn dial(addresses: &[IpAddr], port: u16, deadline: Instant) -> io::Result<TcpStream> {
+    let mut waiting = addresses.iter();
+    let mut dialling = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let late = tokio::time::sleep_until(deadline);
+    let mut late = core::pin::pin!(late);
+    loop {
+        if let Some(address) = waiting.next() {
+            dialling.push(dial_one(SocketAddr::new(*address, port)));
+        } else if dialling.is_empty() {
+            return Err(last);
+        }
+        let more = waiting.len() > 0;
+        // Until one has failed, or it is time for the next one.
+        loop {
+            tokio::select! {
+                Some(dialled) = dialling.next() => match dialled {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                },
+                () = sleep(NEXT_ADDRESS), if more => {}
+                () = &mut late => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
+            }
+            if more || dialling.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_keepalive(true)?;
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+pub(super) fn refused(error: &onceward_core::Error) -> Broken {
+    Broken::refused(error.code(), error.message())
+}
+
+pub(super) fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What went wrong, with its cause.
+pub(super) fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = error.source();
+    }
+    words
+}

@@ -1,0 +1,390 @@
+//! Delivering: what a worker does with HTTP jobs.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use onceward_core::http::{
+    Answer, Broken, Policy, Request, Stage, Target, Verdict, excerpt, is_trace, judge,
+};
+use onceward_core::once::Body;
+use onceward_core::{Code, Error, Result, limits};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
+
+use super::connect::Connector;
+use super::exchange::{Exchanged, Outgoing, exchange};
+use super::gates::{Gates, Pass, SLOW, Turn, Went};
+use super::job::place;
+use super::pool::Pool;
+use super::resolve::{Resolve, SystemResolver};
+use super::seal::SealKeys;
+use super::url;
+use crate::jobs::JSON;
+use crate::webhook::{self, Secret};
+use crate::worker::{JobContext, Outcome, Stop};
+
+/// The headers that tell a receiver about the job.
+const JOB_ID: &str = "onceward-job-id";
+const ATTEMPT: &str = "onceward-attempt";
+
+/// What is written of an attempt that was not made because it would have failed.
+const LEFT_ALONE: &str =
+    "not sent: the receiver has failed so often in a row that it is left alone for a while";
+
+/// How HTTP jobs are delivered; [`WorkerBuilder::http`](crate::worker::WorkerBuilder::http) takes it.
+///
+/// Without anything said: over TLS, to public addresses, unsigned. What is sent is exactly the body that was enqueued
+/// (H3). Redirects are not followed, proxies of the environment are not asked, answers are read up to 1 MiB.
+///
+/// ```no_run
+/// # async fn run(ow: onceward::Onceward, secret: String) -> Result<(), onceward::Error> {
+/// use onceward::http_jobs::{HttpDelivery, HttpPolicy};
+///
+/// let policy = HttpPolicy { hosts: vec!["*.example.com".parse()?], ..HttpPolicy::default() };
+/// let delivery = HttpDelivery::new().policy(policy).sign(secret.parse()?);
+/// ow.worker().http(delivery).concurrency(200).run().await
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a worker delivers with it, by `.http(…)`"]
+pub struct HttpDelivery {
+    policy: Policy,
+    resolver: Arc<dyn Resolve>,
+    signers: HashMap<String, Vec<Secret>>,
+    keys: Option<SealKeys>,
+    roots: Vec<CertificateDer<'static>>,
+    user_agent: String,
+}
+
+impl fmt::Debug for HttpDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpDelivery")
+            .field("policy", &self.policy)
+            .field("signers", &self.signers.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for HttpDelivery {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HttpDelivery {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            policy: Policy::default(),
+            resolver: Arc::new(SystemResolver::default()),
+            signers: HashMap::new(),
+            keys: None,
+            roots: Vec::new(),
+            user_agent: concat!("onceward/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// Where requests may go.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Refuses requests to this listener of one's own; an unspecified address stands for all of this machine's.
+    pub fn refuse(mut self, listener: SocketAddr) -> Self {
+        self.policy.refused.push(listener);
+        self
+    }
+
+    /// Looks names up in another way.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Signs every request that names no key. While a secret is being replaced, say the new one and the old one: there
+    /// is a signature of each.
+    pub fn sign(self, secret: Secret) -> Self {
+        self.sign_as("", secret)
+    }
+
+    /// Signs requests that [name this key](super::HttpJob::sign_with). Said twice, both of them sign.
+    pub fn sign_as(mut self, key: impl Into<String>, secret: Secret) -> Self {
+        self.signers.entry(key.into()).or_default().push(secret);
+        self
+    }
+
+    /// The keys that secret headers were sealed with.
+    pub fn seal_keys(mut self, keys: SealKeys) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Trusts this certificate beside those of the system.
+    pub fn root_certificate(mut self, certificate: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(CertificateDer::from(certificate.into()));
+        self
+    }
+
+    /// Trusts the certificates in this PEM file beside those of the system.
+    ///
+    /// # Errors
+    /// [`HttpTlsUnusable`](Code::HttpTlsUnusable) where it can't be read, or holds none.
+    pub fn root_certificates_pem(mut self, file: impl AsRef<Path>) -> Result<Self> {
+        let file = file.as_ref();
+        let unusable = |why: String| Error::new(Code::HttpTlsUnusable, format!("{}: {why}", file.display()));
+        let before = self.roots.len();
+        let all = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
+        for certificate in all {
+            self.roots.push(certificate.map_err(|error| unusable(error.to_string()))?);
+        }
+        if self.roots.len() == before {
+            return Err(unusable("it holds no certificate".to_owned()));
+        }
+        Ok(self)
+    }
+
+    /// What is sent as `User-Agent`.
+    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
+        self.user_agent = name.into();
+        self
+    }
+
+    pub(crate) fn build(self) -> Result<Deliverer> {
+        let tls = Arc::new(tls(&self.roots)?);
+        Ok(Deliverer {
+            connector: Connector { policy: self.policy, resolver: self.resolver, tls },
+            pool: Pool::default(),
+            gates: Arc::new(Gates::new()),
+            signers: self.signers,
+            keys: self.keys,
+            user_agent: self.user_agent,
+        })
+    }
+}
+
+/// HTTP/1.1, TLS 1.2 and 1.3, certificates checked, none of our own.
+fn tls(own: &[CertificateDer<'static>]) -> Result<ClientConfig> {
+    let unusable = |why: String| Error::new(Code::HttpTlsUnusable, why);
+    let mut roots = RootCertStore::empty();
+    // Stores of operating systems hold a few odd ones; the others do.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for certificate in own {
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| unusable(format!("a certificate can't be trusted: {error}")))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let versions = versions.map_err(|error| unusable(format!("TLS can't be set up: {error}")))?;
+    let mut config = versions.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// What delivers.
+pub(crate) struct Deliverer {
+    connector: Connector,
+    pool: Pool,
+    gates: Arc<Gates>,
+    signers: HashMap<String, Vec<Secret>>,
+    keys: Option<SealKeys>,
+    user_agent: String,
+}
+
+impl Deliverer {
+    /// How many jobs the worker runs at the same time.
+    pub(crate) fn has_slots(&self, slots: usize) {
+        self.gates.slots.store(slots, Ordering::Relaxed);
+    }
+
+    /// One attempt.
+    pub(crate) async fn deliver(&self, job: JobContext) -> Outcome {
+        let prepared = Request::from_payload(&job.payload().bytes).and_then(|request| {
+            let target = url::target(&request.url)?;
+            self.connector.policy.check_target(&target)?;
+            Ok((request, target))
+        });
+        let (request, target) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Outcome::dead(error),
+        };
+        // The end of a version 7 UUID is random.
+        let seed = job.id().as_uuid().as_u64_pair().1 ^ job.token().get().unsigned_abs();
+        let last = job.attempt() >= job.max_attempts();
+        let pass = match self.gates.turn(&target, last, seed).await {
+            Turn::Go(pass) => pass,
+            Turn::Later(pause) => return Outcome::Snooze(pause),
+            Turn::Open => return Outcome::not_started(LEFT_ALONE),
+        };
+        let sealed = match self.open(&job, &request) {
+            Ok(sealed) => sealed,
+            Err(error) => return Outcome::not_started(error),
+        };
+        let outgoing = match self.outgoing(&job, &request, target, &sealed) {
+            Ok(outgoing) => outgoing,
+            Err(error) if error.code() == Code::SigningKeyMissing => return Outcome::not_started(error),
+            Err(error) => return Outcome::dead(error),
+        };
+        self.send(&job, &outgoing, &sealed, pass, seed).await
+    }
+
+    async fn send(
+        &self,
+        job: &JobContext,
+        outgoing: &Outgoing,
+        sealed: &[(String, String)],
+        mut pass: Pass,
+        seed: u64,
+    ) -> Outcome {
+        let exchanging = exchange(&self.connector, &self.pool, outgoing);
+        let mut exchanging = core::pin::pin!(exchanging);
+        let mut slow = core::pin::pin!(tokio::time::sleep(SLOW));
+        let mut is_slow = false;
+        let exchanged = loop {
+            tokio::select! {
+                biased;
+                exchanged = &mut exchanging => break exchanged,
+                () = &mut slow, if !is_slow => {
+                    is_slow = true;
+                    pass.is_slow();
+                }
+                why = job.cancelled(), if job.stopped_by().is_none() => {
+                    // A worker that leaves lets it come to its end, if there is time.
+                    if why == Stop::CalledOff {
+                        return called_off(job);
+                    }
+                }
+            }
+        };
+        let Exchanged { result, mut seen, beginning } = exchanged;
+        let secrets = sealed.iter().map(|(_, value)| value.as_str());
+        seen.excerpt = excerpt(&beginning, secrets);
+        let now = job.client().clock().wall();
+        let verdict = judge(&result, job.job().policy.at_most_once, now, seed);
+        let hold = match &verdict {
+            Verdict::Again { after, .. } => *after,
+            _ => None,
+        };
+        pass.end(went(&result, outgoing.deadline), hold, seed);
+        job.note_seen(seen.clone());
+        match verdict {
+            Verdict::Done => {
+                Outcome::Done(serde_json::to_vec(&seen).ok().map(|bytes| Body::new(bytes, JSON)))
+            }
+            Verdict::Again { error, after: Some(after) } => Outcome::RetryAfter { error, after },
+            Verdict::Again { error, after: None } => Outcome::Retry { error },
+            Verdict::NotStarted { error } => Outcome::NotStarted { error },
+            Verdict::Dead { error, .. } => Outcome::Dead { error },
+            Verdict::Uncertain { error } => Outcome::Uncertain { error },
+        }
+    }
+
+    /// The values of secret headers.
+    fn open(&self, job: &JobContext, request: &Request) -> Result<Vec<(String, String)>> {
+        let missing =
+            || Error::new(Code::SealKeyInvalid, "this worker has no key to open secret headers with");
+        let open = |(name, sealed): (&String, &String)| {
+            let keys = self.keys.as_ref().ok_or_else(missing)?;
+            let value = keys.open(sealed, &place(&job.job().namespace, job.root(), name))?;
+            Ok((name.clone(), value))
+        };
+        request.sealed.iter().map(open).collect()
+    }
+
+    fn outgoing(
+        &self,
+        job: &JobContext,
+        request: &Request,
+        target: Target,
+        sealed: &[(String, String)],
+    ) -> Result<Outgoing> {
+        let body = Bytes::copy_from_slice(request.body_bytes());
+        let mut headers = HeaderMap::new();
+        let mut add = |name: &str, value: &str| {
+            if Outgoing::header(&mut headers, name, value) {
+                return Ok(());
+            }
+            Err(Error::new(Code::HeaderInvalid, format!("the header {name} can't be sent as it is")))
+        };
+        add("user-agent", &self.user_agent)?;
+        add("idempotency-key", &job.idempotency_key())?;
+        if let Some(content_type) = request.content_type() {
+            add("content-type", content_type)?;
+        }
+        for (name, value) in request.headers.iter().chain(sealed.iter().map(|(name, value)| (name, value))) {
+            add(name, value)?;
+        }
+        let (id, seconds) = (job.root().to_string(), Secret::seconds(job.client().clock().wall()));
+        add(webhook::ID, &id)?;
+        add(webhook::TIMESTAMP, &seconds.to_string())?;
+        if let Some(signatures) = self.signatures(request, &id, seconds, &body)? {
+            add(webhook::SIGNATURE, &signatures)?;
+        }
+        add(JOB_ID, &job.id().to_string())?;
+        add(ATTEMPT, &job.attempt().to_string())?;
+        if let Some(trace) = job.job().trace.as_deref().filter(|trace| is_trace(trace)) {
+            add("traceparent", trace)?;
+        }
+        let path = target.path.parse().map_err(|_| Error::new(Code::UrlInvalid, "the path can't be sent"))?;
+        let policy = &job.job().policy;
+        Ok(Outgoing {
+            method: request.method,
+            target,
+            path,
+            headers,
+            body,
+            deadline: Instant::now() + time(policy.timeout),
+            afresh: policy.at_most_once,
+        })
+    }
+
+    fn signatures(&self, request: &Request, id: &str, seconds: i64, body: &[u8]) -> Result<Option<String>> {
+        let name = request.sign.as_deref().unwrap_or_default();
+        let Some(secrets) = self.signers.get(name) else {
+            if name.is_empty() {
+                return Ok(None);
+            }
+            let shown: String = name.chars().take(60).flat_map(char::escape_debug).collect();
+            let why = format!("this worker has no signing key of the name \"{shown}\"");
+            return Err(Error::new(Code::SigningKeyMissing, why));
+        };
+        let each: Vec<String> = secrets.iter().map(|secret| secret.sign(id, seconds, body)).collect();
+        Ok(Some(each.join(" ")))
+    }
+}
+
+/// How long an exchange may take: a little less than the attempt, so that it can still be told how it was. A job of
+/// which nothing was said, such as one written by SQL, has what HTTP jobs usually have.
+fn time(timeout: Duration) -> Duration {
+    let timeout = if timeout == limits::TIMEOUT_DEFAULT { limits::HTTP_TIMEOUT_DEFAULT } else { timeout };
+    timeout.min(limits::HTTP_TIMEOUT_MAX).mul_f64(0.95)
+}
+
+/// What is said of a request that was given up because its job was called off. It may be on its way.
+fn called_off(job: &JobContext) -> Outcome {
+    let error = "it was cancelled while the request was under way".to_owned();
+    if job.job().policy.at_most_once {
+        Outcome::Uncertain { error }
+    } else {
+        Outcome::Cancel { reason: error }
+    }
+}
+
+fn went(result: &Result<Answer, Broken>, deadline: Instant) -> Went {
+    match result {
+        Ok(Answer { status: 500..=599 | 408, .. }) => Went::Troubled,
+        Ok(_) => Went::Answered,
+        Err(Broken { stage: Stage::Refused, .. }) => Went::Unasked,
+        Err(_) if Instant::now() >= deadline => Went::Late,
+        Err(_) => Went::Broken,
+    }
+}

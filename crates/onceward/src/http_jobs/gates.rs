@@ -1,0 +1,433 @@
+//! Whose turn it is: no receiver takes more than its share of the worker, and one that fails is left alone (H5).
+//!
+//! A receiver is a URL without its query. It begins with a tenth of the worker, gets twice as much with each success,
+//! and half as much where it does not answer in time, down to a tenth. Receivers whose last request was not answered
+//! have half of the worker together at most, with those of which nothing is known three quarters: the others keep the
+//! rest.
+
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onceward_core::http::{Breaker, Gate, Target};
+use onceward_core::{Timestamp, backoff};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// After this time a request is slow.
+pub(super) const SLOW: Duration = Duration::from_secs(1);
+/// How long a job waits for its turn without leaving its slot.
+const WAIT: Duration = Duration::from_millis(250);
+/// The pauses of jobs that are sent away until it is their turn.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How many receivers are remembered before those of which there is nothing to remember are forgotten.
+const PLACES: usize = 10_000;
+/// How much a new time counts beside the earlier ones.
+const WEIGHT: u32 = 8;
+
+/// All receivers of a delivery.
+pub(super) struct Gates {
+    /// How many jobs the worker runs at the same time.
+    pub(super) slots: AtomicUsize,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    places: HashMap<String, Place>,
+    /// How many requests are under way to receivers that have not shown that they answer.
+    doubtful: usize,
+    /// How many requests under way are slow.
+    slow: usize,
+    /// How many jobs wait for their turn in their slots.
+    waiting: usize,
+}
+
+struct Place {
+    breaker: Breaker,
+    in_flight: usize,
+    /// How many of them are slow.
+    slow: usize,
+    waiting: usize,
+    limit: usize,
+    /// Whether its last answer came in time; nothing is known before the first.
+    answers: Option<bool>,
+    /// How long it usually takes.
+    usual: Duration,
+    /// When it is the turn of the last one that was sent away.
+    line: Timestamp,
+    freed: Arc<Notify>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            breaker: Breaker::default(),
+            in_flight: 0,
+            slow: 0,
+            waiting: 0,
+            limit: 0,
+            answers: None,
+            usual: Duration::from_millis(100),
+            line: Timestamp::from_micros(0),
+            freed: Arc::default(),
+        }
+    }
+}
+
+/// What a request may do.
+pub(super) enum Turn {
+    /// Go.
+    Go(Pass),
+    /// Come back after this time.
+    Later(Duration),
+    /// Count it as failed: others have just failed in a row.
+    Open,
+}
+
+enum Asked {
+    /// Go; whether it is doubtful that there will be an answer.
+    Go(bool),
+    Busy(Arc<Notify>),
+    Later(Duration),
+    Open,
+}
+
+/// How an exchange went, for the receiver's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Went {
+    /// It answered, whatever it said.
+    Answered,
+    /// It answered that it is in trouble.
+    Troubled,
+    /// It could not be reached, or has broken off.
+    Broken,
+    /// It took too long.
+    Late,
+    /// It was not asked.
+    Unasked,
+}
+
+impl Gates {
+    pub(super) fn new() -> Self {
+        Self { slots: AtomicUsize::new(50), began: Instant::now(), state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(0).after(self.began.elapsed())
+    }
+
+    fn slots(&self) -> usize {
+        self.slots.load(Ordering::Relaxed).max(2)
+    }
+
+    /// Whether it is the turn of a request. `last`: it is the last attempt of its job, which is made whatever became of
+    /// those of others. `seed` is any random number.
+    pub(super) async fn turn(self: &Arc<Self>, target: &Target, last: bool, seed: u64) -> Turn {
+        let name = target.place();
+        let patience = Instant::now() + WAIT;
+        loop {
+            let freed = match self.ask(&name, last, seed, Instant::now() < patience) {
+                Asked::Go(doubtful) => return Turn::Go(Pass::new(self, name, doubtful)),
+                Asked::Later(pause) => return Turn::Later(pause),
+                Asked::Open => return Turn::Open,
+                Asked::Busy(freed) => freed,
+            };
+            let waiting = Waiting { gates: self, name: &name };
+            let _ = timeout_at(patience, freed.notified()).await;
+            drop(waiting);
+        }
+    }
+
+    fn ask(&self, name: &str, last: bool, seed: u64, patient: bool) -> Asked {
+        let (now, slots) = (self.now(), self.slots());
+        let mut state = self.lock();
+        let State { places, doubtful, slow, waiting } = &mut *state;
+        if places.len() >= PLACES && !places.contains_key(name) {
+            places.retain(|_, place| place.in_flight + place.waiting > 0 || !place.breaker.is_idle());
+        }
+        let place = places.entry(name.to_owned()).or_default();
+        place.limit = place.limit.max(least(slots));
+        let probe = match place.breaker.ask(now) {
+            Gate::Wait(pause) => return Asked::Later(spread(pause.max(place.step(now)), seed)),
+            Gate::Open(_) if !last => return Asked::Open,
+            Gate::Probe => true,
+            Gate::Open(_) | Gate::Go => false,
+        };
+        if !probe && place.in_flight >= place.limit {
+            let quick = place.usual < WAIT && place.answers != Some(false);
+            if patient && quick && place.waiting < 2 * place.limit.max(4) && *waiting < slots / 4 {
+                place.waiting += 1;
+                *waiting += 1;
+                return Asked::Busy(Arc::clone(&place.freed));
+            }
+            return Asked::Later(place.step(now));
+        }
+        let full = match place.answers {
+            Some(true) => false,
+            Some(false) => *doubtful >= slots / 2,
+            None => *doubtful >= slots - slots / 4,
+        };
+        if !probe && (full || (place.slow > 0 && *slow >= slots / 2)) {
+            return Asked::Later(spread(SLOW, seed));
+        }
+        let is_doubtful = place.answers != Some(true);
+        *doubtful += usize::from(is_doubtful);
+        place.in_flight += 1;
+        Asked::Go(is_doubtful)
+    }
+
+    fn ended(&self, pass: &Pass) {
+        let (now, slots, took) = (self.now(), self.slots(), pass.began.elapsed());
+        let mut state = self.lock();
+        let State { places, doubtful, slow, .. } = &mut *state;
+        *slow -= usize::from(pass.slow);
+        *doubtful -= usize::from(pass.doubtful);
+        let Some(place) = places.get_mut(&pass.name) else { return };
+        place.in_flight = place.in_flight.saturating_sub(1);
+        place.slow = place.slow.saturating_sub(usize::from(pass.slow));
+        if pass.went != Went::Unasked {
+            place.usual = (place.usual * (WEIGHT - 1) + took) / WEIGHT;
+            place.answers = Some(matches!(pass.went, Went::Answered | Went::Troubled));
+        }
+        let most = (slots - slots / 4).max(1);
+        match pass.went {
+            Went::Answered => place.breaker.succeeded(),
+            Went::Troubled | Went::Broken | Went::Late => place.breaker.failed(now, pass.seed),
+            Went::Unasked => {}
+        }
+        match pass.went {
+            Went::Answered | Went::Troubled => place.limit = (place.limit * 2).min(most),
+            Went::Broken | Went::Late => place.limit = (place.limit / 2).max(least(slots)),
+            Went::Unasked => {}
+        }
+        if let Some(pause) = pass.hold {
+            place.breaker.hold(now, pause);
+        }
+        let more = place.limit.saturating_sub(place.in_flight).min(place.waiting);
+        (0..more).for_each(|_| place.freed.notify_one());
+    }
+}
+
+impl Place {
+    /// When one more that is sent away may come back: after those before it.
+    fn step(&mut self, now: Timestamp) -> Duration {
+        let each = self.usual.max(Duration::from_millis(2)) / u32::try_from(self.limit).unwrap_or(1).max(1);
+        self.line = self.line.max(now).after(each).min(now.after(PAUSE_MAX));
+        self.line.since(now).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+}
+
+/// The share of a receiver that does not answer.
+fn least(slots: usize) -> usize {
+    (slots / 10).max(1)
+}
+
+/// Up to a quarter longer: those that were sent away together need not come back together.
+fn spread(pause: Duration, seed: u64) -> Duration {
+    let parts = u32::try_from(backoff::mix(seed) >> 44).unwrap_or(0); // 20 bits
+    pause + (pause / 4).mul_f64(f64::from(parts) / f64::from(1_u32 << 20))
+}
+
+/// A job that waits in its slot.
+struct Waiting<'a> {
+    gates: &'a Gates,
+    name: &'a str,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gates.lock();
+        state.waiting = state.waiting.saturating_sub(1);
+        if let Some(place) = state.places.get_mut(self.name) {
+            place.waiting = place.waiting.saturating_sub(1);
+        }
+    }
+}
+
+/// A request under way. Dropping it gives its place back.
+pub(super) struct Pass {
+    gates: Arc<Gates>,
+    name: String,
+    doubtful: bool,
+    began: Instant,
+    slow: bool,
+    went: Went,
+    hold: Option<Duration>,
+    seed: u64,
+}
+
+impl Pass {
+    fn new(gates: &Arc<Gates>, name: String, doubtful: bool) -> Self {
+        Self {
+            gates: Arc::clone(gates),
+            name,
+            doubtful,
+            began: Instant::now(),
+            slow: false,
+            went: Went::Unasked,
+            hold: None,
+            seed: 0,
+        }
+    }
+
+    /// It takes long.
+    pub(super) fn is_slow(&mut self) {
+        if !core::mem::replace(&mut self.slow, true) {
+            let mut state = self.gates.lock();
+            state.slow += 1;
+            if let Some(place) = state.places.get_mut(&self.name) {
+                place.slow += 1;
+            }
+        }
+    }
+
+    /// How it went; `hold`: for how long the receiver wants to be left alone.
+    pub(super) fn end(mut self, went: Went, hold: Option<Duration>, seed: u64) {
+        (self.went, self.hold, self.seed) = (went, hold, seed);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.gates.ended(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use onceward_core::http::{Host, Scheme};
+
+    use super::*;
+
+    fn target(path: &str) -> Target {
+        Target { scheme: Scheme::Https, host: Host::name("a.com"), port: 443, path: path.to_owned() }
+    }
+
+    fn gates(slots: usize) -> Arc<Gates> {
+        let gates = Gates::new();
+        gates.slots.store(slots, Ordering::Relaxed);
+        Arc::new(gates)
+    }
+
+    async fn go(gates: &Arc<Gates>, path: &str) -> Pass {
+        match gates.turn(&target(path), false, 7).await {
+            Turn::Go(pass) => pass,
+            Turn::Later(pause) => panic!("sent away for {pause:?}"),
+            Turn::Open => panic!("its breaker is open"),
+        }
+    }
+
+    async fn is_sent_away(gates: &Arc<Gates>, path: &str) -> bool {
+        matches!(gates.turn(&target(path), false, 7).await, Turn::Later(_))
+    }
+
+    /// H5.
+    #[tokio::test(start_paused = true)]
+    async fn h5_receivers_that_do_not_answer_leave_a_part_of_the_worker_to_the_others() {
+        let gates = gates(20);
+        go(&gates, "/good").await.end(Went::Answered, None, 1);
+        go(&gates, "/late").await.end(Went::Late, None, 1);
+        let mut hanging = Vec::new();
+        for number in 0..15 {
+            hanging.push(go(&gates, &format!("/hang/{number}")).await);
+        }
+        assert!(
+            is_sent_away(&gates, "/hang/15").await,
+            "three quarters are taken by those that nobody knows"
+        );
+        assert!(is_sent_away(&gates, "/late").await, "of one that did not answer, half is enough");
+        let mut good = go(&gates, "/good").await;
+        hanging.iter_mut().for_each(Pass::is_slow);
+        good.is_slow();
+        assert!(is_sent_away(&gates, "/good").await, "it has become slow itself");
+        good.end(Went::Answered, None, 1);
+        go(&gates, "/good").await.end(Went::Answered, None, 1);
+        drop(hanging);
+        {
+            let state = gates.lock();
+            assert_eq!((state.slow, state.doubtful), (0, 0));
+        }
+        go(&gates, "/late").await.end(Went::Answered, None, 1);
+    }
+
+    /// H5.
+    #[tokio::test(start_paused = true)]
+    async fn h5_a_receiver_begins_with_a_tenth_and_grows_with_its_answers() {
+        let gates = gates(40);
+        let mut first = Vec::new();
+        for _ in 0..4 {
+            first.push(go(&gates, "/a").await);
+        }
+        assert!(is_sent_away(&gates, "/a").await, "nothing is known of it yet");
+        go(&gates, "/b").await.end(Went::Answered, None, 1);
+        first.into_iter().for_each(|pass| pass.end(Went::Answered, None, 1));
+        for _ in 0..10 {
+            go(&gates, "/a").await.end(Went::Answered, None, 1);
+        }
+        let mut many = Vec::new();
+        while let Turn::Go(pass) = gates.turn(&target("/a"), false, 7).await {
+            many.push(pass);
+        }
+        assert_eq!(many.len(), 30, "never more than its share");
+        many.into_iter().for_each(|pass| pass.end(Went::Late, None, 1));
+        assert!(matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open));
+        // What would be the end of a job is tried all the same, within the share.
+        let mut last = Vec::new();
+        while let Turn::Go(pass) = gates.turn(&target("/a"), true, 7).await {
+            last.push(pass);
+        }
+        assert_eq!(last.len(), 4);
+        go(&gates, "/b").await.end(Went::Answered, None, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_quick_receiver_goes_as_soon_as_it_is_free() {
+        let gates = gates(12);
+        let first = go(&gates, "/a").await;
+        let waits = tokio::spawn({
+            let gates = Arc::clone(&gates);
+            async move { go(&gates, "/a").await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        first.end(Went::Answered, None, 1);
+        waits.await.unwrap().end(Went::Answered, None, 1);
+        assert_eq!(gates.lock().waiting, 0);
+    }
+
+    /// N56.
+    #[tokio::test(start_paused = true)]
+    async fn n56_those_that_are_sent_away_come_back_one_after_the_other() {
+        let gates = gates(12);
+        go(&gates, "/a").await.end(Went::Late, None, 1);
+        let _held = go(&gates, "/a").await;
+        let mut last = Duration::ZERO;
+        for number in 0..100 {
+            let Turn::Later(pause) = gates.turn(&target("/a"), false, number).await else {
+                panic!("it is held")
+            };
+            assert!(pause >= last && pause <= PAUSE_MAX, "{pause:?} after {last:?}");
+            last = pause;
+        }
+        assert!(last >= Duration::from_secs(5), "{last:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_asks_for_a_pause_is_left_alone() {
+        let gates = gates(40);
+        go(&gates, "/a").await.end(Went::Answered, Some(Duration::from_secs(30)), 1);
+        let Turn::Later(pause) = gates.turn(&target("/a"), false, 7).await else { panic!("it is held") };
+        assert!(pause >= Duration::from_secs(30), "{pause:?}");
+        go(&gates, "/b").await.end(Went::Answered, None, 1);
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        go(&gates, "/a").await.end(Went::Answered, None, 1);
+    }
+}

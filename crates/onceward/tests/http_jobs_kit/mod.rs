@@ -1,0 +1,279 @@
+//! A receiver that does what it is told, the good and the bad, and remembers what it has seen; and a name server.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy, Resolve};
+use onceward::jobs::{Enqueued, Record};
+use onceward::{Onceward, Result};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Over which connection, from 1.
+    pub(crate) connection: usize,
+    /// The number of the request on its connection, from 1.
+    pub(crate) nth: usize,
+    pub(crate) at: Instant,
+}
+
+impl Received {
+    pub(crate) fn path(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut values = self.headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+        let value = values.next().map_or("", |(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} is there twice");
+        value
+    }
+}
+
+/// What a receiver does.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// Answers with this status and body.
+    Status(u16, &'static str),
+    /// Answers with this status and header.
+    With(u16, String),
+    /// Says exactly this, and waits for the next request.
+    Raw(Vec<u8>),
+    /// Never answers.
+    Hang,
+    /// Closes without a word.
+    Close,
+    /// Says this, and closes.
+    Last(&'static str),
+    /// Begins an answer and sends a byte from time to time.
+    Drip,
+    /// Sends chunks for ever.
+    Endless,
+    /// Sends interim answers for ever.
+    Flood,
+    /// Begins headers that never end.
+    Headers,
+}
+
+type Behaviour = Arc<dyn Fn(&Received) -> Reply + Send + Sync>;
+
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Received>>>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Receiver {
+    pub(crate) async fn new(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::at("127.0.0.1:0", behaviour).await
+    }
+
+    pub(crate) async fn at(
+        address: &str,
+        behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, connections) = (Arc::default(), Arc::<AtomicUsize>::default());
+        let behaviour: Behaviour = Arc::new(behaviour);
+        let task = tokio::spawn({
+            let (seen, connections) = (Arc::clone(&seen), Arc::clone(&connections));
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let connection = connections.fetch_add(1, Ordering::SeqCst) + 1;
+                    tokio::spawn(serve(stream, connection, Arc::clone(&seen), Arc::clone(&behaviour)));
+                }
+            }
+        });
+        Self { address, seen, connections, task }
+    }
+
+    /// One that answers 200 to everything.
+    pub(crate) async fn good() -> Self {
+        Self::new(|_| Reply::Status(200, "thanks")).await
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Received> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn seen_at(&self, path: &str) -> Vec<Received> {
+        self.seen().into_iter().filter(|received| received.path() == path).collect()
+    }
+}
+
+/// Serves one connection.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    connection: usize,
+    seen: Arc<Mutex<Vec<Received>>>,
+    behaviour: Behaviour,
+) {
+    for nth in 1.. {
+        let Some((line, headers, body)) = read(&mut stream).await else { return };
+        let received = Received { line, headers, body, connection, nth, at: Instant::now() };
+        let reply = behaviour(&received);
+        seen.lock().unwrap().push(received);
+        if act(&mut stream, reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+type Parts = (String, Vec<(String, String)>, Vec<u8>);
+
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Parts> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.split("\r\n");
+    let line = lines.next().unwrap().to_owned();
+    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let headers: Vec<(String, String)> = lines.filter_map(header).collect();
+    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
+    let mut body = bytes.split_off(end + 4);
+    while body.len() < length {
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => body.extend_from_slice(&buffer[..count]),
+        }
+    }
+    Some((line, headers, body))
+}
+
+/// Does it; an error ends the connection.
+async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result<()> {
+    let over = || io::Error::other("over");
+    match reply {
+        Reply::Status(status, body) => {
+            let text = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(text.as_bytes()).await
+        }
+        Reply::With(status, header) => {
+            let text = format!("HTTP/1.1 {status} X\r\n{header}\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(text.as_bytes()).await
+        }
+        Reply::Raw(bytes) => stream.write_all(&bytes).await,
+        Reply::Hang => std::future::pending().await,
+        Reply::Close => Err(over()),
+        Reply::Last(text) => {
+            stream.write_all(text.as_bytes()).await?;
+            stream.shutdown().await?;
+            Err(over())
+        }
+        Reply::Drip => {
+            stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n").await?;
+            loop {
+                stream.write_all(b"x").await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Reply::Endless => {
+            stream.write_all(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+            let chunk = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
+            loop {
+                stream.write_all(chunk.as_bytes()).await?;
+            }
+        }
+        Reply::Flood => loop {
+            stream.write_all(b"HTTP/1.1 103 Early\r\nlink: </a>\r\n\r\n").await?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        },
+        Reply::Headers => {
+            stream.write_all(b"HTTP/1.1 200 X\r\n").await?;
+            for number in 0.. {
+                stream.write_all(format!("x-{number}: {}\r\n", "a".repeat(8_000)).as_bytes()).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A name server of the test: says what it is told to, and counts how often it is asked.
+#[derive(Clone, Default)]
+pub(crate) struct Names {
+    answers: Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Names {
+    /// Answers with each of these in turn, and then with the last one for ever.
+    pub(crate) fn say(&self, name: &str, answers: &[&[&str]]) {
+        let parse = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
+        self.answers.lock().unwrap().insert(name.to_owned(), answers.iter().map(parse).collect());
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut answers = self.answers.lock().unwrap();
+        let answer = answers.get_mut(&host).map(|answers| match answers.len() {
+            1 => answers[0].clone(),
+            _ => answers.remove(0),
+        });
+        std::future::ready(answer.ok_or_else(|| io::Error::other("there is no such name"))).boxed()
+    }
+}
+
+/// Everything on this machine is allowed, in the clear.
+pub(crate) fn open() -> HttpPolicy {
+    HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() }
+}
+
+pub(crate) fn delivery() -> HttpDelivery {
+    HttpDelivery::new().policy(open())
+}
+
+/// A webhook to a receiver of the test, that is tried again at once.
+pub(crate) fn hook(url: impl Into<String>) -> HttpJob {
+    HttpJob::post(url).json(&serde_json::json!({ "n": 1 })).policy(open())
+}
+
+pub(crate) async fn send(ow: &Onceward, job: HttpJob, attempts: u32) -> Result<Enqueued> {
+    let retry = "fixed 20ms".parse().unwrap();
+    ow.enqueue_http(job).retry(retry).max_attempts(attempts).timeout(Duration::from_secs(2)).await
+}
+
+/// The statuses of the attempts of a job.
+pub(crate) fn statuses(row: &Record) -> Vec<Option<u16>> {
+    row.attempts().iter().map(|attempt| attempt.http.as_ref().and_then(|seen| seen.status)).collect()
+}
