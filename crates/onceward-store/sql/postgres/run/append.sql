@@ -18,41 +18,46 @@
     JOIN {schema}.session s ON s.id = a.session
     FOR KEY SHARE OF s
 ), asked AS MATERIALIZED (
-    SELECT a.n, a.namespace, a.run, a.token, t.now
-    FROM (SELECT {clock} AS now OFFSET 0) t,
-         unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS a (namespace, run, session, token, n)
-    JOIN held h ON h.id = a.session
-    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
-    WHERE h.expires_at > {clock} AND j.token < a.token AND j.state NOT IN ('dead', 'uncertain')
+    -- Of each run, in the order of the arrays: entries and children find theirs by its number.
+    SELECT array_agg(h.expires_at > {clock} AND j.token < a.token AND j.state NOT IN ('dead', 'uncertain')
+                     ORDER BY a.n) AS mine,
+           {clock} AS now
+    FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS a (namespace, run, session, token, n)
+    LEFT JOIN held h ON h.id = a.session
+    LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
 ), added AS (
     INSERT INTO {schema}.run_journal (namespace, run, seq, at, token, position, op, phase, name, data)
-    SELECT a.namespace, a.run, e.seq, e.at, a.token, e.position, e.op, e.phase, e.name, e.data
-    FROM unnest($5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
+    SELECT ($1::text[])[e.of], ($2::uuid[])[e.of], e.seq, e.at, ($4::bigint[])[e.of], e.position, e.op, e.phase, e.name,
+           e.data
+    FROM asked a,
+         unnest($5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
                 $12::bytea[]) AS e (of, seq, at, position, op, phase, name, data)
-    JOIN asked a ON a.n = e.of
+    WHERE a.mine[e.of]
     ON CONFLICT (namespace, run, seq) DO NOTHING
-    RETURNING namespace, run, seq
 ), taken AS (
     DELETE FROM {schema}.run_inbox i
-    USING unnest($13::integer[], $14::uuid[]) AS d (of, id)
-    JOIN asked a ON a.n = d.of
-    WHERE i.namespace = a.namespace AND i.run = a.run AND i.id = d.id
+    USING asked a, unnest($13::integer[], $14::uuid[]) AS d (of, id)
+    WHERE a.mine[d.of] AND i.namespace = ($1::text[])[d.of] AND i.run = ($2::uuid[])[d.of] AND i.id = d.id
 ), made AS (
     INSERT INTO {schema}.job (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,
                               payload, content_type, spec, route)
     SELECT c.namespace, c.id, c.kind, c.queue, c.priority, CASE WHEN c.run_at > c.now THEN 'scheduled' ELSE 'ready' END,
            0, 0, 0, c.now, c.run_at, c.payload, c.content_type, c.spec, c.route
     FROM (
-        SELECT c.*, a.namespace, a.now,
+        SELECT c.*, ($1::text[])[c.of] AS namespace, ($2::uuid[])[c.of] AS run, a.now,
                CASE WHEN c.due IS NULL THEN a.now
                     WHEN c.due < 0 THEN a.now - c.due * interval '1 microsecond'
                     ELSE timestamptz 'epoch' + c.due * interval '1 microsecond' END AS run_at
-        FROM unnest($15::integer[], $16::integer[], $17::uuid[], $18::text[], $19::text[], $20::smallint[], $21::text[],
+        FROM asked a,
+             unnest($15::integer[], $16::integer[], $17::uuid[], $18::text[], $19::text[], $20::smallint[], $21::text[],
                     $22::text[], $23::bytea[], $24::text[], $25::bigint[])
-            AS c (of, seq, id, kind, queue, priority, content_type, route, payload, spec, due)
-        JOIN asked a ON a.n = c.of
-        JOIN added d ON d.namespace = a.namespace AND d.run = a.run AND d.seq = c.seq
+                 AS c (of, seq, id, kind, queue, priority, content_type, route, payload, spec, due)
+        WHERE a.mine[c.of]
     ) c
+    -- As it was before this statement: an entry that was there has started its child before.
+    WHERE NOT EXISTS (SELECT FROM {schema}.run_journal j
+                      WHERE j.namespace = c.namespace AND j.run = c.run AND j.seq = c.seq)
+    ON CONFLICT (namespace, id) DO NOTHING
     RETURNING namespace, id, kind, queue, priority, state, run_at, coalesce(route, '') AS route, ctid AS place
 ), ready AS (
     INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
@@ -67,4 +72,4 @@
     FROM made m
     WHERE m.state = 'scheduled'
 )
-SELECT a.n FROM asked a
+SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.mine
