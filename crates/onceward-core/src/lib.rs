@@ -5,8 +5,8 @@
 //! microseconds and the stores can be held against it.
 //!
 //! Start with [`lease`], [`once`] and [`job`]; all of them move a row through the same four verbs:
-//! *enqueue* (the row exists), *claim* (an owner, a [`Token`], an expiry), *renew*, *settle*. A [`service`] is a lease in
-//! its time slot, a [`schedule`] enqueues jobs.
+//! *enqueue* (the row exists), *claim* (an owner, a [`Token`], an expiry), *renew*, *settle*. A [`service`] is a
+//! lease in its time slot, a [`schedule`] enqueues jobs.
 
 pub mod backoff;
 pub mod duration;

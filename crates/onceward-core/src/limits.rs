@@ -103,7 +103,7 @@ pub const TERM_TTL_MIN: Duration = Duration::from_secs(1);
 /// The longest time to live of a term when the caller names none.
 pub const TERM_TTL_MAX: Duration = Duration::from_secs(15);
 /// How many missed cycles are looked at one by one; what is older is one row.
-pub const MISSED_CYCLES_MAX: i64 = 1_000;
+pub const MISSED_CYCLES_MAX: i64 = 100;
 /// How long terms are kept.
 pub const TERMS_RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest jitter of a schedule.

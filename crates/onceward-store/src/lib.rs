@@ -38,10 +38,12 @@ pub use clock::Clock;
 pub use insist::insist;
 pub use open::{OpenOptions, open};
 pub use store::{
-    Acquired, AskPermits, BeginJob, BreakLease, Broken, Capabilities, ClaimJobs, ClaimRef, Claimed,
-    ClaimedJobs, CommitOutcome, Counters, Enqueued, Finding, HandOver, HandedOver, HistoryOf, JobProgress,
-    JobRef, JobStore, KeyRef, LeaveLease, LimitQueue, ListJobs, ListLeases, ListOnce, MoveJob, Outstanding,
-    PauseQueue, Permits, Promoted, Prune, PruneJobs, Pruned, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord,
-    ReleaseLease, Renew, Rescued, RescuedJob, ResolveOnce, SessionRef, SessionRenewed, SettleJob, SettleJobs,
-    SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind, WaitLease, Wake, Want,
+    Acquired, AskPermits, BeginJob, BeginTerm, Begun, BreakLease, Broken, Capabilities, ClaimJobs, ClaimRef,
+    Claimed, ClaimedJobs, CommitOutcome, Counters, DueSchedules, EndTerm, Enqueued, Finding, HandOver,
+    HandedOver, HistoryOf, JobProgress, JobRef, JobStore, KeyRef, LeaveLease, LimitQueue, ListJobs,
+    ListLeases, ListOnce, ListSchedules, LookService, MissTerm, MoveJob, Outstanding, PauseQueue, Permits,
+    Promoted, Prune, PruneJobs, PruneTerms, Pruned, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, ReleaseLease,
+    Renew, Rescued, RescuedJob, ResolveOnce, ServiceRecord, ServiceStore, ServiceView, SessionRef,
+    SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind,
+    WaitLease, Wake, Want, WriteSchedule, WriteService,
 };

@@ -46,11 +46,13 @@ macro_rules! migrations {
 }
 
 /// The steps of a PostgreSQL schema.
-pub const POSTGRES: &[Migration] =
-    migrations!("postgres": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"));
+pub const POSTGRES: &[Migration] = migrations!(
+    "postgres": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"), (5, "0005_service")
+);
 /// The steps of a SQLite schema.
-pub const SQLITE: &[Migration] =
-    migrations!("sqlite": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"));
+pub const SQLITE: &[Migration] = migrations!(
+    "sqlite": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"), (5, "0005_service")
+);
 
 /// A migration that a schema has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -18,6 +18,7 @@ pub use onceward_core::lease::Renew;
 
 mod jobs;
 mod limits;
+mod services;
 
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
@@ -26,6 +27,10 @@ pub use jobs::{
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 pub use limits::{AskPermits, LimitQueue, Permits};
+pub use services::{
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
+    ServiceStore, ServiceView, WriteSchedule, WriteService,
+};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -355,7 +360,7 @@ pub enum CommitOutcome {
 /// A row locked by somebody's open transaction fails the batch with [`onceward_core::Code::KeyLocked`] within 50 ms;
 /// the [`lane`](crate::lane) then sends the rows one by one.
 #[async_trait]
-pub trait Store: JobStore {
+pub trait Store: JobStore + ServiceStore {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
     /// The URL it was opened by, without a password.

@@ -47,7 +47,7 @@ fn finding<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
 async fn a_schema_goes_up_and_down_and_up_again() {
     let fresh = Fresh::unmigrated(&shared().postgres).await;
     let migrator = fresh.migrator().await;
-    assert_eq!(migrator.status().await.unwrap().pending.len(), 4);
+    assert_eq!(migrator.status().await.unwrap().pending.len(), 5);
     let error = refused(&fresh).await;
     assert_eq!(error.code(), Code::SchemaBehind);
     assert!(error.message().contains("onceward migrate up --store"), "{error}");
@@ -55,17 +55,17 @@ async fn a_schema_goes_up_and_down_and_up_again() {
     assert_eq!(migrator.up(Some(1)).await.unwrap(), [1]);
     let error = refused(&fresh).await;
     assert!(error.code() == Code::SchemaBehind && error.message().contains("0002_once"), "{error}");
-    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4]);
+    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4, 5]);
     assert_eq!(migrator.up(None).await.unwrap(), [0; 0]);
     let store = fresh.store().await;
     assert!(store.check().await.unwrap().iter().all(|finding| finding.severity == Severity::Ok));
     let status = migrator.status().await.unwrap();
-    assert_eq!(status.applied.iter().map(|row| row.version).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(status.applied.iter().map(|row| row.version).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert!(status.pending.is_empty() && status.applied[0].applied_at.as_micros() > 0);
-    assert_eq!(migrator.down(1).await.unwrap(), [4, 3, 2]);
+    assert_eq!(migrator.down(1).await.unwrap(), [5, 4, 3, 2]);
     assert_eq!(migrator.down(0).await.unwrap(), [1]);
     assert_eq!(migrator.down(0).await.unwrap(), [0; 0]);
-    assert_eq!(migrator.up(None).await.unwrap(), [1, 2, 3, 4]);
+    assert_eq!(migrator.up(None).await.unwrap(), [1, 2, 3, 4, 5]);
     fresh.store().await;
 }
 
@@ -74,9 +74,9 @@ async fn a_schema_goes_up_and_down_and_up_again() {
 async fn a_schema_is_migrated_through_a_pooler() {
     let fresh = Fresh { pooled: true, ..Fresh::unmigrated(&shared().postgres).await };
     let migrator = PostgresMigrator::open(&fresh.at(), fresh.options.clone()).await.unwrap();
-    assert_eq!(migrator.up(None).await.unwrap(), [1, 2, 3, 4]);
-    assert_eq!(migrator.down(1).await.unwrap(), [4, 3, 2]);
-    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4]);
+    assert_eq!(migrator.up(None).await.unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(migrator.down(1).await.unwrap(), [5, 4, 3, 2]);
+    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4, 5]);
     fresh.store().await;
 }
 
@@ -94,7 +94,7 @@ async fn n42_many_runners_at_once_apply_each_migration_once() {
         applied.extend(runner.await.unwrap().unwrap());
     }
     applied.sort_unstable();
-    assert_eq!(applied, [1, 2, 3, 4]);
+    assert_eq!(applied, [1, 2, 3, 4, 5]);
     fresh.store().await;
 }
 
@@ -120,8 +120,8 @@ async fn n42_a_migration_killed_half_way_is_done_anew() {
     assert_eq!(error.code(), Code::CommitUnknown, "{error:?}");
     tx.rollback().await.unwrap();
     let migrator = fresh.migrator().await;
-    assert_eq!(migrator.status().await.unwrap().pending.len(), 3);
-    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4]);
+    assert_eq!(migrator.status().await.unwrap().pending.len(), 4);
+    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4, 5]);
     fresh.store().await;
 }
 
@@ -134,9 +134,9 @@ async fn n42_a_migration_in_whose_place_something_stands_changes_nothing() {
     let error = migrator.up(None).await.unwrap_err();
     assert_eq!((error.code(), error.verb()), (Code::SchemaObjectForeign, Some("migrate")), "{error}");
     let status = migrator.status().await.unwrap();
-    assert_eq!((status.applied.len(), status.pending.len()), (1, 3));
+    assert_eq!((status.applied.len(), status.pending.len()), (1, 4));
     fresh.run("DROP TABLE {schema}.once_doubted").await;
-    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4]);
+    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4, 5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,13 +145,13 @@ async fn n42_a_schema_one_version_ahead_is_lived_with_and_a_changed_one_is_not()
     let ahead = |version| {
         format!("INSERT INTO {{schema}}.migration (version, name, checksum) VALUES ({version}, 'later', 'x')")
     };
-    fresh.run(&ahead(5)).await;
+    fresh.run(&ahead(6)).await;
     fresh.store().await;
     let error = fresh.migrator().await.down(0).await.unwrap_err();
     assert_eq!(error.code(), Code::SchemaAhead, "it does not know how to undo what it does not know");
-    fresh.run(&ahead(6)).await;
+    fresh.run(&ahead(7)).await;
     assert_eq!(refused(&fresh).await.code(), Code::SchemaAhead);
-    fresh.run("DELETE FROM {schema}.migration WHERE version > 4").await;
+    fresh.run("DELETE FROM {schema}.migration WHERE version > 5").await;
     fresh.run("UPDATE {schema}.migration SET checksum = 'x' WHERE version = 1").await;
     assert_eq!(refused(&fresh).await.code(), Code::MigrationChanged);
 }

@@ -1,12 +1,15 @@
 //! Work that runs once and only moves forward.
 //!
-//! [`Onceward`] gives a backend three primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
+//! [`Onceward`] gives a backend these primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
 //!
 //! - a [`lease`](Onceward::lease): ownership of a key for a while, with a fencing token that only ever grows;
 //! - [`once`](Onceward::once): a function that starts at most once under a key, its outcome replayed to everybody else,
 //!   and an honest [`Uncertain`](Outcome::Uncertain) where nobody can know;
 //! - [`jobs`]: work that is [enqueued](Onceward::enqueue), in the caller's own transaction where that is wanted, and
-//!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain.
+//!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain;
+//! - a [`service`](Onceward::service): a chore that one runner of the cluster does per cycle, in its time slot,
+//!   fenced; and
+//!   a [`schedule`](Onceward::schedule), which enqueues jobs by the clock, each tick once.
 //!
 //! ```
 //! use onceward::{Onceward, Outcome};
@@ -35,14 +38,19 @@ pub mod jobs;
 pub mod lease;
 pub mod once;
 mod renewer;
+pub mod schedule;
+pub mod service;
 mod switchboard;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod worker;
 
 /// Makes a type the payload of a job; see the trait of the same name.
 pub use onceward_macros::Job;
 
 pub use onceward_core::{
-    Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, Tag, Timestamp, Token,
+    Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, ScheduleName, ServiceName,
+    SessionId, Tag, Timestamp, Token,
 };
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;

@@ -50,8 +50,8 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// Decides what is due of a schedule whose next tick is `next`: no tick before it, and none after `now`. At most `limit`
-/// ticks are named at once; where more are due, the next one is.
+/// Decides what is due of a schedule whose next tick is `next`: no tick before it, and none after `now`. At most
+/// `limit` ticks are named at once; where more are due, the next one is.
 pub fn due(
     when: &When,
     next: Timestamp,

@@ -183,8 +183,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule that is declared for the first time: its first tick comes after now, and a time that is over is due at
-    /// once.
+    /// A schedule that is declared for the first time: its first tick comes after now, and a time that is over is
+    /// due at once.
     pub fn new(namespace: Namespace, name: ScheduleName, definition: Definition, now: Timestamp) -> Self {
         let next_at = first_tick(&definition.when, now);
         Self {

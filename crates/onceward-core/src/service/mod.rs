@@ -7,11 +7,11 @@
 //!              └──────look────▶ missed                                         nobody began it, and why
 //! ```
 //!
-//! A cycle is a number: the time of the database divided by the interval. It has one row, whoever begins it first, so it
-//! is run at most once; the lease of the service keeps the terms of all cycles apart, whatever clocks, pauses and views
-//! of the membership do. Slots only say who tries when. Deviations from pynenc's `atomic_service`, whose arithmetic this
-//! is: the interval is a period (there: each runner once per interval, which is [`Mode::PerRunner`] here), the slots
-//! rotate, in the last slot anyone may begin, and a runner that is not in the order begins nothing.
+//! A cycle is a number: the time of the database divided by the interval. It has one row, whoever begins it first,
+//! so it is run at most once; the lease of the service keeps the terms of all cycles apart, whatever clocks, pauses
+//! and views of the membership do. Slots only say who tries when. Deviations from pynenc's `atomic_service`, whose
+//! arithmetic this is: the interval is a period (there: each runner once per interval, which is [`Mode::PerRunner`]
+//! here), the slots rotate, in the last slot anyone may begin, and a runner that is not in the order begins nothing.
 
 mod order;
 pub mod plan;

@@ -115,6 +115,19 @@ pub fn plan(view: &View<'_>, me: SessionId) -> Plan {
     Plan { lost, missed, next }
 }
 
+/// The slot of a runner in the cycle of now; none where there is no slot of its own for it.
+pub fn turn_of(view: &View<'_>, runner: SessionId) -> Option<Slot> {
+    let position = position(runner, view.runners)?;
+    let looker = Looker { view, me: runner, position };
+    match view.setting.spec.mode {
+        Mode::Leader => None,
+        Mode::Cycle => looker.turn(looker.cycle(), looker.slots()),
+        Mode::PerRunner => {
+            slot(position, view.runners.len(), looker.every(), view.setting.spec.spread_margin)
+        }
+    }
+}
+
 /// How soon somebody looks again who is not in the order.
 const OUTSIDE: Duration = Duration::from_millis(500);
 
@@ -139,8 +152,10 @@ impl Looker<'_> {
 
     fn lead(&self) -> Next {
         let spare = Duration::from_secs(1);
+        let rested = self.rested();
         match self.view.held {
             Some(held) => Next::Look { at: held.until, on_release: true },
+            None if rested > self.view.now => Next::Look { at: rested, on_release: false },
             None if self.view.setting.is_paused() => {
                 Next::Look { at: self.view.now.after(limits::TERM_TTL_MAX), on_release: false }
             }
@@ -152,6 +167,19 @@ impl Looker<'_> {
                 slot: Duration::MAX,
             }),
         }
+    }
+
+    /// When the next leader may begin: at once after one that has left or was lost; a while after one whose work has
+    /// ended, longer each time, so that work that can't go on does not wander through the cluster (A5).
+    fn rested(&self) -> Timestamp {
+        let mut terms: Vec<&Term> = self.view.terms.iter().filter(|term| term.part.is_empty()).collect();
+        terms.sort_by_key(|term| core::cmp::Reverse(term.cycle));
+        let short = |term: &&&Term| term.took().is_some_and(|took| took < REST_MAX);
+        let fell = u32::try_from(terms.iter().take_while(short).count()).unwrap_or(u32::MAX);
+        let Some(ended) = terms.first().filter(|_| fell > 0).and_then(|term| term.ended_at) else {
+            return self.view.now;
+        };
+        ended.after(REST_MIN.saturating_mul(2_u32.saturating_pow(fell.min(20) - 1)).min(REST_MAX))
     }
 
     /// A term that somebody has asked for and nobody has begun. A leader has nothing to run beside its term.
@@ -279,13 +307,8 @@ impl Looker<'_> {
             OnMissed::One => owed.next_back(),
             OnMissed::All => owed.next(),
         };
-        for cycle in near..owed.unwrap_or(now) {
-            let reason = self.why(cycle);
-            match missed.last_mut() {
-                Some(last) if last.reason == reason => last.cycles += 1,
-                _ => missed.push(self.miss(cycle, 1, reason)),
-            }
-        }
+        // One by one: each of these rows keeps a late runner from its cycle, and is kept away by one that was not.
+        missed.extend((near..owed.unwrap_or(now)).map(|cycle| self.miss(cycle, 1, self.why(cycle))));
         (missed, owed)
     }
 
@@ -346,6 +369,10 @@ impl Looker<'_> {
         (Vec::new(), next)
     }
 }
+
+/// How long nobody leads after a leader's work has ended by itself, at first and at most.
+const REST_MIN: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// The least time between two looks of who waits for a lease that should have run out.
 const SOON: Duration = Duration::from_millis(20);

@@ -24,9 +24,9 @@ impl Slot {
     }
 }
 
-/// The slot at `position` of `total` ones: the interval in equal parts, each of which ends a margin early. A margin that
-/// leaves nothing of a part leaves half of it. One part is the whole interval, without a margin. `None` where there is no
-/// such position.
+/// The slot at `position` of `total` ones: the interval in equal parts, each of which ends a margin early. A margin
+/// that leaves nothing of a part leaves half of it. One part is the whole interval, without a margin. `None` where
+/// there is no such position.
 pub fn slot(position: usize, total: usize, interval: Duration, margin: Duration) -> Option<Slot> {
     if position >= total || interval.is_zero() {
         return None;

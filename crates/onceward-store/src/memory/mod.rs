@@ -3,6 +3,7 @@
 //! It keeps nothing beyond the process. Users get it for their tests; we hold the databases against it.
 
 mod jobs;
+mod services;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ struct Tables {
     once: BTreeMap<Name, once::Record>,
     history: Vec<history::Row>,
     jobs: jobs::Jobs,
+    services: services::Services,
 }
 
 impl Default for MemoryStore {

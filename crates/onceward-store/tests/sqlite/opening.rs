@@ -150,12 +150,12 @@ async fn migrations_go_up_and_down_and_up_again() {
     assert_eq!(migrator.status().await.unwrap().pending.len(), migrate::SQLITE.len());
     assert_eq!(migrator.up(Some(1)).await.unwrap(), [1]);
     assert_eq!(migrator.status().await.unwrap().applied[0].name, "0001_lease");
-    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4]);
+    assert_eq!(migrator.up(None).await.unwrap(), [2, 3, 4, 5]);
     assert_eq!(migrator.up(None).await.unwrap(), [0_u32; 0], "nothing is left");
     let store = file.open(&SystemClock).await;
     grant(store.as_ref(), "k").await;
     store.close().await;
-    assert_eq!(migrator.down(0).await.unwrap(), [4, 3, 2, 1]);
+    assert_eq!(migrator.down(0).await.unwrap(), [5, 4, 3, 2, 1]);
     assert_eq!(migrator.status().await.unwrap().applied, []);
     let store = file.open(&SystemClock).await;
     assert_eq!(store.lease_lookup(&name("k")).await.unwrap().rows, [], "opening migrates by itself");

@@ -6,6 +6,7 @@
 mod bulk;
 mod jobs;
 mod queues;
+mod services;
 
 pub use self::bulk::{BulkAction, BulkJobs, JobFilter};
 pub use self::jobs::{JobResolution, Replay, Replayed};

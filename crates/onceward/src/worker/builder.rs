@@ -308,6 +308,7 @@ impl WorkerBuilder {
             tags: texts(self.tags.iter().map(Tag::as_str).collect()),
             concurrency: u32::try_from(self.concurrency).unwrap_or(u32::MAX),
             version: self.version,
+            services: Vec::new(),
         };
         let service =
             self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));

@@ -17,6 +17,7 @@ mod queues;
 mod rescue;
 mod rows;
 mod sent;
+mod services;
 mod sessions;
 mod settle;
 

@@ -13,6 +13,7 @@ mod prune;
 mod queues;
 mod rescue;
 mod rows;
+mod services;
 mod session;
 mod settle;
 
