@@ -5,8 +5,8 @@ use core::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, worker,
-    workers,
+    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, runners,
+    schedules, service, services, worker, workers,
 };
 use crate::exit;
 
@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Queues(queues::Args),
     Worker(worker::Args),
     Workers(workers::Args),
+    Service(service::Args),
+    Services(services::Args),
+    Schedules(schedules::Args),
+    Runners(runners::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
     Prune(prune::Args),

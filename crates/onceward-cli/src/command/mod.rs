@@ -15,6 +15,10 @@ pub(crate) mod migrate;
 pub(crate) mod once;
 pub(crate) mod prune;
 pub(crate) mod queues;
+pub(crate) mod runners;
+pub(crate) mod schedules;
+pub(crate) mod service;
+pub(crate) mod services;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
@@ -35,6 +39,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Queues(args) => queues::run(args, globals).await,
         Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
         Command::Workers(args) => workers::run(args, globals).await,
+        Command::Service(args) => Box::pin(service::run(args, globals)).await,
+        Command::Services(args) => Box::pin(services::run(args, globals)).await,
+        Command::Schedules(args) => Box::pin(schedules::run(args, globals)).await,
+        Command::Runners(args) => runners::run(args, globals).await,
         Command::Migrate(args) => migrate::run(args, globals).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Prune(args) => prune::run(args, globals).await,

@@ -77,7 +77,7 @@ pub(super) struct Args {
 /// What the job is about.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-struct PayloadArgs {
+pub(in crate::command) struct PayloadArgs {
     /// The payload, as JSON
     #[arg(long, value_name = "JSON")]
     json: Option<String>,
@@ -148,7 +148,7 @@ fn with<T>(job: Enqueue, value: Option<T>, say: impl FnOnce(Enqueue, T) -> Enque
 }
 
 impl PayloadArgs {
-    fn read(&self) -> Result<(Vec<u8>, &'static str)> {
+    pub(in crate::command) fn read(&self) -> Result<(Vec<u8>, &'static str)> {
         if let Some(text) = &self.json {
             json(text)?;
             return Ok((text.clone().into_bytes(), "application/json"));
