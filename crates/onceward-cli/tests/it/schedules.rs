@@ -73,6 +73,7 @@ fn j12_workers_enqueue_what_is_due_and_run_it() {
     place.run(&["schedules", "pause", "often"]);
     let runners = place.json(&["runners", "list"]);
     assert_eq!(runners.as_array().unwrap().len(), 2);
+    assert_eq!(place.json(&["workers", "list"]).as_array().unwrap().len(), 2, "one session does for both");
     assert_eq!(runners[0]["services"], serde_json::json!(["onceward.scheduler", "onceward.upkeep"]));
     for worker in workers {
         worker.signal(rustix::process::Signal::TERM);

@@ -225,7 +225,7 @@ impl Looker<'_> {
         let start = start_of(cycle, self.every());
         let (time, end) = (self.view.now.since(start), start.after(self.every()));
         let slots = self.slots();
-        let mine = self.turn(cycle, slots);
+        let mine = self.turn(cycle, slots).map(|slot| self.unhindered(slot, cycle, slots));
         // The last one is for anyone, and so is a cycle that was handed over.
         let last =
             slot(slots - 1, slots, self.every(), Duration::ZERO).map_or(Duration::ZERO, |slot| slot.start);
@@ -244,6 +244,18 @@ impl Looker<'_> {
         Next::Look { at: start.after(at), on_release: false }
     }
 
+    /// A slot in which a term of another cycle was still running: it lasts as long as it would without a margin, so that
+    /// who was kept from his turn has it then, and not the quickest of all in the last slot.
+    fn unhindered(&self, slot: Slot, cycle: i64, slots: usize) -> Slot {
+        let begins = start_of(cycle, self.every()).after(slot.start);
+        let hinders = |term: &Term| {
+            term.cycle != cycle && term.was_begun() && term.ended_at.is_none_or(|ended| ended > begins)
+        };
+        let kept = self.view.terms.iter().any(hinders);
+        let roomy = self.turn_of(cycle, slots, Duration::ZERO).filter(|_| kept);
+        roomy.unwrap_or(slot)
+    }
+
     /// How many slots a cycle has.
     fn slots(&self) -> usize {
         let spec = &self.view.setting.spec;
@@ -254,6 +266,10 @@ impl Looker<'_> {
     /// My slot in a cycle. The first one is the turn of another runner in every cycle; of the runner of the last term
     /// where the service is sticky.
     fn turn(&self, cycle: i64, slots: usize) -> Option<Slot> {
+        self.turn_of(cycle, slots, self.view.setting.spec.spread_margin)
+    }
+
+    fn turn_of(&self, cycle: i64, slots: usize, margin: Duration) -> Option<Slot> {
         let runners = i64::try_from(self.view.runners.len()).unwrap_or(i64::MAX);
         let mine = i64::try_from(self.position).unwrap_or(0);
         let mut place = usize::try_from((mine - cycle).rem_euclid(runners)).unwrap_or(0);
@@ -262,7 +278,7 @@ impl Looker<'_> {
             let theirs = usize::try_from((theirs - cycle).rem_euclid(runners)).unwrap_or(0);
             place = if first == self.position { 0 } else { place + usize::from(place < theirs) };
         }
-        slot(place, slots, self.every(), self.view.setting.spec.spread_margin)
+        slot(place, slots, self.every(), margin)
     }
 
     /// The place of the runner of the last term.

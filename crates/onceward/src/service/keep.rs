@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::builder::{Service, declare};
 use super::run;
-use super::runner::Shared;
+use super::served::Shared;
 
 /// How long is waited at most before one looks again, whatever was planned: clocks may be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);

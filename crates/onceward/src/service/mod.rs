@@ -15,6 +15,7 @@ mod keep;
 mod presence;
 mod run;
 mod runner;
+mod served;
 mod term;
 pub(crate) mod upkeep;
 
@@ -24,4 +25,5 @@ pub use ending::TermResult;
 pub use onceward_core::service::{Mode, OnMissed, Outcome, Pause, Runner, Setting, Spec, Term as TermRecord};
 pub use onceward_store::{ServiceRecord, ServiceView};
 pub use runner::{RunnerBuilder, RunnerHandle};
+pub(crate) use served::{Served, about, check};
 pub use term::{Stopped, Term};

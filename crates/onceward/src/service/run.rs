@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::builder::Service;
 use super::keep::told;
-use super::runner::Shared;
+use super::served::Shared;
 use super::term::{Inner, Stopped, Term};
 
 /// What came of trying to run a term.

@@ -1,18 +1,15 @@
 //! A runner: the services of one process, and the session it is known by.
 
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use onceward_core::session::About;
 use onceward_core::{Code, Error, Result, SessionId, lease, limits};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
-use super::builder::{Service, declare};
-use super::keep;
+use super::builder::Service;
 use super::presence::Presence;
+use super::served::{Served, about, check};
 use crate::client::Onceward;
 
 /// A runner being described: several services in one process, with one session for all of them.
@@ -42,20 +39,13 @@ pub struct RunnerBuilder {
     error: Option<Error>,
 }
 
-/// What the parts of a runner share.
-pub(super) struct Shared {
-    pub(super) client: Onceward,
-    pub(super) session: watch::Receiver<Option<SessionId>>,
-    pub(super) leaving: watch::Receiver<bool>,
-    pub(super) healthy: AtomicBool,
-}
-
 /// A runner at work. Dropping it lets it leave in the background.
-pub struct RunnerHandle {
-    shared: Arc<Shared>,
-    leaving: watch::Sender<bool>,
+pub struct RunnerHandle(Option<Parts>);
+
+struct Parts {
+    served: Served,
     gone: watch::Sender<bool>,
-    parts: Option<(JoinSet<()>, tokio::task::JoinHandle<()>)>,
+    kept: JoinHandle<()>,
 }
 
 impl core::fmt::Debug for RunnerHandle {
@@ -115,32 +105,23 @@ impl RunnerBuilder {
     pub async fn start(self) -> Result<RunnerHandle> {
         self.check()?;
         self.client.check_open()?;
-        let namespace = self.client.namespace.as_str().to_owned();
-        let names = self.services.iter().map(|service| service.name.as_str().to_owned());
-        let services = names.map(|name| (namespace.clone(), name)).collect();
-        for service in &self.services {
-            declare(&self.client, &service.name, &service.spec).await?;
-        }
+        let services = about(&self.client, &self.services);
         let about = About { services, version: self.version, ..About::default() };
         let current = watch::Sender::new(None);
         let session = current.subscribe();
         let presence = Presence { client: self.client.clone(), ttl: self.session_ttl, about, current };
         let first = presence.open(self.client.inner.lanes.deadline()).await?;
-        let (leaving, gone) = (watch::Sender::new(false), watch::Sender::new(false));
-        let shared = Arc::new(Shared {
-            client: self.client,
-            session,
-            leaving: leaving.subscribe(),
-            healthy: AtomicBool::new(true),
-        });
+        let gone = watch::Sender::new(false);
         let mut is_gone = gone.subscribe();
         let leave = async move { drop(is_gone.wait_for(|gone| *gone).await) };
         let kept = tokio::spawn(presence.keep(first, leave));
-        let mut parts = JoinSet::new();
-        for service in self.services {
-            parts.spawn(keep::keep(Arc::clone(&shared), Arc::new(service)));
+        match Served::start(self.client, self.services, session).await {
+            Ok(served) => Ok(RunnerHandle(Some(Parts { served, gone, kept }))),
+            Err(error) => {
+                gone.send_replace(true);
+                Err(error)
+            }
         }
-        Ok(RunnerHandle { shared, leaving, gone, parts: Some((parts, kept)) })
     }
 
     /// Runs until `signal` comes, and then leaves in order: see [`shutdown`](RunnerHandle::shutdown).
@@ -164,11 +145,7 @@ impl RunnerBuilder {
                 "the runner has no service: give it one by `.service(…)`",
             ));
         }
-        let mut names = BTreeSet::new();
-        if let Some(twice) = self.services.iter().find(|service| !names.insert(&service.name)) {
-            let why = format!("there are two services {:?}", twice.name.as_str());
-            return Err(Error::new(Code::ServiceTwice, why));
-        }
+        check(&self.services)?;
         lease::check_ttl(self.session_ttl, self.client.ttl_min())
     }
 }
@@ -176,13 +153,13 @@ impl RunnerBuilder {
 impl RunnerHandle {
     /// Its session, while it has one.
     pub fn session(&self) -> Option<SessionId> {
-        *self.shared.session.borrow()
+        self.0.as_ref().and_then(|parts| parts.served.session())
     }
 
     /// Whether all work that was told to stop has stopped. Work that blocks its thread can't be stopped: then the
     /// process should be replaced.
     pub fn is_healthy(&self) -> bool {
-        self.shared.healthy.load(Ordering::SeqCst)
+        self.0.as_ref().is_some_and(|parts| parts.served.is_healthy())
     }
 
     /// Leaves: tells running work to stop, waits for it at most as long as its grace, hands its cycle over, and closes
@@ -190,9 +167,8 @@ impl RunnerHandle {
     ///
     /// Cancel safety: once it was polled, the runner leaves whether this is waited for or not.
     pub async fn shutdown(mut self) {
-        let Some(parts) = self.parts.take() else { return };
-        let (leaving, gone) = (self.leaving.clone(), self.gone.clone());
-        if let Err(error) = tokio::spawn(leave(leaving, gone, parts)).await {
+        let Some(parts) = self.0.take() else { return };
+        if let Err(error) = tokio::spawn(leave(parts)).await {
             tracing::error!(%error, "the runner ended in an unforeseen way");
         }
     }
@@ -200,25 +176,16 @@ impl RunnerHandle {
 
 impl Drop for RunnerHandle {
     fn drop(&mut self) {
-        let Some(parts) = self.parts.take() else { return };
+        let Some(parts) = self.0.take() else { return };
         // Without a runtime there are no parts any more either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(leave(self.leaving.clone(), self.gone.clone(), parts));
+            runtime.spawn(leave(parts));
         }
     }
 }
 
-async fn leave(
-    leaving: watch::Sender<bool>,
-    gone: watch::Sender<bool>,
-    (mut parts, kept): (JoinSet<()>, tokio::task::JoinHandle<()>),
-) {
-    leaving.send_replace(true);
-    while let Some(ended) = parts.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a service ended in an unforeseen way");
-        }
-    }
+async fn leave(Parts { served, gone, kept }: Parts) {
+    served.leave().await;
     gone.send_replace(true);
     if let Err(error) = kept.await {
         tracing::error!(%error, "the session of a runner ended in an unforeseen way");

@@ -9,7 +9,6 @@ use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use onceward::service::RunnerBuilder;
 use onceward::worker::{WorkerBuilder, WorkerHandle};
 use onceward::{Code, Error, Onceward, Result};
 
@@ -71,7 +70,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let ended = if args.until_empty {
         until_empty(worker, args.horizon, &signals).await
     } else {
-        until_told(worker, services(args, &client), &signals).await
+        until_told(if args.no_services { worker } else { worker.scheduler().upkeep() }, &signals).await
     };
     store::close(globals, &client).await;
     ended?;
@@ -92,22 +91,10 @@ fn builder(args: &Args, client: &Onceward, allowed: Allowed) -> WorkerBuilder {
     })
 }
 
-/// What is done for all of the cluster beside jobs, by one worker at a time.
-fn services(args: &Args, client: &Onceward) -> Option<RunnerBuilder> {
-    (!args.no_services).then(|| client.runner().scheduler().upkeep().session_ttl(args.session_ttl))
-}
-
 /// Works until a signal comes; the second one ends the patience.
-async fn until_told(worker: WorkerBuilder, services: Option<RunnerBuilder>, signals: &Signals) -> Result<()> {
+async fn until_told(worker: WorkerBuilder, signals: &Signals) -> Result<()> {
     let worker = worker.start().await?;
-    let runner = match services {
-        Some(services) => Some(services.start().await?),
-        None => None,
-    };
     signals.next().await;
-    if let Some(runner) = runner {
-        runner.shutdown().await;
-    }
     leave(worker, signals).await;
     Ok(())
 }
