@@ -211,7 +211,13 @@ async fn a3_work_that_ignores_its_end_makes_the_runner_unhealthy() {
     let runner = service.start(work).await.unwrap();
     until("begun", async || begun.load(Ordering::SeqCst)).await;
     until("unhealthy", async || !runner.is_healthy()).await;
+    ow.admin().run_service_now(&name("stuck")).await.unwrap();
+    begun.store(false, Ordering::SeqCst);
+    sleep(Duration::from_millis(500)).await;
+    assert!(!begun.load(Ordering::SeqCst), "nothing else begins beside it");
     goes_on.store(false, Ordering::SeqCst);
+    until("healthy again", async || runner.is_healthy()).await;
+    until("what was asked for", async || begun.load(Ordering::SeqCst)).await;
     runner.shutdown().await;
 }
 

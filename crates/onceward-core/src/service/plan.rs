@@ -244,8 +244,8 @@ impl Looker<'_> {
         Next::Look { at: start.after(at), on_release: false }
     }
 
-    /// A slot in which a term of another cycle was still running: it lasts as long as it would without a margin, so that
-    /// who was kept from his turn has it then, and not the quickest of all in the last slot.
+    /// A slot in which a term of another cycle was still running: it lasts as long as it would without a margin,
+    /// so that who was kept from his turn has it then, and not the quickest of all in the last slot.
     fn unhindered(&self, slot: Slot, cycle: i64, slots: usize) -> Slot {
         let begins = start_of(cycle, self.every()).after(slot.start);
         let hinders = |term: &Term| {

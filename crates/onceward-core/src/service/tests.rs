@@ -329,8 +329,9 @@ fn who_is_kept_from_his_turn_has_it_as_soon_as_the_lease_is_free() {
     let spec = Spec { spread_margin: Duration::from_secs(28), ..Spec::every(Duration::from_secs(60)) };
     let runners = [runner(0, 0.0), runner(1, 1.0)];
     let late = Term { started_at: at(30.0), ended_at: Some(at(62.0)), ..term(0, Outcome::Done) };
-    let begins_at =
-        |now: f64, me| begins(&look(&setting(spec.clone()), &runners, &[late.clone()], None, now, me));
+    let begins_at = |now: f64, me| {
+        begins(&look(&setting(spec.clone()), &runners, core::slice::from_ref(&late), None, now, me))
+    };
     assert_eq!([begins_at(63.0, 0), begins_at(63.0, 1)], [None, Some(1)]);
     let mut world =
         World::new(setting(spec), 2, Duration::from_secs(32), |n| if n == 0 { 50.0 } else { 40.0 });

@@ -9,6 +9,7 @@ use onceward_core::service::{Begin, Mode, Outcome, lease_key};
 use onceward_core::{Result, SessionId, lease, limits};
 use onceward_store::{BeginTerm, Begun, EndTerm, PruneTerms, insist};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::builder::Service;
@@ -83,8 +84,11 @@ pub(super) async fn run(
         }),
     };
     tracing::debug!(service = %service.name, cycle, token = %term.token(), "a term begins");
-    let (outcome, reason) = work(shared, service, &term, begin.slot).await;
+    let ((outcome, reason), stuck) = work(shared, service, &term, begin.slot).await;
     end(shared, &ask, term, outcome, reason).await;
+    if let Some(stuck) = stuck {
+        outlast(shared, stuck).await;
+    }
     if cycle % PRUNE_EVERY == 0 {
         prune(shared).await;
     }
@@ -98,8 +102,13 @@ async fn prune(shared: &Shared) {
     }
 }
 
+/// How a term ended, and why.
+type End = (Outcome, Option<String>);
+/// Work that goes on although it was dropped.
+type Stuck = JoinHandle<Option<String>>;
+
 /// Does the work, and says how it ended.
-async fn work(shared: &Shared, service: &Service, term: &Term, slot: Duration) -> (Outcome, Option<String>) {
+async fn work(shared: &Shared, service: &Service, term: &Term, slot: Duration) -> (End, Option<Stuck>) {
     let started = Instant::now();
     let mut work = tokio::spawn((service.work)(term.clone()));
     let mut leaving = shared.leaving.clone();
@@ -110,7 +119,7 @@ async fn work(shared: &Shared, service: &Service, term: &Term, slot: Duration) -
         tokio::select! {
             biased;
             why = term.inner.lease.lost() => break Stopped::Lost(why),
-            ended = &mut work => return ending(service, ended, None),
+            ended = &mut work => return (ending(service, ended, None), None),
             () = &mut stalled => break Stopped::Stalled,
             () = told(&mut leaving) => break Stopped::Leaving,
             () = &mut late, if !warned => warned = true,
@@ -131,16 +140,28 @@ async fn work(shared: &Shared, service: &Service, term: &Term, slot: Duration) -
     };
     tokio::select! {
         biased;
-        ended = &mut work => return ending(service, ended, Some(why)),
+        ended = &mut work => return (ending(service, ended, Some(why)), None),
         () = sleep(grace) => {}
         () = lost => {}
     }
     work.abort();
-    if timeout(STUCK, &mut work).await.is_err() {
-        // What still goes on is fenced; the lease is given back, so that the service is not stuck as well.
-        stuck(shared, service, term);
+    if timeout(STUCK, &mut work).await.is_ok() {
+        return (ended_by(why), None);
     }
-    ended_by(why)
+    // What still goes on is fenced; the lease is given back, so that the service is not stuck as well.
+    stuck(shared, service, term);
+    (ended_by(why), Some(work))
+}
+
+/// Waits for work that goes on: until it has ended, this process begins no other term of its service.
+async fn outlast(shared: &Shared, stuck: Stuck) {
+    let mut leaving = shared.leaving.clone();
+    tokio::select! {
+        _ = stuck => {
+            shared.stuck.fetch_sub(1, Ordering::SeqCst);
+        }
+        () = told(&mut leaving) => {}
+    }
 }
 
 /// How the work ended, where it did so by itself.
@@ -148,7 +169,7 @@ fn ending(
     service: &Service,
     ended: core::result::Result<Option<String>, tokio::task::JoinError>,
     why: Option<Stopped>,
-) -> (Outcome, Option<String>) {
+) -> End {
     match (ended, why) {
         // What it has done since may be done again; and the work of a leader is never done.
         (Ok(None), Some(why @ Stopped::Lost(_))) => ended_by(why),
@@ -161,7 +182,7 @@ fn ending(
     }
 }
 
-fn ended_by(why: Stopped) -> (Outcome, Option<String>) {
+fn ended_by(why: Stopped) -> End {
     let outcome = match why {
         Stopped::Lost(_) => Outcome::Lost,
         Stopped::Leaving => Outcome::HandedOver,
@@ -247,7 +268,7 @@ async fn warn_of_overrun(service: &Service, term: &Term, started: Instant, slot:
 
 /// Work that goes on although it was dropped blocks its thread: nothing in this process can end it.
 fn stuck(shared: &Shared, service: &Service, term: &Term) {
-    shared.healthy.store(false, Ordering::SeqCst);
+    shared.stuck.fetch_add(1, Ordering::SeqCst);
     tracing::error!(
         service = %service.name,
         cycle = term.cycle(),

@@ -1,6 +1,6 @@
 //! The services of a process at work, whoever's session it is known by: a runner's or a worker's.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ pub(super) struct Shared {
     pub(super) client: Onceward,
     pub(super) session: watch::Receiver<Option<SessionId>>,
     pub(super) leaving: watch::Receiver<bool>,
-    pub(super) healthy: AtomicBool,
+    /// How many pieces of work go on although they were dropped.
+    pub(super) stuck: AtomicUsize,
 }
 
 /// Services at work. Dropped, they end where they stand.
@@ -58,7 +59,7 @@ impl Served {
         }
         let leaving = watch::Sender::new(false);
         let told = leaving.subscribe();
-        let shared = Arc::new(Shared { client, session, leaving: told, healthy: AtomicBool::new(true) });
+        let shared = Arc::new(Shared { client, session, leaving: told, stuck: AtomicUsize::new(0) });
         let mut parts = JoinSet::new();
         for service in services {
             parts.spawn(keep_on(Arc::clone(&shared), Arc::new(service)));
@@ -71,7 +72,7 @@ impl Served {
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        self.shared.healthy.load(Ordering::SeqCst)
+        self.shared.stuck.load(Ordering::SeqCst) == 0
     }
 
     /// Tells running work to stop, hands its cycles over, and waits for that.
