@@ -47,11 +47,11 @@ macro_rules! migrations {
 
 /// The steps of a PostgreSQL schema.
 pub const POSTGRES: &[Migration] = migrations!(
-    "postgres": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"), (5, "0005_service")
+    "postgres": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"), (5, "0007_service")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
-    "sqlite": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"), (5, "0005_service")
+    "sqlite": (1, "0001_lease"), (2, "0002_once"), (3, "0003_job"), (4, "0004_limit"), (5, "0007_service")
 );
 
 /// A migration that a schema has seen.

@@ -1,4 +1,4 @@
--- 0005: services, the terms of their cycles, and schedules. See docs/decisions/013-services.md.
+-- 0007: services, the terms of their cycles, and schedules. See docs/decisions/013-services.md.
 
 -- What services are set to, as one text that no statement looks into. Written under a version.
 CREATE TABLE {schema}.service (
