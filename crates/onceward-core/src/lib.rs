@@ -5,7 +5,8 @@
 //! microseconds and the stores can be held against it.
 //!
 //! Start with [`lease`], [`once`] and [`job`]; all of them move a row through the same four verbs:
-//! *enqueue* (the row exists), *claim* (an owner, a [`Token`], an expiry), *renew*, *settle*.
+//! *enqueue* (the row exists), *claim* (an owner, a [`Token`], an expiry), *renew*, *settle*. A [`service`] is a
+//! lease in its time slot, a [`schedule`] enqueues jobs.
 
 pub mod backoff;
 pub mod duration;
@@ -19,12 +20,16 @@ mod name;
 pub mod once;
 mod place;
 pub mod run;
+pub mod schedule;
+pub mod service;
 pub mod session;
 mod time;
 mod token;
 
 pub use error::{Code, Error, Fault, Result};
-pub use name::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionId, Tag};
+pub use name::{
+    ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, ScheduleName, ServiceName, SessionId, Tag,
+};
 pub use place::Place;
 pub use time::Timestamp;
 pub use token::Token;

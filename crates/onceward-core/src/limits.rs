@@ -122,6 +122,26 @@ pub const HTTP_EXCERPT_BYTES_MAX: usize = 1024;
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The longest pause that a receiver may ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest name of a service, in bytes.
+pub const SERVICE_BYTES_MAX: usize = 128;
+/// The longest name of a schedule, in bytes.
+pub const SCHEDULE_BYTES_MAX: usize = 128;
+/// The shortest interval of a service or schedule outside tests.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The longest interval of a service or schedule, and the longest window in which missed runs are made up for.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The shortest time to live of a term when the caller names none; the interval, if that lies between the two.
+pub const TERM_TTL_MIN: Duration = Duration::from_secs(1);
+/// The longest time to live of a term when the caller names none.
+pub const TERM_TTL_MAX: Duration = Duration::from_secs(15);
+/// How many missed cycles are looked at one by one; what is older is one row.
+pub const MISSED_CYCLES_MAX: i64 = 100;
+/// How long terms are kept.
+pub const TERMS_RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The longest jitter of a schedule.
+pub const JITTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most ticks of one backfill.
+pub const BACKFILL_TICKS_MAX: usize = 10_000;
 
 /// The most rows in one batch that goes to a store as one statement.
 pub const BATCH_ROWS_MAX: usize = 512;

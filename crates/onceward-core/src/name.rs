@@ -136,6 +136,15 @@ name! {
     Tag, "a tag", limits::TAG_BYTES_MAX, Code::TagsInvalid
 }
 
+name! {
+    /// What a service is called: `reconcile`.
+    ServiceName, "the name of a service", limits::SERVICE_BYTES_MAX, Code::ServiceNameInvalid
+}
+name! {
+    /// What a schedule is called: `nightly-report`.
+    ScheduleName, "the name of a schedule", limits::SCHEDULE_BYTES_MAX, Code::ScheduleNameInvalid
+}
+
 impl Default for Queue {
     fn default() -> Self {
         Self("default".into())

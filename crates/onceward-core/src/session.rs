@@ -14,7 +14,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lease::as_millis;
-use crate::{Kind, Owner, Queue, SessionId, Tag, Timestamp, Token};
+use crate::{Kind, Namespace, Owner, Queue, ServiceName, SessionId, Tag, Timestamp, Token};
 
 /// What a worker says of itself, for people and for finding kinds that nobody runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct About {
     pub concurrency: u32,
     /// The version of the program.
     pub version: String,
+    /// The services it runs: namespace and name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<(String, String)>,
 }
 
 impl About {
@@ -37,6 +40,16 @@ impl About {
     pub fn runs(&self, queue: &Queue, kind: &Kind) -> bool {
         self.queues.iter().any(|name| name == queue.as_str())
             && self.kinds.iter().any(|name| name == kind.as_str())
+    }
+
+    /// How the text of a row says that a service is run.
+    pub fn service_text(namespace: &Namespace, service: &ServiceName) -> String {
+        serde_json::to_string(&(namespace.as_str(), service.as_str())).unwrap_or_default()
+    }
+
+    /// Whether this process runs a service.
+    pub fn serves(&self, namespace: &Namespace, service: &ServiceName) -> bool {
+        self.services.iter().any(|(of, name)| of == namespace.as_str() && name == service.as_str())
     }
 
     /// The text that a row keeps.
@@ -138,6 +151,21 @@ mod tests {
         assert_eq!(renew(Some(&row()), Token::from_row(9), at(1_000)), Renew::Lost);
         assert_eq!(renew(Some(&row()), Token::from_row(8), at(1)), Renew::Lost);
         assert_eq!(renew(None, Token::from_row(9), at(1)), Renew::Lost);
+    }
+
+    #[test]
+    fn the_text_of_a_session_says_which_services_it_runs() {
+        let (namespace, odd) = (Namespace::from_row("a\"]"), ServiceName::from_row("x\\,\"y"));
+        let about = About {
+            services: vec![(namespace.as_str().to_owned(), odd.as_str().to_owned())],
+            tags: vec!["[\"a\",\"b\"]".to_owned()],
+            ..About::default()
+        };
+        assert!(about.serves(&namespace, &odd));
+        assert!(about.to_text().contains(&About::service_text(&namespace, &odd)));
+        let other = About::service_text(&Namespace::from_row("a"), &ServiceName::from_row("b"));
+        assert!(!about.to_text().contains(&other), "a text is no list");
+        assert_eq!(About::from_text(&about.to_text()), about);
     }
 
     #[test]

@@ -165,6 +165,30 @@ verbs! {
     RunWake = "run.wake", true;
     /// [`RunStore::run_prune`](crate::RunStore::run_prune).
     RunPrune = "run.prune", true;
+    /// [`ServiceStore::service_look`](crate::ServiceStore::service_look).
+    ServiceLook = "service.look", false;
+    /// [`ServiceStore::service_list`](crate::ServiceStore::service_list).
+    ServiceList = "service.list", false;
+    /// [`ServiceStore::service_write`](crate::ServiceStore::service_write).
+    ServiceWrite = "service.write", true;
+    /// [`ServiceStore::service_begin`](crate::ServiceStore::service_begin).
+    ServiceBegin = "service.begin", true;
+    /// [`ServiceStore::service_end`](crate::ServiceStore::service_end).
+    ServiceEnd = "service.end", true;
+    /// [`ServiceStore::service_ring`](crate::ServiceStore::service_ring): a hint, which leaves no doubt.
+    ServiceRing = "service.ring", false;
+    /// [`ServiceStore::service_miss`](crate::ServiceStore::service_miss).
+    ServiceMiss = "service.miss", true;
+    /// [`ServiceStore::service_prune`](crate::ServiceStore::service_prune).
+    ServicePrune = "service.prune", true;
+    /// [`ServiceStore::schedule_list`](crate::ServiceStore::schedule_list).
+    ScheduleList = "schedule.list", false;
+    /// [`ServiceStore::schedule_due`](crate::ServiceStore::schedule_due).
+    ScheduleDue = "schedule.due", false;
+    /// [`ServiceStore::schedule_write`](crate::ServiceStore::schedule_write).
+    ScheduleWrite = "schedule.write", true;
+    /// [`ServiceStore::schedule_remove`](crate::ServiceStore::schedule_remove).
+    ScheduleRemove = "schedule.remove", true;
 }
 
 /// What goes wrong with one call.
@@ -521,5 +545,6 @@ impl Store for Faulty {
 
 mod jobs;
 mod runs;
+mod services;
 #[cfg(test)]
 mod tests;

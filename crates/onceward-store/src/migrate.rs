@@ -53,7 +53,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (3, "0003_job"),
     (4, "0004_limit"),
     (5, "0005_keys"),
-    (6, "0006_run")
+    (6, "0006_run"),
+    (7, "0007_service")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -63,7 +64,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (3, "0003_job"),
     (4, "0004_limit"),
     (5, "0005_keys"),
-    (6, "0006_run")
+    (6, "0006_run"),
+    (7, "0007_service")
 );
 
 /// A migration that a schema has seen.

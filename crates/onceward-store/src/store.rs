@@ -19,6 +19,7 @@ pub use onceward_core::lease::Renew;
 mod jobs;
 mod limits;
 mod runs;
+mod services;
 
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
@@ -28,6 +29,10 @@ pub use jobs::{
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits};
 pub use runs::{AppendRun, Child, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+pub use services::{
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
+    ServiceStore, ServiceView, WriteSchedule, WriteService,
+};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -357,7 +362,7 @@ pub enum CommitOutcome {
 /// A row locked by somebody's open transaction fails the batch with [`onceward_core::Code::KeyLocked`] within 50 ms;
 /// the [`lane`](crate::lane) then sends the rows one by one.
 #[async_trait]
-pub trait Store: JobStore + RunStore {
+pub trait Store: JobStore + RunStore + ServiceStore {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
     /// The URL it was opened by, without a password.

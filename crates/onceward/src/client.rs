@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use onceward_core::job::Payload;
-use onceward_core::{Error, Key, Kind, Namespace, Owner, Result, SessionId, limits};
+use onceward_core::{Error, Key, Kind, Namespace, Owner, Result, ServiceName, SessionId, limits};
 use onceward_store::lane::Lanes;
 use onceward_store::{Clock, OpenOptions, Store};
 
@@ -17,6 +17,8 @@ use crate::jobs::{Enqueue, Enqueued, IntoEnqueue, Job};
 use crate::lease::{LeaseBuilder, LeasesBuilder, PoisonWatch};
 use crate::once::{Cache, OnceBuilder, OnceManyBuilder};
 use crate::renewer::Renewer;
+use crate::schedule::ScheduleBuilder;
+use crate::service::{RunnerBuilder, ServiceBuilder};
 use crate::switchboard::Switchboard;
 use crate::worker::WorkerBuilder;
 
@@ -306,6 +308,26 @@ impl Onceward {
     /// A worker that runs jobs: see [`WorkerBuilder`].
     pub fn worker(&self) -> WorkerBuilder {
         WorkerBuilder::new(self.clone())
+    }
+
+    /// A global chore that one runner of the cluster does, in its time slot, fenced: see [`ServiceBuilder`].
+    pub fn service(&self, name: impl AsRef<str>) -> ServiceBuilder {
+        ServiceBuilder::new(self.clone(), ServiceName::new(name))
+    }
+
+    /// Several services in one process: see [`RunnerBuilder`].
+    pub fn runner(&self) -> RunnerBuilder {
+        RunnerBuilder::new(self.clone())
+    }
+
+    /// Enqueues a job by the clock: see [`ScheduleBuilder`].
+    pub fn schedule<J: IntoEnqueue>(
+        &self,
+        name: impl AsRef<str>,
+        when: impl AsRef<str>,
+        job: J,
+    ) -> ScheduleBuilder {
+        ScheduleBuilder::new(self, name.as_ref(), when.as_ref(), job.into_enqueue(self))
     }
 
     /// Looking and intervening: what the command line and operators use.

@@ -1,6 +1,6 @@
 //! Work that runs once and only moves forward.
 //!
-//! [`Onceward`] gives a backend four primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
+//! [`Onceward`] gives a backend these primitives on a database it has anyway (SQLite embedded, or PostgreSQL):
 //!
 //! - a [`lease`](Onceward::lease): ownership of a key for a while, with a fencing token that only ever grows;
 //! - [`once`](Onceward::once): a function that starts at most once under a key, its outcome replayed to everybody else,
@@ -8,6 +8,9 @@
 //! - [`jobs`]: work that is [enqueued](Onceward::enqueue), in the caller's own transaction where that is wanted, and
 //!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain;
 //! - [`durable`] functions: plain `async fn`s that survive crashes.
+//! - a [`service`](Onceward::service): a chore that one runner of the cluster does per cycle, in its time slot,
+//!   fenced; and a
+//!   [`schedule`](Onceward::schedule), which enqueues jobs by the clock, each tick once.
 //!
 //! ```
 //! use onceward::{Onceward, Outcome};
@@ -39,7 +42,11 @@ pub mod jobs;
 pub mod lease;
 pub mod once;
 mod renewer;
+pub mod schedule;
+pub mod service;
 mod switchboard;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "http-jobs")]
 pub mod webhook;
 pub mod worker;
@@ -50,7 +57,8 @@ pub use onceward_macros::Job;
 pub use onceward_macros::durable;
 
 pub use onceward_core::{
-    Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, Tag, Timestamp, Token,
+    Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, ScheduleName, ServiceName,
+    SessionId, Tag, Timestamp, Token,
 };
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;

@@ -47,6 +47,7 @@ const REQUIRED: &[(&str, &str)] = &[
     ("J8", "a job that was called off is not run again"),
     ("J9", "at most one living job per unique key"),
     ("J10", "of one ordering key at most one job runs, and the others keep their order"),
+    ("J12", "each tick of a schedule is enqueued once, across changes of the leader and of clocks"),
     ("J13", "a replay keeps payload and line, and is made once"),
     ("J14", "a claim never takes more than asked for"),
     ("J15", "every ready job is run, whatever fails or waits beside it"),
@@ -65,6 +66,14 @@ const REQUIRED: &[(&str, &str)] = &[
     ("H3", "the bytes that are sent are those that were signed and enqueued"),
     ("H4", "an answer is read and kept within bounds, without secrets"),
     ("H5", "no receiver takes more than its share"),
+    ("A1", "at most one term of a service runs, and tokens grow"),
+    ("A2", "the work of a term has stopped before the next one begins"),
+    ("A3", "work that has to stop is told, dropped, and reported where it goes on"),
+    ("A4", "an old term renews, ends and begins nothing"),
+    ("A5", "a leader without work makes way, and is followed after a while"),
+    ("A6", "each cycle is run, or recorded with its reason"),
+    ("A7", "who leaves hands over at once"),
+    ("A8", "a sticky service stays where it was"),
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -113,7 +122,7 @@ fn function(line: &str) -> Option<&str> {
 
 /// `L4` from `L4` or `l4`, and so on; nothing from anything else.
 fn id(word: &str) -> Option<String> {
-    let digits = word.strip_prefix(['L', 'O', 'J', 'D', 'H', 'l', 'o', 'j', 'd', 'h'])?;
+    let digits = word.strip_prefix(|letter: char| "ADHJLOadhjlo".contains(letter))?;
     let number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     number.then(|| word.to_uppercase())
 }

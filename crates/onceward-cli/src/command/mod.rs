@@ -15,7 +15,11 @@ pub(crate) mod migrate;
 pub(crate) mod once;
 pub(crate) mod prune;
 pub(crate) mod queues;
+pub(crate) mod runners;
 pub(crate) mod runs;
+pub(crate) mod schedules;
+pub(crate) mod service;
+pub(crate) mod services;
 pub(crate) mod webhook;
 pub(crate) mod worker;
 pub(crate) mod workers;
@@ -39,6 +43,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
         Command::Workers(args) => workers::run(args, globals).await,
         Command::Webhook(args) => webhook::run(args).await,
+        Command::Service(args) => Box::pin(service::run(args, globals)).await,
+        Command::Services(args) => Box::pin(services::run(args, globals)).await,
+        Command::Schedules(args) => Box::pin(schedules::run(args, globals)).await,
+        Command::Runners(args) => runners::run(args, globals).await,
         Command::Migrate(args) => migrate::run(args, globals).await,
         Command::Doctor(args) => doctor::run(args, globals).await,
         Command::Prune(args) => prune::run(args, globals).await,

@@ -139,6 +139,36 @@ impl Child {
     }
 }
 
+/// A wrapped command that is killed, with all of its group, where this is dropped before it has ended.
+pub(crate) struct Bound(Child);
+
+impl Bound {
+    /// Starts `command` in a group of its own, with `env` added to our own environment, and the streams as ours,
+    /// without stdin.
+    pub(crate) fn spawn(command: &[OsString], env: &[(&str, String)]) -> Result<Self> {
+        let mut shim = shim(command, env, true);
+        Child::start(shim.stdin(Stdio::null()).kill_on_drop(true), true).map(Self)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.0.ended().await
+    }
+
+    /// Ends it: TERM, and KILL for what is left after `kill_after`.
+    pub(crate) async fn stop(&mut self, kill_after: Duration) {
+        self.0.stop(kill_after).await;
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if self.0.child.id().is_some() {
+            self.0.send(Signal::KILL);
+        }
+    }
+}
+
 fn shim(command: &[OsString], env: &[(&str, String)], own_group: bool) -> Command {
     // Not by path: ours may have been replaced by an upgrade since we were started.
     let mut shim = Command::new(if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { our_path() });

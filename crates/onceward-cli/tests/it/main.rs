@@ -16,6 +16,8 @@ mod race;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod redis;
 mod resolve;
+mod schedules;
+mod service;
 mod store;
 mod text;
 mod usage;

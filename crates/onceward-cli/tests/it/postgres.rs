@@ -8,13 +8,13 @@ use crate::place::{Place, is_alive, wait_until};
 use server::Server;
 
 /// A schema of its own, on the server of the tests or on one of its own; gone at the end.
-struct Schema {
-    place: Place,
+pub(crate) struct Schema {
+    pub(crate) place: Place,
     _server: Option<Server>,
 }
 
 impl Schema {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let given = std::env::var("ONCEWARD_TEST_POSTGRES").ok().filter(|url| !url.is_empty());
         let server = if given.is_none() { Some(Server::start()) } else { None };
         let url = given.or(server.as_ref().map(Server::url)).unwrap();
@@ -35,10 +35,10 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
-    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 6);
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 7);
     place
         .run(&["migrate", "up"])
-        .printed(0, "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\n");
+        .printed(0, "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\n");
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");
     assert_eq!(place.read("ledger"), "x\n");

@@ -22,7 +22,21 @@ fn assert_golden(name: &str, text: &str) {
 #[test]
 fn help_is_what_was_agreed() {
     let place = Place::in_memory();
-    for words in ["", "once", "once resolve", "once list", "lease", "lease break", "migrate", "migrate up"] {
+    for words in [
+        "",
+        "once",
+        "once resolve",
+        "once list",
+        "lease",
+        "lease break",
+        "migrate",
+        "migrate up",
+        "service",
+        "services",
+        "schedules",
+        "schedules add",
+        "runners",
+    ] {
         let mut args: Vec<&str> = words.split_whitespace().collect();
         args.push("--help");
         let seen = place.run(&args);

@@ -177,6 +177,23 @@ codes! {
     AuditFailed = "OW0604", Onceward, "the demo's audit does not hold";
     StatusFileFailed = "OW0605", Caller, "the status file can't be written";
     CommandsFileInvalid = "OW0606", Caller, "the file of allowed commands can't be read";
+
+    // 10xx: services and schedules.
+    ServiceNameInvalid = "OW1001", Caller, "the name of a service is empty, too long, or has control characters";
+    IntervalInvalid = "OW1002", Caller, "an interval is too short, too long, or shorter than what checks it";
+    MarginInvalid = "OW1003", Caller, "the spread margin leaves nothing of the interval";
+    ServiceUnknown = "OW1004", Caller, "there is no service of this name";
+    TermLost = "OW1005", Race, "the term of a service ended before its work did";
+    ServiceTwice = "OW1006", Caller, "two services of one process have the same name";
+    RunnerIdle = "OW1007", Caller, "a runner was given no service";
+    CatchUpInvalid = "OW1008", Caller, "the window for catching up is out of range";
+    ScheduleNameInvalid = "OW1011", Caller, "the name of a schedule is empty, too long, or has control characters";
+    CronInvalid = "OW1012", Caller, "the schedule can't be read, or never comes";
+    ZoneUnknown = "OW1013", Caller, "there is no such time zone";
+    ScheduleUnknown = "OW1014", Caller, "there is no schedule of this name";
+    ScheduleMoved = "OW1015", Race, "the schedule was changed by somebody else at the same time";
+    BackfillInvalid = "OW1016", Caller, "the range to fill in is empty, in the future, or too long";
+    JitterInvalid = "OW1017", Caller, "the jitter is out of range";
 }
 
 impl fmt::Display for Code {

@@ -198,6 +198,7 @@ pub(super) fn opening(ttl: Duration) -> session::Open {
         tags: vec!["gpu".to_owned()],
         concurrency: 8,
         version: "1.2.3".to_owned(),
+        services: Vec::new(),
     };
     session::Open { id: session(), owner: owner("web-1:7"), ttl, about }
 }

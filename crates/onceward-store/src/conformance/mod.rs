@@ -1,8 +1,8 @@
 //! The suite every store passes: one list of cases over a [`Harness`], run by [`suite!`](suite).
 //!
-//! A store that passes keeps the invariants L1-L12, O1-O14 and J1-J16 as far as a store can: the rest belongs to the
-//! client (trust margins, waiting) and to the enlisted transactions. Cases never assume that the clock stands
-//! still, nor that it runs.
+//! A store that passes keeps the invariants L1-L12, O1-O14, J1-J16, A1, A4 and A7 as far as a store can: the rest
+//! belongs to the client (trust margins, waiting) and to the enlisted transactions. Cases never assume that the
+//! clock stands still, nor that it runs.
 //!
 //! ```
 //! use core::time::Duration;
@@ -62,6 +62,8 @@ pub mod once_list;
 pub mod once_settle;
 pub mod race;
 pub mod run;
+pub mod schedule;
+pub mod service;
 pub mod session;
 
 use core::time::Duration;
@@ -484,6 +486,30 @@ macro_rules! conformance_suite {
                 j16_a_prune_takes_dead_jobs_when_they_are_old_enough;
                 j16_a_prune_takes_no_dead_job_that_runs_again;
                 j9_a_prune_takes_keys_when_their_time_is_over;
+            }
+            schedule {
+                a_schedule_comes_back_as_it_was_written;
+                schedules_are_listed_page_by_page_and_per_namespace;
+                what_is_due_is_shown_by_the_stores_clock;
+                j12_a_tick_is_enqueued_once_whoever_does_it;
+                j12_of_many_at_once_one_enqueues_a_tick;
+                j12_a_job_that_is_there_is_not_enqueued_again;
+                ticks_with_jitter_wait_and_those_in_a_line_follow_each_other;
+                a_schedule_is_removed_under_its_version_and_its_jobs_stay;
+            }
+            service {
+                a_service_is_what_was_declared_and_its_version_grows;
+                a_look_shows_the_runners_of_a_service_and_no_others;
+                a1_a_cycle_is_begun_once_and_only_under_the_lease;
+                a4_an_old_term_begins_and_ends_nothing;
+                a_lease_that_is_closed_for_its_lock_delay_shows_until_when;
+                a_cycle_is_not_begun_after_its_time;
+                a7_a_cycle_that_was_handed_over_is_begun_again;
+                missed_cycles_are_recorded_once_and_not_begun;
+                parts_of_a_cycle_are_begun_separately;
+                a1_of_many_at_once_one_begins_a_cycle;
+                old_terms_are_forgotten_but_for_the_last_one;
+                a_setting_of_every_kind_comes_back;
             }
             session {
                 a_session_is_what_its_worker_said;

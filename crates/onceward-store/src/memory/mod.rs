@@ -4,6 +4,7 @@
 
 mod jobs;
 mod runs;
+mod services;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ struct Tables {
     once: BTreeMap<Name, once::Record>,
     history: Vec<history::Row>,
     jobs: jobs::Jobs,
+    services: services::Services,
 }
 
 impl Default for MemoryStore {

@@ -19,7 +19,7 @@ const CLOCK_BEHIND_MAX: f64 = 300.0;
 /// How full the queue of notifications may be; when it is full, commits that notify fail.
 const NOTIFICATION_QUEUE_MAX: f64 = 0.5;
 
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 25] = [
     "history",
     "job",
     "job_arrived",
@@ -40,7 +40,10 @@ const TABLES: [&str; 22] = [
     "lease_waiter",
     "migration",
     "once",
+    "schedule",
+    "service",
     "session",
+    "term",
     "upkeep",
 ];
 

@@ -217,6 +217,19 @@ statements! {
     prune_done = planned "upkeep/prune_jobs" "done" (INT8);
     prune_dead = planned "upkeep/prune_jobs" "dead" (INT8, INT8);
     prune_keys = planned "upkeep/prune_jobs" "keys" (INT8);
+    service_look = planned "service/look" (TEXT, TEXT, TEXT, TEXT, INT8);
+    service_list = planned "service/list" (TEXT);
+    service_write = planned "service/write" (TEXT, TEXT, INT8, TEXT);
+    service_begin = prepared "service/begin" (TEXT, TEXT, INT8, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, UUID, TEXT, INT8, TEXT);
+    service_end = prepared "service/end" (TEXT, TEXT, INT8, TEXT, INT8, TEXT, TEXT);
+    service_miss = prepared "service/miss" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        TIMESTAMPTZ_ARRAY, TEXT_ARRAY);
+    service_prune = planned "service/prune" (INT8, INT8);
+    schedule_list = planned "schedule/list" (TEXT, TEXT, TEXT, INT8);
+    schedule_due = planned "schedule/due" (TEXT, INT8);
+    schedule_write = prepared "schedule/write" (TEXT, TEXT, INT8, TIMESTAMPTZ, TEXT, BYTEA, UUID_ARRAY, TEXT_ARRAY,
+        TEXT_ARRAY, INT2_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY);
+    schedule_remove = planned "schedule/remove" (TEXT, TEXT, INT8);
     transactions = planned "upkeep/check" "transactions" (TEXT_ARRAY);
     settings = planned "upkeep/check" "settings" ();
     migrations = planned "upkeep/check" "migrations" ();

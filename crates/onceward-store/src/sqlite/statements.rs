@@ -201,6 +201,24 @@ statements! {
     meta_touch = "upkeep/check", "touch";
     newest_token = "upkeep/check", "newest_token";
     triggers = "upkeep/check", "triggers";
+    service_read = "service/look", "service";
+    service_runners = "service/look", "runners";
+    service_terms = "service/look", "terms";
+    service_list = "service/list";
+    service_make = "service/write", "make";
+    service_change = "service/write", "change";
+    service_begun = "service/begin", "read";
+    service_earlier = "service/begin", "earlier";
+    service_begin = "service/begin", "begin";
+    service_end = "service/end";
+    service_miss = "service/miss";
+    service_prune = "service/prune";
+    schedule_list = "schedule/list";
+    schedule_due = "schedule/due", "due";
+    schedule_next = "schedule/due", "next";
+    schedule_make = "schedule/write", "make";
+    schedule_change = "schedule/write", "change";
+    schedule_remove = "schedule/remove";
 }
 
 /// The statements that join a caller's transaction.

@@ -15,6 +15,7 @@ use crate::clock::ManualClock;
 /// What may walk through a table: upkeep, a bounded number of rows a time, and the self-check.
 const MAY_SCAN: &[(&str, &str)] = &[
     ("permit_forget", "SCAN onceward_job_permit"),
+    ("service_runners", "SCAN onceward_session"),
     ("prune_leases", "SCAN onceward_lease"),
     ("prune_waiting", "SCAN onceward_lease_waiter"),
     ("prune_history", "SCAN onceward_history"),
@@ -31,6 +32,7 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("rescue_gone", "SCAN onceward_session"),
     ("lookup_claims", "SCAN claim"),
     ("permit_forget", "SCAN onceward_job_permit"),
+    ("service_runners", "SCAN onceward_session"),
     // The first row of a table, or whether there is one.
     ("settle_hanging", "SCAN onceward_job_cancel"),
     ("settle_hanging", "SCAN onceward_job_first"),

@@ -7,6 +7,7 @@ mod bulk;
 mod jobs;
 mod queues;
 mod runs;
+mod services;
 
 pub use self::bulk::{BulkAction, BulkJobs, JobFilter};
 pub use self::jobs::{JobResolution, Replay, Replayed};

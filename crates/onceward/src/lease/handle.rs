@@ -168,6 +168,12 @@ impl Lease {
         released
     }
 
+    /// Gives the lease back while somebody else may still look at it.
+    pub(crate) async fn give_back(&self) -> Result<bool> {
+        self.hold.lose(Lost::Released);
+        self.client.inner.lanes.release(self.release_ask()).await
+    }
+
     fn release_ask(&self) -> ReleaseLease {
         let ClaimRef { namespace, key, token, .. } = self.claim.clone();
         ReleaseLease { namespace, key, token, reason: None, place: self.place }

@@ -29,6 +29,7 @@ use crate::bells::{Bell, Taker};
 use crate::client::Onceward;
 use crate::durable::{self, Durable, DurableFn};
 use crate::jobs::Job;
+use crate::service::{self, Served, Service};
 
 /// How many jobs run at the same time when nothing is said.
 const CONCURRENCY: usize = 50;
@@ -87,6 +88,8 @@ pub struct WorkerBuilder {
     park_after: Duration,
     #[cfg(feature = "http-jobs")]
     deliverer: Option<Arc<crate::http_jobs::Deliverer>>,
+    services: Vec<Service>,
+    serves: Vec<(String, String)>,
     /// What was wrong first.
     error: Option<Error>,
 }
@@ -120,6 +123,8 @@ impl WorkerBuilder {
             park_after: PARK_AFTER,
             #[cfg(feature = "http-jobs")]
             deliverer: None,
+            services: Vec::new(),
+            serves: Vec::new(),
             error: None,
         }
     }
@@ -249,6 +254,31 @@ impl WorkerBuilder {
         self
     }
 
+    /// Also runs a service, under the session of this worker: see [`service`](crate::service).
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// Also enqueues what schedules are due for: see
+    /// [`RunnerBuilder::scheduler`](crate::service::RunnerBuilder::scheduler).
+    pub fn scheduler(mut self) -> Self {
+        match crate::schedule::service(&self.client) {
+            Ok(service) => self.services.push(service),
+            Err(error) => self.refuse(error),
+        }
+        self
+    }
+
+    /// Also forgets what may be forgotten: see [`RunnerBuilder::upkeep`](crate::service::RunnerBuilder::upkeep).
+    pub fn upkeep(mut self) -> Self {
+        match service::upkeep::service(&self.client) {
+            Ok(service) => self.services.push(service),
+            Err(error) => self.refuse(error),
+        }
+        self
+    }
+
     /// Puts a `tower` layer around all handlers, outside of those that were put there before: it sees every
     /// [`JobRequest`](super::JobRequest) and every [`Outcome`](super::Outcome). Panics pass through layers as they are.
     #[cfg(feature = "tower")]
@@ -286,10 +316,14 @@ impl WorkerBuilder {
     /// # Errors
     /// What was said wrong: [`WorkerIdle`](Code::WorkerIdle) without a handler, [`HandlerTwice`](Code::HandlerTwice),
     /// [`StateMissing`](Code::StateMissing), the codes of bad names, [`LimitInvalid`](Code::LimitInvalid) for a
-    /// concurrency of 0, [`TtlInvalid`](Code::TtlInvalid). Those of an unreachable store, after its deadline.
-    pub async fn start(self) -> Result<WorkerHandle> {
+    /// concurrency of 0, [`TtlInvalid`](Code::TtlInvalid), [`ServiceTwice`](Code::ServiceTwice). Those of
+    /// an unreachable store, after its deadline.
+    pub async fn start(mut self) -> Result<WorkerHandle> {
         self.client.check_open()?;
         let deadline = self.client.inner.lanes.deadline();
+        let (client, services) = (self.client.clone(), core::mem::take(&mut self.services));
+        service::check(&services)?;
+        self.serves = service::about(&client, &services);
         let shared = Arc::new(self.build()?);
         shared.around.client.inner.bells.hang(&shared.bell);
         let first = sessions::open(&shared, deadline).await?;
@@ -307,7 +341,17 @@ impl WorkerBuilder {
         let taker: Weak<dyn Taker> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Taker>));
         shared.bell.set_taker(taker);
         shared.around.belong_to(&shared);
-        Ok(WorkerHandle::new(shared, parts))
+        let served = match services.is_empty() {
+            true => None,
+            false => Some(Served::start(client, services, sessions::watched(&shared, &mut parts)).await),
+        };
+        let (served, error) = match served.transpose() {
+            Ok(served) => (served, None),
+            Err(error) => (None, Some(error)),
+        };
+        let worker = WorkerHandle::new(shared, parts, served);
+        // What was begun is ended in order.
+        error.map_or(Ok(worker), Err)
     }
 
     /// Runs until the future is dropped; then the worker ends in the background as
@@ -364,6 +408,7 @@ impl WorkerBuilder {
             tags: texts(self.tags.iter().map(Tag::as_str).collect()),
             concurrency: u32::try_from(self.concurrency).unwrap_or(u32::MAX),
             version: self.version,
+            services: self.serves,
         };
         let service =
             self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));

@@ -12,10 +12,12 @@ use super::attempt::Stop;
 use super::run::LEAVE;
 use super::shared::{Mode, Shared};
 use super::{empty, hand_over, session};
+use crate::service::Served;
 
 /// A worker that runs. Dropping it ends it as [`shutdown`](Self::shutdown) does, in the background.
 pub struct WorkerHandle {
     shared: Arc<Shared>,
+    served: Option<Served>,
     parts: Option<JoinSet<()>>,
 }
 
@@ -30,8 +32,8 @@ impl fmt::Debug for WorkerHandle {
 }
 
 impl WorkerHandle {
-    pub(super) fn new(shared: Arc<Shared>, parts: JoinSet<()>) -> Self {
-        Self { shared, parts: Some(parts) }
+    pub(super) fn new(shared: Arc<Shared>, parts: JoinSet<()>, served: Option<Served>) -> Self {
+        Self { shared, served, parts: Some(parts) }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -65,6 +67,12 @@ impl WorkerHandle {
         self.shared.status.borrow().session.as_ref().map(|session| session.id)
     }
 
+    /// Whether all work of its services that was told to stop has stopped; see
+    /// [`RunnerHandle::is_healthy`](crate::service::RunnerHandle::is_healthy).
+    pub fn is_healthy(&self) -> bool {
+        self.served.as_ref().is_none_or(Served::is_healthy)
+    }
+
     /// Takes no more jobs from now on, and gives back those it has not started. What runs goes on; the worker stays
     /// until [`shutdown`](Self::shutdown).
     pub fn drain(&self) {
@@ -87,7 +95,7 @@ impl WorkerHandle {
     /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
     pub async fn shutdown(mut self) {
         let Some(parts) = self.parts.take() else { return };
-        if let Err(error) = tokio::spawn(end(Arc::clone(&self.shared), parts)).await {
+        if let Err(error) = tokio::spawn(end(Arc::clone(&self.shared), parts, self.served.take())).await {
             tracing::error!(%error, "the worker ended in an unforeseen way");
         }
     }
@@ -109,7 +117,7 @@ impl Drop for WorkerHandle {
         let Some(parts) = self.parts.take() else { return };
         // Without a runtime there are no parts any more either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(end(Arc::clone(&self.shared), parts));
+            runtime.spawn(end(Arc::clone(&self.shared), parts, self.served.take()));
         }
     }
 }
@@ -124,8 +132,14 @@ fn set_mode(shared: &Shared, mode: Mode) {
     });
 }
 
-async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
+async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>, served: Option<Served>) {
     set_mode(&shared, Mode::Leaving);
+    // While jobs come to their end, the services go to others.
+    let served = tokio::spawn(async move {
+        if let Some(served) = served {
+            served.leave().await;
+        }
+    });
     hand_over::close(&shared).await;
     shared.until_claimed().await;
     shared.hand_back(shared.pool.take_ready());
@@ -139,6 +153,9 @@ async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>) {
     let stale_endings = shared.around.stale();
     if stale_endings > 0 {
         tracing::warn!(stale_endings, "the worker leaves; so many of its attempts had ended too late");
+    }
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the services of a worker ended in an unforeseen way");
     }
     set_mode(&shared, Mode::Gone);
     session::close(&shared).await;

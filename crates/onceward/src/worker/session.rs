@@ -7,10 +7,12 @@ use futures_util::future::BoxFuture;
 use onceward_core::session::Open;
 use onceward_core::{Code, Error, Result, SessionId, Token, backoff};
 use onceward_store::{SessionRef, SessionRenewed, insist};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::attempt::Stop;
-use super::shared::{Mode, Shared};
+use super::shared::{Mode, Shared, Status};
 use crate::Lost;
 use crate::client::new_session;
 use crate::hold::Hold;
@@ -124,6 +126,21 @@ pub(super) async fn keep(shared: Arc<Shared>, first: (Arc<Session>, Watch)) {
             _ = status.wait_for(|status| status.mode >= Mode::Leaving) => return,
         };
     }
+}
+
+/// Shows which session the worker has, for what else is done under it.
+pub(super) fn watched(shared: &Shared, parts: &mut JoinSet<()>) -> watch::Receiver<Option<SessionId>> {
+    let mut status = shared.status.subscribe();
+    let of = |status: &Status| status.session.as_ref().map(|session| session.id);
+    let current = watch::Sender::new(of(&status.borrow_and_update()));
+    let seen = current.subscribe();
+    parts.spawn(async move {
+        while status.changed().await.is_ok() {
+            let now = of(&status.borrow_and_update());
+            current.send_if_modified(|session| core::mem::replace(session, now) != now);
+        }
+    });
+    seen
 }
 
 /// Everything that was claimed for the session is somebody else's from now on.

@@ -80,7 +80,7 @@ pub(super) struct Args {
 /// What the job is about.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-pub(super) struct PayloadArgs {
+pub(in crate::command) struct PayloadArgs {
     /// The payload, as JSON; of the kind http, the body of the request
     #[arg(long, value_name = "JSON")]
     pub(super) json: Option<String>,
@@ -159,7 +159,7 @@ fn with<T>(job: Enqueue, value: Option<T>, say: impl FnOnce(Enqueue, T) -> Enque
 }
 
 impl PayloadArgs {
-    fn read(&self) -> Result<(Vec<u8>, &'static str)> {
+    pub(in crate::command) fn read(&self) -> Result<(Vec<u8>, &'static str)> {
         if let Some(text) = &self.json {
             json(text)?;
             return Ok((text.clone().into_bytes(), "application/json"));

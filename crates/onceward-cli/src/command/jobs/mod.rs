@@ -18,7 +18,7 @@ use clap::Subcommand;
 use onceward::Result;
 
 pub(super) use self::act::{Act, Args as ActArgs, run as act};
-pub(super) use self::enqueue::bytes_of;
+pub(super) use self::enqueue::{PayloadArgs, bytes_of};
 pub(super) use self::list::print as print_list;
 pub(super) use self::show::{Args as ShowArgs, run as show};
 use crate::args::Globals;

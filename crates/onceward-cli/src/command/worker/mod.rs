@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// What this worker offers to jobs with tags; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// Leave it to others to enqueue what schedules are due for, and to forget what is over
+    #[arg(long)]
+    no_services: bool,
     /// End when the queues hold nothing more that this worker could run
     #[arg(long)]
     until_empty: bool,
@@ -88,7 +91,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let ended = if args.until_empty {
         until_empty(worker, args.horizon, &signals).await
     } else {
-        until_told(worker, &signals).await
+        until_told(if args.no_services { worker } else { worker.scheduler().upkeep() }, &signals).await
     };
     store::close(globals, &client).await;
     ended?;

@@ -86,6 +86,15 @@ impl Jobs {
         self.rows.get(name).is_some_and(|row| !row.state.is_final() && job::is_running(row.token, claim))
     }
 
+    /// Enqueues jobs in the same stroke as something else; the queues in which something has become ready.
+    pub(super) fn enqueue_all(&mut self, jobs: &[job::New], now: Timestamp) -> BTreeSet<(Namespace, Queue)> {
+        for new in jobs {
+            self.enqueue(new, now);
+        }
+        self.let_in();
+        core::mem::take(&mut self.woken)
+    }
+
     /// Who runs what.
     fn running(&self) -> BTreeMap<Name, Running> {
         let mut running = BTreeMap::new();
@@ -118,7 +127,7 @@ impl MemoryStore {
         answer
     }
 
-    fn wake_queues(&self, queues: impl IntoIterator<Item = (Namespace, Queue)>) {
+    pub(super) fn wake_queues(&self, queues: impl IntoIterator<Item = (Namespace, Queue)>) {
         for (namespace, queue) in queues {
             // Nobody listening is fine.
             let _ = self.wakes.send(Wake::Jobs(namespace, queue));

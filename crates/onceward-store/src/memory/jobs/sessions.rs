@@ -60,7 +60,7 @@ impl Jobs {
         was_alive
     }
 
-    pub(super) fn session_list(&self) -> Vec<session::Record> {
+    pub(in crate::memory) fn session_list(&self) -> Vec<session::Record> {
         let running = |session: SessionId| {
             let claims = self.claims.values().filter(|claim| claim.session == session);
             claims.map(|claim| claim.names().filter(|name| self.runs(name, claim.token)).count() as u64).sum()

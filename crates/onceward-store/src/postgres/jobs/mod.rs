@@ -18,6 +18,7 @@ mod rescue;
 mod rows;
 mod runs;
 mod sent;
+mod services;
 mod sessions;
 mod settle;
 

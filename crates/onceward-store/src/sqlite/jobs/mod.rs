@@ -14,6 +14,7 @@ mod queues;
 mod rescue;
 mod rows;
 mod runs;
+mod services;
 mod session;
 mod settle;
 

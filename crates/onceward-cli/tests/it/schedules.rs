@@ -1,0 +1,86 @@
+//! Schedules from the shell, and the worker that enqueues what is due.
+
+use crate::place::{Place, wait_until};
+
+#[test]
+fn a_schedule_is_declared_looked_at_paused_and_removed() {
+    let place = Place::new();
+    let add = [
+        "schedules",
+        "add",
+        "nightly",
+        "report",
+        "--when",
+        "0 2 * * *",
+        "--zone",
+        "Europe/Berlin",
+        "--json",
+        "{}",
+    ];
+    let added = place.json(&add);
+    assert_eq!(
+        (added["when"].as_str(), added["version"].as_i64()),
+        (Some("0 2 * * * Europe/Berlin"), Some(1))
+    );
+    assert!(added["next_at"].is_string());
+    place.run(&["schedules", "add", "bad", "report", "--when", "0 0 30 2 *"]).refused(2, "OW1012");
+    place
+        .run(&["schedules", "add", "bad", "report", "--when", "0 2 * * * Europe/Atlantis"])
+        .refused(2, "OW1013");
+    place.run(&["schedules", "show", "bad"]).refused(2, "OW1014");
+    let shown = place.json(&["schedules", "show", "nightly"]);
+    assert_eq!(shown["ahead"].as_array().unwrap().len(), 5);
+    assert!(place.run(&["schedules", "list"]).text().contains("Europe/Berlin"));
+    assert_eq!(place.run(&["schedules", "pause", "nightly", "--reason", "holidays"]).code, 0);
+    assert_eq!(place.json(&["schedules", "list"])[0]["paused"]["reason"], "holidays");
+    let job = place.json(&["schedules", "trigger", "nightly"])["job"].as_str().unwrap().to_owned();
+    assert_eq!(place.json(&["jobs", "list"])[0]["id"], job.as_str());
+    assert_eq!(place.run(&["schedules", "resume", "nightly"]).code, 0);
+    let range = [
+        "schedules",
+        "backfill",
+        "nightly",
+        "--from",
+        "2026-03-28T00:00:00Z",
+        "--until",
+        "2026-03-31T00:00:00Z",
+    ];
+    let tried = place.json(&[&range[..], &["--dry-run"]].concat());
+    assert_eq!(tried["ticks"].as_array().unwrap().len(), 3, "once on each day: {tried}");
+    assert_eq!(tried["ticks"][1], "2026-03-29T01:00:00.000000Z");
+    assert_eq!(place.json(&range)["enqueued"].as_array().unwrap().len(), 3);
+    assert_eq!(place.json(&range)["enqueued"].as_array().unwrap().len(), 0, "each tick once");
+    assert_eq!(place.run(&["schedules", "rm", "nightly"]).code, 0);
+    place.run(&["schedules", "rm", "nightly"]).refused(2, "OW1014");
+}
+
+/// J12
+#[test]
+fn j12_workers_enqueue_what_is_due_and_run_it() {
+    let place = Place::new();
+    std::fs::write(
+        place.path("commands.toml"),
+        "[kinds]\nreport = [\"sh\", \"-c\", \"cat >> ledger; echo >> ledger\"]\n",
+    )
+    .unwrap();
+    let args = ["worker", "--commands", "commands.toml", "--session-ttl", "2s"];
+    let workers = [place.start(&args), place.start(&args)];
+    assert_eq!(
+        place.run(&["schedules", "add", "often", "report", "--when", "every 1s", "--text", "due"]).code,
+        0
+    );
+    wait_until("three ticks are run", || place.read("ledger").lines().count() >= 3);
+    place.run(&["schedules", "pause", "often"]);
+    let runners = place.json(&["runners", "list"]);
+    assert_eq!(runners.as_array().unwrap().len(), 2);
+    assert_eq!(place.json(&["workers", "list"]).as_array().unwrap().len(), 2, "one session does for both");
+    assert_eq!(runners[0]["services"], serde_json::json!(["onceward.scheduler", "onceward.upkeep"]));
+    for worker in workers {
+        worker.signal(rustix::process::Signal::TERM);
+        assert_eq!(worker.end().code, 0);
+    }
+    let jobs = place.json(&["jobs", "list", "--limit", "500"]);
+    let ids: std::collections::BTreeSet<&str> =
+        jobs.as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
+    assert_eq!(place.read("ledger").lines().count(), ids.len(), "each once");
+}

@@ -1,0 +1,195 @@
+//! `onceward service`: one command, many hosts.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::place::{Place, Running, is_alive, wait_until};
+
+const SCRIPT: &str = "echo $ONCEWARD_SERVICE $ONCEWARD_CYCLE $ONCEWARD_FENCING_TOKEN >> ledger";
+
+fn args<'a>(options: &[&'a str], script: &'a str) -> Vec<&'a str> {
+    [&["service", "--name", "tick"], options, &["--", "sh", "-c", script]].concat()
+}
+
+fn ledger(place: &Place) -> Vec<(i64, i64)> {
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        (words[1].parse().unwrap(), words[2].parse().unwrap())
+    };
+    place.read("ledger").lines().map(of).collect()
+}
+
+/// A1
+#[test]
+fn a1_started_on_three_hosts_it_runs_once_per_cycle() {
+    let place = Place::new();
+    let options = ["--every", "1s", "--session-ttl", "2s"];
+    let hosts: Vec<Running> = (0..3).map(|_| place.start(&args(&options, SCRIPT))).collect();
+    wait_until("four cycles", || ledger(&place).len() >= 4);
+    assert_eq!(place.json(&["runners", "list"]).as_array().unwrap().len(), 3);
+    let shown = place.json(&["services", "show", "tick"]);
+    assert_eq!((shown["every_ms"].as_i64(), shown["mode"].as_str()), (Some(1_000), Some("cycle")));
+    assert_eq!(shown["slots"].as_array().unwrap().len(), 3);
+    let text = place.run(&["services", "show", "tick"]).text();
+    assert!(text.contains("THIS CYCLE") && text.contains('='), "{text}");
+    for host in hosts {
+        host.signal(Signal::TERM);
+        assert_eq!(host.end().code, 0);
+    }
+    let ran = ledger(&place);
+    assert!(ran.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1), "{ran:?}");
+    assert_eq!(place.json(&["runners", "list"]).as_array().unwrap().len(), 0, "they have left in order");
+    let history = place.run(&["services", "history", "tick"]).text();
+    assert!(history.contains("done"), "{history}");
+}
+
+#[test]
+fn a_service_is_paused_run_now_and_resumed_from_the_shell() {
+    let place = Place::new();
+    place.run(&["services", "pause", "tick"]).refused(2, "OW1004");
+    place.run(&args(&["--every", "0s"], "true")).refused(2, "OW1002");
+    place.run(&args(&["--every", "5m", "--spread-margin", "6m"], "true")).refused(2, "OW1003");
+    place.run(&args(&["--every", "soon"], "true")).refused(2, "OW0105");
+    let host = place.start(&args(&["--every", "1h"], SCRIPT));
+    wait_until("the first cycle", || ledger(&place).len() == 1);
+    assert_eq!(place.run(&["services", "pause", "tick", "--reason", "maintenance"]).code, 0);
+    assert!(place.run(&["services", "list"]).text().contains("maintenance"));
+    assert_eq!(place.run(&["services", "run-now", "tick"]).code, 0);
+    wait_until("the one that was asked for", || ledger(&place).len() == 2);
+    assert_eq!(place.run(&["services", "resume", "tick"]).code, 0);
+    host.signal(Signal::TERM);
+    assert_eq!(host.end().code, 0);
+    let parts: Vec<String> = place
+        .json(&["services", "history", "tick"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|term| term["part"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(parts, ["asked-1", ""]);
+}
+
+/// A3, A7
+#[test]
+fn a3_the_command_is_killed_when_its_term_is_lost_and_when_its_host_ends() {
+    let place = Place::new();
+    let script = "echo $$ >> pids; trap '' TERM; while :; do sleep 0.05; done";
+    let host = place.start(&args(&["--every", "1h", "--kill-after", "200ms"], script));
+    let first = place.wait_for_file("pids");
+    assert_eq!(place.run(&["lease", "break", "service:tick", "--reason", "test"]).code, 0);
+    wait_until("it is gone", || !is_alive(&first));
+    place.run(&["services", "run-now", "tick"]);
+    wait_until("another one", || place.read("pids").lines().count() == 2);
+    let second = place.read("pids").lines().last().unwrap().to_owned();
+    host.signal(Signal::TERM);
+    assert_eq!(host.end().code, 0);
+    assert!(!is_alive(&second));
+    let outcomes: Vec<Value> = place
+        .json(&["services", "history", "tick"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|term| term["outcome"].clone())
+        .collect();
+    assert_eq!(outcomes, ["handed_over", "lost"]);
+}
+
+#[cfg(feature = "postgres")]
+mod cluster {
+    use super::*;
+    use crate::postgres::Schema;
+
+    /// Numbers that look like drawn ones.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 = onceward_core::backoff::mix(self.0);
+            (self.0 >> 20) % sides
+        }
+    }
+
+    fn start(place: &Place, n: usize, dice: &mut Dice) -> Running {
+        let owner = format!("host-{n}");
+        let options = ["--every", "2s", "--ttl", "1s", "--session-ttl", "2s", "--owner", &owner];
+        let mut command = place.command(&args(&options, "sleep 0.1"));
+        // Some hosts have a clock of their own.
+        let faketime = std::env::var("ONCEWARD_TEST_FAKETIME").ok().filter(|file| !file.is_empty());
+        if let Some(file) = faketime.filter(|_| dice.roll(3) == 0) {
+            let skews = ["+1d", "-1d", "+37s", "-1y"];
+            let skew = skews[usize::try_from(dice.roll(4)).unwrap()];
+            command.env("LD_PRELOAD", file).env("FAKETIME", skew).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        Running::of(command.spawn().unwrap())
+    }
+
+    /// A1, A2, A6: runners that are killed, stopped for longer than their lease lasts, and have wrong clocks.
+    #[test]
+    fn proof_a1_no_two_terms_meet_and_every_cycle_is_run_or_recorded() {
+        let long = std::env::var_os("ONCEWARD_PROVE").is_some();
+        let (count, lasts) = if long { (12, Duration::from_secs(180)) } else { (6, Duration::from_secs(12)) };
+        let Schema { place, .. } = &Schema::new();
+        assert_eq!(place.run(&["migrate", "up"]).code, 0);
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        println!("seed {seed}");
+        let mut dice = Dice(seed);
+        let mut hosts: Vec<Running> = (0..count).map(|n| start(place, n, &mut dice)).collect();
+        wait_until("a first term", || {
+            place.run(&["services", "history", "tick", "--output", "json"]).text().contains("\"done\"")
+        });
+        let began = Instant::now();
+        while began.elapsed() < lasts {
+            std::thread::sleep(Duration::from_millis(300 + dice.roll(700)));
+            let which = usize::try_from(dice.roll(count as u64)).unwrap();
+            if dice.roll(2) == 0 {
+                hosts[which].signal(Signal::KILL);
+                hosts[which] = start(place, which, &mut dice);
+            } else {
+                hosts[which].signal(Signal::STOP);
+                std::thread::sleep(Duration::from_millis(dice.roll(2_500)));
+                hosts[which].signal(Signal::CONT);
+            }
+        }
+        // Everybody is left alone for two cycles.
+        std::thread::sleep(Duration::from_secs(5));
+        drop(hosts);
+        let terms = place.json(&["services", "history", "tick", "--limit", "500"]);
+        check(terms.as_array().unwrap(), long.then_some(count));
+    }
+
+    fn time(value: &Value) -> onceward_core::Timestamp {
+        value.as_str().unwrap().parse().unwrap()
+    }
+
+    fn check(terms: &[Value], everybody: Option<usize>) {
+        let number = |term: &Value, name: &str| term[name].as_i64().unwrap();
+        let token = |term: &Value| term["token"].as_str().unwrap().parse::<i64>().unwrap();
+        let mut begun: Vec<&Value> = terms.iter().filter(|term| term["outcome"] != "missed").collect();
+        begun.sort_by_key(|term| token(term));
+        for pair in begun.windows(2) {
+            let (ended, next) = (time(&pair[0]["ended_at"]), time(&pair[1]["started_at"]));
+            assert!(ended <= next, "two terms meet: {} and {}", pair[0], pair[1]);
+        }
+        let mut rows: Vec<(i64, i64)> =
+            terms.iter().map(|term| (number(term, "cycle"), number(term, "cycles"))).collect();
+        rows.sort_unstable();
+        let mut next = rows[0].0;
+        for (cycle, cycles) in rows {
+            assert_eq!(cycle, next, "a cycle without a row, or with two");
+            next = cycle + cycles;
+        }
+        for term in terms.iter().filter(|term| term["outcome"] == "missed") {
+            assert!(term["reason"].is_string(), "{term}");
+        }
+        let ran: BTreeSet<&str> = begun.iter().filter_map(|term| term["owner"].as_str()).collect();
+        println!("{} cycles, {} of them missed, run by {ran:?}", terms.len(), terms.len() - begun.len());
+        assert!(
+            ran.len() >= 2 && everybody.is_none_or(|count| ran.len() == count),
+            "somebody starves: {ran:?}"
+        );
+    }
+}

@@ -1,0 +1,400 @@
+//! What a runner does next, decided from one look at the store. Two runners that decide the same do no harm: the row of
+//! the cycle and the lease let one of them through.
+
+use core::time::Duration;
+
+use super::order::{Runner, longest, position};
+use super::row::{Outcome, Setting, Term};
+use super::slot::{Slot, count, slot};
+use super::{Mode, OnMissed, cycle_of, start_of};
+use crate::{SessionId, Timestamp, Token, limits};
+
+/// The lease of the service, where somebody holds it or it is closed for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The token of the grant.
+    pub token: Token,
+    /// Until when nobody else gets it, unless it is given back or renewed.
+    pub until: Timestamp,
+}
+
+/// One look at a service.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// What it is set to.
+    pub setting: &'a Setting,
+    /// The runners, in their [`order`](super::order).
+    pub runners: &'a [Runner],
+    /// The newest rows, in any order.
+    pub terms: &'a [Term],
+    /// Who has the lease.
+    pub held: Option<Held>,
+    /// Up to which number the terms that were asked for are known to have been begun, beside what the rows say.
+    pub answered: u64,
+}
+
+/// A term that may be begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The cycle; a leader's is the token it gets.
+    pub cycle: i64,
+    /// Which part of it.
+    pub part: String,
+    /// When the cycle began.
+    pub due_at: Timestamp,
+    /// From then on it is not begun any more.
+    pub not_after: Timestamp,
+    /// How long the term has until the next one's turn comes.
+    pub slot: Duration,
+}
+
+/// Cycles to be recorded as missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// The first one.
+    pub cycle: i64,
+    /// Which part of it.
+    pub part: String,
+    /// How many, from that one on.
+    pub cycles: i64,
+    /// When the first one began.
+    pub due_at: Timestamp,
+    /// Why nobody began them.
+    pub reason: String,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// To begin a term.
+    Begin(Begin),
+    /// To look again then, or as soon as the lease becomes free if that is what is waited for.
+    Look {
+        /// When.
+        at: Timestamp,
+        /// Whether the end of a term is waited for.
+        on_release: bool,
+    },
+}
+
+/// What is to be done after a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Terms whose lease has gone: their cycle, part and token.
+    pub lost: Vec<(i64, String, Token)>,
+    /// Cycles that nobody began.
+    pub missed: Vec<Miss>,
+    /// What comes then.
+    pub next: Next,
+}
+
+/// Why cycles were missed.
+const PAUSED: &str = "paused";
+const NOBODY: &str = "no runner began it";
+
+/// Decides what the runner of `me` does.
+pub fn plan(view: &View<'_>, me: SessionId) -> Plan {
+    let lost = |term: &&Term| {
+        term.outcome == Outcome::Running && view.held.is_none_or(|held| held.token != term.token)
+    };
+    let lost =
+        view.terms.iter().filter(lost).map(|term| (term.cycle, term.part.clone(), term.token)).collect();
+    let Some(position) = position(me, view.runners) else {
+        // Not in the order yet, or not any more: who is not there begins nothing (W77).
+        let at = view.now.after(OUTSIDE);
+        return Plan { lost, missed: Vec::new(), next: Next::Look { at, on_release: false } };
+    };
+    let looker = Looker { view, me, position };
+    let (missed, next) = match view.setting.spec.mode {
+        Mode::Leader => (Vec::new(), looker.lead()),
+        Mode::Cycle => looker.once_per_cycle(),
+        Mode::PerRunner => looker.each_once(),
+    };
+    Plan { lost, missed, next }
+}
+
+/// The slot of a runner in the cycle of now; none where there is no slot of its own for it.
+pub fn turn_of(view: &View<'_>, runner: SessionId) -> Option<Slot> {
+    let position = position(runner, view.runners)?;
+    let looker = Looker { view, me: runner, position };
+    match view.setting.spec.mode {
+        Mode::Leader => None,
+        Mode::Cycle => looker.turn(looker.cycle(), looker.slots()),
+        Mode::PerRunner => {
+            slot(position, view.runners.len(), looker.every(), view.setting.spec.spread_margin)
+        }
+    }
+}
+
+/// How soon somebody looks again who is not in the order.
+const OUTSIDE: Duration = Duration::from_millis(500);
+
+struct Looker<'a> {
+    view: &'a View<'a>,
+    me: SessionId,
+    position: usize,
+}
+
+impl Looker<'_> {
+    fn every(&self) -> Duration {
+        self.view.setting.spec.every
+    }
+
+    fn cycle(&self) -> i64 {
+        cycle_of(self.view.now, self.every())
+    }
+
+    fn begin(&self, cycle: i64, part: String, not_after: Timestamp, slot: Duration) -> Next {
+        Next::Begin(Begin { cycle, part, due_at: start_of(cycle, self.every()), not_after, slot })
+    }
+
+    fn lead(&self) -> Next {
+        let spare = Duration::from_secs(1);
+        let rested = self.rested();
+        match self.view.held {
+            Some(held) => Next::Look { at: held.until, on_release: true },
+            None if rested > self.view.now => Next::Look { at: rested, on_release: false },
+            None if self.view.setting.is_paused() => {
+                Next::Look { at: self.view.now.after(limits::TERM_TTL_MAX), on_release: false }
+            }
+            None => Next::Begin(Begin {
+                cycle: 0,
+                part: String::new(),
+                due_at: self.view.now,
+                not_after: self.view.now.after(limits::TERM_TTL_MAX + spare),
+                slot: Duration::MAX,
+            }),
+        }
+    }
+
+    /// When the next leader may begin: at once after one that has left or was lost; a while after one whose work has
+    /// ended, longer each time, so that work that can't go on does not wander through the cluster (A5).
+    fn rested(&self) -> Timestamp {
+        let mut terms: Vec<&Term> = self.view.terms.iter().filter(|term| term.part.is_empty()).collect();
+        terms.sort_by_key(|term| core::cmp::Reverse(term.cycle));
+        let short = |term: &&&Term| term.took().is_some_and(|took| took < REST_MAX);
+        let fell = u32::try_from(terms.iter().take_while(short).count()).unwrap_or(u32::MAX);
+        let Some(ended) = terms.first().filter(|_| fell > 0).and_then(|term| term.ended_at) else {
+            return self.view.now;
+        };
+        ended.after(REST_MIN.saturating_mul(2_u32.saturating_pow(fell.min(20) - 1)).min(REST_MAX))
+    }
+
+    /// A term that somebody has asked for and nobody has begun. A leader has nothing to run beside its term.
+    fn asked(&self) -> Option<Next> {
+        let asked = self.view.setting.asked.as_ref()?;
+        let part = format!("asked-{}", asked.number);
+        let begun =
+            self.view.terms.iter().any(|term| term.part == part && term.outcome != Outcome::HandedOver);
+        let begun = begun || asked.number <= self.view.answered;
+        if begun || self.view.setting.spec.mode == Mode::Leader {
+            return None;
+        }
+        Some(match self.view.held {
+            Some(held) => Next::Look { at: held.until, on_release: true },
+            None => self.begin(self.cycle(), part, Timestamp::from_micros(i64::MAX), self.every()),
+        })
+    }
+
+    fn once_per_cycle(&self) -> (Vec<Miss>, Next) {
+        let (missed, owed) = self.missed();
+        if let Some(asked) = self.asked() {
+            return (missed, asked);
+        }
+        if let Some(owed) = owed.filter(|_| !self.view.setting.is_paused()) {
+            let next = match self.view.held {
+                Some(held) => Next::Look { at: held.until, on_release: true },
+                // It is late as it is: whoever sees it runs it.
+                None => self.begin(owed, String::new(), Timestamp::from_micros(i64::MAX), self.every()),
+            };
+            return (missed, next);
+        }
+        (missed, self.this_cycle())
+    }
+
+    /// The cycle of now: whether it is my turn.
+    fn this_cycle(&self) -> Next {
+        let cycle = self.cycle();
+        let row = self.rows().find(|term| term.covers(cycle));
+        let open = row.is_none_or(|row| row.outcome == Outcome::HandedOver);
+        if !open || self.view.setting.is_paused() {
+            return self.look_in(cycle + 1);
+        }
+        let start = start_of(cycle, self.every());
+        let (time, end) = (self.view.now.since(start), start.after(self.every()));
+        let slots = self.slots();
+        let mine = self.turn(cycle, slots).map(|slot| self.unhindered(slot, cycle, slots));
+        // The last one is for anyone, and so is a cycle that was handed over.
+        let last =
+            slot(slots - 1, slots, self.every(), Duration::ZERO).map_or(Duration::ZERO, |slot| slot.start);
+        let is_turn = row.is_some() || time >= last || mine.is_some_and(|slot| slot.holds(time));
+        if let Some(held) = self.view.held {
+            let tries = [mine.map(|slot| slot.start), Some(last)].into_iter().flatten();
+            let later = tries.filter(|start| *start > time).min().map(|at| start.after(at));
+            let at = if is_turn { held.until.min(end) } else { later.unwrap_or(end) };
+            return Next::Look { at: at.max(self.view.now.after(SOON)), on_release: is_turn };
+        }
+        if is_turn {
+            let size = mine.map_or(self.every() / u32::try_from(slots).unwrap_or(u32::MAX), Slot::size);
+            return self.begin(cycle, String::new(), end, size);
+        }
+        let at = mine.map(|slot| slot.start).filter(|start| *start > time).unwrap_or(last);
+        Next::Look { at: start.after(at), on_release: false }
+    }
+
+    /// A slot in which a term of another cycle was still running: it lasts as long as it would without a margin,
+    /// so that who was kept from his turn has it then, and not the quickest of all in the last slot.
+    fn unhindered(&self, slot: Slot, cycle: i64, slots: usize) -> Slot {
+        let begins = start_of(cycle, self.every()).after(slot.start);
+        let hinders = |term: &Term| {
+            term.cycle != cycle && term.was_begun() && term.ended_at.is_none_or(|ended| ended > begins)
+        };
+        let kept = self.view.terms.iter().any(hinders);
+        let roomy = self.turn_of(cycle, slots, Duration::ZERO).filter(|_| kept);
+        roomy.unwrap_or(slot)
+    }
+
+    /// How many slots a cycle has.
+    fn slots(&self) -> usize {
+        let spec = &self.view.setting.spec;
+        let longest = longest(self.view.terms.iter().filter_map(Term::took));
+        count(self.view.runners.len(), spec.every, spec.spread_margin, longest)
+    }
+
+    /// My slot in a cycle. The first one is the turn of another runner in every cycle; of the runner of the last term
+    /// where the service is sticky.
+    fn turn(&self, cycle: i64, slots: usize) -> Option<Slot> {
+        self.turn_of(cycle, slots, self.view.setting.spec.spread_margin)
+    }
+
+    fn turn_of(&self, cycle: i64, slots: usize, margin: Duration) -> Option<Slot> {
+        let runners = i64::try_from(self.view.runners.len()).unwrap_or(i64::MAX);
+        let mine = i64::try_from(self.position).unwrap_or(0);
+        let mut place = usize::try_from((mine - cycle).rem_euclid(runners)).unwrap_or(0);
+        if let Some(first) = self.stuck().filter(|_| self.view.setting.spec.sticky) {
+            let theirs = i64::try_from(first).unwrap_or(0);
+            let theirs = usize::try_from((theirs - cycle).rem_euclid(runners)).unwrap_or(0);
+            place = if first == self.position { 0 } else { place + usize::from(place < theirs) };
+        }
+        slot(place, slots, self.every(), margin)
+    }
+
+    /// The place of the runner of the last term.
+    fn stuck(&self) -> Option<usize> {
+        let last = self.rows().filter(|term| term.was_begun()).max_by_key(|term| term.cycle)?;
+        position(last.session?, self.view.runners)
+    }
+
+    /// The rows of the cycles, since they are counted with this interval.
+    fn rows(&self) -> impl Iterator<Item = &Term> {
+        let since = cycle_of(self.view.setting.since, self.every());
+        self.view.terms.iter().filter(move |term| term.part.is_empty() && term.cycle >= since)
+    }
+
+    /// A look in a cycle to come: in my slot.
+    fn look_in(&self, cycle: i64) -> Next {
+        let slots = self.slots();
+        let last = slot(slots - 1, slots, self.every(), Duration::ZERO);
+        let time = self.turn(cycle, slots).or(last).map_or(Duration::ZERO, |slot| slot.start);
+        Next::Look { at: start_of(cycle, self.every()).after(time), on_release: false }
+    }
+
+    /// What was missed before this cycle and is to be recorded, and the cycle that is still to be run for it.
+    fn missed(&self) -> (Vec<Miss>, Option<i64>) {
+        let (setting, now) = (self.view.setting, self.cycle());
+        let from = self.rows().map(|term| term.cycle.saturating_add(term.cycles)).max();
+        let from = from.unwrap_or(i64::MIN).max(cycle_of(setting.since, self.every()));
+        // A cycle that was handed over and never taken up is as good as run: its row stands.
+        if from >= now {
+            return (Vec::new(), None);
+        }
+        let near = from.max(now.saturating_sub(limits::MISSED_CYCLES_MAX));
+        let mut missed = Vec::new();
+        if near > from {
+            missed.push(self.miss(from, near - from, NOBODY.to_owned()));
+        }
+        let owed = (near..now).filter(|cycle| !self.paused_in(*cycle));
+        let earliest = self.view.now.before(setting.spec.catch_up);
+        let mut owed = owed.filter(|cycle| start_of(*cycle, self.every()).after(self.every()) > earliest);
+        let owed = match setting.spec.on_missed {
+            OnMissed::Skip => None,
+            OnMissed::One => owed.next_back(),
+            OnMissed::All => owed.next(),
+        };
+        // One by one: each of these rows keeps a late runner from its cycle, and is kept away by one that was not.
+        missed.extend((near..owed.unwrap_or(now)).map(|cycle| self.miss(cycle, 1, self.why(cycle))));
+        (missed, owed)
+    }
+
+    fn miss(&self, cycle: i64, cycles: i64, reason: String) -> Miss {
+        Miss { cycle, part: String::new(), cycles, due_at: start_of(cycle, self.every()), reason }
+    }
+
+    fn paused_in(&self, cycle: i64) -> bool {
+        // At its end: until then it could have been begun.
+        let end = start_of(cycle, self.every()).after(self.every());
+        self.view.setting.was_paused(end.before(Duration::from_micros(1)))
+    }
+
+    fn why(&self, cycle: i64) -> String {
+        if self.paused_in(cycle) {
+            return PAUSED.to_owned();
+        }
+        let start = start_of(cycle, self.every());
+        let end = start.after(self.every());
+        let over = |term: &&Term| {
+            term.was_begun() && term.started_at < end && term.ended_at.is_none_or(|ended| ended > start)
+        };
+        match self.view.terms.iter().filter(over).max_by_key(|term| term.cycle) {
+            Some(term) => format!("the term of cycle {} was still running", term.cycle),
+            None => NOBODY.to_owned(),
+        }
+    }
+
+    /// As the seed does it: each runner in its own slot of each cycle.
+    fn each_once(&self) -> (Vec<Miss>, Next) {
+        if let Some(asked) = self.asked() {
+            return (Vec::new(), asked);
+        }
+        let (cycle, part) = (self.cycle(), self.me.to_string());
+        let slot =
+            slot(self.position, self.view.runners.len(), self.every(), self.view.setting.spec.spread_margin);
+        let slot = slot.unwrap_or(Slot { start: Duration::ZERO, end: self.every() });
+        let start = start_of(cycle, self.every());
+        let time = self.view.now.since(start);
+        let next =
+            |cycle| Next::Look { at: start_of(cycle, self.every()).after(slot.start), on_release: false };
+        let row = self.view.terms.iter().find(|term| term.part == part && term.cycle == cycle);
+        let over = row.is_some() || self.view.setting.is_paused();
+        if !over && time >= slot.end {
+            let reason = if self.view.held.is_some() { "another term was still running" } else { NOBODY };
+            let missed = Miss { part, ..self.miss(cycle, 1, reason.to_owned()) };
+            return (vec![missed], next(cycle + 1));
+        }
+        let next = match self.view.held {
+            _ if over => next(cycle + 1),
+            _ if time < slot.start => next(cycle),
+            Some(held) => Next::Look {
+                at: held.until.min(start.after(slot.end)).max(self.view.now.after(SOON)),
+                on_release: true,
+            },
+            None => self.begin(cycle, part, start.after(slot.end), slot.size()),
+        };
+        (Vec::new(), next)
+    }
+}
+
+/// How long nobody leads after a leader's work has ended by itself, at first and at most.
+const REST_MIN: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// The least time between two looks of who waits for a lease that should have run out.
+const SOON: Duration = Duration::from_millis(20);
+
+impl Term {
+    fn covers(&self, cycle: i64) -> bool {
+        (self.cycle..self.cycle.saturating_add(self.cycles)).contains(&cycle)
+    }
+}

@@ -1,0 +1,264 @@
+//! What is kept of a service: what it is set to, as one text that only these rules read, and a row per cycle.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, OnMissed, Spec};
+use crate::{Owner, ServiceName, SessionId, Timestamp, Token};
+
+/// Why no new terms begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    /// Since when.
+    pub at: Timestamp,
+    /// Until when; none as long as it lasts.
+    pub until: Option<Timestamp>,
+    /// Who did it.
+    pub by: Owner,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// A term that somebody has asked for beside the cycles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// The how many-th.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: Owner,
+}
+
+/// What a service is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// What was declared.
+    pub spec: Spec,
+    /// Since when its cycles are counted: since it was declared with this interval first.
+    pub since: Timestamp,
+    /// The last pause.
+    pub pause: Option<Pause>,
+    /// The last term that was asked for.
+    pub asked: Option<Asked>,
+}
+
+impl Setting {
+    /// A service that is declared for the first time.
+    pub fn new(spec: Spec, now: Timestamp) -> Self {
+        Self { spec, since: now, pause: None, asked: None }
+    }
+
+    /// The setting after another declaration; nothing where that says the same.
+    pub fn declared(&self, spec: &Spec, now: Timestamp) -> Option<Self> {
+        if self.spec == *spec {
+            return None;
+        }
+        let counts_anew = (self.spec.every, self.spec.mode) != (spec.every, spec.mode);
+        let since = if counts_anew { now } else { self.since };
+        Some(Self { spec: spec.clone(), since, ..self.clone() })
+    }
+
+    /// The setting after a pause; nothing where it is paused.
+    pub fn paused(&self, by: &Owner, reason: Option<String>, now: Timestamp) -> Option<Self> {
+        let pause = Pause { at: now, until: None, by: by.clone(), reason };
+        (!self.is_paused()).then(|| Self { pause: Some(pause), ..self.clone() })
+    }
+
+    /// The setting after the end of a pause; nothing where it is not paused.
+    pub fn resumed(&self, now: Timestamp) -> Option<Self> {
+        let pause = self.pause.clone().filter(|_| self.is_paused())?;
+        Some(Self { pause: Some(Pause { until: Some(now), ..pause }), ..self.clone() })
+    }
+
+    /// The setting after somebody has asked for a term.
+    pub fn run_now(&self, by: &Owner, now: Timestamp) -> Self {
+        let number = self.asked.as_ref().map_or(1, |asked| asked.number + 1);
+        Self { asked: Some(Asked { number, at: now, by: by.clone() }), ..self.clone() }
+    }
+
+    /// Whether it is paused now.
+    pub fn is_paused(&self) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.until.is_none())
+    }
+
+    /// Whether it was paused at a time.
+    pub fn was_paused(&self, at: Timestamp) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.at <= at && pause.until.is_none_or(|until| at < until))
+    }
+
+    /// The text that a row keeps.
+    pub fn to_text(&self) -> String {
+        let kept = Kept {
+            mode: self.spec.mode,
+            every_us: micros(self.spec.every),
+            margin_us: micros(self.spec.spread_margin),
+            on_missed: self.spec.on_missed,
+            catch_up_us: micros(self.spec.catch_up),
+            sticky: self.spec.sticky,
+            since_us: self.since.as_micros(),
+            pause: self.pause.as_ref().map(|pause| KeptPause {
+                at_us: pause.at.as_micros(),
+                until_us: pause.until.map(Timestamp::as_micros),
+                by: pause.by.as_str().to_owned(),
+                reason: pause.reason.clone(),
+            }),
+            asked: self.asked.as_ref().map(|asked| KeptAsked {
+                number: asked.number,
+                at_us: asked.at.as_micros(),
+                by: asked.by.as_str().to_owned(),
+            }),
+        };
+        serde_json::to_string(&kept).unwrap_or_default()
+    }
+
+    /// Reads what [`to_text`](Self::to_text) has written; `None` for anything else.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let kept: Kept = serde_json::from_str(text).ok()?;
+        let at = Timestamp::from_micros;
+        Some(Self {
+            spec: Spec {
+                mode: kept.mode,
+                every: Duration::from_micros(kept.every_us),
+                spread_margin: Duration::from_micros(kept.margin_us),
+                on_missed: kept.on_missed,
+                catch_up: Duration::from_micros(kept.catch_up_us),
+                sticky: kept.sticky,
+            },
+            since: at(kept.since_us),
+            pause: kept.pause.map(|pause| Pause {
+                at: at(pause.at_us),
+                until: pause.until_us.map(at),
+                by: Owner::from_row(pause.by),
+                reason: pause.reason,
+            }),
+            asked: kept.asked.map(|asked| Asked {
+                number: asked.number,
+                at: at(asked.at_us),
+                by: Owner::from_row(asked.by),
+            }),
+        })
+    }
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(default)]
+    mode: Mode,
+    every_us: u64,
+    #[serde(default)]
+    margin_us: u64,
+    #[serde(default)]
+    on_missed: OnMissed,
+    catch_up_us: u64,
+    #[serde(default)]
+    sticky: bool,
+    since_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pause: Option<KeptPause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<KeptAsked>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptPause {
+    at_us: i64,
+    until_us: Option<i64>,
+    by: String,
+    reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptAsked {
+    number: u64,
+    at_us: i64,
+    by: String,
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What became of a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its term runs, as far as anybody has seen.
+    Running,
+    /// It ended well.
+    Done,
+    /// The work said that it has failed, or panicked.
+    Failed,
+    /// Its runner has left before the work was done; whoever comes goes on with the cycle.
+    HandedOver,
+    /// Its lease ran out or was broken before an end was recorded.
+    Lost,
+    /// Nobody began it.
+    Missed,
+}
+
+impl Outcome {
+    const ALL: [Self; 6] =
+        [Self::Running, Self::Done, Self::Failed, Self::HandedOver, Self::Lost, Self::Missed];
+
+    /// The outcome as written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::HandedOver => "handed_over",
+            Self::Lost => "lost",
+            Self::Missed => "missed",
+        }
+    }
+
+    /// Reads what [`as_str`](Self::as_str) writes.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+}
+
+/// The row of a cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Term {
+    /// The service.
+    pub service: ServiceName,
+    /// Its number. A leader's terms have their token here.
+    pub cycle: i64,
+    /// Empty; where a cycle may have several rows, whose or which one it is.
+    pub part: String,
+    /// When the cycle began.
+    pub due_at: Timestamp,
+    /// For how many cycles this row stands, from this one on: more than one only where they were missed.
+    pub cycles: i64,
+    /// The runner.
+    pub session: Option<SessionId>,
+    /// Who that was, for people.
+    pub owner: Option<Owner>,
+    /// The fencing token; 0 where there was none.
+    pub token: Token,
+    /// When the term began, or was recorded as missed.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Term {
+    /// Whether it was run, rather than missed.
+    pub fn was_begun(&self) -> bool {
+        self.outcome != Outcome::Missed
+    }
+
+    /// How long it took, if it has ended by itself.
+    pub fn took(&self) -> Option<Duration> {
+        let ended = matches!(self.outcome, Outcome::Done | Outcome::Failed);
+        self.ended_at.filter(|_| ended).map(|end| end.since(self.started_at))
+    }
+}

@@ -1,0 +1,3 @@
+DROP TABLE {schema}.schedule;
+DROP TABLE {schema}.term;
+DROP TABLE {schema}.service;

@@ -1,0 +1,179 @@
+//! The scheduler: enqueues what is due, as the leader of a service.
+//!
+//! Being the leader only saves work. Each tick is written by the statement that moves its schedule on, under the
+//! version that was looked at: a second scheduler, paused in the middle and gone on with, writes nothing (J12).
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use onceward_core::job::Move;
+use onceward_core::schedule::{Last, Overlap, Schedule, due};
+use onceward_core::service::bell_key;
+use onceward_core::{Result, ServiceName, Timestamp, backoff, job, limits};
+use onceward_store::{JobRef, MoveJob, WriteSchedule};
+use tokio::time::{Instant, sleep_until};
+
+use super::NAME;
+use crate::client::Onceward;
+use crate::service::{Service, Term};
+
+/// How many schedules are read by one statement.
+const PAGE: usize = 200;
+/// How many of them are written at the same time.
+const AT_ONCE: usize = 16;
+/// How many ticks of one schedule are enqueued by one statement.
+const TICKS: usize = 200;
+/// How long is waited at most before one looks again although nothing was said to be due.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How soon one looks again after a hint.
+const AFTER_HINT: Duration = Duration::from_millis(50);
+/// How soon somebody else goes on where the scheduler has died.
+const TTL: Duration = Duration::from_secs(5);
+
+pub(crate) fn service(client: &Onceward) -> Result<Service> {
+    let of = client.clone();
+    let ttl = if client.ttl_min() < limits::TTL_MIN { Duration::from_secs(1) } else { TTL };
+    client.service(NAME).always_on().ttl(ttl).does(move |term| {
+        let client = of.clone();
+        async move { lead(&client, &term).await }
+    })
+}
+
+/// Enqueues what is due until the term is over.
+async fn lead(client: &Onceward, term: &Term) {
+    let line = client.inner.switchboard.line(&client.namespace, &bell_key(&ServiceName::from_row(NAME)));
+    let mut failures = 0_u32;
+    while term.check().is_ok() {
+        let mut bell = core::pin::pin!(line.bell.notified());
+        bell.as_mut().enable();
+        let looked = Instant::now();
+        let pause = match round(client, &|| term.check()).await {
+            Ok(round) => {
+                failures = 0;
+                tracing::trace!(due = round.due, "the scheduler has looked");
+                round.pause
+            }
+            Err(error) => {
+                tracing::warn!(%error, "due schedules could not be enqueued and will be tried again");
+                failures = failures.saturating_add(1);
+                backoff::delay(failures, Duration::from_millis(100), LOOK_AGAIN, failures.into())
+            }
+        };
+        term.progress();
+        let until = Instant::now() + pause;
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = bell => sleep_until(until.min(looked + AFTER_HINT)).await,
+            _ = term.cancelled() => return,
+        }
+    }
+}
+
+/// One round without a term: being the leader decides nothing.
+#[cfg(feature = "testing")]
+pub(crate) async fn fire_due(client: &Onceward) -> Result<bool> {
+    Ok(round(client, &|| Ok(())).await?.due > 0)
+}
+
+/// What came of a look.
+struct Round {
+    /// How many schedules were due.
+    due: usize,
+    /// How long nothing else is.
+    pause: Duration,
+}
+
+/// Whether it may go on.
+type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
+
+/// One look: fires what is due.
+async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
+    let seen = client.store().schedule_due(&client.namespace, PAGE).await?;
+    let found = seen.rows.len();
+    let now = seen.now;
+    let fires = seen.rows.into_iter().map(|row| fire(client, check, row, now));
+    let fired: Vec<Result<Option<Timestamp>>> =
+        futures_util::stream::iter(fires).buffer_unordered(AT_ONCE).collect().await;
+    let mut next = seen.next_at;
+    let mut error = None;
+    for fired in fired {
+        match fired {
+            Ok(at) => next = [next, at].into_iter().flatten().min(),
+            Err(failed) => error = Some(failed),
+        }
+    }
+    if let Some(error) = error {
+        return Err(error);
+    }
+    let pause = next.map_or(LOOK_AGAIN, |next| next.since(now));
+    let pause =
+        if found >= PAGE { Duration::ZERO } else { pause.clamp(Duration::from_millis(1), LOOK_AGAIN) };
+    Ok(Round { due: found, pause })
+}
+
+/// Enqueues the ticks of one schedule that are due; when its next one is.
+async fn fire(
+    client: &Onceward,
+    check: Check<'_>,
+    row: Schedule,
+    now: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let Some(next) = row.next_at else { return Ok(None) };
+    check()?;
+    let definition = &row.definition;
+    let due = due(&definition.when, next, now, definition.on_missed, definition.window, TICKS);
+    if due.passed_over {
+        tracing::warn!(schedule = %row.name, since = %next, "ticks of a schedule were passed over");
+    }
+    let ticks = match definition.overlap {
+        // Of several ticks at once only the last would be left in the end.
+        Overlap::Skip | Overlap::CancelPrevious => due.ticks.last().copied().into_iter().collect(),
+        Overlap::Allow | Overlap::Queue => due.ticks,
+    };
+    let ticks = if definition.overlap == Overlap::Skip && is_alive(client, row.last).await? {
+        tracing::info!(schedule = %row.name, "a tick was passed over: the job of the last one has not ended");
+        Vec::new()
+    } else {
+        ticks
+    };
+    let jobs: Vec<job::New> = ticks.iter().map(|tick| row.job(*tick)).collect();
+    let last = ticks.last().zip(jobs.last()).map(|(tick, new)| Last { tick: *tick, job: new.id });
+    let before = row.last;
+    let written = Schedule { next_at: due.next, last: last.or(row.last), ..row };
+    let cancels = written.definition.overlap == Overlap::CancelPrevious && last.is_some();
+    let ask = Arc::new(WriteSchedule { row: written, jobs });
+    if !client.store().schedule_write(&ask).await? {
+        // Somebody has changed it, or fired it: the next look shows how it is now.
+        return Ok(Some(now));
+    }
+    if cancels {
+        cancel(client, before, &ask.row).await?;
+    }
+    for new in &ask.jobs {
+        client.inner.bells.ring(&new.namespace, &new.queue);
+    }
+    Ok(ask.row.next_at)
+}
+
+/// Whether the job of the last tick has not ended.
+async fn is_alive(client: &Onceward, last: Option<Last>) -> Result<bool> {
+    let Some(last) = last else { return Ok(false) };
+    let job = JobRef { namespace: client.namespace.clone(), id: last.job };
+    let seen = client.store().job_lookup(&[job]).await?;
+    Ok(seen.rows.into_iter().flatten().any(|row| !row.state.is_final()))
+}
+
+/// Cancels the job of the tick before.
+async fn cancel(client: &Onceward, before: Option<Last>, row: &Schedule) -> Result<()> {
+    let Some(before) = before.filter(|before| Some(*before) != row.last) else { return Ok(()) };
+    let ask = MoveJob {
+        job: JobRef { namespace: client.namespace.clone(), id: before.job },
+        token: None,
+        to: Move::Cancel,
+        actor: client.owner.clone(),
+        reason: Some(format!("the next tick of the schedule {:?} has come", row.name.as_str())),
+        dry_run: false,
+    };
+    client.store().job_move(&ask).await.map(drop)
+}
