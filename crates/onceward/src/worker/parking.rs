@@ -15,8 +15,9 @@ use super::shared::{Mode, Shared};
 
 /// How many runs wait in memory at most; more of them are parked at once.
 const CROWD: usize = 100_000;
-/// How soon the store is asked again what has arrived: hints come in swarms.
+/// How soon the store is asked again what has arrived: hints come in swarms, and most of them are about other things.
 const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(80);
 /// How often it is asked although nobody has said anything, while runs wait in memory, and otherwise.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(5);
@@ -136,33 +137,39 @@ pub(super) fn settled<'a>(shared: &Shared, endings: impl Iterator<Item = (&'a Se
 
 /// Wakes runs for which something has arrived, and gives it to those that are in memory.
 pub(super) async fn wake(shared: Arc<Shared>) {
+    let mut pause = PAUSE;
     while shared.mode() < Mode::Gone {
         let client = &shared.around.client;
         let began = Instant::now();
         let look = if client.inner.hot.is_empty() { LOOK_IDLE } else { LOOK };
-        if let Err(error) = look_once(&shared).await {
-            tracing::warn!(%error, "what has arrived for runs could not be read and will be read again");
-            sleep(LOOK).await;
+        match look_once(&shared).await {
+            Ok(true) => pause = PAUSE,
+            Ok(false) => pause = (pause * 2).min(PAUSE_MAX),
+            Err(error) => {
+                tracing::warn!(%error, "what has arrived for runs could not be read and will be read again");
+                sleep(LOOK).await;
+            }
         }
         let next = began + look;
         tokio::select! {
-            () = shared.runs.notified() => sleep_until(began + PAUSE).await,
+            () = shared.runs.notified() => sleep_until(began + pause).await,
             () = sleep_until(next) => {}
         }
     }
 }
 
-async fn look_once(shared: &Shared) -> onceward_core::Result<()> {
+/// Looks once; whether there was anything.
+async fn look_once(shared: &Shared) -> onceward_core::Result<bool> {
     let client = &shared.around.client;
     let woken = client.store().run_wake().await?;
     super::upkeep::ring(shared, &woken.queues).await;
     let here = client.inner.hot.those(woken.unheard);
     if here.is_empty() {
-        return Ok(());
+        return Ok(!woken.queues.is_empty());
     }
     let arrived = client.store().run_arrived(&here).await?;
     for (run, arrivals) in here.into_iter().zip(arrived) {
         client.inner.hot.tell(run.id, arrivals);
     }
-    Ok(())
+    Ok(true)
 }

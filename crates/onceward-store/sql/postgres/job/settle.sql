@@ -6,8 +6,9 @@
 --   $1 namespace[]  $2 fence[]  $3 token[]  $4 started_at[]  $5 worker[]  $6 attempt[]  $7 lost[]  $8 retain_us[]; of one
 --   group each  $9 group[] (from 1)  $10 id[]  $11 place[]  $12 result[]  $13 result_type[]  $14 result_size[]; of one job
 --   each, sorted by (namespace, id); results may be left out altogether  $15 finished claims[]
+-- child: the same of jobs that a run waits for, kept or not: $1 to $15 as in done, $16 parent[] of one job each
 -- gone: the same of jobs that are not kept: $1 namespace[]  $2 fence[]  $3 group[]  $4 id[]  $5 place[]  $6 finished claims[]
--- Rows of both: one: the places in the arrays, from 1, of what was recorded. The claims go if that is everything.
+-- Rows of these: one: the places in the arrays, from 1, of what was recorded. The claims go if that is everything.
 -- any: everything else
 --   $1 namespace[]  $2 id[]  $3 fence[]  $4 token[]  $5 started_at[]  $6 worker[]  $7 state[]  $8 attempt[]  $9 lost[]
 --   $10 delay_us[]  $11 error[]  $12 result[]  $13 result_type[]  $14 result_size[]  $15 past[]  $16 alone[]
@@ -43,6 +44,40 @@
            o.now + ($8::bigint[])[o.of] * interval '1 microsecond'
     FROM over o
     WHERE ($8::bigint[])[o.of] > 0
+), closed AS (
+    DELETE FROM {schema}.job_claim c
+    WHERE c.id = ANY ($15::uuid[]) AND (SELECT count(*) FROM over) = cardinality($10::uuid[])
+)
+SELECT array_agg(o.n) FROM over o
+
+-- step: child
+{bound}WITH over AS (
+    DELETE FROM {schema}.job j
+    USING (
+        SELECT a.*, t.now
+        FROM {bounded}(SELECT {clock} AS now OFFSET 0) t,
+             unnest($9::integer[], $10::uuid[], $11::tid[], $12::bytea[], $13::text[], $14::bigint[], $16::uuid[])
+                 WITH ORDINALITY AS a (of, id, place, result, result_type, result_size, parent, n)
+    ) a
+    WHERE j.ctid = a.place AND j.id = a.id AND j.namespace = ($1::text[])[a.of] AND j.token < ($2::bigint[])[a.of]
+      AND j.dedupe_key IS NULL AND j.ordering_key IS NULL AND j.called_off IS NULL
+    RETURNING a.n, a.of, a.now, a.result, a.result_type, a.result_size, a.parent, j.namespace, j.id, j.kind, j.queue, j.priority,
+              j.enqueued_at, j.run_at, j.payload, j.content_type, j.spec, j.route, j.begun, j.past
+), kept AS (
+    INSERT INTO {schema}.job_done (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,
+                                   payload, content_type, spec, route, begun, attempted_at, finished_at, worker, result,
+                                   result_type, result_size, past, forget_at)
+    SELECT o.namespace, o.id, o.kind, o.queue, o.priority, 'succeeded', ($3::bigint[])[o.of], ($6::integer[])[o.of],
+           ($7::integer[])[o.of], o.enqueued_at, o.run_at, o.payload, o.content_type, o.spec, o.route, o.begun,
+           ($4::timestamptz[])[o.of], o.now, ($5::text[])[o.of], o.result, o.result_type, o.result_size, o.past,
+           o.now + ($8::bigint[])[o.of] * interval '1 microsecond'
+    FROM over o
+    WHERE ($8::bigint[])[o.of] > 0
+), told AS (
+    INSERT INTO {schema}.run_inbox (namespace, run, id, at, word, name, data)
+    SELECT o.namespace, o.parent, o.id, o.now, 'succeeded', '', o.result
+    FROM over o
+    ON CONFLICT (namespace, run, id) DO NOTHING
 ), closed AS (
     DELETE FROM {schema}.job_claim c
     WHERE c.id = ANY ($15::uuid[]) AND (SELECT count(*) FROM over) = cardinality($10::uuid[])

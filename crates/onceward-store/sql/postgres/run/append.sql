@@ -1,6 +1,9 @@
 -- run.append: adds to journals, for the session that has the runs and as long as it lasts; with the same commit children
 -- are enqueued, and what stands in the journal now waits no more.
 --
+-- entries: where nothing is started and nothing was taken, as of most steps
+--   $1 namespace[]  $2 run[]  $3 session[]  $4 token[]  $5 to $12 as below
+-- any
 -- $1 namespace[]  $2 run[]  $3 session[]  $4 token[]; of one run each, sorted by (namespace, run)
 -- $5 run (its place in the arrays, from 1)[]  $6 seq[]  $7 at[]  $8 position[]  $9 op[]  $10 phase[]  $11 name[]  $12 data[];
 --   of one entry each
@@ -12,6 +15,33 @@
 -- A session that has run out is locked by whoever rescues its jobs: after that it is not there, or over.
 -- Indexes: session_pkey, job_pkey, run_journal_pkey, run_inbox_pkey.
 
+-- step: entries
+{bound}WITH held AS MATERIALIZED (
+    SELECT s.id, s.expires_at
+    FROM {bounded}(SELECT DISTINCT a.session FROM unnest($3::uuid[]) AS a (session)) a
+    JOIN {schema}.session s ON s.id = a.session
+    FOR KEY SHARE OF s
+), asked AS MATERIALIZED (
+    -- Of each run, in the order of the arrays: entries and children find theirs by its number.
+    SELECT array_agg(h.expires_at > {clock} AND j.token < a.token AND j.state NOT IN ('dead', 'uncertain')
+                     ORDER BY a.n) AS mine,
+           {clock} AS now
+    FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS a (namespace, run, session, token, n)
+    LEFT JOIN held h ON h.id = a.session
+    LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
+), added AS (
+    INSERT INTO {schema}.run_journal (namespace, run, seq, at, token, position, op, phase, name, data)
+    SELECT ($1::text[])[e.of], ($2::uuid[])[e.of], e.seq, e.at, ($4::bigint[])[e.of], e.position, e.op, e.phase, e.name,
+           e.data
+    FROM asked a,
+         unnest($5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
+                $12::bytea[]) AS e (of, seq, at, position, op, phase, name, data)
+    WHERE a.mine[e.of]
+    ON CONFLICT (namespace, run, seq) DO NOTHING
+)
+SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.mine
+
+-- step: any
 {bound}WITH held AS MATERIALIZED (
     SELECT s.id, s.expires_at
     FROM {bounded}(SELECT DISTINCT a.session FROM unnest($3::uuid[]) AS a (session)) a

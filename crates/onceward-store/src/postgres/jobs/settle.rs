@@ -50,21 +50,35 @@ pub(super) struct Recorded {
     pub(super) frees: bool,
 }
 
+/// The successes that go a short way.
+#[derive(Clone, Copy)]
+enum Plain {
+    /// Those that are kept.
+    Kept,
+    /// Those that are not.
+    Gone,
+    /// Those that a run waits for.
+    Child,
+}
+
 impl Inner {
     pub(super) async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
         let mut entries: Vec<Entry<'_>> =
             ask.jobs.iter().enumerate().map(|(at, ask)| Entry { at, ask, rescue: None }).collect();
         entries.sort_by(|a, b| name_of(a).cmp(&name_of(b)));
         let (done, mut others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_plain(entry.ask));
+        let (children, done): (Vec<_>, Vec<_>) =
+            done.into_iter().partition(|entry| entry.ask.parent.is_some());
         let (kept, gone): (Vec<_>, Vec<_>) = done.into_iter().partition(|entry| !entry.ask.retain.is_zero());
+        let parts = [(kept, Plain::Kept), (gone, Plain::Gone), (children, Plain::Child)];
         let mut answers = vec![SettledJob::Gone; ask.jobs.len()];
         // The claims go with the last of their jobs, and not before.
-        let alone = others.is_empty() && (kept.is_empty() || gone.is_empty());
+        let alone = others.is_empty() && parts.iter().filter(|(entries, _)| !entries.is_empty()).count() <= 1;
         let finished: Vec<Uuid> = ask.finished.iter().map(|claim| claim.as_uuid()).collect();
         let with = if alone { finished.as_slice() } else { &[] };
-        for (entries, keeps) in [(kept, true), (gone, false)] {
+        for (entries, plain) in parts {
             if !entries.is_empty() {
-                others.extend(self.settle_plain(&entries, keeps, with, &mut answers).await?);
+                others.extend(self.settle_plain(&entries, plain, with, &mut answers).await?);
             }
         }
         let closed = alone && others.is_empty() && !ask.jobs.is_empty();
@@ -85,7 +99,7 @@ impl Inner {
     async fn settle_plain<'a>(
         &self,
         entries: &[Entry<'a>],
-        keeps: bool,
+        plain: Plain,
         finished: &[Uuid],
         answers: &mut [SettledJob],
     ) -> Result<Vec<Entry<'a>>> {
@@ -110,14 +124,16 @@ impl Inner {
             &column(with_results, |entry| result(entry).1),
             &column(with_results, |entry| result(entry).2),
             &finished,
+            &column(entries, |entry| entry.ask.parent.map(onceward_core::JobId::as_uuid)),
         ];
-        let [namespace, fence, .., of, id, place, _, _, _, finished] = params else {
+        let [namespace, fence, .., of, id, place, _, _, _, finished, _] = params else {
             return Ok(entries.to_vec());
         };
         let few: &[Param<'_>] = &[*namespace, *fence, *of, *id, *place, *finished];
-        let (statement, params): (&Statement, _) = match keeps {
-            true => (&self.sql.job_settle_done, params),
-            false => (&self.sql.job_settle_gone, few),
+        let (statement, params): (&Statement, _) = match plain {
+            Plain::Kept => (&self.sql.job_settle_done, params.get(..params.len() - 1).unwrap_or_default()),
+            Plain::Gone => (&self.sql.job_settle_gone, few),
+            Plain::Child => (&self.sql.job_settle_child, params),
         };
         let call = Call { verb: VERB, statement, params, rows: entries.len() };
         let mut left: Vec<Option<Entry<'a>>> = entries.iter().copied().map(Some).collect();
@@ -244,7 +260,7 @@ impl Inner {
 /// Whether an ending can go the short way.
 fn is_plain(ask: &SettleJob) -> bool {
     let succeeded = ask.next.state == State::Succeeded && ask.next.error.is_none();
-    succeeded && ask.place.0.is_some() && ask.parent.is_none()
+    succeeded && ask.place.0.is_some()
 }
 
 fn name_of<'a>(entry: &Entry<'a>) -> (&'a Namespace, onceward_core::JobId) {
