@@ -114,6 +114,8 @@ fn what_can_never_be_due_is_refused_when_it_is_declared() {
         ("* * * *", Code::CronInvalid),
         ("* * * * * * *", Code::ZoneUnknown),
         ("", Code::CronInvalid),
+        // It could be written down and not be read again.
+        ("@daily", Code::CronInvalid),
         ("nonsense", Code::CronInvalid),
         ("0 2 * * * Europe/Atlantis", Code::ZoneUnknown),
         ("0 0 2 * * * Mars/Olympus", Code::ZoneUnknown),

@@ -57,10 +57,15 @@ impl When {
             pattern: Box::new((cron, zone_of)),
         };
         // The day of 2000 lies before a leap day and has every weekday ahead.
-        match when.next_after(Timestamp::from_micros(951_000_000_000_000)) {
-            Some(_) => Ok(when),
-            None => Err(refuse("never comes")),
+        if when.next_after(Timestamp::from_micros(951_000_000_000_000)).is_none() {
+            return Err(refuse("never comes"));
         }
+        // What is kept of it has to be read again: nicknames such as `@daily` are no fields.
+        let fields = pattern.split_whitespace().count();
+        if !(5..=6).contains(&fields) || when.to_string().len() > TEXT_BYTES_MAX {
+            return Err(refuse("is not written in five or six fields, or is too long"));
+        }
+        Ok(when)
     }
 
     /// Every so often; `shortest` is the shortest interval allowed.
@@ -102,6 +107,8 @@ impl When {
     }
 }
 
+/// The longest text of a schedule, its zone included.
+const TEXT_BYTES_MAX: usize = 256;
 /// The year 2286, as for jobs.
 const LAST: i64 = 9_999_999_999_000_000;
 
@@ -122,7 +129,7 @@ impl FromStr for When {
 
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim();
-        if text.len() > 256 {
+        if text.len() > TEXT_BYTES_MAX {
             return Err(Error::new(Code::CronInvalid, "a schedule is said in at most 256 bytes"));
         }
         if let Some(every) = text.strip_prefix("every ") {

@@ -194,7 +194,11 @@ impl Looker<'_> {
         }
         Some(match self.view.held {
             Some(held) => Next::Look { at: held.until, on_release: true },
-            None => self.begin(self.cycle(), part, Timestamp::from_micros(i64::MAX), self.every()),
+            // Of the cycle in which it was asked for: its row is the same whoever begins it, and whenever.
+            None => {
+                let cycle = cycle_of(asked.at, self.every());
+                self.begin(cycle, part, Timestamp::from_micros(i64::MAX), self.every())
+            }
         })
     }
 

@@ -223,7 +223,9 @@ fn a_term_that_was_asked_for_runs_once_even_while_paused() {
     let asked = minutely().paused(&by, None, at(1.0)).unwrap().run_now(&by, at(2.0));
     let plan = look(&asked, &runners, &[], None, 5.0, 1);
     let Next::Begin(begin) = plan.next else { panic!("{plan:?}") };
-    assert_eq!(begin.part, "asked-1");
+    assert_eq!((begin.part.as_str(), begin.cycle), ("asked-1", 0));
+    let later = look(&asked, &runners, &[], None, 200.0, 1);
+    assert_eq!(begins(&later), Some(0), "whoever begins it, and whenever, it is one row");
     let row = Term { part: "asked-1".to_owned(), ..term(0, Outcome::Done) };
     assert_eq!(begins(&look(&asked, &runners, &[row], None, 6.0, 1)), None);
     assert_eq!(asked.run_now(&by, at(9.0)).asked.unwrap().number, 2);

@@ -225,7 +225,7 @@ impl Deliverer {
             Turn::Later(pause) => return Outcome::Snooze(pause),
             Turn::Open => return Outcome::not_started(LEFT_ALONE),
         };
-        let sealed = match self.open(&job, &request) {
+        let sealed = match self.open(&job, &request, &target) {
             Ok(sealed) => sealed,
             Err(error) => return Outcome::not_started(error),
         };
@@ -289,12 +289,12 @@ impl Deliverer {
     }
 
     /// The values of secret headers.
-    fn open(&self, job: &JobContext, request: &Request) -> Result<Vec<(String, String)>> {
+    fn open(&self, job: &JobContext, request: &Request, target: &Target) -> Result<Vec<(String, String)>> {
         let missing =
             || Error::new(Code::SealKeyInvalid, "this worker has no key to open secret headers with");
         let open = |(name, sealed): (&String, &String)| {
             let keys = self.keys.as_ref().ok_or_else(missing)?;
-            let value = keys.open(sealed, &place(&job.job().namespace, job.root(), name))?;
+            let value = keys.open(sealed, &place(&job.job().namespace, target, name))?;
             Ok((name.clone(), value))
         };
         request.sealed.iter().map(open).collect()

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use onceward_core::http::{Body, Method, Policy, Request, check_header};
+use onceward_core::http::{Body, Method, Policy, Request, Target, check_header};
 use onceward_core::job::Payload;
-use onceward_core::{Code, Error, JobId, Namespace, Result};
+use onceward_core::{Code, Error, Namespace, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -161,8 +161,8 @@ impl HttpJob {
         self
     }
 
-    /// The payload of the job `root`, checked.
-    pub(crate) fn finish(self, namespace: &Namespace, root: JobId) -> Result<Finished> {
+    /// The payload of the job, checked.
+    pub(crate) fn finish(self, namespace: &Namespace) -> Result<Finished> {
         let mut request = self.request?;
         let target = url::target(&request.url)?;
         self.policy.check_target(&target)?;
@@ -179,7 +179,7 @@ impl HttpJob {
         };
         if let Some(keys) = &self.keys {
             let seal = |(name, value): &(String, String)| {
-                Ok((name.clone(), keys.seal(value, &place(namespace, root, name))?))
+                Ok((name.clone(), keys.seal(value, &place(namespace, &target, name))?))
             };
             request.sealed = self.secrets.iter().map(seal).collect::<Result<_>>()?;
         }
@@ -189,7 +189,8 @@ impl HttpJob {
     }
 }
 
-/// Where a sealed header lies. A replay is of the same root.
-pub(super) fn place(namespace: &Namespace, root: JobId, header: &str) -> String {
-    format!("http|{}|{}|{root}|{header}", namespace.as_str().len(), namespace.as_str())
+/// Where a sealed header lies, and whom it is for: moved to a request to somebody else, it does not open. The same for
+/// replays, ticks of a schedule, and whatever takes the place of a job that waits.
+pub(super) fn place(namespace: &Namespace, target: &Target, header: &str) -> String {
+    format!("http|{}|{}|{}|{header}", namespace.as_str().len(), namespace.as_str(), target.origin())
 }

@@ -95,7 +95,7 @@ impl Enqueue {
     #[cfg(feature = "http-jobs")]
     pub(crate) fn http(client: Onceward, job: crate::http_jobs::HttpJob) -> Self {
         let new = new_job(&client, Kind::from_row(http::KIND), Payload::default());
-        let (mut stands_for, finished) = (None, job.finish(&new.namespace, new.root));
+        let (mut stands_for, finished) = (None, job.finish(&new.namespace));
         let new = finished.map(|finished| {
             stands_for = finished.stands_for;
             let policy = Policy { timeout: limits::HTTP_TIMEOUT_DEFAULT, ..new.policy.clone() };

@@ -17,6 +17,8 @@ use super::served::Shared;
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// How soon one looks again after a hint: hints may come in hundreds.
 const AFTER_HINT: Duration = Duration::from_millis(100);
+/// How soon one looks again after the cycle was somebody else's.
+const AFTER_TAKEN: Duration = Duration::from_millis(500);
 /// How many of the newest terms are looked at; where each runner has its own, as many as a page has.
 const TERMS: usize = 16;
 
@@ -131,7 +133,8 @@ async fn step(
             Ok(match begun {
                 run::Ran::Ended => Step::Again,
                 // Somebody was quicker; what the next look shows depends on how far he is.
-                run::Ran::Held | run::Ran::Taken => Step::Wait(seen + AFTER_HINT, true),
+                run::Ran::Held => Step::Wait(seen + AFTER_HINT, true),
+                run::Ran::Taken => Step::Wait(seen + AFTER_TAKEN, true),
             })
         }
         Next::Look { at, on_release } => Ok(Step::Wait(seen + wait(&view, at), on_release)),

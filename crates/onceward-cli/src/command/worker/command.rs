@@ -34,13 +34,21 @@ pub(super) async fn run(line: Line, job: JobContext, kill_after: Duration) -> Ou
     tokio::select! {
         biased;
         (printed, status) = async { tokio::join!(talk, child.ended()) } => match status {
+            Ok(status) if status.code().is_none() && job.job().policy.at_most_once => {
+                Outcome::uncertain(format!("the command ended with {status}"))
+            }
             Ok(status) => ending(status, printed, &nonce),
             Err(error) => Outcome::uncertain(format!("the command can't be waited for: {error}")),
         },
         stop = job.cancelled() => {
             child.stop(kill_after).await;
             let reason = format!("the command was stopped: {stop}");
-            if stop == Stop::CalledOff { Outcome::Cancel { reason } } else { Outcome::retry(reason) }
+            match (job.job().policy.at_most_once, stop) {
+                // It was under way: nobody knows how far it came.
+                (true, _) => Outcome::uncertain(reason),
+                (false, Stop::CalledOff) => Outcome::Cancel { reason },
+                (false, _) => Outcome::retry(reason),
+            }
         }
     }
 }
