@@ -515,3 +515,132 @@ async fn d5_a_panic_anywhere_comes_to_the_same() {
     })
     .await;
 }
+
+/// A step that pauses before it is tried again is not taken for one that waits for something from outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_tried_again_is_not_parked_in_between() {
+    #[durable]
+    async fn stubborn(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let tried = step("try", || {
+            let calls = ledger.note("try");
+            std::future::ready(if calls < 4 { Err(AnyError::new("not yet")) } else { Ok(calls) })
+        });
+        Ok(tried.max_attempts(5).retry("fixed 60ms".parse().unwrap()).await?)
+    }
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(stubborn);
+        let worker = base.park_after(Duration::ZERO).start().await.unwrap();
+        let run = place.ow.start(stubborn()).await.unwrap();
+        assert_eq!(run.result().await, Ok(4));
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// D7: children end with the run that gives them up, also where that is the last thing it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_children_are_called_off_by_a_run_that_ends() {
+    #[durable]
+    async fn hasty() -> Result<u32, AnyError> {
+        match race(slow("last".to_owned()), sleep(Duration::from_millis(30))).await {
+            Either::Left(_) => Ok(0),
+            Either::Right(_) => Ok(1),
+        }
+    }
+    #[durable]
+    async fn passing(name: String) -> Result<u32, AnyError> {
+        Ok(slow(name).await?)
+    }
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone());
+        let worker = base.durable(hasty).durable(passing).durable(slow).start().await.unwrap();
+        let run = place.ow.start(hasty()).await.unwrap();
+        assert_eq!(run.result().await, Ok(1));
+        place.until(async || place.ledger.count("last: Err(Cancelled)") == 1).await;
+        let run = place.ow.start(passing("passed".to_owned())).await.unwrap();
+        place.until(async || run.standing().await.unwrap() == Standing::Running).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Also by those who only know of jobs.
+        place.ow.admin().cancel_job(run.id(), None, None).await.unwrap();
+        assert!(run.result().await.is_err());
+        place.until(async || place.ledger.count("passed: Err(Cancelled)") == 1).await;
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// D2: code that returns before it has come by everything in its journal is stuck, and ends nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_code_that_ends_too_early_is_stuck() {
+    mod short {
+        use super::*;
+
+        #[durable(name = "shortened")]
+        pub async fn shortened(_ledger: State<Ledger>) -> Result<u32, AnyError> {
+            Ok(7)
+        }
+    }
+    #[durable(name = "shortened")]
+    async fn shortened(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let count = step("count", || async { Ok::<u32, AnyError>(ledger.note("count")) }).await?;
+        signal::<u32>("go").await?;
+        Ok(count)
+    }
+    each(async |place| {
+        let at = |place: &Place| place.ow.worker().state(place.ledger.clone()).park_after(Duration::ZERO);
+        let run = place.ow.start(shortened()).await.unwrap();
+        let worker = at(&place).durable(shortened).start().await.unwrap();
+        place.until(async || run.standing().await.unwrap() == Standing::Parked).await;
+        worker.shutdown().await;
+        run.signal("go", &1).await.unwrap();
+        let worker = at(&place).durable(short::shortened).start().await.unwrap();
+        let said =
+            async || place.ow.admin().job(run.id()).await.unwrap().progress.and_then(|body| body.bytes);
+        place.until(async || said().await.is_some()).await;
+        worker.shutdown().await;
+        place.ow.admin().retry_job(run.id(), None, None).await.unwrap();
+        let worker = at(&place).durable(shortened).start().await.unwrap();
+        assert_eq!(run.result().await, Ok(1));
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// A run ends when it has taken as long as it may in all, wherever it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_takes_too_long_ends() {
+    each(async |place| {
+        for park_after in [Duration::from_secs(10), Duration::ZERO] {
+            let base = place.ow.worker().state(place.ledger.clone()).durable(slow);
+            let worker = base.park_after(park_after).start().await.unwrap();
+            let run =
+                place.ow.start(slow("late".to_owned())).expiry(Duration::from_millis(300)).await.unwrap();
+            let failure = run.result().await.unwrap_err();
+            assert!(matches!(failure, Failure::TimedOut | Failure::Dead(_)), "{failure:?}");
+            worker.shutdown().await;
+        }
+    })
+    .await;
+}
+
+/// A run that is to begin later does not begin because it was told something, and hears of it when it begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_a_signal_does_not_begin_a_run_before_its_time() {
+    #[durable]
+    async fn later() -> Result<u32, Failure> {
+        signal::<u32>("early").timeout(Duration::from_millis(50)).await
+    }
+    each(async |place| {
+        let worker = place.ow.worker().durable(later).start().await.unwrap();
+        let began = Instant::now();
+        let run = place.ow.start(later()).delay(Duration::from_millis(400)).await.unwrap();
+        run.signal("early", &5).await.unwrap();
+        assert_eq!(run.result().await, Ok(5));
+        assert!(began.elapsed() >= Duration::from_millis(400));
+        let never = place.ow.start(later()).delay(Duration::from_secs(3_600)).await.unwrap();
+        never.cancel("not wanted").await.unwrap();
+        assert_eq!(never.standing().await.unwrap(), Standing::Cancelled);
+        worker.shutdown().await;
+    })
+    .await;
+}

@@ -145,7 +145,7 @@ pub fn end(
                 again(&mut next, job, error, None, now, seed);
             }
         }
-        Ending::Lost { .. } if job.policy.durable => lost_run(&mut next, job),
+        Ending::Lost { .. } if job.policy.durable && !job.policy.at_most_once => lost_run(&mut next, job),
         Ending::Lost { begun } => lost(&mut next, job, begun),
     }
     if called_off && !next.state.is_final() {

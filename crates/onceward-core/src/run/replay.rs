@@ -225,6 +225,14 @@ impl Replay {
         Some(Diverged { position: position.clone(), recorded: (known.op, known.name.clone()), asked: None })
     }
 
+    /// Once the code has come to its end: what stands in the journal and was not asked for. What has ended and was not
+    /// given to the code is none of its business: it waited for something else that came first.
+    pub fn passed_over(&self) -> Option<Diverged> {
+        let unmet = self.known.iter().filter(|(_, known)| !known.issued);
+        let (position, known) = unmet.min_by_key(|(at, _)| *at).filter(|_| self.unmet > 0)?;
+        Some(Diverged { position: position.clone(), recorded: (known.op, known.name.clone()), asked: None })
+    }
+
     /// What time it is for the code: the same each time it comes by (D8).
     pub fn now(&self) -> Timestamp {
         self.now

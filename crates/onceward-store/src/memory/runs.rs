@@ -79,8 +79,20 @@ impl Jobs {
         let runs: BTreeSet<Name> = unknown.map(|((run, _), _)| run.clone()).collect();
         let (mut queues, mut unheard) = (BTreeSet::new(), Vec::new());
         for run in runs {
-            let Some(row) = self.rows.get_mut(&run) else { continue };
+            let Some(row) = self.rows.get_mut(&run).filter(|row| !row.state.is_history()) else {
+                // What came too late for a run that is over is of no use to anybody.
+                self.runs.inbox.retain(|(of, _), _| *of != run);
+                continue;
+            };
+            if row.state.is_final() {
+                // One that has failed may be tried again by somebody, and reads it then.
+                let of_run = self.runs.inbox.iter_mut().filter(|((of, _), _)| *of == run);
+                of_run.for_each(|(_, waiting)| waiting.noted = true);
+                continue;
+            }
+            // One that was never taken up waits for its time, and for nothing else.
             let parked = row.state == State::Scheduled
+                && row.attempted_at.is_some()
                 && self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
             if parked {
                 (row.state, row.run_at) = (State::Ready, now);

@@ -139,7 +139,8 @@ statements! {
     run_standing = "run/tell", "standing";
     run_told = "run/tell", "told";
     run_note = "run/note";
-    run_wake = "run/wake";
+    run_wake = "run/wake", "unknown";
+    run_wake_failed = "run/wake", "failed";
     run_prune_next = "run/prune", "next";
     run_prune_known = "run/prune", "known";
     run_prune_journal = "run/prune", "journal";

@@ -20,13 +20,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
-use super::failure::Failure;
+use super::failure::{Failure, Never};
 use super::function::Durable;
 use super::run::{Broken, Run, failed, load};
 use super::step::written;
 use crate::jobs::JSON;
 use crate::worker::{JobContext, Lent, Outcome, Stop};
 
+/// How long a run waits whose journal could not be read or written.
+const STORE_AWAY: Duration = Duration::from_secs(1);
 /// How long the driver sleeps at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How long a run waits whose code is not the code that wrote its journal.
@@ -44,6 +46,8 @@ enum Event<T> {
     Arrived(Vec<Arrival>),
     Time,
     Stop,
+    /// The code waits for a signal, and what came before this attempt was not read.
+    Unread,
 }
 
 /// Runs a durable function as the handler of its job.
@@ -65,6 +69,8 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
             .await
         }
         Err(error) if error.code() == Code::JournalUnreadable => Outcome::dead(error),
+        // The store's trouble is not the run's: no attempt is charged.
+        Err(error) if error.is_retryable() => Outcome::Snooze(STORE_AWAY),
         Err(error) => Outcome::not_started(error),
     };
     drop(hot);
@@ -121,18 +127,28 @@ impl Driver {
     async fn drive<D: Durable>(mut self, mut code: Running<D>) -> Outcome {
         let mut appending = 0;
         let outcome = loop {
+            if self.has_expired() {
+                break self.expire();
+            }
             self.run.note_cancel();
             let timer = self.run.ring();
-            self.tell_children();
+            let children = self.run.take_called_off();
+            if !children.is_empty() {
+                tokio::spawn(call_off(self.run.client.clone(), children));
+            }
             match self.next::<D>(&mut code, timer, &mut appending).await {
+                Event::Ended(_) if self.run.has_ended_early() => {}
                 Event::Ended(ended) => break self.finish::<D>(ended).await,
                 Event::Appended(Ok(true)) => self.run.appended(appending),
                 Event::Appended(Ok(false)) => {
                     self.context.note_refused();
-                    let why = "the run is no longer this attempt's, and nothing more is written down";
-                    break Outcome::retry(Error::new(Code::AttemptStale, why));
+                    break Outcome::Snooze(STORE_AWAY);
                 }
-                Event::Appended(Err(error)) => break Outcome::retry(error),
+                Event::Appended(Err(error)) => {
+                    tracing::warn!(%error, run = %self.context.id(), "a journal could not be written; the run goes on later");
+                    break Outcome::Snooze(STORE_AWAY);
+                }
+                Event::Unread => self.read_what_was_there().await,
                 Event::Arrived(arrivals) => self.run.arrive(arrivals),
                 Event::Time => {}
                 Event::Stop => self.stop(),
@@ -159,8 +175,7 @@ impl Driver {
     ) -> Event<Ended<D>> {
         let (context, run) = (self.context.clone(), Arc::clone(&self.run));
         let mut stop = pin!(context.winds_up());
-        let park_after = self.context.park_after().min(LOOK_AGAIN);
-        let until = Instant::now() + timer.unwrap_or(park_after).min(park_after);
+        let until = Instant::now() + timer.unwrap_or(LOOK_AGAIN).min(self.patience());
         let mut time = pin!(sleep_until(until));
         poll_fn(|cx| {
             if let Poll::Ready(ended) = poll_code::<D>(&run, code, cx) {
@@ -168,6 +183,9 @@ impl Driver {
             }
             if run.broken().is_some() {
                 return Poll::Ready(Event::Time);
+            }
+            if run.takes_unread() {
+                return Poll::Ready(Event::Unread);
             }
             if let Poll::Ready(answer) = self.poll_append(cx, appending) {
                 return Poll::Ready(Event::Appended(answer));
@@ -183,8 +201,8 @@ impl Driver {
             {
                 return Poll::Ready(Event::Time);
             }
-            self.mind_the_slot();
-            Poll::Pending
+            // From when it waits on, it is known when it is to be parked.
+            if self.mind_the_slot() { Poll::Ready(Event::Time) } else { Poll::Pending }
         })
         .await
     }
@@ -220,15 +238,48 @@ impl Driver {
         self.append.is_none() && self.run.is_waiting()
     }
 
-    /// Lends the slot while the code only waits.
-    fn mind_the_slot(&mut self) {
+    /// Lends the slot while the code only waits; whether it was lent just now.
+    fn mind_the_slot(&mut self) -> bool {
         match (self.only_waits(), self.lent.is_some()) {
             (true, false) => {
                 self.lent = self.context.lend();
                 self.since = Instant::now();
+                self.lent.is_some()
             }
-            (false, true) => self.lent = None,
-            _ => {}
+            (false, true) => {
+                self.lent = None;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// How long it may wait until something has to be looked at.
+    fn patience(&self) -> Duration {
+        let park_after = self.context.park_after().saturating_sub(self.since.elapsed());
+        let parks = if self.lent.is_some() { park_after } else { LOOK_AGAIN };
+        let expires = self.context.job().policy.deadline.map(|at| at.since(self.run.store_now()));
+        parks.min(expires.unwrap_or(LOOK_AGAIN)).min(LOOK_AGAIN)
+    }
+
+    fn has_expired(&self) -> bool {
+        self.context.job().is_overdue(self.run.store_now())
+    }
+
+    /// It takes longer than it may in all.
+    fn expire(&self) -> Outcome {
+        if let RunOutcome::Failed(bytes) = failed(&Failure::<Never>::TimedOut) {
+            self.context.fails_with(Body::new(bytes, JSON));
+        }
+        Outcome::Dead { error: "it took longer than it may in all".to_owned() }
+    }
+
+    /// Reads what had arrived before this attempt.
+    async fn read_what_was_there(&mut self) {
+        let run = &self.run;
+        match run.client.store().run_arrived(core::slice::from_ref(&run.job)).await {
+            Ok(arrived) => run.arrive(arrived.into_iter().flatten().collect()),
+            Err(error) => tracing::debug!(%error, "what had arrived for a run could not be read yet"),
         }
     }
 
@@ -242,7 +293,8 @@ impl Driver {
     /// Gives the run back until something is due, or arrives.
     async fn park(&mut self) -> Outcome {
         self.note(self.run.unread()).await;
-        let due = self.run.next_timer().map(|due| due.since(self.run.store_now()));
+        let due = [self.run.next_timer(), self.context.job().policy.deadline].into_iter().flatten().min();
+        let due = due.map(|due| due.since(self.run.store_now()));
         Outcome::Snooze(due.unwrap_or(PARK_MAX).clamp(Duration::from_millis(1), PARK_MAX))
     }
 
@@ -254,17 +306,6 @@ impl Driver {
         let note = [NoteArrivals { run: self.run.job.clone(), ids }];
         if let Err(error) = self.run.client.store().run_note(&note).await {
             tracing::debug!(%error, "what a run knows of could not be noted; it is woken once more");
-        }
-    }
-
-    /// Tells children that were given up, or that have to end with the run.
-    fn tell_children(&self) {
-        let mut children = self.run.take_abandoned();
-        if self.run.is_cancelled() {
-            children.extend(self.run.open_children());
-        }
-        if !children.is_empty() {
-            tokio::spawn(call_off(self.run.client.clone(), children));
         }
     }
 
@@ -280,11 +321,12 @@ impl Driver {
             {
                 None => break,
                 Some(Ok(true)) => {}
-                Some(Ok(false)) => {
-                    return Outcome::retry(Error::new(Code::AttemptStale, "the run is somebody else's"));
-                }
-                Some(Err(error)) => return Outcome::retry(error),
+                Some(Ok(false) | Err(_)) => return Outcome::Snooze(STORE_AWAY),
             }
+        }
+        let children = self.run.take_called_off();
+        if !children.is_empty() {
+            call_off(self.run.client.clone(), children).await;
         }
         match ended {
             Ok(value) => match written(&value) {
@@ -347,6 +389,7 @@ fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>)
         }
         if !live && run.go_live().is_none() {
             live = true;
+            run.note_cancel();
             // From here on things happen for the first time.
             run.arrive(Vec::new());
             run.wake_all();

@@ -71,6 +71,15 @@ impl Onceward {
     async fn tell_run(&self, run: JobId, what: Arrived) -> Result<()> {
         self.check_open()?;
         let job = JobRef { namespace: self.namespace.clone(), id: run };
+        let seen = self.store().job_lookup(core::slice::from_ref(&job)).await?.rows.pop().flatten();
+        let Some(row) = seen.filter(|row| row.policy.durable) else {
+            return Err(Error::new(Code::RunUnknown, format!("there is no run {run}")).at("run.tell"));
+        };
+        let waits = row.token.get() == 0 && row.running.is_none() && !row.state.is_final();
+        if let (Arrived::Cancel { reason }, true) = (&what, waits) {
+            // Nothing was done that could be undone: it does not begin.
+            return self.admin().cancel_job(run, None, Some(reason.as_str())).await.map(drop);
+        }
         let ask = [TellRun { run: job, id: Uuid::now_v7(), what }];
         match tell(self, &ask).await?.pop() {
             Some(Told::Waits(_)) => Ok(()),

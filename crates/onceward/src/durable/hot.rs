@@ -45,10 +45,19 @@ impl Hot {
         self.lock().get(&id).is_some_and(|(_, sender)| sender.send(arrivals).is_ok())
     }
 
-    /// Those of these runs that are here.
-    pub(crate) fn those(&self, runs: Vec<JobRef>) -> Vec<JobRef> {
+    /// Those of these runs that are here, and under which token.
+    pub(crate) fn those(&self, runs: Vec<JobRef>) -> Vec<(JobRef, Token)> {
         let here = self.lock();
-        runs.into_iter().filter(|run| here.contains_key(&run.id)).collect()
+        let token = |run: &JobRef| here.get(&run.id).map(|(token, _)| *token);
+        runs.into_iter().filter_map(|run| token(&run).map(|token| (run, token))).collect()
+    }
+
+    /// Tells an attempt of a run what has arrived, if it still is the one that is here: another one may have taken it.
+    pub(crate) fn tell_attempt(&self, id: JobId, token: Token, arrivals: Vec<Arrival>) {
+        if let Some((_, sender)) = self.lock().get(&id).filter(|(of, _)| *of == token) {
+            // One that has just ended hears nothing.
+            let _ = sender.send(arrivals);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -67,6 +67,10 @@ struct State {
     bodies: usize,
     /// Children that nobody waits for any more.
     abandoned: Vec<JobId>,
+    /// Those that were told that they are called off.
+    told: HashSet<JobId>,
+    /// Whether what had arrived before this attempt is still to be read, and whether the code wants it.
+    unread: (bool, bool),
     /// Whether the code is being dropped: it has not given up what it waits for.
     closing: bool,
 }
@@ -107,7 +111,7 @@ impl Run {
         clock: (Timestamp, Timestamp),
         entries: Vec<Entry>,
     ) -> Option<Self> {
-        let waits_of = open_children(&entries);
+        let (waits_of, entries_are_none) = (open_children(&entries), record.token.get() == 0);
         let replay = Replay::of(entries, record.enqueued_at)?;
         let state = State {
             durable: replay.len(),
@@ -126,6 +130,8 @@ impl Run {
             cancel_asked: None,
             bodies: 0,
             abandoned: Vec::new(),
+            told: HashSet::new(),
+            unread: (entries_are_none, false),
             closing: false,
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
@@ -206,7 +212,18 @@ impl Run {
         if !line.contains(position) {
             line.push_back(position.clone());
         }
+        state.unread.1 = true;
         state.hand_out(now, self.token);
+    }
+
+    /// Whether what had arrived before this attempt is to be read now; once.
+    pub(super) fn takes_unread(&self) -> bool {
+        let mut state = self.lock();
+        let takes = state.unread == (true, true);
+        if takes {
+            state.unread.0 = false;
+        }
+        takes
     }
 
     /// The code does not wait for that signal any more.
@@ -224,11 +241,6 @@ impl Run {
         if !state.closing {
             state.abandoned.extend(child);
         }
-    }
-
-    /// The children that were abandoned since this was asked last.
-    pub(super) fn take_abandoned(&self) -> Vec<JobId> {
-        core::mem::take(&mut self.lock().abandoned)
     }
 
     /// The code is dropped from here on.
@@ -410,15 +422,25 @@ impl Run {
         self.lock().cancelled
     }
 
-    /// The children whose end is still to come.
-    pub(super) fn open_children(&self) -> Vec<JobId> {
-        self.lock().waits_of.keys().copied().collect()
+    /// The children that are to be called off and were not told of it: those that were given up, and all that are
+    /// waited for once the run is called off.
+    pub(super) fn take_called_off(&self) -> Vec<JobId> {
+        let mut state = self.lock();
+        let mut children = core::mem::take(&mut state.abandoned);
+        if state.cancelled {
+            children.extend(state.waits_of.keys());
+        }
+        children.retain(|id| state.told.insert(*id));
+        children
     }
 
     /// Whether the run does nothing but wait.
     pub(super) fn is_waiting(&self) -> bool {
         let state = self.lock();
-        state.bodies == 0 && state.entries.is_empty() && state.taken.is_empty()
+        let quiet = state.entries.is_empty() && state.taken.is_empty() && state.cancel_asked.is_none();
+        // What is waited for besides is nothing that could wake a run which is parked.
+        let awaited = !state.timers.is_empty() || !state.waits_of.is_empty() || state.listens();
+        state.bodies == 0 && quiet && awaited
     }
 
     /// Whether something may arrive for it from elsewhere that it waits for.
@@ -444,6 +466,15 @@ impl Run {
     pub(super) fn broken(&self) -> Option<Broken> {
         self.lock().broken.clone()
     }
+
+    /// The code has come to its end: whether it has passed over something that stands in the journal.
+    pub(super) fn has_ended_early(&self) -> bool {
+        let mut state = self.lock();
+        if state.broken.is_none() {
+            state.broken = state.replay.passed_over().map(Broken::Diverged);
+        }
+        state.broken.is_some()
+    }
 }
 
 impl State {
@@ -461,8 +492,15 @@ impl State {
         }
         let entry = self.replay.record((position, op, name), phase, now, token);
         let seq = entry.seq;
+        if seq >= limits::JOURNAL_ENTRIES_MAX {
+            self.broken.get_or_insert(Broken::TooLong);
+        }
         self.entries.push(entry);
         seq
+    }
+
+    fn listens(&self) -> bool {
+        self.listening.values().any(|line| !line.is_empty())
     }
 
     /// Gives the code what has ended at a position.
@@ -477,8 +515,12 @@ impl State {
     /// Whatever the code waits for fails, and what it asks for from now on goes its usual way (D9).
     fn cancel(&mut self) {
         self.cancelled = true;
-        let waiting: Vec<Position> =
-            self.slots.iter().filter(|(_, slot)| slot.waker.is_some()).map(|(at, _)| at.clone()).collect();
+        // A step goes on: what it has begun is written down, and its code hears of it at its next wait.
+        let waits = |(at, slot): &(&Position, &Slot)| {
+            slot.waker.is_some() && self.replay.asked_at(at).is_some_and(|(op, _)| op != Op::Step)
+        };
+        let mut waiting: Vec<Position> = self.slots.iter().filter(waits).map(|(at, _)| at.clone()).collect();
+        waiting.sort_unstable();
         for position in waiting {
             self.end(&position, cancelled());
         }
@@ -558,7 +600,12 @@ pub(super) fn failed<E: serde::Serialize>(failure: &Failure<E>) -> Outcome {
         let words = format!("{}: an error can't be written as JSON: {error}", Code::StepUnwritable);
         serde_json::to_vec(&Failure::<Never>::Engine(words))
     });
-    Outcome::Failed(written.unwrap_or_default())
+    let mut written = written.unwrap_or_default();
+    if written.len() > limits::RESULT_BYTES_MAX {
+        let words = format!("{}: an error of {} bytes is too long", Code::StepUnwritable, written.len());
+        written = serde_json::to_vec(&Failure::<Never>::Engine(words)).unwrap_or_default();
+    }
+    Outcome::Failed(written)
 }
 
 /// What the end of a child is for its parent.

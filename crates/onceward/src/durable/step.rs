@@ -70,7 +70,8 @@ pin_project_lite::pin_project! {
     impl<F, Fut> PinnedDrop for Step<F, Fut> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let (Ok((run, _)), WorkProjected::Body { .. }) = (&*this.place, this.work.project()) {
+            let runs = matches!(this.work.project(), WorkProjected::Body { .. } | WorkProjected::Pause { .. });
+            if let (Ok((run, _)), true) = (&*this.place, runs) {
                 run.body(false);
             }
         }
@@ -171,13 +172,13 @@ where
                 }
                 WorkProjected::Body { future } => {
                     let result = ready!(within(Ambient::Step, || future.poll(cx)));
-                    run.body(false);
                     *this.attempt += 1;
                     if result.is_err() && *this.attempt < *this.attempts && this.once.is_none() {
                         let pause = this.retry.delay(*this.attempt, seed(run, *this.attempt));
                         this.work.set(Work::Pause { sleep: sleep_until(Instant::now() + pause) });
                         continue;
                     }
+                    run.body(false);
                     let outcome = match result {
                         Ok(value) => written(&value),
                         Err(error) => failed(&Failure::App(error)),
@@ -187,7 +188,8 @@ where
                 }
                 WorkProjected::Pause { sleep } => {
                     ready!(sleep.poll(cx));
-                    this.work.set(Work::Idle);
+                    let future = within(Ambient::Step, || (this.body)());
+                    this.work.set(Work::Body { future });
                 }
                 WorkProjected::Over => {
                     let wanted = Wanted { op: Op::Step, name: this.name, input: None };

@@ -10,6 +10,7 @@ use onceward_core::{SessionId, Timestamp};
 use onceward_store::{SettleJob, SettledJob};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::attempt::Stop;
 use super::context::JobContext;
 use super::shared::{Mode, Shared};
 
@@ -48,8 +49,9 @@ impl JobContext {
 
     /// Whether the worker takes no more jobs, or the attempt is to stop: what only waits is parked.
     pub(crate) fn is_winding_up(&self) -> bool {
-        self.stopped_by().is_some()
-            || self.around.worker().is_none_or(|shared| shared.mode() != Mode::Working)
+        // One that is called off may have something to undo.
+        let stops = self.stopped_by().is_some_and(|why| why != Stop::CalledOff);
+        stops || self.around.worker().is_none_or(|shared| shared.mode() != Mode::Working)
     }
 
     /// Waits until that is so.
@@ -167,9 +169,10 @@ async fn look_once(shared: &Shared) -> onceward_core::Result<bool> {
     if here.is_empty() {
         return Ok(!woken.queues.is_empty());
     }
-    let arrived = client.store().run_arrived(&here).await?;
-    for (run, arrivals) in here.into_iter().zip(arrived) {
-        client.inner.hot.tell(run.id, arrivals);
+    let (runs, tokens): (Vec<_>, Vec<_>) = here.into_iter().unzip();
+    let arrived = client.store().run_arrived(&runs).await?;
+    for ((run, token), arrivals) in runs.iter().zip(tokens).zip(arrived) {
+        client.inner.hot.tell_attempt(run.id, token, arrivals);
     }
     Ok(true)
 }

@@ -1,18 +1,38 @@
 -- run.wake: makes parked runs ready for which something has arrived that they don't know of.
 --
+-- What has arrived for runs that are over is removed.
 -- Rows: the namespace and the queue of those that are ready now, once each; and the namespace and the id of those that
 -- are not parked.
 -- Somebody else's rows are passed over: he does the same.
 -- Indexes: run_inbox_new, job_pkey, job_later_due (run_at, id).
 
-WITH new AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
     SELECT DISTINCT i.namespace, i.run FROM {schema}.run_inbox i WHERE NOT i.noted
+), new AS MATERIALIZED (
+    SELECT a.namespace, a.run
+    FROM asked a
+    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
+    WHERE j.state NOT IN ('dead', 'uncertain')
+), over AS (
+    -- What came too late for a run that is over is of no use to anybody.
+    DELETE FROM {schema}.run_inbox i
+    USING asked a
+    WHERE i.namespace = a.namespace AND i.run = a.run
+      AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = a.namespace AND j.id = a.run)
+), failed AS (
+    -- One that has failed may be tried again by somebody, and reads it then.
+    UPDATE {schema}.run_inbox i
+    SET noted = true
+    FROM asked a
+    JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
+    WHERE i.namespace = a.namespace AND i.run = a.run AND NOT i.noted AND j.state IN ('dead', 'uncertain')
 ), parked AS MATERIALIZED (
     SELECT l.ctid AS at, j.ctid AS place, j.namespace, j.id, {clock} AS now
     FROM new i
     JOIN {schema}.job j ON j.namespace = i.namespace AND j.id = i.run
     JOIN {schema}.job_later l ON l.run_at = j.run_at AND l.id = j.id AND l.namespace = j.namespace
-    WHERE j.state = 'scheduled'
+    -- One that was never taken up waits for its time, and for nothing else.
+    WHERE j.state = 'scheduled' AND j.attempted_at IS NOT NULL
     FOR UPDATE OF l, j SKIP LOCKED
 ), gone AS (
     DELETE FROM {schema}.job_later l

@@ -120,8 +120,20 @@ impl Jobs<'_> {
     fn wake(&mut self) -> Result<Woken> {
         let mut woken = Woken::default();
         for run in self.unknown()? {
-            let Some(mut row) = self.find_bare(&run.namespace, run.id)? else { continue };
-            if row.state != State::Scheduled || self.unplace(&row)?.is_none() {
+            let name = params![run.namespace.as_str(), job_id(run.id)];
+            let Some(mut row) = self.find_bare(&run.namespace, run.id)? else {
+                // What came too late for a run that is over is of no use to anybody.
+                self.at.prepare_cached(SQL.run_prune_inbox)?.execute(name)?;
+                continue;
+            };
+            if row.state.is_final() {
+                // One that has failed may be tried again by somebody, and reads it then.
+                self.at.prepare_cached(SQL.run_wake_failed)?.execute(name)?;
+                continue;
+            }
+            // One that was never taken up waits for its time, and for nothing else.
+            let parks = row.state == State::Scheduled && row.attempted_at.is_some();
+            if !parks || self.unplace(&row)?.is_none() {
                 woken.unheard.push(run);
                 continue;
             }
