@@ -553,7 +553,8 @@ async fn d7_children_are_called_off_by_a_run_that_ends() {
     }
     each(async |place| {
         let base = place.ow.worker().state(place.ledger.clone());
-        let worker = base.durable(hasty).durable(passing).durable(slow).start().await.unwrap();
+        let base = base.durable(hasty).durable(passing).durable(slow);
+        let worker = base.session_ttl(Duration::from_secs(1)).start().await.unwrap();
         let run = place.ow.start(hasty()).await.unwrap();
         assert_eq!(run.result().await, Ok(1));
         place.until(async || place.ledger.count("last: Err(Cancelled)") == 1).await;

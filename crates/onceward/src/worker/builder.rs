@@ -325,6 +325,8 @@ impl WorkerBuilder {
         service::check(&services)?;
         self.serves = service::about(&client, &services);
         let shared = Arc::new(self.build()?);
+        // Before anything is taken: attempts ask it for their slots.
+        shared.around.belong_to(&shared);
         shared.around.client.inner.bells.hang(&shared.bell);
         let first = sessions::open(&shared, deadline).await?;
         let mut parts = JoinSet::new();
@@ -340,7 +342,6 @@ impl WorkerBuilder {
         parts.spawn(keep_going("hand over", Arc::clone(&shared), hand_over::keep));
         let taker: Weak<dyn Taker> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Taker>));
         shared.bell.set_taker(taker);
-        shared.around.belong_to(&shared);
         let served = match services.is_empty() {
             true => None,
             false => Some(Served::start(client, services, sessions::watched(&shared, &mut parts)).await),
