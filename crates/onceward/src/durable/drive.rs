@@ -145,7 +145,8 @@ impl Driver {
                     break Outcome::Snooze(STORE_AWAY);
                 }
                 Event::Appended(Err(error)) => {
-                    tracing::warn!(%error, run = %self.context.id(), "a journal could not be written; the run goes on later");
+                    let run = self.context.id();
+                    tracing::warn!(%error, %run, "a journal could not be written; the run goes on later");
                     break Outcome::Snooze(STORE_AWAY);
                 }
                 Event::Unread => self.read_what_was_there().await,
