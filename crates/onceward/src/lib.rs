@@ -7,7 +7,7 @@
 //!   and an honest [`Uncertain`](Outcome::Uncertain) where nobody can know;
 //! - [`jobs`]: work that is [enqueued](Onceward::enqueue), in the caller's own transaction where that is wanted, and
 //!   then run by [workers](Onceward::worker) until it is done, dead, or honestly uncertain;
-//! - [`durable`] functions: plain `async fn`s that survive crashes.
+//! - [`durable`](mod@durable) functions: plain `async fn`s that survive crashes.
 //! - a [`service`](Onceward::service): a chore that one runner of the cluster does per cycle, in its time slot,
 //!   fenced; and a
 //!   [`schedule`](Onceward::schedule), which enqueues jobs by the clock, each tick once.

@@ -109,7 +109,7 @@ impl<D: Durable> Call<D> {
     }
 
     /// How many attempts it has, if it fails before it has written anything down: see
-    /// [`durable`](crate::durable#when-a-function-fails).
+    /// [`durable`](mod@crate::durable#when-a-function-fails).
     pub fn max_attempts(self, attempts: u32) -> Self {
         self.with(|new| {
             new.policy.max_attempts = attempts;

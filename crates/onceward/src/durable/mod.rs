@@ -37,7 +37,7 @@
 //! code in the order in which it had ended.
 //!
 //! So the code between those must come out the same each time: no clocks, no random numbers, no maps without an order,
-//! no reading of files. [`now`], [`random`] and [`uuid`] come out the same; everything else belongs into a step. Where
+//! no reading of files. [`now`], [`random`] and [`uuid()`] come out the same; everything else belongs into a step. Where
 //! the code has changed since, see [`patched`].
 //!
 //! # When a function fails

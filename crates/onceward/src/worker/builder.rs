@@ -294,7 +294,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Runs a durable function: `worker.durable(checkout)`; see [`durable`](crate::durable).
+    /// Runs a durable function: `worker.durable(checkout)`; see [`durable`](mod@crate::durable).
     pub fn durable<A, F: DurableFn<A>>(mut self, _function: F) -> Self {
         self.needs.extend(F::Function::needs());
         if F::Function::OPTIONS.is_at_most_once() {
