@@ -37,8 +37,8 @@
 //! code in the order in which it had ended.
 //!
 //! So the code between those must come out the same each time: no clocks, no random numbers, no maps without an order,
-//! no reading of files. [`now`], [`random`] and [`uuid()`] come out the same; everything else belongs into a step. Where
-//! the code has changed since, see [`patched`].
+//! no reading of files. [`now`], [`random`] and [`uuid()`] come out the same; everything else belongs into a step.
+//! Where the code has changed since, see [`patched`].
 //!
 //! # When a function fails
 //!
