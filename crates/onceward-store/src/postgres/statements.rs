@@ -25,16 +25,27 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', '40ms', true)
 )";
 
-/// Puts the schema and the clock into a text, and leaves its comments behind. `{bound}` stands before a statement that
-/// waits for locks at most as long as its connection allows, or as it says itself behind a pooler; `{bounded}` stands
-/// where it begins to read.
+/// What several statements have in common: it is written once, and stands in them by its name.
+const PARTS: [(&str, &str, &str); 3] = [
+    ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
+    ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
+    ("{added}", postgres_sql!("run/append"), "added"),
+];
+
+/// Puts the parts, the schema and the clock into a text, and leaves its comments behind. `{bound}` stands before a
+/// statement that waits for locks at most as long as its connection allows, or as it says itself behind a pooler;
+/// `{bounded}` stands where it begins to read.
 ///
 /// The schema is quoted: the rule for its name allows words that SQL keeps for itself.
 pub(super) fn fill(text: &str, schema: &str, test_clock: bool, pooled: bool) -> String {
     let schema = format!("\"{schema}\"");
     let clock = if test_clock { format!("{schema}.test_clock()") } else { "clock_timestamp()".to_owned() };
+    let whole = PARTS.iter().fold(text.to_owned(), |text, (place, file, part)| match text.contains(place) {
+        true => text.replace(place, step(file, part).trim_end()),
+        false => text,
+    });
     let code =
-        text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+        whole.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
     let code = match pooled {
         false => code.replace("{bound}", "").replace("{bounded}", ""),
         true => {

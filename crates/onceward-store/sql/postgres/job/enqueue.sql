@@ -23,6 +23,8 @@
 --   $1 namespace  $2 id  $3 its token  $4 payload (NULL: all but the time stays)  $5 content_type  $6 spec  $7 route
 --   $8 due, as above  $9 whether the time changes
 --   Rows: one if it still waited.
+-- lanes, ordered_lanes: where jobs that were written wait, by made: namespace, id, kind, queue, priority, state, run_at,
+--   route, place; and ordering_key. Parts of the others, also of those of enqueue_in, run.append and schedule.write.
 -- What may have been sent before is looked for first, by the step why of job.settle.
 -- Indexes: job_pkey, job_key_pkey; job_ready_lane, job_later_due and job_held_of_key for one row.
 
@@ -42,19 +44,7 @@
                  AS a (shape, id, payload, spec, due)
     ) a
     RETURNING namespace, id, kind, queue, priority, state, run_at, coalesce(route, '') AS route, ctid AS place
-), ready AS (
-    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
-    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
-               hashtextextended(m.namespace, 0)))),
-           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
-    FROM made m
-    WHERE m.state = 'ready'
-), later AS (
-    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place)
-    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place
-    FROM made m
-    WHERE m.state = 'scheduled'
-)
+), {lanes}
 SELECT true
 
 -- step: handed
@@ -171,29 +161,7 @@ JOIN placed p ON p.taken
     ON CONFLICT DO NOTHING
     RETURNING namespace, id, kind, queue, priority, state, run_at, coalesce(route, '') AS route, ordering_key,
               ctid AS place
-), ready AS (
-    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
-    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
-               hashtextextended(m.namespace, 0)))),
-           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
-    FROM made m
-    WHERE m.state = 'ready' AND m.ordering_key IS NULL
-), later AS (
-    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
-    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place, m.ordering_key
-    FROM made m
-    WHERE m.state = 'scheduled'
-), held AS (
-    INSERT INTO {schema}.job_held (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
-    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place, m.ordering_key
-    FROM made m
-    WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
-), arrived AS (
-    INSERT INTO {schema}.job_arrived (namespace, ordering_key)
-    SELECT DISTINCT m.namespace, m.ordering_key
-    FROM made m
-    WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
-)
+), {ordered_lanes}
 SELECT s.n, EXISTS (SELECT FROM made m WHERE m.id = s.id AND m.namespace = s.namespace) AS made,
        CASE WHEN NOT s.key_over THEN s.key_id END AS key_id, s.same,
        CASE WHEN NOT s.dedupe_over THEN s.dedupe_id END AS dedupe_id
@@ -295,3 +263,43 @@ WHERE k.namespace = a.namespace AND k.purpose = a.purpose AND k.key = a.key AND 
 )
 SELECT true
 FROM changed c
+
+-- step: lanes
+ready AS (
+    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
+    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
+               hashtextextended(m.namespace, 0)))),
+           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
+    FROM made m
+    WHERE m.state = 'ready'
+), later AS (
+    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place)
+    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place
+    FROM made m
+    WHERE m.state = 'scheduled'
+)
+
+-- step: ordered_lanes
+ready AS (
+    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
+    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
+               hashtextextended(m.namespace, 0)))),
+           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
+    FROM made m
+    WHERE m.state = 'ready' AND m.ordering_key IS NULL
+), later AS (
+    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
+    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place, m.ordering_key
+    FROM made m
+    WHERE m.state = 'scheduled'
+), held AS (
+    INSERT INTO {schema}.job_held (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
+    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place, m.ordering_key
+    FROM made m
+    WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
+), arrived AS (
+    INSERT INTO {schema}.job_arrived (namespace, ordering_key)
+    SELECT DISTINCT m.namespace, m.ordering_key
+    FROM made m
+    WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
+)

@@ -95,29 +95,7 @@ WITH setting AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING namespace, id, kind, queue, priority, state, run_at, coalesce(route, '') AS route, ordering_key,
               ctid AS place
-), ready AS (
-    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
-    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
-               hashtextextended(m.namespace, 0)))),
-           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
-    FROM made m
-    WHERE m.state = 'ready' AND m.ordering_key IS NULL
-), later AS (
-    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
-    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place, m.ordering_key
-    FROM made m
-    WHERE m.state = 'scheduled'
-), held AS (
-    INSERT INTO {schema}.job_held (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
-    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place, m.ordering_key
-    FROM made m
-    WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
-), arrived AS (
-    INSERT INTO {schema}.job_arrived (namespace, ordering_key)
-    SELECT DISTINCT m.namespace, m.ordering_key
-    FROM made m
-    WHERE m.state = 'ready' AND m.ordering_key IS NOT NULL
-), outcome AS (
+), {ordered_lanes}, outcome AS (
     -- One row; complete before the setting is put back.
     SELECT bool_or(s.known) OR (SELECT count(*) FROM made) > 0 AS present,
            max(CASE WHEN NOT s.key_over THEN s.key_id::text END) AS key_id, bool_or(s.same) AS same,

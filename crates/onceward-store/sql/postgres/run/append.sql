@@ -10,13 +10,14 @@
 -- $13 run[]  $14 id[]; of one arrival each
 -- $15 run[]  $16 seq of the entry that starts it[]  $17 id[]  $18 kind[]  $19 queue[]  $20 priority[]  $21 content_type[]
 --   $22 route[]  $23 payload[]  $24 spec[]  $25 due[] (as in job.enqueue); of one child each, sorted by id
+-- added: what both begin with
 -- Rows: n (the place of a run in the arrays), of those that were added to. An entry that is there already stays, and the
 --   child it starts is not enqueued again.
 -- A session that has run out is locked by whoever rescues its jobs: after that it is not there, or over.
 -- Indexes: session_pkey, job_pkey, run_journal_pkey, run_inbox_pkey.
 
--- step: entries
-{bound}WITH held AS MATERIALIZED (
+-- step: added
+held AS MATERIALIZED (
     SELECT s.id, s.expires_at
     FROM {bounded}(SELECT DISTINCT a.session FROM unnest($3::uuid[]) AS a (session)) a
     JOIN {schema}.session s ON s.id = a.session
@@ -39,32 +40,13 @@
     WHERE a.mine[e.of]
     ON CONFLICT (namespace, run, seq) DO NOTHING
 )
+
+-- step: entries
+{bound}WITH {added}
 SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.mine
 
 -- step: any
-{bound}WITH held AS MATERIALIZED (
-    SELECT s.id, s.expires_at
-    FROM {bounded}(SELECT DISTINCT a.session FROM unnest($3::uuid[]) AS a (session)) a
-    JOIN {schema}.session s ON s.id = a.session
-    FOR KEY SHARE OF s
-), asked AS MATERIALIZED (
-    -- Of each run, in the order of the arrays: entries and children find theirs by its number.
-    SELECT array_agg(h.expires_at > {clock} AND j.token < a.token AND j.state NOT IN ('dead', 'uncertain')
-                     ORDER BY a.n) AS mine,
-           {clock} AS now
-    FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS a (namespace, run, session, token, n)
-    LEFT JOIN held h ON h.id = a.session
-    LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
-), added AS (
-    INSERT INTO {schema}.run_journal (namespace, run, seq, at, token, position, op, phase, name, data)
-    SELECT ($1::text[])[e.of], ($2::uuid[])[e.of], e.seq, e.at, ($4::bigint[])[e.of], e.position, e.op, e.phase, e.name,
-           e.data
-    FROM asked a,
-         unnest($5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
-                $12::bytea[]) AS e (of, seq, at, position, op, phase, name, data)
-    WHERE a.mine[e.of]
-    ON CONFLICT (namespace, run, seq) DO NOTHING
-), taken AS (
+{bound}WITH {added}, taken AS (
     DELETE FROM {schema}.run_inbox i
     USING asked a, unnest($13::integer[], $14::uuid[]) AS d (of, id)
     WHERE a.mine[d.of] AND i.namespace = ($1::text[])[d.of] AND i.run = ($2::uuid[])[d.of] AND i.id = d.id
@@ -89,17 +71,5 @@ SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.m
                       WHERE j.namespace = c.namespace AND j.run = c.run AND j.seq = c.seq)
     ON CONFLICT (namespace, id) DO NOTHING
     RETURNING namespace, id, kind, queue, priority, state, run_at, coalesce(route, '') AS route, ctid AS place
-), ready AS (
-    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
-    SELECT hashtextextended(m.route, hashtextextended(m.kind, hashtextextended(m.queue,
-               hashtextextended(m.namespace, 0)))),
-           m.namespace, m.queue, m.kind, m.route, false, - m.priority, m.run_at, m.id, 0, m.place
-    FROM made m
-    WHERE m.state = 'ready'
-), later AS (
-    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place)
-    SELECT m.namespace, m.queue, m.kind, m.route, - m.priority, m.run_at, m.id, 0, m.place
-    FROM made m
-    WHERE m.state = 'scheduled'
-)
+), {lanes}
 SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.mine
