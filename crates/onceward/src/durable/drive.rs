@@ -99,8 +99,7 @@ async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<R
     })?;
     let run = Arc::new(run);
     if !fresh {
-        let arrived = context.client().store().run_arrived(core::slice::from_ref(&job)).await?;
-        run.arrive(arrived.into_iter().flatten().collect());
+        run.read_arrived().await?;
     }
     let scope = Arc::new(Mutex::new(Scope::root()));
     let ambient = Ambient::In(Arc::clone(&run), scope);
@@ -277,10 +276,8 @@ impl Driver {
 
     /// Reads what had arrived before this attempt.
     async fn read_what_was_there(&mut self) {
-        let run = &self.run;
-        match run.client.store().run_arrived(core::slice::from_ref(&run.job)).await {
-            Ok(arrived) => run.arrive(arrived.into_iter().flatten().collect()),
-            Err(error) => tracing::debug!(%error, "what had arrived for a run could not be read yet"),
+        if let Err(error) = self.run.read_arrived().await {
+            tracing::debug!(%error, "what had arrived for a run could not be read yet");
         }
     }
 

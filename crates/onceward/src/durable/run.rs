@@ -5,7 +5,7 @@
 
 use core::task::Waker;
 use core::time::Duration;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onceward_core::job::{self, Record, State as JobState};
@@ -51,7 +51,7 @@ struct State {
     durable: u32,
     /// Where the end of a child belongs.
     waits_of: HashMap<JobId, Position>,
-    timers: BTreeMap<(Timestamp, Position), ()>,
+    timers: BTreeSet<(Timestamp, Position)>,
     /// Those who wait for a signal, by its name, in the order in which they came.
     listening: HashMap<String, VecDeque<Position>>,
     /// Signals that nobody has asked for yet, in the order in which they came.
@@ -121,7 +121,7 @@ impl Run {
             children: Vec::new(),
             taken: Vec::new(),
             waits_of,
-            timers: BTreeMap::new(),
+            timers: BTreeSet::new(),
             listening: HashMap::new(),
             mail: VecDeque::new(),
             seen: HashSet::new(),
@@ -160,20 +160,13 @@ impl Run {
     /// Asks for something at a position; whoever asks is woken when there is news.
     pub(super) fn ask(&self, position: &Position, wanted: Wanted<'_>, waker: &Waker) -> Asked {
         let mut state = self.lock();
-        let issued = match state.replay.issue(position, wanted) {
-            Ok(issued) => issued,
-            Err(diverged) => {
-                state.broken.get_or_insert(Broken::Diverged(diverged));
-                return Asked::Waits;
-            }
-        };
+        let Some(Issued { start, ended }) = state.issue(position, wanted) else { return Asked::Waits };
         let live = state.replay.is_live();
         let slot = state.slots.entry(position.clone()).or_default();
         if let Some(outcome) = slot.outcome.take() {
             return Asked::Ended(outcome);
         }
         slot.waker = Some(waker.clone());
-        let Issued { start, ended } = issued;
         // Nothing is begun before the journal is followed to its end (D2).
         if ended || slot.ended || !live { Asked::Waits } else { Asked::Fresh(start) }
     }
@@ -188,8 +181,10 @@ impl Run {
     /// Starts a child.
     pub(super) fn start_child(&self, position: &Position, name: &str, input: u64, child: job::New) {
         let id = child.id;
-        let seq = self.record(position, Op::Child, name, Phase::Started(Start::Child { id, input }));
+        let now = self.store_now();
         let mut state = self.lock();
+        let phase = Phase::Started(Start::Child { id, input });
+        let seq = state.record(position, Op::Child, name, phase, now, self.token);
         state.children.push(Child { seq, job: child });
         state.waits_of.insert(id, position.clone());
     }
@@ -201,7 +196,7 @@ impl Run {
 
     /// Has a time given to the position, once it has come.
     pub(super) fn wait_until(&self, position: &Position, due: Timestamp) {
-        self.lock().timers.insert((due, position.clone()), ());
+        self.lock().timers.insert((due, position.clone()));
     }
 
     /// Has the next signal of that name given to the position.
@@ -275,18 +270,10 @@ impl Run {
     /// Takes a position for a mark, which is written down the first time.
     pub(super) fn mark(&self, position: &Position, id: &str) {
         let wanted = Wanted { op: Op::Patch, name: id, input: None };
-        let known = {
-            let mut state = self.lock();
-            match state.replay.issue(position, wanted) {
-                Ok(issued) => issued.start.is_some(),
-                Err(diverged) => {
-                    state.broken.get_or_insert(Broken::Diverged(diverged));
-                    true
-                }
-            }
-        };
-        if !known {
-            self.record(position, Op::Patch, id, Phase::Started(Start::Intent));
+        let now = self.store_now();
+        let mut state = self.lock();
+        if state.issue(position, wanted).is_some_and(|issued| issued.start.is_none()) {
+            state.record(position, Op::Patch, id, Phase::Started(Start::Intent), now, self.token);
         }
     }
 
@@ -359,6 +346,13 @@ impl Run {
         self.wake_all();
     }
 
+    /// Reads what has arrived, and takes note of it.
+    pub(super) async fn read_arrived(&self) -> Result<(), Error> {
+        let arrived = self.client.store().run_arrived(core::slice::from_ref(&self.job)).await?;
+        self.arrive(arrived.into_iter().flatten().collect());
+        Ok(())
+    }
+
     /// Takes note of what has arrived.
     pub(super) fn arrive(&self, arrivals: Vec<Arrival>) {
         let now = self.store_now();
@@ -389,15 +383,12 @@ impl Run {
         if !state.replay.is_live() {
             return None;
         }
-        while let Some(((due, position), ())) = state.timers.first_key_value() {
-            if *due > now {
-                return Some(due.since(now));
+        while state.timers.first().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, position)) = state.timers.pop_first() {
+                state.time_has_come(&position, now, self.token);
             }
-            let key = (*due, position.clone());
-            state.timers.remove(&key);
-            state.time_has_come(&key.1, now, self.token);
         }
-        None
+        state.timers.first().map(|(due, _)| due.since(now))
     }
 
     /// Writes down that the run is called off, once its journal was followed to its end.
@@ -443,9 +434,9 @@ impl Run {
         state.bodies == 0 && quiet && awaited
     }
 
-    /// Whether something may arrive for it from elsewhere that it waits for.
+    /// When the next time comes that it waits for.
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        self.lock().timers.first_key_value().map(|((due, _), ())| *due)
+        self.lock().timers.first().map(|(due, _)| *due)
     }
 
     /// What has arrived and was not asked for.
@@ -478,6 +469,17 @@ impl Run {
 }
 
 impl State {
+    /// What the journal has at a position; nothing if it has something else there, and the run can't go on.
+    fn issue(&mut self, position: &Position, wanted: Wanted<'_>) -> Option<Issued> {
+        match self.replay.issue(position, wanted) {
+            Ok(issued) => Some(issued),
+            Err(diverged) => {
+                self.broken.get_or_insert(Broken::Diverged(diverged));
+                None
+            }
+        }
+    }
+
     fn record(
         &mut self,
         position: &Position,
@@ -560,7 +562,7 @@ impl State {
             match self.listening.get_mut(&name).and_then(VecDeque::pop_front) {
                 Some(position) => {
                     self.taken.push(id);
-                    self.timers.retain(|(_, waits), ()| *waits != position);
+                    self.timers.retain(|(_, waits)| *waits != position);
                     self.record(
                         &position,
                         Op::Signal,
