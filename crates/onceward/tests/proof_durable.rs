@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use crash_loop::{Did, Fleet, Ledger, checkout};
 use onceward::Onceward;
 use onceward::durable::RunHandle;
-use onceward_core::backoff;
 use onceward_core::run::{Entry, Op, Phase};
 use tokio::time::sleep;
 
@@ -36,7 +35,7 @@ struct Plan {
 impl Plan {
     fn of_this_run() -> Self {
         let seconds = Duration::from_secs;
-        if std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long") {
+        if crash_loop::long() {
             Self { at_once: 200, length: seconds(120), ttl: seconds(3), pause_every: seconds(10) }
         } else {
             Self { at_once: 20, length: seconds(9), ttl: seconds(1), pause_every: seconds(4) }
@@ -104,36 +103,17 @@ async fn crash_loop(url: &str, folder: &Path) {
     ow.shutdown().await;
 }
 
+/// What is under way in the end is finished by those that are left.
 async fn make_trouble(
     mut fleet: Fleet,
     ttl: Duration,
     pause_every: Duration,
     length: Duration,
 ) -> (u32, u32) {
-    let mut random = uuid::Uuid::new_v4().as_u64_pair().0;
-    println!("seed {random}");
-    let (began, mut kills, mut pauses) = (Instant::now(), 0, 0);
-    let pause = ttl * 2 + Duration::from_millis(500);
-    let mut pause_at = pause_every / 2;
-    while began.elapsed() < length {
-        sleep(Duration::from_secs(1)).await;
-        random = backoff::mix(random);
-        if began.elapsed() >= pause_at + pause + Duration::from_secs(1) {
-            fleet.forget_paused();
-            pause_at += pause_every.max(pause + Duration::from_secs(2));
-        } else if began.elapsed() >= pause_at + pause {
-            fleet.go_on();
-        } else if began.elapsed() >= pause_at && fleet.pause_one(random) {
-            pauses += 1;
-        }
-        fleet.kill_one(backoff::mix(random));
-        kills += 1;
-    }
-    fleet.go_on();
-    // What is under way is finished by those that are left.
+    let troubles = fleet.make_trouble(pause_every, |since| since < length).await;
     sleep(ttl * 3 + Duration::from_secs(3)).await;
     fleet.end();
-    (kills, pauses)
+    troubles
 }
 
 /// Holds the journals against what really happened.

@@ -22,12 +22,8 @@ use crash_loop::{ATTEMPTS, Again, AtMostOnce, Fleet, Ledger};
 use onceward::Onceward;
 use onceward::jobs::{JobId, Record, State};
 use onceward::store::JobRef;
-use onceward_core::{backoff, limits};
+use onceward_core::limits;
 use tokio::time::sleep;
-
-fn long() -> bool {
-    std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long")
-}
 
 /// How a crash loop is run.
 struct Plan {
@@ -40,7 +36,7 @@ struct Plan {
 impl Plan {
     fn of_this_run() -> Self {
         let seconds = Duration::from_secs;
-        if long() {
+        if crash_loop::long() {
             Self { jobs: 20_000, length: seconds(120), ttl: seconds(3), pause_every: seconds(10) }
         } else {
             Self { jobs: 1_000, length: seconds(9), ttl: seconds(1), pause_every: seconds(4) }
@@ -75,7 +71,9 @@ async fn crash_loop(url: &str, folder: &Path) {
     let over = Arc::new(AtomicBool::new(false));
     let enqueued = tokio::spawn(enqueue(ow.clone(), plan.jobs, plan.length, Arc::clone(&over)));
     let mut fleet = Fleet::start(3, url, folder, plan.ttl);
-    let (kills, pauses) = make_trouble(&mut fleet, &plan, &ledger).await;
+    // Goes on until an ending has come too late, so that the proof has something to show.
+    let goes_on = |since| since < plan.length || (ledger.stale() == 0 && since < plan.length * 5);
+    let (kills, pauses) = fleet.make_trouble(plan.pause_every, goes_on).await;
     over.store(true, Ordering::SeqCst);
     let enqueued = enqueued.await.unwrap();
     // Everything that is left comes to its end in peace, with a worker of this process among the others.
@@ -113,32 +111,6 @@ async fn enqueue(ow: Onceward, jobs: u32, length: Duration, over: Arc<AtomicBool
         }
     }
     enqueued
-}
-
-/// Kills a worker every second, and pauses one of the others now and then, for longer than its session lasts. Goes on
-/// until that has led to an ending that came too late, but not for ever.
-async fn make_trouble(fleet: &mut Fleet, plan: &Plan, ledger: &Ledger) -> (u32, u32) {
-    let mut random = uuid::Uuid::new_v4().as_u64_pair().0;
-    println!("seed {random}");
-    let (began, mut kills, mut pauses) = (Instant::now(), 0, 0);
-    let pause = plan.ttl * 2 + Duration::from_millis(500);
-    let mut pause_at = plan.pause_every / 2;
-    while began.elapsed() < plan.length || (ledger.stale() == 0 && began.elapsed() < plan.length * 5) {
-        sleep(Duration::from_secs(1)).await;
-        random = backoff::mix(random);
-        if began.elapsed() >= pause_at + pause + Duration::from_secs(1) {
-            fleet.forget_paused();
-            pause_at += plan.pause_every.max(pause + Duration::from_secs(2));
-        } else if began.elapsed() >= pause_at + pause {
-            fleet.go_on();
-        } else if began.elapsed() >= pause_at && fleet.pause_one(random) {
-            pauses += 1;
-        }
-        fleet.kill_one(backoff::mix(random));
-        kills += 1;
-    }
-    fleet.go_on();
-    (kills, pauses)
 }
 
 /// Holds what is in the store against what really happened.

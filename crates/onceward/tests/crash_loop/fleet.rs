@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use onceward_core::backoff;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Ledger;
@@ -44,8 +45,39 @@ impl Fleet {
             .unwrap()
     }
 
+    /// Kills a worker every second, and pauses one of the others now and then, for longer than its session lasts; as
+    /// long as `goes_on` says so of the time since the beginning. How many were killed, and how many paused.
+    pub(crate) async fn make_trouble(
+        &mut self,
+        pause_every: Duration,
+        goes_on: impl Fn(Duration) -> bool,
+    ) -> (u32, u32) {
+        let second = Duration::from_secs(1);
+        let mut random = uuid::Uuid::new_v4().as_u64_pair().0;
+        println!("seed {random}");
+        let (began, mut kills, mut pauses) = (Instant::now(), 0, 0);
+        let pause = self.ttl * 2 + Duration::from_millis(500);
+        let mut pause_at = pause_every / 2;
+        while goes_on(began.elapsed()) {
+            tokio::time::sleep(second).await;
+            random = backoff::mix(random);
+            if began.elapsed() >= pause_at + pause + second {
+                self.forget_paused();
+                pause_at += pause_every.max(pause + 2 * second);
+            } else if began.elapsed() >= pause_at + pause {
+                self.go_on();
+            } else if began.elapsed() >= pause_at && self.pause_one(random) {
+                pauses += 1;
+            }
+            self.kill_one(backoff::mix(random));
+            kills += 1;
+        }
+        self.go_on();
+        (kills, pauses)
+    }
+
     /// Kills a worker that is not paused, and starts another one in its place.
-    pub(crate) fn kill_one(&mut self, random: u64) {
+    fn kill_one(&mut self, random: u64) {
         let size = self.children.len();
         let mut number = (random % size as u64) as usize;
         if self.paused == Some(number) {
@@ -57,7 +89,7 @@ impl Fleet {
     }
 
     /// Stops a worker where it stands, unless one is stopped; it is not killed before it has gone on.
-    pub(crate) fn pause_one(&mut self, random: u64) -> bool {
+    fn pause_one(&mut self, random: u64) -> bool {
         if self.paused.is_some() {
             return false;
         }
@@ -67,12 +99,12 @@ impl Fleet {
     }
 
     /// Lets the paused one go on, if one is.
-    pub(crate) fn go_on(&mut self) {
+    fn go_on(&mut self) {
         self.signal(Signal::CONT);
     }
 
     /// The one that went on may be killed as the others.
-    pub(crate) fn forget_paused(&mut self) {
+    fn forget_paused(&mut self) {
         self.paused = None;
     }
 

@@ -18,6 +18,11 @@ pub(crate) use ledger::{Ledger, Run};
 #[allow(unused_imports, reason = "each proof uses another part")]
 pub(crate) use runs::{Did, checkout, pack, pay};
 
+/// Whether a proof runs at its full length.
+pub(crate) fn long() -> bool {
+    std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long")
+}
+
 pub(crate) const ATTEMPTS: u32 = 8;
 
 /// May be run again: some fail at first, a few always.
