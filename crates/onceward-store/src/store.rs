@@ -28,7 +28,10 @@ pub use jobs::{
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits};
-pub use runs::{AppendRun, Child, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+pub use runs::{
+    AppendRun, AppendRuns, Appended, Child, HandChildren, LoadRun, NoteArrivals, RunStore, TellRun, Told,
+    Woken,
+};
 pub use services::{
     BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
     ServiceStore, ServiceView, WriteSchedule, WriteService,

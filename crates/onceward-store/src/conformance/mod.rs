@@ -356,6 +356,9 @@ macro_rules! conformance_suite {
                 d6_signals_wait_in_order;
                 d6_a_parked_run_is_woken_by_what_is_new_to_it;
                 d7_a_lost_process_costs_a_run_no_attempt;
+                d7_a_child_starts_with_its_entry;
+                d6_d7_a_child_ends_with_its_entry;
+                d1_a_zombie_ends_no_child_in_its_journal;
                 journals_go_with_their_runs;
             }
             job_settle {

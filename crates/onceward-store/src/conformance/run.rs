@@ -11,7 +11,10 @@ use uuid::Uuid;
 use super::Harness;
 use super::job_kit::*;
 use super::kit::*;
-use crate::{AppendRun, Child, LoadRun, NoteArrivals, SettledJob, TellRun, Told};
+use crate::{
+    AppendRun, AppendRuns, Appended, Child, HandChildren, HandOver, LoadRun, NoteArrivals, SettledJob,
+    TellRun, Told,
+};
 
 /// A run of this kind.
 fn run(text: &str) -> New {
@@ -33,7 +36,8 @@ fn done(claimed: &Claimed, seq: u32, value: &str) -> Entry {
 fn started(claimed: &Claimed, seq: u32, child: &New) -> (Entry, Child) {
     let phase = Phase::Started(Start::Child { id: child.id, input: 7 });
     let entry = Entry { op: Op::Child, phase, ..done(claimed, seq, "") };
-    (entry, Child { seq, job: New { parent: Some(claimed.job.id), ..child.clone() } })
+    let job = New { parent: Some(claimed.job.id), ..child.clone() };
+    (entry, Child { seq, job, at_once: false })
 }
 
 fn adding(worker: &Worker, claimed: &Claimed, entries: Vec<Entry>) -> AppendRun {
@@ -44,7 +48,26 @@ fn adding(worker: &Worker, claimed: &Claimed, entries: Vec<Entry>) -> AppendRun 
         entries,
         children: Vec::new(),
         taken: Vec::new(),
+        ended: Vec::new(),
     }
+}
+
+/// Journals, whose children start at once for that worker.
+fn handing(worker: &Worker, runs: &[AppendRun]) -> AppendRuns {
+    let HandOver { namespace, session, claim, .. } = worker.handing(&[]);
+    let hand = Some(HandChildren { namespace, session, claim });
+    AppendRuns { runs: runs.to_vec(), hand, finished: Vec::new() }
+}
+
+/// A run with a child that it has started at once.
+async fn with_child(hand: &Hand) -> (Worker, Claimed, Claimed) {
+    let (worker, parent) = running(hand).await;
+    let (entry, child) = started(&parent, 0, &run("pick"));
+    let children = vec![Child { at_once: true, ..child }];
+    let ask = AppendRun { children, ..adding(&worker, &parent, vec![entry]) };
+    let appended = hand.append_all(&handing(&worker, &[ask])).await;
+    assert_eq!(appended.added, [true]);
+    (worker, parent, only(appended.claimed.jobs))
 }
 
 fn signal(id: JobId, name: &str, value: &str) -> TellRun {
@@ -62,7 +85,12 @@ async fn running(hand: &Hand) -> (Worker, Claimed) {
 
 impl Hand {
     async fn append(&self, ask: &AppendRun) -> bool {
-        only(self.ask(|| self.store.run_append(core::slice::from_ref(ask))).await)
+        let ask = AppendRuns { runs: vec![ask.clone()], hand: None, finished: Vec::new() };
+        only(self.append_all(&ask).await.added)
+    }
+
+    async fn append_all(&self, ask: &AppendRuns) -> Appended {
+        self.ask(|| self.store.run_append(ask)).await
     }
 
     async fn journal(&self, id: JobId) -> Vec<Entry> {
@@ -261,6 +289,85 @@ pub async fn d7_a_lost_process_costs_a_run_no_attempt(harness: &dyn Harness) {
     let claimed = worker.take_one("checkout").await;
     worker.end_all(&[claimed], &Ending::Snoozed(Duration::from_secs(1))).await;
     assert_eq!(hand.job(id).await.lost, 0, "it has come through");
+}
+
+/// D7. A child starts with the entry that starts it, if it is due and its queue is open; sent again, the same claim finds it.
+pub async fn d7_a_child_starts_with_its_entry(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent) = running(&hand).await;
+    let later = New { delay: Some(Duration::from_secs(60)), ..run("later") };
+    let closed = New { queue: Queue::new("closed").unwrap(), ..run("closed") };
+    hand.pause("closed", true).await;
+    let children = [run("pick"), later, closed, run("lane")];
+    let parts: Vec<_> = (0..).zip(&children).map(|(seq, child)| started(&parent, seq, child)).collect();
+    let (entries, news): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let at_once = |child: Child| Child { at_once: child.seq < 3, ..child };
+    let children = news.into_iter().map(at_once).collect();
+    let ask = handing(&worker, &[AppendRun { children, ..adding(&worker, &parent, entries) }]);
+    let appended = hand.append_all(&ask).await;
+    let claimed = only(appended.claimed.jobs);
+    assert_eq!((&claimed.job.kind.as_str(), claimed.job.parent), (&"pick", Some(parent.job.id)));
+    assert_eq!(claimed.token.as_timestamp(), appended.claimed.now);
+    let again = hand.append_all(&ask).await;
+    assert_eq!(again.added, [true]);
+    let found = only(again.claimed.jobs);
+    assert_eq!((found.job.id, found.token), (claimed.job.id, claimed.token), "the answer got lost");
+    assert!(worker.take("pick", ALL).await.is_empty(), "it waits in no lane");
+    assert_eq!(worker.take("lane", ALL).await.len(), 1);
+    assert_eq!(hand.job(children_id(&ask, 1)).await.state, State::Scheduled);
+    worker.end_all(&[claimed], &succeeded()).await;
+    let lost = Worker::of(&hand).await;
+    assert!(worker.close().await && !hand.append_all(&handing(&lost, &ask.runs)).await.added[0]);
+}
+
+fn children_id(ask: &AppendRuns, child: usize) -> JobId {
+    ask.runs[0].children[child].job.id
+}
+
+/// D6, D7. A child is over with the entry that says so: nothing has to arrive, and nothing else ends it again.
+pub async fn d6_d7_a_child_ends_with_its_entry(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent, child) = with_child(&hand).await;
+    let verdict = worker.verdict(&child, succeeded());
+    let ended = vec![verdict.clone()];
+    let ask = AppendRun { ended, ..adding(&worker, &parent, vec![done(&parent, 1, "ok")]) };
+    let finished = vec![worker.handing(&[]).claim];
+    let ask = AppendRuns { finished, ..handing(&worker, &[ask]) };
+    assert_eq!(hand.append_all(&ask).await.added, [true]);
+    assert_eq!(hand.append_all(&ask).await.added, [true], "the answer got lost");
+    let row = hand.job(child.job.id).await;
+    assert_eq!(
+        (row.state, row.token, row.result),
+        (State::Succeeded, child.token, verdict.next.result.clone())
+    );
+    assert_eq!(row.worker, Some(worker.session.owner.clone()));
+    assert_eq!((hand.arrived(parent.job.id).await.len(), hand.wake().await), (0, 0));
+    assert_eq!(hand.settle_jobs(&[verdict]).await, [SettledJob::Already(State::Succeeded)]);
+    assert_eq!(hand.arrived(parent.job.id).await, []);
+    worker.end_all(&[parent], &succeeded()).await;
+}
+
+/// D1. Where a run is somebody else's its journal says nothing of the child; and where the child is somebody else's, too.
+pub async fn d1_a_zombie_ends_no_child_in_its_journal(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent, child) = with_child(&hand).await;
+    let verdict = worker.verdict(&child, succeeded());
+    let stranger = SessionId::from_uuid(Uuid::new_v4());
+    let ended = vec![verdict.clone()];
+    let ask = AppendRun { ended, ..adding(&worker, &parent, vec![done(&parent, 1, "ok")]) };
+    assert!(!hand.append(&AppendRun { session: stranger, ..ask.clone() }).await);
+    assert_eq!(hand.journal(parent.job.id).await.len(), 1);
+    // Whether it was recorded with that or not: it arrives.
+    let settled = only(hand.settle_jobs(core::slice::from_ref(&verdict)).await);
+    let succeeded = [SettledJob::Applied(State::Succeeded), SettledJob::Already(State::Succeeded)];
+    assert!(succeeded.contains(&settled), "{settled:?}");
+    let arrived = only(hand.arrived(parent.job.id).await);
+    assert_eq!(arrived.id, child.job.id.as_uuid());
+    assert!(!hand.append(&ask).await, "the child is not there any more");
+    assert_eq!(hand.journal(parent.job.id).await.len(), 1);
+    let taken = AppendRun { ended: Vec::new(), taken: vec![arrived.id], ..ask };
+    assert!(hand.append(&taken).await);
+    assert_eq!((hand.journal(parent.job.id).await.len(), hand.arrived(parent.job.id).await.len()), (2, 0));
 }
 
 /// Journals go with their runs, and no sooner.

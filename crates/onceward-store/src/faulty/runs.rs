@@ -5,12 +5,12 @@ use onceward_core::Result;
 use onceward_core::run::{Arrival, Entry};
 
 use super::{Faulty, Verb};
-use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+use crate::store::{AppendRuns, Appended, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 #[async_trait]
 impl RunStore for Faulty {
-    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
-        read!(self, RunAppend, run_append, batch)
+    async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
+        read!(self, RunAppend, run_append, ask)
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {

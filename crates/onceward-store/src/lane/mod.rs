@@ -29,9 +29,9 @@ use onceward_core::{Result, job, lease, once};
 
 use self::queue::Lane;
 use self::verbs::{
-    AcquireLease, AppendRuns, BeginJobs, ClaimOnce, EnqueueJobs, ProgressJobs, ReleaseLeases, SettleOnces,
+    AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, ProgressJobs, ReleaseLeases, SettleOnces,
 };
-use crate::{Acquired, AppendRun, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
 
 /// The hot verbs of one store, one row a call, batched underneath. Clones share the lanes.
 #[derive(Clone)]
@@ -45,7 +45,6 @@ pub struct Lanes {
     enqueue: Lane<EnqueueJobs>,
     begin: Lane<BeginJobs>,
     progress: Lane<ProgressJobs>,
-    append: Lane<AppendRuns>,
 }
 
 impl Lanes {
@@ -60,7 +59,6 @@ impl Lanes {
             enqueue: Lane::new(&store),
             begin: Lane::new(&store),
             progress: Lane::new(&store),
-            append: Lane::new(&store),
             store,
         }
     }
@@ -140,13 +138,5 @@ impl Lanes {
     /// As [`acquire`](Self::acquire).
     pub async fn progress(&self, ask: JobProgress, within: Duration) -> Result<bool> {
         self.progress.call(ask, within).await
-    }
-
-    /// Adds to the journal of a run, trying for `within`; `false` where the run is no longer this attempt's.
-    ///
-    /// # Errors
-    /// As [`acquire`](Self::acquire).
-    pub async fn append(&self, ask: AppendRun, within: Duration) -> Result<bool> {
-        self.append.call(ask, within).await
     }
 }

@@ -6,9 +6,9 @@ use std::hash::BuildHasher;
 
 use futures_util::future::BoxFuture;
 use onceward_core::once::{Ending, Settle};
-use onceward_core::{Result, job, lease, once, run};
+use onceward_core::{Result, job, lease, once};
 
-use crate::{Acquired, AppendRun, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
 
 /// What a row is about, each as a hash: rows that have one in common are never out at the same time.
 pub(super) type Marks = [Option<u64>; 3];
@@ -217,30 +217,5 @@ impl Verb for ProgressJobs {
 
     fn run<'a>(store: &'a dyn Store, items: &'a [JobProgress]) -> BoxFuture<'a, Result<Vec<bool>>> {
         store.job_progress(items)
-    }
-}
-
-pub(super) enum AppendRuns {}
-
-impl Verb for AppendRuns {
-    type Item = AppendRun;
-    type Answer = bool;
-    const INSISTS: bool = true;
-
-    fn marks(item: &AppendRun, hasher: &RandomState) -> Marks {
-        only(&item.run, hasher)
-    }
-
-    fn weight(item: &AppendRun) -> usize {
-        let entry = |entry: &run::Entry| match &entry.phase {
-            run::Phase::Ended(run::Outcome::Value(bytes) | run::Outcome::Failed(bytes)) => 200 + bytes.len(),
-            _ => 200,
-        };
-        let child = |child: &crate::Child| 512 + child.job.payload.bytes.len();
-        256 + item.entries.iter().map(entry).sum::<usize>() + item.children.iter().map(child).sum::<usize>()
-    }
-
-    fn run<'a>(store: &'a dyn Store, items: &'a [AppendRun]) -> BoxFuture<'a, Result<Vec<bool>>> {
-        store.run_append(items)
     }
 }

@@ -9,8 +9,11 @@ use onceward_core::{JobId, Result, Timestamp};
 use uuid::Uuid;
 
 use super::MemoryStore;
-use super::jobs::{Jobs, Name, name};
-use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+use super::jobs::{Jobs, Lane, Name, name};
+use crate::store::{
+    AppendRun, AppendRuns, Appended, HandChildren, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told,
+    Woken,
+};
 
 /// What is kept of runs beside their jobs.
 #[derive(Default)]
@@ -46,19 +49,44 @@ impl Runs {
 }
 
 impl Jobs {
-    fn append(&mut self, ask: &AppendRun, now: Timestamp) -> bool {
+    fn append_all(&mut self, ask: &AppendRuns, now: Timestamp) -> Appended {
+        let mut open = Vec::new();
+        let added = ask.runs.iter().map(|run| self.append(run, now, &mut open)).collect();
+        for claim in &ask.finished {
+            self.clear_claim(*claim);
+        }
+        let claimed = ask.hand.as_ref().map(|HandChildren { namespace, session, claim }| {
+            self.claim_open((namespace.clone(), *claim, *session), open, now)
+        });
+        Appended { added, claimed: claimed.unwrap_or_default() }
+    }
+
+    fn append(&mut self, ask: &AppendRun, now: Timestamp, open: &mut Vec<Lane>) -> bool {
         let run = name(&ask.run);
         if self.is_lost(ask.session, now) || !self.runs(&run, ask.token) {
             return false;
         }
+        let before: BTreeSet<u32> =
+            self.runs.journals.get(&run).into_iter().flatten().map(|entry| entry.seq).collect();
+        let sent = ask.entries.last().is_some_and(|last| before.contains(&last.seq));
+        if !sent && !ask.ended.iter().all(|ended| self.runs(&name(&ended.job), ended.fence)) {
+            return false;
+        }
         let journal = self.runs.journals.entry(run.clone()).or_default();
-        let before: BTreeSet<u32> = journal.iter().map(|entry| entry.seq).collect();
         journal.extend(ask.entries.iter().filter(|entry| !before.contains(&entry.seq)).cloned());
         for id in &ask.taken {
             self.runs.inbox.remove(&(run.clone(), *id));
         }
+        for ended in ask.ended.iter().filter(|_| !sent) {
+            self.settle(ended, now);
+            // It stands in the journal.
+            self.runs.inbox.remove(&(run.clone(), ended.job.id.as_uuid()));
+        }
         for child in ask.children.iter().filter(|child| !before.contains(&child.seq)) {
             self.enqueue(&child.job, now);
+            if child.at_once {
+                open.extend(self.take_open((child.job.namespace.clone(), child.job.id)));
+            }
         }
         true
     }
@@ -124,8 +152,8 @@ impl Jobs {
 
 #[async_trait]
 impl RunStore for MemoryStore {
-    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
-        Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.append(ask, now)).collect()))
+    async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
+        Ok(self.jobs(|jobs, now| jobs.append_all(ask, now)))
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {

@@ -26,10 +26,11 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 3] = [
+const PARTS: [(&str, &str, &str); 4] = [
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
-    ("{added}", postgres_sql!("run/append"), "added"),
+    ("{held}", postgres_sql!("run/append"), "held"),
+    ("{journal}", postgres_sql!("run/append"), "journal"),
 ];
 
 /// Puts the parts, the schema and the clock into a text, and leaves its comments behind. `{bound}` stands before a
@@ -222,7 +223,9 @@ statements! {
     run_append = prepared "run/append" "any" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY,
         TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, INT4_ARRAY, UUID_ARRAY,
         INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
-        TEXT_ARRAY, INT8_ARRAY);
+        TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID);
     run_load = prepared "run/load" (TEXT, UUID, INT4, INT8);
     run_arrived = prepared "run/arrived" (TEXT_ARRAY, UUID_ARRAY);
     run_tell = prepared "run/tell" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);

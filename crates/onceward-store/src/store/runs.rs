@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use onceward_core::job::{self, State};
 use onceward_core::run::{Arrival, Arrived, Entry};
-use onceward_core::{Namespace, Queue, Result, SessionId, Token};
+use onceward_core::{ClaimId, Namespace, Queue, Result, SessionId, Token};
 use uuid::Uuid;
 
-use super::JobRef;
+use super::{ClaimedJobs, JobRef, SettleJob};
 
 /// Adds to the journal of a run, all of it or nothing. Only the owner of the run does that (D1): the session that has
 /// claimed it, as long as it lasts.
@@ -24,6 +24,41 @@ pub struct AppendRun {
     pub children: Vec<Child>,
     /// What has arrived and stands in the journal now: it waits no more (D6).
     pub taken: Vec<Uuid>,
+    /// Children whose success stands in the journal now: it is recorded with the same commit, and nothing has to arrive.
+    /// If one of them is not there any more under its fence, nothing is added, and the ends that were recorded all the
+    /// same arrive in the usual way. So it may be where somebody has called one off.
+    pub ended: Vec<SettleJob>,
+}
+
+/// Adds to the journals of runs, no two of which are the same.
+#[derive(Clone, Debug)]
+pub struct AppendRuns {
+    /// What is added to each.
+    pub runs: Vec<AppendRun>,
+    /// For whom children start at once, if any are to.
+    pub hand: Option<HandChildren>,
+    /// The claims of which no job is left with the children that end here.
+    pub finished: Vec<ClaimId>,
+}
+
+/// For whom children start at once.
+#[derive(Clone, Debug)]
+pub struct HandChildren {
+    /// The namespace of their runs.
+    pub namespace: Namespace,
+    /// The session they are claimed for.
+    pub session: SessionId,
+    /// The claim, drawn by the caller: sending the same again finds what it got.
+    pub claim: ClaimId,
+}
+
+/// What came of adding to journals.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// Whether each was added to, in the order asked for.
+    pub added: Vec<bool>,
+    /// The children that were claimed.
+    pub claimed: ClaimedJobs,
 }
 
 /// A child, and the entry that starts it.
@@ -33,6 +68,8 @@ pub struct Child {
     pub seq: u32,
     /// The child.
     pub job: job::New,
+    /// Whether it is claimed at once, if it is due and its queue is neither paused nor limited.
+    pub at_once: bool,
 }
 
 /// Reads a part of a journal.
@@ -89,9 +126,8 @@ pub struct NoteArrivals {
 /// Where the journals of runs are kept. The contract of [`Store`](super::Store) holds here as well.
 #[async_trait]
 pub trait RunStore: Send + Sync + 'static {
-    /// Adds to journals; `false` where the session has run out, or the run is no longer this attempt's: nothing was
-    /// written. No two of a batch are of the same run.
-    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>>;
+    /// Adds to journals; not where the session has run out, or the run is no longer this attempt's: nothing was written.
+    async fn run_append(&self, ask: &AppendRuns) -> Result<Appended>;
     /// Reads a part of a journal, in order.
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>>;
     /// What has arrived for these runs, in the order in which it came; in the order asked for.

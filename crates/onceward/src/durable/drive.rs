@@ -13,15 +13,16 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use onceward_core::once::Body;
 use onceward_core::run::{Arrival, Arrived, Outcome as RunOutcome, PARK_MAX, Scope};
-use onceward_core::{Code, Error, JobId, Result, backoff};
-use onceward_store::{AppendRun, JobRef, NoteArrivals, TellRun};
+use onceward_core::{Code, Error, JobId, Result};
+use onceward_store::{JobRef, NoteArrivals, TellRun};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
 use super::failure::{Failure, Never};
 use super::function::Durable;
+use super::hot::News;
 use super::run::{Broken, Run, failed, load};
 use super::step::written;
 use crate::jobs::JSON;
@@ -43,7 +44,7 @@ type Running<D> = BoxFuture<'static, Ended<D>>;
 enum Event<T> {
     Ended(T),
     Appended(Result<bool>),
-    Arrived(Vec<Arrival>),
+    Heard(News),
     Time,
     Stop,
     /// The code waits for a signal, and what came before this attempt was not read.
@@ -111,7 +112,7 @@ async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<R
 struct Driver {
     context: JobContext,
     run: Arc<Run>,
-    mail: UnboundedReceiver<Vec<Arrival>>,
+    mail: UnboundedReceiver<News>,
     /// The append that is under way.
     append: Option<BoxFuture<'static, Result<bool>>>,
     /// The slot of the worker, while the code only waits.
@@ -149,7 +150,8 @@ impl Driver {
                     break Outcome::Snooze(STORE_AWAY);
                 }
                 Event::Unread => self.read_what_was_there().await,
-                Event::Arrived(arrivals) => self.run.arrive(arrivals),
+                Event::Heard(News::Arrived(arrivals)) => self.run.arrive(arrivals),
+                Event::Heard(News::Child(child)) => self.run.child_ended(child),
                 Event::Time => {}
                 Event::Stop => self.stop(),
             }
@@ -190,8 +192,8 @@ impl Driver {
             if let Poll::Ready(answer) = self.poll_append(cx, appending) {
                 return Poll::Ready(Event::Appended(answer));
             }
-            if let Poll::Ready(Some(arrivals)) = self.mail.poll_recv(cx) {
-                return Poll::Ready(Event::Arrived(arrivals));
+            if let Poll::Ready(Some(news)) = self.mail.poll_recv(cx) {
+                return Poll::Ready(Event::Heard(news));
             }
             if !self.told && stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Stop);
@@ -210,10 +212,11 @@ impl Driver {
     /// Sends what is to be appended, one statement at a time.
     fn poll_append(&mut self, cx: &mut Context<'_>, appending: &mut u32) -> Poll<Result<bool>> {
         if self.append.is_none()
-            && let Some((ask, durable)) = self.run.take_append(self.context.session())
+            && let Some((ask, ended, durable)) = self.run.take_append(self.context.session())
         {
             *appending = durable;
-            self.append = Some(Box::pin(append(self.context.clone(), ask)));
+            let context = self.context.clone();
+            self.append = Some(Box::pin(async move { context.append(ask, ended).await }));
         }
         let Some(append) = &mut self.append else { return Poll::Pending };
         let answer = append.as_mut().poll(cx);
@@ -394,25 +397,6 @@ fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>)
             continue;
         }
         return Poll::Pending;
-    }
-}
-
-/// Appends, again and again as long as the run may be this attempt's: the same entries change nothing the second time.
-async fn append(context: JobContext, ask: AppendRun) -> Result<bool> {
-    let mut attempt = 0;
-    loop {
-        let within = context.trusted_for();
-        let error = match context.client().inner.lanes.append(ask.clone(), within).await {
-            Ok(added) => return Ok(added),
-            Err(error) => error,
-        };
-        if !error.is_retryable() && !error.is_uncertain() || context.trusted_for().is_zero() {
-            return Err(error.at("run.append"));
-        }
-        tracing::debug!(%error, run = %context.id(), "a journal could not be written yet");
-        let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
-        sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
-        attempt += 1;
     }
 }
 

@@ -4,6 +4,7 @@ use core::future::IntoFuture;
 use core::marker::PhantomData;
 use core::pin::pin;
 use core::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use onceward_core::job::{IdempotencyKey, Record, State};
@@ -20,9 +21,10 @@ use uuid::Uuid;
 use super::call::Call;
 use super::failure::Failure;
 use super::function::Durable;
+use super::hot::{End, Watched};
 use super::step::{check_name, read};
 use crate::client::Onceward;
-use crate::jobs;
+use crate::jobs::{self, Enqueued};
 
 /// How soon a result is looked for at first, and in the end, while nothing wakes who waits for it.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
@@ -36,7 +38,7 @@ impl Onceward {
 
     /// A run that was started before, by the id that [`RunHandle::id`] has said.
     pub fn run<D: Durable>(&self, id: JobId) -> RunHandle<D> {
-        RunHandle { client: self.clone(), id, created: false, function: PhantomData }
+        RunHandle::of(self.clone(), Enqueued { id, created: false }, None)
     }
 
     /// Tells a run something, whatever its function is.
@@ -181,7 +183,7 @@ impl<D: Durable> StartRun<D> {
     pub async fn start_in<X: Enlist>(self, tx: &mut X) -> Result<RunHandle<D>> {
         let (client, new) = self.finish()?;
         let started = jobs::enqueue_in(&client, tx, new).await?;
-        Ok(RunHandle { client, id: started.id, created: started.created, function: PhantomData })
+        Ok(RunHandle::of(client, started, None))
     }
 }
 
@@ -192,8 +194,10 @@ impl<D: Durable> IntoFuture for StartRun<D> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (client, new) = self.finish()?;
+            // Before it can end.
+            let watched = client.inner.hot.watch(new.id);
             let started = jobs::send(&client, new).await?;
-            Ok(RunHandle { client, id: started.id, created: started.created, function: PhantomData })
+            Ok(RunHandle::of(client, started, Some(watched)))
         })
     }
 }
@@ -203,12 +207,13 @@ pub struct RunHandle<D: Durable> {
     client: Onceward,
     id: JobId,
     created: bool,
+    watched: Arc<Watched>,
     function: PhantomData<fn() -> D>,
 }
 
 impl<D: Durable> Clone for RunHandle<D> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), ..*self }
+        Self { client: self.client.clone(), watched: Arc::clone(&self.watched), ..*self }
     }
 }
 
@@ -219,6 +224,13 @@ impl<D: Durable> core::fmt::Debug for RunHandle<D> {
 }
 
 impl<D: Durable> RunHandle<D> {
+    /// `watched` is the end of the run if this start has made it.
+    fn of(client: Onceward, started: Enqueued, watched: Option<Arc<Watched>>) -> Self {
+        let Enqueued { id, created } = started;
+        let watched = watched.filter(|_| created).unwrap_or_else(|| client.inner.hot.watch(id));
+        Self { client, id, created, watched, function: PhantomData }
+    }
+
     /// Which run: its job.
     pub fn id(&self) -> JobId {
         self.id
@@ -234,6 +246,10 @@ impl<D: Durable> RunHandle<D> {
         let seen = self.client.store().job_lookup(&[job]).await?;
         let unknown = || Error::new(Code::RunUnknown, format!("there is no run {}", self.id));
         seen.rows.into_iter().next().flatten().ok_or_else(unknown)
+    }
+
+    async fn record_if(&self, looks: bool) -> Result<Option<Record>> {
+        if looks { self.record().await.map(Some) } else { Ok(None) }
     }
 
     /// How it stands.
@@ -261,16 +277,27 @@ impl<D: Durable> RunHandle<D> {
     /// Its failure. [`Engine`](Failure::Engine) where it is unknown, was forgotten meanwhile, or the store is away.
     pub async fn result(&self) -> core::result::Result<D::Value, Failure<D::Error>> {
         let mut pause = LOOK_FIRST;
+        // One that was started just now has hardly ended, and is heard of if it does so in this process.
+        let mut looks = !self.created;
         loop {
-            let mut ended = pin!(self.client.inner.hot.ended.notified());
+            let mut ended = pin!(self.watched.bell.notified());
             ended.as_mut().enable();
-            match self.record().await {
-                Ok(row) if row.state.is_final() => return ending(&row),
-                Ok(_) => {}
+            if let Some(End { state, result, error }) = self.watched.take() {
+                return read(super::run::outcome_of(state, result, error.as_deref()));
+            }
+            match self.record_if(looks).await {
+                Ok(None) => {}
+                Ok(Some(row)) if row.state.is_final() => return ending(&row),
+                Ok(Some(_)) => {}
                 Err(error) if error.is_retryable() => {
                     tracing::debug!(%error, "a result could not be looked for")
                 }
                 Err(error) => return Err(Failure::Engine(error.to_string())),
+            }
+            // One in the memory of this process is heard of: it is looked for in case that it has been lost.
+            looks = true;
+            if self.client.inner.hot.holds(self.id) {
+                pause = LOOK_MAX;
             }
             tokio::select! {
                 () = ended => {}

@@ -82,7 +82,7 @@ pub use step::{Step, step};
 pub use wait::{Signal, Sleep, signal, sleep, sleep_until};
 
 pub(crate) use drive::run;
-pub(crate) use hot::Hot;
+pub(crate) use hot::{End, Hot};
 
 /// What `#[durable]` writes refers to these.
 #[doc(hidden)]

@@ -12,12 +12,13 @@ use onceward_core::job::{self, Record, State as JobState};
 use onceward_core::run::{
     Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start, Wanted,
 };
-use onceward_core::{Code, Error, JobId, Timestamp, Token, limits};
+use onceward_core::{Code, Error, JobId, SessionId, Timestamp, Token, limits};
 use onceward_store::{AppendRun, Child, JobRef, LoadRun};
 use uuid::Uuid;
 
 use super::failure::{Failure, Never};
 use crate::client::Onceward;
+use crate::worker::EndedChild;
 
 /// How many entries of a journal are read at once.
 const PAGE: usize = 2_000;
@@ -47,6 +48,8 @@ struct State {
     entries: Vec<Entry>,
     children: Vec<Child>,
     taken: Vec<Uuid>,
+    /// Children whose success is recorded with these entries.
+    ended: Vec<EndedChild>,
     /// How many entries are durable.
     durable: u32,
     /// Where the end of a child belongs.
@@ -120,6 +123,7 @@ impl Run {
             entries: Vec::new(),
             children: Vec::new(),
             taken: Vec::new(),
+            ended: Vec::new(),
             waits_of,
             timers: BTreeSet::new(),
             listening: HashMap::new(),
@@ -185,7 +189,7 @@ impl Run {
         let mut state = self.lock();
         let phase = Phase::Started(Start::Child { id, input });
         let seq = state.record(position, Op::Child, name, phase, now, self.token);
-        state.children.push(Child { seq, job: child });
+        state.children.push(Child { seq, job: child, at_once: false });
         state.waits_of.insert(id, position.clone());
     }
 
@@ -320,7 +324,7 @@ impl Run {
     }
 
     /// What is to be appended now, if anything.
-    pub(super) fn take_append(&self, session: onceward_core::SessionId) -> Option<(AppendRun, u32)> {
+    pub(super) fn take_append(&self, session: SessionId) -> Option<(AppendRun, Vec<EndedChild>, u32)> {
         let mut state = self.lock();
         if state.entries.is_empty() && state.taken.is_empty() {
             return None;
@@ -333,8 +337,9 @@ impl Run {
             entries: core::mem::take(&mut state.entries),
             children: core::mem::take(&mut state.children),
             taken: core::mem::take(&mut state.taken),
+            ended: Vec::new(),
         };
-        Some((ask, durable))
+        Some((ask, core::mem::take(&mut state.ended), durable))
     }
 
     /// So many entries are durable from now on.
@@ -374,6 +379,28 @@ impl Run {
             }
         }
         state.hand_out(now, self.token);
+    }
+
+    /// A child has succeeded in this process: its end is recorded with its entry, if the code waits for it.
+    pub(super) fn child_ended(&self, child: EndedChild) {
+        let now = self.store_now();
+        let mut state = self.lock();
+        let id = child.id();
+        let waits = state.waits_of.get(&id).cloned();
+        let Some(position) = waits.filter(|at| !state.slots.get(at).is_some_and(|slot| slot.ended)) else {
+            // Dropped where the lock is not held: it is recorded, and arrives, in the usual way.
+            drop(state);
+            return;
+        };
+        if !state.seen.insert(id.as_uuid()) {
+            drop(state);
+            return;
+        }
+        state.waits_of.remove(&id);
+        let outcome = outcome_of(JobState::Succeeded, child.result(), None);
+        let name = state.replay.name_at(&position).unwrap_or_default().to_owned();
+        state.record(&position, Op::Child, &name, Phase::Ended(outcome), now, self.token);
+        state.ended.push(child);
     }
 
     /// Lets the times come that have come; when the next one does.

@@ -46,6 +46,15 @@ pub(super) struct Claim {
     pub(super) seen_at: Timestamp,
     /// How many of its jobs nobody has recorded an ending of.
     pub(super) left: AtomicUsize,
+    /// Whether a statement removes it with the last of them.
+    pub(super) closes: AtomicBool,
+}
+
+impl Claim {
+    /// The ending of one of its jobs is recorded; whether it was the last one, and nobody removes the claim.
+    pub(super) fn leave(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::SeqCst) == 1 && !self.closes.load(Ordering::SeqCst)
+    }
 }
 
 /// A job in the hands of this worker, until its ending is recorded.

@@ -10,13 +10,14 @@ use futures_util::FutureExt;
 #[cfg(feature = "http-jobs")]
 use futures_util::future::BoxFuture;
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
-use tokio::sync::{Mutex as FairMutex, Notify, watch};
+use tokio::sync::{Mutex as FairMutex, Notify, RwLock, watch};
 use tokio::task::JoinSet;
 
 use super::context::{States, Surroundings, state_missing};
 use super::hand_over::{self, Hand};
 use super::handle::WorkerHandle;
 use super::handler::{Erased, JobHandler, RawHandler};
+use super::journal::{self, Journals};
 #[cfg(any(feature = "http-jobs", feature = "tower"))]
 use super::outcome::Outcome;
 use super::plan::{Plan, QueueShare};
@@ -336,6 +337,9 @@ impl WorkerBuilder {
         parts.spawn(keep_going("promote", Arc::clone(&shared), upkeep::promote));
         if shared.durable {
             parts.spawn(keep_going("wake", Arc::clone(&shared), parking::wake));
+            for _ in 0..journal::SENDERS {
+                parts.spawn(keep_going("journal", Arc::clone(&shared), journal::keep));
+            }
         }
         parts.spawn(keep_going("rescue", Arc::clone(&shared), upkeep::rescue));
         parts.spawn(keep_going("claim", Arc::clone(&shared), claim::keep));
@@ -425,11 +429,13 @@ impl WorkerBuilder {
             settler: Settler::default(),
             bell: Arc::new(Bell::new(namespace, queues)),
             hand: Hand::default(),
+            journals: Journals::default(),
             status: watch::Sender::new(Status { mode: Mode::Working, asked_to_drain: false, session: None }),
             plan: Plan::new(self.queues, kinds.clone(), self.strict),
             kinds,
             claiming: FairMutex::new(()),
             handing: FairMutex::new(()),
+            journaling: RwLock::new(()),
             alone: Notify::new(),
             runs: Notify::new(),
             durable: self.durable,

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use onceward_core::job::Claimed;
 use onceward_core::{ClaimId, Kind, Queue, Result, backoff, limits};
@@ -402,7 +402,7 @@ pub(super) fn accept(
         return;
     }
     let (seen_at, left) = (shared.store().clock().boottime(), AtomicUsize::new(jobs.len()));
-    let claim = &Arc::new(Claim { id, session, alone, at, seen_at, left });
+    let claim = &Arc::new(Claim { id, session, alone, at, seen_at, left, closes: AtomicBool::new(false) });
     let attempts: Vec<_> = jobs.into_iter().map(|job| Attempt::new(job, claim)).collect();
     shared.pool.hold(&attempts);
     let works = is_for(&shared.status.borrow(), &claim.session);

@@ -72,6 +72,11 @@ impl Hand {
         self.caught_up.store(caught_up, Ordering::SeqCst);
     }
 
+    /// Whether nothing waits in the lanes, as far as the claimer knows.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::SeqCst)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Offered> {
         // Nothing panics while it holds the lock; if it did, the queue would still be a queue.
         self.offered.lock().unwrap_or_else(PoisonError::into_inner)
@@ -96,7 +101,7 @@ impl Taker for Shared {
             || !new.tags.is_empty()
             || !self.kinds.contains(&new.kind)
             || new.due(now) > now
-            || !self.hand.caught_up.load(Ordering::SeqCst)
+            || !self.hand.is_caught_up()
         {
             return ControlFlow::Continue(new);
         }

@@ -2,7 +2,8 @@
 //!
 //! The way of a job through this folder: `claim` takes many at once, as `plan` says; `pool` holds them until a
 //! slot is free; `run` runs one attempt through the `service` and its layers to the `handler`; `settle` records
-//! endings in batches; `parking` is about runs of durable functions that only wait. `session` is what all of it hangs
+//! endings in batches; `parking` is about runs of durable functions that only wait, `journal` about what they
+//! write down. `session` is what all of it hangs
 //! on; `upkeep` makes due jobs ready and rescues lost ones.
 //! Nothing here decides what becomes of a job: `onceward_core::job` does.
 
@@ -15,6 +16,7 @@ mod empty;
 mod hand_over;
 mod handle;
 mod handler;
+mod journal;
 mod outcome;
 mod parking;
 mod permits;
@@ -35,3 +37,4 @@ pub use handler::{FromContext, JobHandler, RawHandler, State};
 pub use outcome::{IntoOutcome, Outcome};
 pub(crate) use parking::Lent;
 pub use service::{JobRequest, JobService};
+pub(crate) use settle::EndedChild;

@@ -3,16 +3,18 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use onceward_core::job::State;
+use onceward_core::job::{Ending, State};
 use onceward_core::once::Body;
 use onceward_core::run::{Arrival, Arrived};
 use onceward_core::{SessionId, Timestamp};
 use onceward_store::{SettleJob, SettledJob};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::attempt::Stop;
+use super::attempt::{Attempt, Stop};
 use super::context::JobContext;
+use super::settle::EndedChild;
 use super::shared::{Mode, Shared};
+use crate::durable::End;
 
 /// How many runs wait in memory at most; more of them are parked at once.
 const CROWD: usize = 100_000;
@@ -76,13 +78,6 @@ impl JobContext {
         self.attempt.claim.session.id
     }
 
-    /// For how long the attempt surely is the current one.
-    pub(crate) fn trusted_for(&self) -> Duration {
-        let hold = &self.attempt.claim.session.hold;
-        let now = self.client().clock().boottime();
-        if hold.is_valid() { hold.trusted_until().since(now) } else { Duration::ZERO }
-    }
-
     /// When it was claimed, by the store's clock and by this process's.
     pub(crate) fn claimed_at(&self) -> (Timestamp, Timestamp) {
         (self.attempt.claim.at, self.attempt.claim.seen_at)
@@ -99,28 +94,41 @@ impl JobContext {
     }
 }
 
+/// Has the ending of an attempt recorded: that of a child by its run, if that is in the memory of this process.
+pub(super) fn end(shared: &Arc<Shared>, attempt: &Arc<Attempt>, ending: Ending) {
+    let row = shared.settlement(attempt, ending);
+    match row.parent.filter(|_| row.next.state == State::Succeeded && attempt.stopped_by().is_none()) {
+        // Where it is not here, dropping what comes back records it in the usual way.
+        Some(run) => {
+            let child = EndedChild::new(shared, attempt, row);
+            drop(shared.around.client.inner.hot.end_child(run, child));
+        }
+        None => shared.settler.push(attempt, row),
+    }
+}
+
 /// Takes note of endings that runs want to hear of.
 pub(super) fn settled<'a>(shared: &Shared, endings: impl Iterator<Item = (&'a SettleJob, &'a SettledJob)>) {
-    let (mut wake, mut ended) = (false, false);
+    let (hot, mut wake) = (&shared.around.client.inner.hot, false);
     for (row, answer) in endings {
         let (SettledJob::Applied(state) | SettledJob::Already(state)) = answer else { continue };
-        ended |= state.is_final();
+        let (state, error) = (*state, &row.next.error);
+        let result = || row.next.result.as_ref().and_then(|body| body.bytes.clone());
+        if state.is_final() {
+            // What was recorded before may say more than this.
+            let applied = matches!(answer, SettledJob::Applied(_));
+            let end = || End { state, result: result(), error: error.clone() };
+            hot.has_ended(row.job.id, || applied.then(end));
+        }
         match row.parent {
             Some(parent) if state.is_final() => {
-                let what = Arrived::Child {
-                    state: *state,
-                    result: row.next.result.as_ref().and_then(|body| body.bytes.clone()),
-                    error: row.next.error.clone(),
-                };
+                let what = Arrived::Child { state, result: result(), error: error.clone() };
                 let arrival = Arrival { id: row.job.id.as_uuid(), at: row.started_at, what };
-                wake |= !shared.around.client.inner.hot.tell(parent, vec![arrival]);
+                wake |= !hot.tell(parent, vec![arrival]);
             }
             // Something may have arrived while it was parking.
-            _ => wake |= *state == State::Scheduled && shared.durable,
+            _ => wake |= state == State::Scheduled && shared.durable,
         }
-    }
-    if ended && shared.durable {
-        shared.around.client.inner.hot.ended.notify_waiters();
     }
     if wake {
         if shared.durable {

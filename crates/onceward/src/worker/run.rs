@@ -26,7 +26,7 @@ pub(super) async fn runner(shared: Arc<Shared>) {
     let mut turns = 0;
     while let Some(attempt) = shared.pool.next() {
         match attempt_once(&shared, &attempt).await {
-            Some(ending) => shared.settle(&attempt, ending),
+            Some(ending) => super::parking::end(&shared, &attempt, ending),
             None => shared.pool.release([attempt.name()]),
         }
         turns += 1;

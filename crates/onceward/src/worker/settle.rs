@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::job::{self, Ended, Ending, State};
-use onceward_core::{ClaimId, Code, Error, Owner, Result, Timestamp, backoff};
+use onceward_core::{ClaimId, Code, Error, JobId, Owner, Result, Timestamp, backoff};
 use onceward_store::{JobRef, SettleJob, SettleJobs, SettledJob};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -18,6 +18,8 @@ use super::attempt::{Attempt, Claim, Stop};
 use super::batch::{fitting, gather};
 use super::shared::Shared;
 
+/// How long claims of which nothing is left wait for a statement that takes them along.
+const CLOSE: Duration = Duration::from_millis(500);
 /// The most endings of one statement.
 const ROWS_MAX: usize = 1_000;
 /// How long an ending waits whose row somebody's open transaction holds.
@@ -26,6 +28,8 @@ const LOCKED: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Settler {
     waiting: Mutex<VecDeque<Item>>,
+    /// Claims of which the last ending was recorded by a statement that did not know it.
+    closing: Mutex<Vec<ClaimId>>,
     bell: Notify,
 }
 
@@ -45,7 +49,11 @@ impl Item {
 impl Settler {
     /// Adds an ending.
     pub(super) fn push(&self, attempt: &Arc<Attempt>, row: SettleJob) {
-        self.lock().push_back(Item { row, attempt: Arc::clone(attempt), sent: false });
+        self.push_item(Item { row, attempt: Arc::clone(attempt), sent: false });
+    }
+
+    fn push_item(&self, item: Item) {
+        self.lock().push_back(item);
         self.bell.notify_one();
     }
 
@@ -54,12 +62,90 @@ impl Settler {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has claims removed with the next statement.
+    pub(super) fn close_later(&self, claims: impl IntoIterator<Item = ClaimId>) {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner).extend(claims);
+    }
+
+    /// The claims that are to be removed with this statement.
+    pub(super) fn take_closing(&self) -> Vec<ClaimId> {
+        core::mem::take(&mut *self.closing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn closes(&self) -> bool {
+        !self.closing.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Waits for more for a moment, and takes what goes into one statement.
     async fn next_batch(&self) -> Vec<Item> {
         gather(|| self.lock().len(), ROWS_MAX).await;
         let mut waiting = self.lock();
         let count = fitting(waiting.iter().map(weight), ROWS_MAX);
         waiting.drain(..count).collect()
+    }
+}
+
+/// A child whose run is in the memory of this process: its success is recorded with the entry of its run's journal. If
+/// that does not come to be, it is recorded as any other ending.
+pub(crate) struct EndedChild {
+    shared: Arc<Shared>,
+    row: SettleJob,
+    attempt: Arc<Attempt>,
+    sent: bool,
+    over: bool,
+}
+
+impl EndedChild {
+    pub(super) fn new(shared: &Arc<Shared>, attempt: &Arc<Attempt>, row: SettleJob) -> Self {
+        let (shared, attempt) = (Arc::clone(shared), Arc::clone(attempt));
+        Self { shared, row, attempt, sent: false, over: false }
+    }
+
+    pub(super) fn row(&self) -> &SettleJob {
+        &self.row
+    }
+
+    pub(super) fn claim(&self) -> &Arc<Claim> {
+        &self.attempt.claim
+    }
+
+    /// Which child.
+    pub(crate) fn id(&self) -> JobId {
+        self.row.job.id
+    }
+
+    /// What it has come to.
+    pub(crate) fn result(&self) -> Option<Vec<u8>> {
+        self.row.next.result.as_ref().and_then(|body| body.bytes.clone())
+    }
+
+    /// It may be recorded, although no answer came.
+    pub(super) fn doubt(&mut self) {
+        self.sent = true;
+    }
+
+    /// It is recorded, and its run knows of it.
+    pub(super) fn recorded(mut self) {
+        self.over = true;
+        self.row.parent = None;
+        let answer = SettledJob::Applied(self.row.next.state);
+        if self.claim().leave() {
+            self.shared.settler.close_later([self.claim().id]);
+        }
+        super::parking::settled(&self.shared, core::iter::once((&self.row, &answer)));
+        self.shared.pool.release([self.attempt.name()]);
+        if self.claim().alone {
+            self.shared.alone.notify_one();
+        }
+    }
+}
+
+impl Drop for EndedChild {
+    fn drop(&mut self) {
+        if !self.over {
+            let (row, attempt) = (self.row.clone(), Arc::clone(&self.attempt));
+            self.shared.settler.push_item(Item { row, attempt, sent: self.sent });
+        }
     }
 }
 
@@ -107,7 +193,10 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if batch.is_empty() {
             let due = locked.front().map(|(due, _)| *due);
             match due {
-                None => settler.bell.notified().await,
+                None => tokio::select! {
+                    () = settler.bell.notified() => {}
+                    () = sleep(CLOSE), if settler.closes() => close(&shared).await,
+                },
                 Some(due) if due > Instant::now() => tokio::select! {
                     () = settler.bell.notified() => {}
                     () = sleep_until(due) => {}
@@ -118,6 +207,15 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if !batch.is_empty() {
             locked.extend(send(&shared, batch).await.into_iter().map(|item| (Instant::now() + LOCKED, item)));
         }
+    }
+}
+
+/// Removes claims that no statement has taken along.
+async fn close(shared: &Shared) {
+    let ask = SettleJobs { jobs: Vec::new(), finished: shared.settler.take_closing() };
+    if let Err(error) = shared.store().job_settle(&ask).await {
+        // They go with the session.
+        tracing::debug!(%error, claims = ask.finished.len(), "claims could not be removed");
     }
 }
 
@@ -148,15 +246,20 @@ async fn send(shared: &Shared, batch: Vec<Item>) -> Vec<Item> {
 
 /// Sends until there is an answer, or none that would help; the answers, and how often it was sent.
 async fn insist(shared: &Shared, part: &[Item]) -> Result<(Vec<SettledJob>, u32)> {
+    let claims = finished(part.iter().map(Item::claim)).into_iter().chain(shared.settler.take_closing());
     let ask =
-        SettleJobs { jobs: part.iter().map(|item| item.row.clone()).collect(), finished: finished(part) };
+        SettleJobs { jobs: part.iter().map(|item| item.row.clone()).collect(), finished: claims.collect() };
     for attempt in 0_u32.. {
         let lives = part.iter().any(|item| item.claim().session.hold.is_valid());
         match shared.store().job_settle(&ask).await {
             Err(error) if error.is_retryable() && error.code() != Code::KeyLocked && lives => {
                 tracing::debug!(%error, endings = part.len(), "endings could not be recorded yet");
             }
-            answer => return answer.map(|answers| (answers, attempt + 1)),
+            Ok(answers) => return Ok((answers, attempt + 1)),
+            Err(error) => {
+                shared.settler.close_later(ask.finished);
+                return Err(error);
+            }
         }
         let (first, cap) = (Duration::from_millis(10), Duration::from_secs(1));
         sleep(backoff::delay(attempt, first, cap, attempt.into())).await;
@@ -165,22 +268,25 @@ async fn insist(shared: &Shared, part: &[Item]) -> Result<(Vec<SettledJob>, u32)
 }
 
 /// The claims of which no job is left when these endings are recorded.
-fn finished(part: &[Item]) -> Vec<ClaimId> {
+pub(super) fn finished<'a>(part: impl Iterator<Item = &'a Arc<Claim>>) -> Vec<ClaimId> {
     let mut counts: Vec<(&Arc<Claim>, usize)> = Vec::new();
-    for claim in part.iter().map(Item::claim) {
+    for claim in part {
         match counts.iter_mut().rev().find(|(counted, _)| Arc::ptr_eq(counted, claim)) {
             Some((_, count)) => *count += 1,
             None => counts.push((claim, 1)),
         }
     }
     let is_last = |(claim, count): &(&Arc<Claim>, usize)| claim.left.load(Ordering::SeqCst) == *count;
-    counts.into_iter().filter(is_last).map(|(claim, _)| claim.id).collect()
+    let last = counts.into_iter().filter(is_last);
+    last.inspect(|(claim, _)| claim.closes.store(true, Ordering::SeqCst)).map(|(claim, _)| claim.id).collect()
 }
 
 /// Takes note of answers. Whatever the answer, the claim holds the job no longer.
 fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob], sends: u32) {
     for (item, answer) in part.iter().zip(answers) {
-        item.claim().left.fetch_sub(1, Ordering::SeqCst);
+        if item.claim().leave() {
+            shared.settler.close_later([item.claim().id]);
+        }
         if let Some(delay) = item.row.next.delay {
             shared.bell.due_in(delay);
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use onceward_core::job::Ending;
 use onceward_core::{Kind, Owner, Tag, backoff};
-use onceward_store::Store;
-use tokio::sync::{Mutex as FairMutex, Notify, watch};
+use onceward_store::{SettleJob, Store};
+use tokio::sync::{Mutex as FairMutex, Notify, RwLock, watch};
 
 use super::attempt::Attempt;
 use super::context::Surroundings;
 use super::hand_over::Hand;
+use super::journal::Journals;
 use super::plan::Plan;
 use super::pool::Pool;
 use super::service::JobService;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     pub(super) settler: Settler,
     pub(super) bell: Arc<Bell>,
     pub(super) hand: Hand,
+    pub(super) journals: Journals,
     pub(super) status: watch::Sender<Status>,
     /// Where jobs are taken from, to begin with.
     pub(super) plan: Plan,
@@ -68,6 +70,8 @@ pub(super) struct Shared {
     pub(super) claiming: FairMutex<()>,
     /// Held while a hand-over is under way.
     pub(super) handing: FairMutex<()>,
+    /// Held to be read while journals are being written, with which children may be claimed.
+    pub(super) journaling: RwLock<()>,
     /// Rung when a job that was claimed by itself has ended, or may have become ready.
     pub(super) alone: Notify,
     /// Rung when runs may have to be woken.
@@ -95,6 +99,7 @@ impl Shared {
     pub(super) async fn until_claimed(&self) {
         drop(self.claiming.lock().await);
         drop(self.handing.lock().await);
+        drop(self.journaling.write().await);
     }
 
     /// Puts jobs in line, and starts as many runners as there is room for.
@@ -113,8 +118,13 @@ impl Shared {
 
     /// Has the ending of an attempt recorded.
     pub(super) fn settle(&self, attempt: &Arc<Attempt>, ending: Ending) {
+        self.settler.push(attempt, self.settlement(attempt, ending));
+    }
+
+    /// What is recorded of an attempt that ended like this.
+    pub(super) fn settlement(&self, attempt: &Attempt, ending: Ending) -> SettleJob {
         let now = attempt.store_now(self.store().clock().boottime());
-        self.settler.push(attempt, super::settle::row(attempt, ending, now, self.owner()));
+        super::settle::row(attempt, ending, now, self.owner())
     }
 
     /// Jobs may have become ready.

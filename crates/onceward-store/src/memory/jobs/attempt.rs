@@ -47,19 +47,34 @@ impl Jobs {
             let name = (ask.namespace.clone(), new.id);
             let fresh = !known && !self.rows.contains_key(&name);
             enqueued.push(self.enqueue(new, now));
-            let Some(row) = self.rows.get(&name) else { continue };
-            let lane = Self::lane(row, false);
-            let is_open = !self.is_paused(&ask.namespace, &new.queue)
-                && self.limited(&ask.namespace, &new.queue).is_none();
-            if fresh && is_open && self.ready.remove(&lane) {
-                open.push(lane);
+            if fresh {
+                open.extend(self.take_open(name));
             }
         }
+        let claimed = self.claim_open((ask.namespace.clone(), ask.claim, ask.session), open, now);
+        HandedOver { enqueued, claimed }
+    }
+
+    /// Claims what was taken out of the lanes; or finds what an earlier send has claimed.
+    pub(in crate::memory) fn claim_open(
+        &mut self,
+        (namespace, claim, session): (Namespace, ClaimId, SessionId),
+        mut open: Vec<Lane>,
+        now: Timestamp,
+    ) -> ClaimedJobs {
         open.sort_by_key(|lane| (lane.rank, lane.run_at, lane.id));
         if !open.is_empty() {
-            self.write_claim((ask.namespace.clone(), ask.claim, ask.session), open, now);
+            self.write_claim((namespace, claim, session), open, now);
         }
-        HandedOver { enqueued, claimed: self.held_by(ask.claim, now) }
+        self.held_by(claim, now)
+    }
+
+    /// Takes a job out of its lane that may be claimed at once.
+    pub(in crate::memory) fn take_open(&mut self, name: Name) -> Option<Lane> {
+        let row = self.rows.get(&name)?;
+        let lane = Self::lane(row, false);
+        let is_open = !self.is_paused(&name.0, &row.queue) && self.limited(&name.0, &row.queue).is_none();
+        (is_open && self.ready.remove(&lane)).then_some(lane)
     }
 
     /// Takes jobs; the queues that have some and gave none because of their limits.
@@ -164,7 +179,7 @@ impl Jobs {
         answers
     }
 
-    fn settle(&mut self, ask: &SettleJob, now: Timestamp) -> SettledJob {
+    pub(in crate::memory) fn settle(&mut self, ask: &SettleJob, now: Timestamp) -> SettledJob {
         let name = name(&ask.job);
         let Some(row) = self.rows.get(&name) else { return SettledJob::Gone };
         if !job::may_end(row.state, row.token, ask.fence, &ask.next) {
@@ -235,7 +250,7 @@ impl Jobs {
     }
 
     /// Removes a claim of which nothing runs any more.
-    fn clear_claim(&mut self, id: ClaimId) {
+    pub(in crate::memory) fn clear_claim(&mut self, id: ClaimId) {
         let over = |claim: &Claim| !claim.names().any(|name| self.runs(&name, claim.token));
         if self.claims.get(&id).is_some_and(over) {
             self.claims.remove(&id);

@@ -12,7 +12,7 @@ use crate::store::{LimitKeys, PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord
 
 /// The row of a job that is ready, in the order in which a lane is claimed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Lane {
+pub(in crate::memory) struct Lane {
     pub(super) namespace: Namespace,
     pub(super) queue: Queue,
     pub(super) kind: Kind,

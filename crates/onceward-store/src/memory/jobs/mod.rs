@@ -16,7 +16,8 @@ use onceward_core::{
 };
 
 use self::enqueue::{HeldKey, KeyName};
-use self::lanes::{Due, Held, KeysOf, Lane, Paused};
+pub(super) use self::lanes::Lane;
+use self::lanes::{Due, Held, KeysOf, Paused};
 use self::permits::Limited;
 use super::MemoryStore;
 use super::runs::Runs;

@@ -3,6 +3,7 @@
 //! The hot ones are `enqueue`, `claim` and `settle`; each takes a step for what nearly always happens, and another one
 //! for whatever may have happened.
 
+mod append;
 mod attempt;
 mod claim;
 mod edges;

@@ -9,96 +9,23 @@ use uuid::Uuid;
 
 use super::super::link::{Call, Link};
 use super::super::live::Param;
-use super::super::row::{Columns, Instant};
+use super::super::row::Columns;
 use super::super::{Inner, PostgresStore};
 use super::claim::unasked;
-use super::enqueue::{due, route_of};
-use super::rows::kept_type;
-use crate::store::{AppendRun, Child, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+use crate::store::{AppendRuns, Appended, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
 
 /// A batch in the order in which rows are locked everywhere, each with its place among the answers.
-fn sorted<T>(batch: &[T], run: impl Fn(&T) -> &JobRef) -> Vec<(usize, &T)> {
+pub(super) fn sorted<T>(batch: &[T], run: impl Fn(&T) -> &JobRef) -> Vec<(usize, &T)> {
     let mut sorted: Vec<(usize, &T)> = batch.iter().enumerate().collect();
     sorted.sort_by(|(_, a), (_, b)| run(a).cmp(run(b)));
     sorted
 }
 
-/// The place of a run in the arrays, from 1.
-fn number(at: usize) -> i32 {
-    i32::try_from(at + 1).unwrap_or(i32::MAX)
-}
-
-fn int(number: u32) -> i32 {
+pub(super) fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn column<'a, T, V>(items: &[(i32, &'a T)], value: impl Fn(&'a T) -> V) -> Vec<V> {
-    items.iter().map(|(_, item)| value(item)).collect()
-}
-
-fn numbers<T>(items: &[(i32, &T)]) -> Vec<i32> {
-    items.iter().map(|(of, _)| *of).collect()
-}
-
 impl Inner {
-    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
-        let runs = sorted(batch, |ask| &ask.run);
-        let of_run = |at: usize| move |item| (number(at), item);
-        let asks = || runs.iter().enumerate();
-        let entries: Vec<(i32, &Entry)> =
-            asks().flat_map(|(at, (_, ask))| ask.entries.iter().map(of_run(at))).collect();
-        let taken: Vec<(i32, Uuid)> =
-            asks().flat_map(|(at, (_, ask))| ask.taken.iter().map(move |id| (number(at), *id))).collect();
-        let mut children: Vec<(i32, &Child)> = asks()
-            .flat_map(|(at, (_, ask))| ask.children.iter().map(move |child| (number(at), child)))
-            .collect();
-        children.sort_by_key(|(_, child)| child.job.id);
-        let asked =
-            |value: fn(&AppendRun) -> Uuid| -> Vec<Uuid> { runs.iter().map(|(_, ask)| value(ask)).collect() };
-        let params: &[Param<'_>] = &[
-            &runs.iter().map(|(_, ask)| ask.run.namespace.as_str()).collect::<Vec<_>>(),
-            &asked(|ask| ask.run.id.as_uuid()),
-            &asked(|ask| ask.session.as_uuid()),
-            &runs.iter().map(|(_, ask)| ask.token.get()).collect::<Vec<_>>(),
-            &numbers(&entries),
-            &column(&entries, |entry| int(entry.seq)),
-            &column(&entries, |entry| Instant(entry.at)),
-            &column(&entries, |entry| entry.position.as_str()),
-            &column(&entries, |entry| entry.op.as_str()),
-            &column(&entries, |entry| entry.phase.word()),
-            &column(&entries, |entry| entry.name.as_str()),
-            &column(&entries, |entry| entry.phase.data()),
-            &taken.iter().map(|(of, _)| *of).collect::<Vec<_>>(),
-            &taken.iter().map(|(_, id)| *id).collect::<Vec<_>>(),
-            &numbers(&children),
-            &column(&children, |child| int(child.seq)),
-            &column(&children, |child| child.job.id.as_uuid()),
-            &column(&children, |child| child.job.kind.as_str()),
-            &column(&children, |child| child.job.queue.as_str()),
-            &column(&children, |child| child.job.priority),
-            &column(&children, |child| kept_type(&child.job.payload.content_type)),
-            &column(&children, |child| route_of(&child.job)),
-            &column(&children, |child| child.job.payload.bytes.as_slice()),
-            &column(&children, |child| child.job.spec().to_text()),
-            &column(&children, |child| due(&child.job)),
-        ];
-        // Most steps start nothing, and have waited for nothing.
-        let (statement, params) = match (children.is_empty() && taken.is_empty(), params.get(..12)) {
-            (true, Some(few)) => (&self.sql.run_append_entries, few),
-            _ => (&self.sql.run_append, params),
-        };
-        let call = Call { verb: "run.append", statement, params, rows: batch.len() };
-        let mut added = vec![false; batch.len()];
-        for row in Link::idlest(&self.begin).write(&call).await? {
-            let n: i64 = Columns::of(&row).get()?;
-            let at = usize::try_from(n).ok().and_then(|n| runs.get(n.checked_sub(1)?));
-            let slot = at.and_then(|(at, _)| added.get_mut(*at)).ok_or_else(|| unasked("run.append"))?;
-            *slot = true;
-        }
-        self.tell_of(children.iter().map(|(_, child)| &child.job));
-        Ok(added)
-    }
-
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
         let params: &[Param<'_>] = &[
             &ask.run.namespace.as_str(),
@@ -224,8 +151,8 @@ fn arrival(columns: &mut Columns<'_>) -> Result<Arrival> {
 
 #[async_trait]
 impl RunStore for PostgresStore {
-    async fn run_append(&self, batch: &[AppendRun]) -> Result<Vec<bool>> {
-        self.inner.run_append(batch).await
+    async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
+        self.inner.run_append(ask).await
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {

@@ -2,7 +2,7 @@
 
 use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record, State};
 use onceward_core::once::{self, Fingerprint};
-use onceward_core::{JobId, Key, Namespace, Place, Timestamp};
+use onceward_core::{ClaimId, JobId, Key, Namespace, Place, SessionId, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
 
 use super::super::rows::instant;
@@ -10,7 +10,7 @@ use super::super::statements::SQL;
 use super::Jobs;
 use super::lanes::{Waiting, place_of};
 use super::rows::{self, job as job_id};
-use crate::{Enqueued, HandOver, HandedOver};
+use crate::{Child, ClaimedJobs, Enqueued, HandOver, HandedOver};
 
 /// What a key is for: the same text may be used for both.
 const IDEMPOTENCY: &str = "idempotency";
@@ -46,21 +46,44 @@ impl Jobs<'_> {
             enqueued.push(match self.make(new)? {
                 Made::Before(answer) => answer,
                 Made::Now(place) => {
-                    let row = Record::of_new(new, self.now.wall);
-                    if row.state == State::Ready
-                        && self.is_closed(&new.namespace, &new.queue)? == (false, false)
-                    {
-                        rows.push(Record { place: Place(u64::try_from(place).ok()), ..row });
-                    } else {
-                        self.place_new(new, place)?;
-                    }
+                    rows.extend(self.open_new(new, place)?);
                     Enqueued::Created(new.id)
                 }
             });
         }
-        rows.sort_by_key(|row| (rows::rank(row.priority), row.run_at, row.id));
-        let claimed = self.write_claim(&ask.namespace, ask.claim, ask.session, rows)?;
+        let claimed = self.claim_new((&ask.namespace, ask.claim, ask.session), rows)?;
         Ok(HandedOver { enqueued, claimed })
+    }
+
+    /// Enqueues the child of a run; returns it if it is to be claimed at once and may be. Wants the write lock.
+    pub(super) fn enqueue_child(&mut self, child: &Child) -> Result<Option<Record>> {
+        let place = match self.make(&child.job)? {
+            Made::Before(_) => return Ok(None),
+            Made::Now(place) => place,
+        };
+        if child.at_once {
+            return self.open_new(&child.job, place);
+        }
+        self.place_new(&child.job, place).map(|()| None)
+    }
+
+    /// A new job that may be claimed at once; any other is put where it waits.
+    fn open_new(&mut self, new: &New, place: i64) -> Result<Option<Record>> {
+        let row = Record::of_new(new, self.now.wall);
+        if row.state == State::Ready && self.is_closed(&new.namespace, &new.queue)? == (false, false) {
+            return Ok(Some(Record { place: Place(u64::try_from(place).ok()), ..row }));
+        }
+        self.place_new(new, place).map(|()| None)
+    }
+
+    /// Claims new jobs.
+    pub(super) fn claim_new(
+        &self,
+        (namespace, claim, session): (&Namespace, ClaimId, SessionId),
+        mut rows: Vec<Record>,
+    ) -> Result<ClaimedJobs> {
+        rows.sort_by_key(|row| (rows::rank(row.priority), row.run_at, row.id));
+        self.write_claim(namespace, claim, session, rows)
     }
 
     /// Writes the row of a job, and takes its keys, unless that was done before or its keys are taken.

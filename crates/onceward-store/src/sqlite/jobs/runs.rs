@@ -12,7 +12,10 @@ use super::super::rows::session;
 use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id};
-use crate::store::{AppendRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+use crate::store::{
+    AppendRun, AppendRuns, Appended, ClaimedJobs, HandChildren, JobRef, LoadRun, NoteArrivals, RunStore,
+    TellRun, Told, Woken,
+};
 
 /// How many journals are forgotten in one transaction.
 const PRUNE_RUNS: usize = 100;
@@ -24,12 +27,29 @@ impl Jobs<'_> {
         Ok(row.is_none_or(|row| row.is_lost(self.now.wall)))
     }
 
-    /// Adds to a journal; wants the write lock.
-    fn append(&mut self, ask: &AppendRun) -> Result<bool> {
+    /// Adds to journals; wants the write lock.
+    fn append_all(&mut self, ask: &AppendRuns) -> Result<Appended> {
+        let mut open = Vec::new();
+        let added = ask.runs.iter().map(|run| self.append(run, &mut open)).collect::<Result<_>>()?;
+        let ended = ask.runs.iter().flat_map(|run| &run.ended).map(|ended| ended.job.id).collect();
+        for claim in &ask.finished {
+            self.finish(*claim, &ended)?;
+        }
+        let Some(HandChildren { namespace, session, claim }) = &ask.hand else {
+            return Ok(Appended { added, claimed: ClaimedJobs::default() });
+        };
+        let claimed = match self.claim_of(*claim)? {
+            Some(before) => self.claimed_before(&before)?,
+            None => self.claim_new((namespace, *claim, *session), open)?,
+        };
+        Ok(Appended { added, claimed })
+    }
+
+    fn append(&mut self, ask: &AppendRun, open: &mut Vec<Record>) -> Result<bool> {
         let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
         let mut holds = self.at.prepare_cached(SQL.run_holds)?;
         let holds: bool = holds.query_row(params![namespace, run, ask.token.get()], |row| row.get(0))?;
-        if !holds || self.is_lost(ask.session)? {
+        if !holds || self.is_lost(ask.session)? || !self.end_children(ask)? {
             return Ok(false);
         }
         let mut fresh = Vec::with_capacity(ask.entries.len());
@@ -53,7 +73,28 @@ impl Jobs<'_> {
         }
         // A child is enqueued with the entry that starts it, or was before.
         for child in ask.children.iter().filter(|child| fresh.contains(&child.seq)) {
-            self.enqueue(&child.job)?;
+            open.extend(self.enqueue_child(child)?);
+        }
+        Ok(true)
+    }
+
+    /// Records the success of children; `false`, and nothing is, where one of them is not there any more.
+    fn end_children(&mut self, ask: &AppendRun) -> Result<bool> {
+        let (Some(last), false) = (ask.entries.last(), ask.ended.is_empty()) else { return Ok(true) };
+        let sent = LoadRun { run: ask.run.clone(), from: last.seq, limit: 1 };
+        if !self.load(&sent)?.is_empty() {
+            return Ok(true);
+        }
+        for ended in &ask.ended {
+            if !self.runs(&ended.job.namespace, ended.job.id, ended.fence)? {
+                return Ok(false);
+            }
+        }
+        self.settle_told(&ask.ended)?;
+        for ended in &ask.ended {
+            // It stands in the journal.
+            let name = params![ask.run.namespace.as_str(), job_id(ask.run.id), job_id(ended.job.id)];
+            self.at.prepare_cached(SQL.run_take)?.execute(name)?;
         }
         Ok(true)
     }
@@ -200,9 +241,9 @@ fn arrival(row: &Row<'_>) -> Result<Arrival> {
 
 #[async_trait]
 impl RunStore for SqliteStore {
-    async fn run_append(&self, batch: &[AppendRun]) -> Answer<Vec<bool>> {
-        let (batch, rows) = (batch.to_vec(), batch.len());
-        self.jobs("run.append", rows, move |jobs| batch.iter().map(|ask| jobs.append(ask)).collect()).await
+    async fn run_append(&self, ask: &AppendRuns) -> Answer<Appended> {
+        let ask = ask.clone();
+        self.jobs("run.append", ask.runs.len(), move |jobs| jobs.append_all(&ask)).await
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Answer<Vec<Entry>> {

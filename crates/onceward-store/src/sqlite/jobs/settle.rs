@@ -49,9 +49,7 @@ struct Batch {
 impl Jobs<'_> {
     /// Records how attempts ended; wants the write lock.
     pub(super) fn settle_all(&mut self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
-        let mut hanging = self.at.prepare_cached(SQL.settle_hanging)?;
-        let (hanging, deduped) = hanging.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let mut batch = Batch { hanging, deduped, numbers: BTreeMap::new() };
+        let mut batch = self.batch()?;
         let mut answers = Vec::with_capacity(ask.jobs.len());
         for job in &ask.jobs {
             answers.push(match self.settle_quickly(job, &mut batch)? {
@@ -68,6 +66,24 @@ impl Jobs<'_> {
             self.finish(*claim, &ended)?;
         }
         Ok(answers)
+    }
+
+    /// Records the success of jobs whose run knows of it already.
+    pub(super) fn settle_told(&mut self, jobs: &[SettleJob]) -> Result<()> {
+        let mut batch = self.batch()?;
+        for job in jobs {
+            let told = SettleJob { parent: None, ..job.clone() };
+            if self.settle_quickly(&told, &mut batch)?.is_none() {
+                self.settle(&told, &mut batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self) -> Result<Batch> {
+        let mut hanging = self.at.prepare_cached(SQL.settle_hanging)?;
+        let (hanging, deduped) = hanging.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Batch { hanging, deduped, numbers: BTreeMap::new() })
     }
 
     /// Records the end of a job that is over and that nothing hangs on, without looking at it first. Nothing where
@@ -260,7 +276,7 @@ impl Jobs<'_> {
     }
 
     /// Removes a claim of which nothing runs any more; `ended`: what is known to have ended.
-    fn finish(&self, id: ClaimId, ended: &BTreeSet<JobId>) -> Result<()> {
+    pub(super) fn finish(&self, id: ClaimId, ended: &BTreeSet<JobId>) -> Result<()> {
         let claim =
             self.at.prepare_cached(SQL.settle_claim)?.query_row([claim_id(id)], rows::claim).optional()?;
         let Some(claim) = claim else { return Ok(()) };
