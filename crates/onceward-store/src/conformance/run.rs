@@ -291,7 +291,7 @@ pub async fn d7_a_lost_process_costs_a_run_no_attempt(harness: &dyn Harness) {
     assert_eq!(hand.job(id).await.lost, 0, "it has come through");
 }
 
-/// D7. A child starts with the entry that starts it, if it is due and its queue is open; sent again, the same claim finds it.
+/// D7. A child starts with the entry that starts it, if it is due and its queue is open; the same claim finds it again.
 pub async fn d7_a_child_starts_with_its_entry(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
     let (worker, parent) = running(&hand).await;
@@ -347,7 +347,7 @@ pub async fn d6_d7_a_child_ends_with_its_entry(harness: &dyn Harness) {
     worker.end_all(&[parent], &succeeded()).await;
 }
 
-/// D1. Where a run is somebody else's its journal says nothing of the child; and where the child is somebody else's, too.
+/// D1. Where a run is somebody else's its journal says nothing of the child; nor where the child is somebody else's.
 pub async fn d1_a_zombie_ends_no_child_in_its_journal(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
     let (worker, parent, child) = with_child(&hand).await;

@@ -85,7 +85,7 @@ impl Jobs {
         for child in ask.children.iter().filter(|child| !before.contains(&child.seq)) {
             self.enqueue(&child.job, now);
             if child.at_once {
-                open.extend(self.take_open((child.job.namespace.clone(), child.job.id)));
+                open.extend(self.take_open(&(child.job.namespace.clone(), child.job.id)));
             }
         }
         true

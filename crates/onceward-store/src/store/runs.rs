@@ -24,9 +24,9 @@ pub struct AppendRun {
     pub children: Vec<Child>,
     /// What has arrived and stands in the journal now: it waits no more (D6).
     pub taken: Vec<Uuid>,
-    /// Children whose success stands in the journal now: it is recorded with the same commit, and nothing has to arrive.
-    /// If one of them is not there any more under its fence, nothing is added, and the ends that were recorded all the
-    /// same arrive in the usual way. So it may be where somebody has called one off.
+    /// Children whose success stands in the journal now: it is recorded with the same commit, and nothing has to
+    /// arrive. If one of them is not there any more under its fence, nothing is added, and the ends that were recorded
+    /// all the same arrive in the usual way. So it may be where somebody has called one off.
     pub ended: Vec<SettleJob>,
 }
 
@@ -126,7 +126,8 @@ pub struct NoteArrivals {
 /// Where the journals of runs are kept. The contract of [`Store`](super::Store) holds here as well.
 #[async_trait]
 pub trait RunStore: Send + Sync + 'static {
-    /// Adds to journals; not where the session has run out, or the run is no longer this attempt's: nothing was written.
+    /// Adds to journals; not where the session has run out, or the run is no longer this attempt's: nothing was
+    /// written.
     async fn run_append(&self, ask: &AppendRuns) -> Result<Appended>;
     /// Reads a part of a journal, in order.
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>>;

@@ -151,7 +151,7 @@ impl Driver {
                 }
                 Event::Unread => self.read_what_was_there().await,
                 Event::Heard(News::Arrived(arrivals)) => self.run.arrive(arrivals),
-                Event::Heard(News::Child(child)) => self.run.child_ended(child),
+                Event::Heard(News::Child(child)) => self.run.child_ended(*child),
                 Event::Time => {}
                 Event::Stop => self.stop(),
             }

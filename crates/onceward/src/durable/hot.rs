@@ -21,7 +21,7 @@ pub(crate) enum News {
     /// Something has arrived for it.
     Arrived(Vec<Arrival>),
     /// A child of it has succeeded, which is recorded when it stands in the run's journal.
-    Child(EndedChild),
+    Child(Box<EndedChild>),
 }
 
 /// What is in memory.
@@ -87,7 +87,7 @@ impl Hot {
     }
 
     /// Gives the end of a child to its run; back where that is not here.
-    pub(crate) fn end_child(&self, run: JobId, child: EndedChild) -> Option<EndedChild> {
+    pub(crate) fn end_child(&self, run: JobId, child: Box<EndedChild>) -> Option<Box<EndedChild>> {
         let runs = self.lock();
         let Some((_, sender)) = runs.get(&run) else { return Some(child) };
         match sender.send(News::Child(child)) {

@@ -100,7 +100,7 @@ pub(super) fn end(shared: &Arc<Shared>, attempt: &Arc<Attempt>, ending: Ending) 
     match row.parent.filter(|_| row.next.state == State::Succeeded && attempt.stopped_by().is_none()) {
         // Where it is not here, dropping what comes back records it in the usual way.
         Some(run) => {
-            let child = EndedChild::new(shared, attempt, row);
+            let child = Box::new(EndedChild::new(shared, attempt, row));
             drop(shared.around.client.inner.hot.end_child(run, child));
         }
         None => shared.settler.push(attempt, row),

@@ -48,7 +48,7 @@ impl Jobs {
             let fresh = !known && !self.rows.contains_key(&name);
             enqueued.push(self.enqueue(new, now));
             if fresh {
-                open.extend(self.take_open(name));
+                open.extend(self.take_open(&name));
             }
         }
         let claimed = self.claim_open((ask.namespace.clone(), ask.claim, ask.session), open, now);
@@ -70,8 +70,8 @@ impl Jobs {
     }
 
     /// Takes a job out of its lane that may be claimed at once.
-    pub(in crate::memory) fn take_open(&mut self, name: Name) -> Option<Lane> {
-        let row = self.rows.get(&name)?;
+    pub(in crate::memory) fn take_open(&mut self, name: &Name) -> Option<Lane> {
+        let row = self.rows.get(name)?;
         let lane = Self::lane(row, false);
         let is_open = !self.is_paused(&name.0, &row.queue) && self.limited(&name.0, &row.queue).is_none();
         (is_open && self.ready.remove(&lane)).then_some(lane)

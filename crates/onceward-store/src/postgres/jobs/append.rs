@@ -188,7 +188,7 @@ impl Inner {
     fn were_sent(&self, ids: impl Iterator<Item = JobId>) -> bool {
         let now = self.clock.wall();
         let mut sent = self.jobs.sent();
-        ids.fold(false, |before, id| !sent.is_first(id, now) || before)
+        ids.filter(|id| !sent.is_first(*id, now)).count() > 0
     }
 }
 
