@@ -3,7 +3,9 @@
 //! Every cargo command uses the same packages and features, so that what one has built serves the next:
 //! clippy and the documentation share one set of artefacts, tests and doctests the other.
 
+use std::num::NonZero;
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use anyhow::Result;
 
@@ -94,6 +96,11 @@ fn tests(servers: &Servers, profile: &str, options: &[&str], filters: &[&str]) -
     let mut command = if nextest {
         let mut command = process::cargo(&["nextest", "run", "--profile", profile]);
         command.args(WHOLE).args(options).args(filters);
+        if profile == "ci" {
+            // Most tests of this profile take two of them.
+            let threads = 2 * available_parallelism().map_or(1, NonZero::get);
+            command.args(["--test-threads", &threads.to_string()]);
+        }
         command
     } else {
         eprintln!("    cargo-nextest is not installed: no time limits, and tests share a process");

@@ -11,15 +11,19 @@
 mod durable_kit;
 mod pg;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use durable_kit::{Ledger, Place, each};
-use onceward::Code;
 use onceward::durable::{
     AnyError, Either, Failure, Saga, Standing, durable, join, join_all, map, now, patched, race, random,
     signal, sleep, step, try_join_all, uuid,
 };
+use onceward::store::Store;
+use onceward::store::faulty::{Fault, Faulty, Verb};
+use onceward::store::memory::MemoryStore;
 use onceward::worker::State;
+use onceward::{Code, Onceward};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -450,7 +454,7 @@ async fn a_durable_call_in_the_wrong_place_is_refused() {
     assert!(outside.contains("OW0901"), "{outside}");
     assert!(sleep(Duration::ZERO).await.unwrap_err().to_string().contains("OW0901"));
     let plain = Ledger::default();
-    let state = State(std::sync::Arc::new(plain.clone()));
+    let state = State(Arc::new(plain.clone()));
     assert_eq!(pack::plain(state, "x".to_owned(), 4).await.unwrap(), 40, "the body stays reachable");
 
     #[durable]
@@ -514,6 +518,28 @@ async fn d5_a_panic_anywhere_comes_to_the_same() {
         worker.shutdown().await;
     })
     .await;
+}
+
+/// D1: an attempt is not over before the store has answered what it had to write down. Else the next one might begin
+/// without it, and do once more what was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_an_attempt_ends_after_what_it_wrote_down() {
+    #[durable(max_attempts = 5, retry = "fixed 1ms", timeout = "150ms")]
+    async fn hasty(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let first = step("count", || async { Ok::<u32, AnyError>(ledger.note("step")) }).await?;
+        ledger.note("after");
+        Ok(first)
+    }
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    store.next(Verb::RunAppend, Fault::Slow(Duration::from_millis(600)));
+    let options = Onceward::options().short_ttls_for_tests();
+    let ow = options.build(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let ledger = Ledger::default();
+    let worker = ow.worker().state(ledger.clone()).durable(hasty).start().await.unwrap();
+    let run = ow.start(hasty()).await.unwrap();
+    assert_eq!(run.result().await.unwrap(), 1);
+    assert_eq!((ledger.count("step"), ledger.count("after")), (1, 1), "{:?}", ledger.all());
+    worker.shutdown().await;
 }
 
 /// A step that pauses before it is tried again is not taken for one that waits for something from outside.

@@ -2,12 +2,13 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::http::Seen;
 use onceward_core::job::{Claimed, Record};
 use onceward_core::once::Body;
 use onceward_core::{ClaimId, JobId, Timestamp, Token};
+use onceward_store::SettleJob;
 use tokio::sync::Notify;
 
 use super::session::Session;
@@ -72,6 +73,15 @@ pub(super) struct Attempt {
     refused: AtomicBool,
     /// How a durable function has failed, if that is the end of it.
     failure: Mutex<Option<Body>>,
+    writing: Mutex<Writing>,
+}
+
+/// What an attempt has under way to its journal.
+#[derive(Default)]
+struct Writing {
+    appends: usize,
+    /// The ending of the attempt, which waits for them.
+    ending: Option<SettleJob>,
 }
 
 impl Attempt {
@@ -86,7 +96,35 @@ impl Attempt {
             seen: Mutex::default(),
             refused: AtomicBool::new(false),
             failure: Mutex::default(),
+            writing: Mutex::default(),
         })
+    }
+
+    /// Something is being written into its journal: its ending waits for that. Otherwise the job might be taken up
+    /// again, and its journal read, before it is there (D1).
+    pub(super) fn begin_append(&self) {
+        self.writing().appends += 1;
+    }
+
+    /// It was answered; the ending that has waited for it.
+    pub(super) fn end_append(&self) -> Option<SettleJob> {
+        let mut writing = self.writing();
+        writing.appends -= 1;
+        if writing.appends == 0 { writing.ending.take() } else { None }
+    }
+
+    /// Gives the ending back if nothing is being written.
+    pub(super) fn after_appends(&self, ending: SettleJob) -> Option<SettleJob> {
+        let mut writing = self.writing();
+        if writing.appends == 0 {
+            return Some(ending);
+        }
+        writing.ending = Some(ending);
+        None
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn id(&self) -> JobId {

@@ -13,6 +13,7 @@ use onceward_store::{AppendRun, AppendRuns, Appended, Child, HandChildren};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
+use super::attempt::Attempt;
 use super::batch::{fitting, gather};
 use super::claim::accept;
 use super::context::JobContext;
@@ -35,10 +36,38 @@ pub(super) struct Journals {
 
 /// Who has asked for it.
 struct Asker {
-    session: Arc<Session>,
+    shared: Arc<Shared>,
+    attempt: Arc<Attempt>,
     /// The children that have ended, in the order of the ask.
     ended: Vec<EndedChild>,
-    reply: oneshot::Sender<Result<bool>>,
+    /// Taken with the answer.
+    reply: Option<oneshot::Sender<Result<bool>>>,
+}
+
+impl Asker {
+    fn session(&self) -> &Session {
+        &self.attempt.claim.session
+    }
+
+    fn has_left(&self) -> bool {
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn answer(mut self, answer: Result<bool>) {
+        if let Some(reply) = self.reply.take() {
+            // Whoever has asked may have gone.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        // What its attempt has come to waits for this, if it was dropped meanwhile.
+        if let Some(ending) = self.attempt.end_append() {
+            self.shared.settler.push(&self.attempt, ending);
+        }
+    }
 }
 
 impl JobContext {
@@ -51,7 +80,9 @@ impl JobContext {
         let shared = self.around.worker().ok_or_else(gone)?;
         ask.ended = ended.iter().map(|child| child.row().clone()).collect();
         let (reply, answer) = oneshot::channel();
-        let asker = Asker { session: Arc::clone(&self.attempt.claim.session), ended, reply };
+        let attempt = Arc::clone(&self.attempt);
+        attempt.begin_append();
+        let asker = Asker { shared: Arc::clone(&shared), attempt, ended, reply: Some(reply) };
         shared.journals.lock().push_back((ask, asker));
         shared.journals.bell.notify_one();
         drop(shared);
@@ -70,7 +101,7 @@ impl Journals {
         gather(|| self.lock().len(), ROWS_MAX).await;
         let mut waiting = self.lock();
         // Whoever has left asks for nothing any more.
-        waiting.retain(|(_, asker)| !asker.reply.is_closed());
+        waiting.retain(|(_, asker)| !asker.has_left());
         let count = fitting(waiting.iter().map(|(ask, _)| weight(ask)), ROWS_MAX);
         let (asks, askers) = waiting.drain(..count).unzip();
         Batch { asks, askers }
@@ -91,7 +122,7 @@ impl Batch {
     }
 
     fn lives(&self) -> bool {
-        self.askers.iter().any(|asker| asker.session.hold.is_valid())
+        self.askers.iter().any(|asker| asker.session().hold.is_valid())
     }
 }
 
@@ -143,7 +174,7 @@ fn hand_children(shared: &Shared, part: &mut Batch, session: &Session) -> bool {
     let mut free = if shared.hand.is_caught_up() { shared.pool.free() } else { 0 };
     let mut any = false;
     for (ask, asker) in part.asks.iter_mut().zip(&part.askers) {
-        let ours = asker.session.id == session.id && ask.run.namespace == shared.around.client.namespace;
+        let ours = asker.session().id == session.id && ask.run.namespace == shared.around.client.namespace;
         for child in &mut ask.children {
             let job = &child.job;
             let plain = job.tags.is_empty() && job.run_at.is_none() && job.delay.is_none();
@@ -202,12 +233,11 @@ fn deliver(shared: &Arc<Shared>, part: Batch, appended: Appended, hand: Option<(
     if let Some(hand) = hand {
         accept(shared, hand, false, claimed, shared.pool.free());
     }
-    for (asker, added) in part.askers.into_iter().zip(added) {
+    for (mut asker, added) in part.askers.into_iter().zip(added) {
         if added {
-            asker.ended.into_iter().for_each(EndedChild::recorded);
+            asker.ended.drain(..).for_each(EndedChild::recorded);
         }
-        // Whoever has asked may have gone.
-        let _ = asker.reply.send(Ok(added));
+        asker.answer(Ok(added));
     }
 }
 
@@ -216,6 +246,6 @@ fn refuse(part: Batch, error: &Error) {
         if error.is_uncertain() {
             asker.ended.iter_mut().for_each(EndedChild::doubt);
         }
-        let _ = asker.reply.send(Err(error.clone().at("run.append")));
+        asker.answer(Err(error.clone().at("run.append")));
     }
 }

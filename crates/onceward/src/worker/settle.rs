@@ -47,8 +47,9 @@ impl Item {
 }
 
 impl Settler {
-    /// Adds an ending.
+    /// Adds an ending, as soon as nothing is being written into the journal of its attempt.
     pub(super) fn push(&self, attempt: &Arc<Attempt>, row: SettleJob) {
+        let Some(row) = attempt.after_appends(row) else { return };
         self.push_item(Item { row, attempt: Arc::clone(attempt), sent: false });
     }
 
