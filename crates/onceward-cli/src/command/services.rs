@@ -9,7 +9,7 @@ use onceward::duration::format;
 use onceward::service::{Mode, TermRecord};
 use onceward::store::{ServiceRecord, ServiceView};
 use onceward::{Admin, Result, ServiceName, Timestamp};
-use onceward_core::service::{cycle_of, plan, start_of};
+use onceward_core::service::plan;
 use serde_json::{Value, json};
 
 use crate::args::Globals;
@@ -174,7 +174,7 @@ fn turns(view: &ServiceView) -> Vec<Turn> {
         return Vec::new();
     };
     let every = record.setting.spec.every;
-    let start = start_of(cycle_of(view.now, every), every);
+    let start = record.setting.start_of(record.setting.cycle_of(view.now));
     let seen = plan::View {
         now: view.now,
         setting: &record.setting,
@@ -233,7 +233,7 @@ fn show(view: &ServiceView, globals: &Globals) -> Result<()> {
     if spec.mode != Mode::Leader {
         table.field("every", Some(&format(spec.every)));
         table.field("margin", Some(&format(spec.spread_margin)));
-        table.field("cycle", Some(&cycle_of(view.now, spec.every)));
+        table.field("cycle", Some(&setting.cycle_of(view.now)));
         table.field("on missed", Some(&spec.on_missed.as_str()));
     }
     let pause = setting.pause.as_ref().filter(|_| setting.is_paused());

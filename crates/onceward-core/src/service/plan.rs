@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::order::{Runner, longest, position};
 use super::row::{Outcome, Setting, Term};
 use super::slot::{Slot, count, slot};
-use super::{Mode, OnMissed, cycle_of, start_of};
+use super::{Mode, OnMissed};
 use crate::{SessionId, Timestamp, Token, limits};
 
 /// The lease of the service, where somebody holds it or it is closed for a while.
@@ -143,11 +143,15 @@ impl Looker<'_> {
     }
 
     fn cycle(&self) -> i64 {
-        cycle_of(self.view.now, self.every())
+        self.view.setting.cycle_of(self.view.now)
+    }
+
+    fn start_of(&self, cycle: i64) -> Timestamp {
+        self.view.setting.start_of(cycle)
     }
 
     fn begin(&self, cycle: i64, part: String, not_after: Timestamp, slot: Duration) -> Next {
-        Next::Begin(Begin { cycle, part, due_at: start_of(cycle, self.every()), not_after, slot })
+        Next::Begin(Begin { cycle, part, due_at: self.start_of(cycle), not_after, slot })
     }
 
     fn lead(&self) -> Next {
@@ -196,7 +200,7 @@ impl Looker<'_> {
             Some(held) => Next::Look { at: held.until, on_release: true },
             // Of the cycle in which it was asked for: its row is the same whoever begins it, and whenever.
             None => {
-                let cycle = cycle_of(asked.at, self.every());
+                let cycle = self.view.setting.cycle_of(asked.at);
                 self.begin(cycle, part, Timestamp::from_micros(i64::MAX), self.every())
             }
         })
@@ -226,7 +230,7 @@ impl Looker<'_> {
         if !open || self.view.setting.is_paused() {
             return self.look_in(cycle + 1);
         }
-        let start = start_of(cycle, self.every());
+        let start = self.start_of(cycle);
         let (time, end) = (self.view.now.since(start), start.after(self.every()));
         let slots = self.slots();
         let mine = self.turn(cycle, slots).map(|slot| self.unhindered(slot, cycle, slots));
@@ -251,7 +255,7 @@ impl Looker<'_> {
     /// A slot in which a term of another cycle was still running: it lasts as long as it would without a margin,
     /// so that who was kept from his turn has it then, and not the quickest of all in the last slot.
     fn unhindered(&self, slot: Slot, cycle: i64, slots: usize) -> Slot {
-        let begins = start_of(cycle, self.every()).after(slot.start);
+        let begins = self.start_of(cycle).after(slot.start);
         let hinders = |term: &Term| {
             term.cycle != cycle && term.was_begun() && term.ended_at.is_none_or(|ended| ended > begins)
         };
@@ -293,7 +297,7 @@ impl Looker<'_> {
 
     /// The rows of the cycles, since they are counted with this interval.
     fn rows(&self) -> impl Iterator<Item = &Term> {
-        let since = cycle_of(self.view.setting.since, self.every());
+        let since = self.view.setting.cycle_of(self.view.setting.since);
         self.view.terms.iter().filter(move |term| term.part.is_empty() && term.cycle >= since)
     }
 
@@ -302,14 +306,14 @@ impl Looker<'_> {
         let slots = self.slots();
         let last = slot(slots - 1, slots, self.every(), Duration::ZERO);
         let time = self.turn(cycle, slots).or(last).map_or(Duration::ZERO, |slot| slot.start);
-        Next::Look { at: start_of(cycle, self.every()).after(time), on_release: false }
+        Next::Look { at: self.start_of(cycle).after(time), on_release: false }
     }
 
     /// What was missed before this cycle and is to be recorded, and the cycle that is still to be run for it.
     fn missed(&self) -> (Vec<Miss>, Option<i64>) {
         let (setting, now) = (self.view.setting, self.cycle());
         let from = self.rows().map(|term| term.cycle.saturating_add(term.cycles)).max();
-        let from = from.unwrap_or(i64::MIN).max(cycle_of(setting.since, self.every()));
+        let from = from.unwrap_or(i64::MIN).max(setting.cycle_of(setting.since));
         // A cycle that was handed over and never taken up is as good as run: its row stands.
         if from >= now {
             return (Vec::new(), None);
@@ -321,7 +325,7 @@ impl Looker<'_> {
         }
         let owed = (near..now).filter(|cycle| !self.paused_in(*cycle));
         let earliest = self.view.now.before(setting.spec.catch_up);
-        let mut owed = owed.filter(|cycle| start_of(*cycle, self.every()).after(self.every()) > earliest);
+        let mut owed = owed.filter(|cycle| self.start_of(*cycle).after(self.every()) > earliest);
         let owed = match setting.spec.on_missed {
             OnMissed::Skip => None,
             OnMissed::One => owed.next_back(),
@@ -333,12 +337,12 @@ impl Looker<'_> {
     }
 
     fn miss(&self, cycle: i64, cycles: i64, reason: String) -> Miss {
-        Miss { cycle, part: String::new(), cycles, due_at: start_of(cycle, self.every()), reason }
+        Miss { cycle, part: String::new(), cycles, due_at: self.start_of(cycle), reason }
     }
 
     fn paused_in(&self, cycle: i64) -> bool {
         // At its end: until then it could have been begun.
-        let end = start_of(cycle, self.every()).after(self.every());
+        let end = self.start_of(cycle).after(self.every());
         self.view.setting.was_paused(end.before(Duration::from_micros(1)))
     }
 
@@ -346,7 +350,7 @@ impl Looker<'_> {
         if self.paused_in(cycle) {
             return PAUSED.to_owned();
         }
-        let start = start_of(cycle, self.every());
+        let start = self.start_of(cycle);
         let end = start.after(self.every());
         let over = |term: &&Term| {
             term.was_begun() && term.started_at < end && term.ended_at.is_none_or(|ended| ended > start)
@@ -366,10 +370,9 @@ impl Looker<'_> {
         let slot =
             slot(self.position, self.view.runners.len(), self.every(), self.view.setting.spec.spread_margin);
         let slot = slot.unwrap_or(Slot { start: Duration::ZERO, end: self.every() });
-        let start = start_of(cycle, self.every());
+        let start = self.start_of(cycle);
         let time = self.view.now.since(start);
-        let next =
-            |cycle| Next::Look { at: start_of(cycle, self.every()).after(slot.start), on_release: false };
+        let next = |cycle| Next::Look { at: self.start_of(cycle).after(slot.start), on_release: false };
         let row = self.view.terms.iter().find(|term| term.part == part && term.cycle == cycle);
         let over = row.is_some() || self.view.setting.is_paused();
         if !over && time >= slot.end {

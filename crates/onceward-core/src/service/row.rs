@@ -4,8 +4,11 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, OnMissed, Spec};
+use super::{Mode, OnMissed, Spec, cycle_of, start_of};
 use crate::{Owner, ServiceName, SessionId, Timestamp, Token};
+
+/// How far ahead of the clock the token of a leader may be.
+const TOKEN_MARGIN: Duration = Duration::from_secs(1);
 
 /// Why no new terms begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +41,9 @@ pub struct Setting {
     pub spec: Spec,
     /// Since when its cycles are counted: since it was declared with this interval first.
     pub since: Timestamp,
+    /// What is added to the numbers of its cycles, so that they go on growing when the interval becomes longer: a
+    /// number stands for one cycle for ever.
+    pub first: i64,
     /// The last pause.
     pub pause: Option<Pause>,
     /// The last term that was asked for.
@@ -47,7 +53,7 @@ pub struct Setting {
 impl Setting {
     /// A service that is declared for the first time.
     pub fn new(spec: Spec, now: Timestamp) -> Self {
-        Self { spec, since: now, pause: None, asked: None }
+        Self { spec, since: now, first: 0, pause: None, asked: None }
     }
 
     /// The setting after another declaration; nothing where that says the same.
@@ -56,8 +62,30 @@ impl Setting {
             return None;
         }
         let counts_anew = (self.spec.every, self.spec.mode) != (spec.every, spec.mode);
-        let since = if counts_anew { now } else { self.since };
-        Some(Self { spec: spec.clone(), since, ..self.clone() })
+        if !counts_anew {
+            return Some(Self { spec: spec.clone(), ..self.clone() });
+        }
+        let next = Self { spec: spec.clone(), since: now, first: 0, ..self.clone() };
+        Some(Self { first: (self.newest(now) + 1 - next.cycle_of(now)).max(0), ..next })
+    }
+
+    /// The largest number that a cycle can have by now.
+    fn newest(&self, now: Timestamp) -> i64 {
+        match self.spec.mode {
+            // Its terms are numbered by their tokens.
+            Mode::Leader => now.after(TOKEN_MARGIN).as_micros(),
+            Mode::Cycle | Mode::PerRunner => self.cycle_of(now),
+        }
+    }
+
+    /// In which cycle a moment lies.
+    pub fn cycle_of(&self, at: Timestamp) -> i64 {
+        cycle_of(at, self.spec.every) + self.first
+    }
+
+    /// When a cycle begins.
+    pub fn start_of(&self, cycle: i64) -> Timestamp {
+        start_of(cycle - self.first, self.spec.every)
     }
 
     /// The setting after a pause; nothing where it is paused.
@@ -98,6 +126,7 @@ impl Setting {
             catch_up_us: micros(self.spec.catch_up),
             sticky: self.spec.sticky,
             since_us: self.since.as_micros(),
+            first: self.first,
             pause: self.pause.as_ref().map(|pause| KeptPause {
                 at_us: pause.at.as_micros(),
                 until_us: pause.until.map(Timestamp::as_micros),
@@ -127,6 +156,7 @@ impl Setting {
                 sticky: kept.sticky,
             },
             since: at(kept.since_us),
+            first: kept.first,
             pause: kept.pause.map(|pause| Pause {
                 at: at(pause.at_us),
                 until: pause.until_us.map(at),
@@ -156,6 +186,8 @@ struct Kept {
     #[serde(default)]
     sticky: bool,
     since_us: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    first: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<KeptPause>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +207,11 @@ struct KeptAsked {
     number: u64,
     at_us: i64,
     by: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 fn micros(span: Duration) -> u64 {

@@ -436,6 +436,50 @@ fn cases() -> ProptestConfig {
     ProptestConfig::with_cases(if std::env::var_os("ONCEWARD_PROVE").is_some() { 600 } else { 30 })
 }
 
+/// A number stands for one cycle, whatever the interval becomes: nobody takes an old row for that of today, and the
+/// newest rows have the largest numbers.
+#[test]
+fn the_numbers_of_cycles_grow_whatever_the_interval_becomes() {
+    let hours = |hours: u64| Spec::every(Duration::from_secs(hours * 3_600));
+    let odd = Spec::every(Duration::from_secs(3_601));
+    let leader = Spec { mode: Mode::Leader, ..hours(1) };
+    let each = Spec { mode: Mode::PerRunner, ..hours(24) };
+    let mut now = at(1_780_000_000.0);
+    let mut setting = Setting::new(hours(1), now);
+    let mut highest = setting.cycle_of(now);
+    assert_eq!(setting.first, 0);
+    for spec in [odd, hours(6), leader, hours(1), each, hours(6), Spec::every(Duration::from_secs(10))] {
+        now = now.after(Duration::from_secs(90_000));
+        highest = match setting.spec.mode {
+            Mode::Leader => now.as_micros(),
+            _ => setting.cycle_of(now).max(highest),
+        };
+        setting = setting.declared(&spec, now).unwrap();
+        setting = Setting::from_text(&setting.to_text()).unwrap();
+        if spec.mode != Mode::Leader {
+            let cycle = setting.cycle_of(now);
+            assert!(cycle > highest, "{spec:?}");
+            let start = setting.start_of(cycle);
+            assert!(start <= now && start.after(spec.every) > now, "cycles lie where they lay");
+            assert_eq!(setting.cycle_of(now.after(spec.every)), cycle + 1);
+        }
+    }
+    assert!(setting.declared(&setting.spec.clone(), now).is_none());
+}
+
+/// The interval becomes a second longer: of the cycles of today none has a row from before, and each is run.
+#[test]
+fn a_longer_interval_begins_at_once() {
+    let mut world = World::new(minutely(), 3, Duration::from_secs(1), |n| n as f64 * 0.1);
+    world.run_until(at(60.0 * 200.0));
+    world.setting = world.setting.declared(&Spec::every(Duration::from_secs(61)), at(60.0 * 200.0)).unwrap();
+    let before = world.begun.len();
+    world.run_until(at(60.0 * 200.0 + 61.0 * 20.0));
+    let new = world.begun.len() - before;
+    assert!((19..=21).contains(&new), "{new}");
+    assert!(world.begun.values().all(|who| who.len() == 1));
+}
+
 proptest! {
     #![proptest_config(cases())]
 
