@@ -5,8 +5,8 @@ use core::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    bench, completions, dead, demo, doctor, explain, jobs, lease, man, migrate, once, prune, queues, runners,
-    runs, schedules, service, services, webhook, worker, workers,
+    bench, completions, dead, demo, doctor, endpoints, events, explain, jobs, lease, man, migrate, once,
+    prune, queues, runners, runs, schedules, service, services, webhook, worker, workers,
 };
 use crate::exit;
 
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Worker(worker::Args),
     Workers(workers::Args),
     Webhook(webhook::Args),
+    Endpoints(endpoints::Args),
+    Events(events::Args),
     Service(service::Args),
     Services(services::Args),
     Schedules(schedules::Args),

@@ -47,6 +47,8 @@ words! {
         Lease = "lease",
         /// A once key.
         Once = "once",
+        /// An endpoint.
+        Endpoint = "endpoint",
     }
 }
 
@@ -80,6 +82,18 @@ words! {
         Restarted = "restarted",
         /// The retention of a finished result ended and the key ran anew.
         Retired = "retired",
+        /// An endpoint was added.
+        Added = "added",
+        /// An endpoint was set to something else.
+        Changed = "changed",
+        /// An endpoint has got another key to sign with.
+        Rotated = "rotated",
+        /// An endpoint gets nothing any more, because somebody said so or because it has failed for too long.
+        Disabled = "disabled",
+        /// An endpoint gets something again.
+        Enabled = "enabled",
+        /// An endpoint was removed.
+        Removed = "removed",
     }
 }
 

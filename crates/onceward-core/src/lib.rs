@@ -10,6 +10,7 @@
 
 pub mod backoff;
 pub mod duration;
+pub mod endpoint;
 pub mod error;
 pub mod history;
 pub mod http;
@@ -28,7 +29,8 @@ mod token;
 
 pub use error::{Code, Error, Fault, Result};
 pub use name::{
-    ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, ScheduleName, ServiceName, SessionId, Tag,
+    ClaimId, EndpointName, JobId, Key, Kind, Namespace, Owner, Queue, ScheduleName, ServiceName, SessionId,
+    Tag,
 };
 pub use place::Place;
 pub use time::Timestamp;

@@ -122,6 +122,26 @@ pub const HTTP_EXCERPT_BYTES_MAX: usize = 1024;
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The longest pause that a receiver may ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest name of an endpoint, in bytes.
+pub const ENDPOINT_BYTES_MAX: usize = 128;
+/// The longest type of an event, in bytes.
+pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+/// The most patterns of events that an endpoint may have.
+pub const ENDPOINT_EVENTS_MAX: usize = 100;
+/// The most keys that what an endpoint gets is signed with at the same time.
+pub const ENDPOINT_KEYS_MAX: usize = 4;
+/// For how long an old key signs beside the new one when the caller does not say.
+pub const KEY_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how long an old key may sign beside the new one at the most.
+pub const KEY_OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// For how long an endpoint has failed without a break when it is disabled, when nobody says anything else.
+pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+/// How often it has failed then.
+pub const GIVE_UP_FAILURES_DEFAULT: u32 = 20;
+/// The longest time that an endpoint may be set to fail before it is disabled.
+pub const GIVE_UP_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// How much is kept of what went wrong with an endpoint, in bytes.
+pub const ENDPOINT_ERROR_BYTES_MAX: usize = 512;
 /// The longest name of a service, in bytes.
 pub const SERVICE_BYTES_MAX: usize = 128;
 /// The longest name of a schedule, in bytes.

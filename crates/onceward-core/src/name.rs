@@ -145,6 +145,11 @@ name! {
     ScheduleName, "the name of a schedule", limits::SCHEDULE_BYTES_MAX, Code::ScheduleNameInvalid
 }
 
+name! {
+    /// What a receiver of webhooks is called: `shop-7`.
+    EndpointName, "the name of an endpoint", limits::ENDPOINT_BYTES_MAX, Code::EndpointNameInvalid
+}
+
 impl Default for Queue {
     fn default() -> Self {
         Self("default".into())

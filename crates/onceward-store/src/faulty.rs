@@ -189,6 +189,12 @@ verbs! {
     ScheduleWrite = "schedule.write", true;
     /// [`ServiceStore::schedule_remove`](crate::ServiceStore::schedule_remove).
     ScheduleRemove = "schedule.remove", true;
+    /// [`EndpointStore::endpoint_list`](crate::EndpointStore::endpoint_list).
+    EndpointList = "endpoint.list", false;
+    /// [`EndpointStore::endpoint_write`](crate::EndpointStore::endpoint_write).
+    EndpointWrite = "endpoint.write", true;
+    /// [`EndpointStore::endpoint_remove`](crate::EndpointStore::endpoint_remove).
+    EndpointRemove = "endpoint.remove", true;
 }
 
 /// What goes wrong with one call.
@@ -543,6 +549,7 @@ impl Store for Faulty {
     }
 }
 
+mod endpoints;
 mod jobs;
 mod runs;
 mod services;

@@ -54,7 +54,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (4, "0004_limit"),
     (5, "0005_keys"),
     (6, "0006_run"),
-    (7, "0007_service")
+    (7, "0007_service"),
+    (8, "0008_endpoints")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -65,7 +66,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (4, "0004_limit"),
     (5, "0005_keys"),
     (6, "0006_run"),
-    (7, "0007_service")
+    (7, "0007_service"),
+    (8, "0008_endpoints")
 );
 
 /// A migration that a schema has seen.

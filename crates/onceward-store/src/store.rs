@@ -16,11 +16,13 @@ use crate::enlist::EnlistSql;
 
 pub use onceward_core::lease::Renew;
 
+mod endpoints;
 mod jobs;
 mod limits;
 mod runs;
 mod services;
 
+pub use endpoints::{EndpointStore, ListEndpoints, RemoveEndpoint, WriteEndpoint};
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
     ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QUEUE_COUNT_MAX,
@@ -365,7 +367,7 @@ pub enum CommitOutcome {
 /// A row locked by somebody's open transaction fails the batch with [`onceward_core::Code::KeyLocked`] within 50 ms;
 /// the [`lane`](crate::lane) then sends the rows one by one.
 #[async_trait]
-pub trait Store: JobStore + RunStore + ServiceStore {
+pub trait Store: JobStore + RunStore + ServiceStore + EndpointStore {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
     /// The URL it was opened by, without a password.

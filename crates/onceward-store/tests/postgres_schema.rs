@@ -16,7 +16,7 @@ use support::{Fresh, Server, ask, fresh_name, shared};
 use tokio::time::sleep;
 
 /// The newest migration.
-const LAST: u32 = 7;
+const LAST: u32 = 8;
 
 async fn refused(fresh: &Fresh) -> Error {
     match fresh.try_store().await {

@@ -278,6 +278,20 @@ impl Onceward {
         Enqueue::http(self.clone(), job)
     }
 
+    /// Declares a receiver of webhooks: see [`EndpointBuilder`](crate::endpoints::EndpointBuilder).
+    #[cfg(feature = "http-jobs")]
+    pub fn endpoint(&self, name: impl AsRef<str>) -> crate::endpoints::EndpointBuilder {
+        let name = onceward_core::EndpointName::new(name);
+        crate::endpoints::EndpointBuilder::new(self.clone(), name)
+    }
+
+    /// Tells every endpoint that wants to know of something that has happened: see
+    /// [`EventBuilder`](crate::endpoints::EventBuilder).
+    #[cfg(feature = "http-jobs")]
+    pub fn event(&self, event: impl AsRef<str>) -> crate::endpoints::EventBuilder {
+        crate::endpoints::EventBuilder::new(self.clone(), event.as_ref())
+    }
+
     /// Enqueues many jobs, in few large statements; answers in the order of the jobs. All are checked before anything
     /// is sent. They are not one transaction: for all or nothing, enqueue them in a transaction of yours.
     ///

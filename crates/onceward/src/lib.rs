@@ -33,6 +33,8 @@ mod bells;
 mod client;
 mod commits;
 pub mod durable;
+#[cfg(feature = "http-jobs")]
+pub mod endpoints;
 mod hold;
 #[cfg(feature = "tower")]
 pub mod http;
@@ -57,8 +59,8 @@ pub use onceward_macros::Job;
 pub use onceward_macros::durable;
 
 pub use onceward_core::{
-    Code, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, ScheduleName, ServiceName,
-    SessionId, Tag, Timestamp, Token,
+    Code, EndpointName, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, ScheduleName,
+    ServiceName, SessionId, Tag, Timestamp, Token,
 };
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;

@@ -26,7 +26,7 @@ pub(super) async fn run(args: &Args, subject: Subject, globals: &Globals) -> Res
     Ok(ExitCode::from(exit::DONE))
 }
 
-fn print(entries: &[Entry], globals: &Globals) -> Result<()> {
+pub(super) fn print(entries: &[Entry], globals: &Globals) -> Result<()> {
     if globals.output.is_json() {
         return output::json(&entries);
     }

@@ -5,6 +5,8 @@ pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod endpoints;
+pub(crate) mod events;
 pub(crate) mod explain;
 mod history;
 mod interventions;
@@ -43,6 +45,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
         Command::Workers(args) => workers::run(args, globals).await,
         Command::Webhook(args) => webhook::run(args).await,
+        Command::Endpoints(args) => Box::pin(endpoints::run(args, globals)).await,
+        Command::Events(args) => Box::pin(events::run(args, globals)).await,
         Command::Service(args) => Box::pin(service::run(args, globals)).await,
         Command::Services(args) => Box::pin(services::run(args, globals)).await,
         Command::Schedules(args) => Box::pin(schedules::run(args, globals)).await,

@@ -339,3 +339,129 @@ fn enqueue_many(place: &Place, receiver: &Receiver, jobs: usize) -> Vec<(String,
         enqueued.iter().enumerate().map(|(number, job)| (job.id.to_string(), number % 2 == 0)).collect()
     })
 }
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// Runs it with the key that secrets are encrypted with.
+fn keyed(place: &Place, args: &[&str]) -> crate::place::Seen {
+    place.command(args).env("ONCEWARD_SECRET_KEY", KEY).output().unwrap().into()
+}
+
+/// The way of an event from the shell to those who want it, as the documentation has it.
+#[test]
+fn an_event_goes_from_the_shell_to_whoever_wants_it() {
+    let place = Place::new();
+    let receiver = Receiver::new(Duration::ZERO);
+    let url = receiver.url("/shop");
+    let add = ["endpoints", "add", "shop", "--url", &url, "--event", "order.*", "--concurrency", "4"];
+    let add = [&add[..], &OPEN].concat();
+    place.run(&add).refused(2, "OW0816");
+    let added = keyed(&place, &add);
+    assert_eq!(added.code, 0, "{}", added.stderr);
+    let secret = added.text().trim().to_owned();
+    assert!(secret.starts_with("whsec_"), "it is shown this once: {added:?}");
+    keyed(&place, &add).refused(2, "OW0822");
+    let listed = place.json(&["endpoints", "list"]);
+    assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("shop"), &json!("enabled")));
+    assert_eq!((&listed[0]["events"], &listed[0]["concurrency"]), (&json!(["order.*"]), &json!(4)));
+    let shown = place.run(&["endpoints", "show", "shop"]).text();
+    assert!(
+        shown.contains("order.*") && shown.contains("20 failures over 5d") && !shown.contains("whsec_"),
+        "{shown}"
+    );
+
+    let send = ["events", "send", "order.paid", "--json", r#"{"n":1}"#, "--idempotency-key", "order-17"];
+    let id = place.run(&send).text();
+    assert_eq!(place.run(&send).text(), id, "the same key is the same event");
+    let other = place.json(&["events", "send", "invoice.paid", "--json", "1"]);
+    assert_eq!(other["created"], json!(true));
+    let work = |flags: &[&str]| {
+        let args = ["worker", "--until-empty", "--horizon", "0s"];
+        let seen = keyed(&place, &[&args[..], flags].concat());
+        assert_eq!(seen.code, 0, "{}", seen.stderr);
+    };
+    work(&OPEN);
+    assert_eq!(receiver.ledger.count(), 1);
+    let test = place.json(&["endpoints", "test", "shop"])["job"].as_str().unwrap().to_owned();
+    let direct = enqueue(&place, &["--endpoint", "shop", "--json", "2"]);
+    work(&OPEN);
+    assert_eq!(
+        (receiver.ledger.count(), state(&place, &test), state(&place, &direct)),
+        (3, json!("succeeded"), json!("succeeded"))
+    );
+
+    assert_eq!(place.run(&["endpoints", "disable", "shop", "--reason", "they move"]).code, 0);
+    let direct = enqueue(&place, &["--endpoint", "shop", "--json", "3"]);
+    work(&OPEN);
+    assert_eq!((receiver.ledger.count(), state(&place, &direct)), (3, json!("scheduled")));
+    let table = place.run(&["endpoints", "list"]).text();
+    assert!(table.contains("disabled") && table.contains("they move"), "{table}");
+    assert_eq!(place.run(&["endpoints", "enable", "shop"]).code, 0);
+    assert_eq!(place.run(&["jobs", "retry", &direct]).code, 0);
+    work(&OPEN);
+    assert_eq!(state(&place, &direct), "succeeded");
+
+    let rotate = ["endpoints", "rotate-secret", "shop", "--pair", "--overlap", "1h", "--output", "json"];
+    let rotated: Value = serde_json::from_slice(&keyed(&place, &rotate).stdout).unwrap();
+    assert!(rotated["secret"].as_str().unwrap().starts_with("whpk_"), "{rotated}");
+    let keys = rotated["keys"].as_array().unwrap();
+    assert_eq!((keys.len(), &keys[0]["version"], &keys[0]["until"]), (2, &json!("v1a"), &json!(null)));
+    assert!(keys[1]["until"].is_string());
+    let set = place.json(&[
+        "endpoints",
+        "set",
+        "shop",
+        "--event",
+        "*",
+        "--rate",
+        "10/s",
+        "--give-up-after",
+        "never",
+    ]);
+    assert_eq!(
+        (&set["events"], &set["rate"], &set["give_up"]),
+        (&json!(["*"]), &json!("10/1s"), &json!(null))
+    );
+    let history = place.json(&["endpoints", "history", "shop"]);
+    let told: Vec<&str> =
+        history.as_array().unwrap().iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+    assert_eq!(told, ["changed", "rotated", "enabled", "disabled", "added"]);
+    assert_eq!(place.run(&["endpoints", "rm", "shop"]).code, 0);
+    for word in ["show", "rm", "test", "disable", "enable", "set"] {
+        place.run(&["endpoints", word, "shop"]).refused(2, "OW0821");
+    }
+    let store = fs::read(place.path("store.db")).unwrap();
+    assert!(!store.windows(20).any(|window| window == &secret.as_bytes()[..20]), "not on the disk");
+}
+
+#[test]
+fn what_can_not_be_an_endpoint_is_refused_with_its_code() {
+    let place = Place::new();
+    fs::write(place.path("none.secret"), "hello\n").unwrap();
+    let add = ["endpoints", "add", "shop", "--unsigned", "--url", "https://example.com/"];
+    let with = |more: &[&'static str]| [&add[..], more].concat();
+    for (args, code) in [
+        (vec!["endpoints", "add", "", "--unsigned", "--url", "https://example.com/"], "OW0820"),
+        (vec!["endpoints", "add", "shop"], "OW0601"),
+        (vec!["endpoints", "add", "shop", "--unsigned", "--url", "http://example.com/"], "OW0802"),
+        (vec!["endpoints", "add", "shop", "--unsigned", "--url", "https://[::1]/"], "OW0805"),
+        (
+            vec!["endpoints", "add", "shop", "--url", "https://a.com/", "--secret-file", "none.secret"],
+            "OW0816",
+        ),
+        (with(&["--pair"]), "OW0601"),
+        (with(&["--event", "or*"]), "OW0825"),
+        (with(&["--header", "Host: evil.test"]), "OW0808"),
+        (with(&["--header", "Authorization: x"]), "OW0809"),
+        (with(&["--timeout", "1h"]), "OW0124"),
+        (with(&["--rate", "often"]), "OW0127"),
+        (with(&["--concurrency", "0"]), "OW0127"),
+        (with(&["--give-up-failures", "0"]), "OW0823"),
+        (vec!["events", "send", "order paid"], "OW0825"),
+        (vec!["events", "send", "a", "--json", "{"], "OW0707"),
+        (vec!["jobs", "enqueue", "http", "--endpoint", "a", "--url", "https://a.com/"], "OW0601"),
+    ] {
+        place.run(&args).refused(2, code);
+    }
+    assert_eq!((place.json(&["endpoints", "list"]), place.json(&["jobs", "list"])), (json!([]), json!([])));
+}

@@ -35,6 +35,8 @@ fn help_is_what_was_agreed() {
         "services",
         "schedules",
         "schedules add",
+        "endpoints",
+        "endpoints add",
         "runners",
     ] {
         let mut args: Vec<&str> = words.split_whitespace().collect();

@@ -169,6 +169,13 @@ codes! {
     SealBroken = "OW0817", Operator, "an encrypted secret can't be opened";
     HttpTlsUnusable = "OW0818", Operator, "requests can't be sent over TLS";
     SigningKeyMissing = "OW0819", Operator, "the delivery lacks the key that a request is signed with";
+    EndpointNameInvalid = "OW0820", Caller, "the name of an endpoint is empty, too long, or has control characters";
+    EndpointUnknown = "OW0821", Caller, "there is no endpoint of this name";
+    EndpointExists = "OW0822", Caller, "there is an endpoint of this name";
+    EndpointInvalid = "OW0823", Caller, "an endpoint can't be set to this";
+    EndpointMoved = "OW0824", Race, "the endpoint was changed by somebody else at the same time";
+    EventTypeInvalid = "OW0825", Caller, "the type of an event, or a pattern of types, can't be read";
+    EventUnreadable = "OW0826", Caller, "the payload is not an event";
 
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";

@@ -28,6 +28,7 @@ pub use excerpt::excerpt;
 pub use header::{check_header, is_secret, is_trace};
 pub use policy::{HostRule, Policy};
 pub use request::{Body, Method, Request};
+pub(crate) use request::{Parts, even_null};
 pub use retry_after::retry_after;
 pub use seen::{Seen, Timings};
 pub use target::{Host, Scheme, Target};

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! The body is one of `json`, `text` and `base64`. What stands under `json` is sent as it stands, byte for byte (H3).
+//! In place of a `url` may stand an `endpoint`: the name of a receiver that is kept.
 
 use core::fmt;
 use core::str::FromStr;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::header::{check_header, is_secret};
-use crate::{Code, Error, Result, limits};
+use crate::endpoint::EventType;
+use crate::{Code, EndpointName, Error, Result, limits};
 
 /// What is asked of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -98,6 +100,39 @@ impl Body {
     }
 }
 
+/// A body as it stands in a payload: at most one of them.
+pub(crate) struct Parts<'a> {
+    pub(crate) json: Option<&'a RawValue>,
+    pub(crate) text: Option<String>,
+    pub(crate) base64: Option<String>,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn of(body: Option<&'a Body>) -> Self {
+        let mut parts = Self { json: None, text: None, base64: None };
+        match body {
+            Some(Body::Json(raw)) => parts.json = Some(&**raw),
+            Some(Body::Text(text)) => parts.text = Some(text.clone()),
+            Some(Body::Bytes(bytes)) => parts.base64 = Some(STANDARD.encode(bytes)),
+            None => {}
+        }
+        parts
+    }
+
+    pub(crate) fn body(self) -> Result<Option<Body>, String> {
+        match (self.json, self.text, self.base64) {
+            (Some(json), None, None) => Ok(Some(Body::Json(json.to_owned()))),
+            (None, Some(text), None) => Ok(Some(Body::Text(text))),
+            (None, None, Some(base64)) => {
+                let bytes = STANDARD.decode(base64).map_err(|error| format!("base64: {error}"))?;
+                Ok(Some(Body::Bytes(bytes)))
+            }
+            (None, None, None) => Ok(None),
+            _ => Err("there is one body: json, text or base64".to_owned()),
+        }
+    }
+}
+
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
         self.content_type() == other.content_type() && self.bytes() == other.bytes()
@@ -123,6 +158,10 @@ pub struct Request {
     pub body: Option<Body>,
     /// The name of the key it is signed with, where the delivery has several.
     pub sign: Option<String>,
+    /// The endpoint that is asked instead of a URL.
+    pub endpoint: Option<EndpointName>,
+    /// The type of the event that it tells of.
+    pub event: Option<EventType>,
 }
 
 /// As it is kept. What is not known is refused: a request that is understood in part must not be sent.
@@ -131,8 +170,12 @@ pub struct Request {
 struct Kept<'a> {
     #[serde(default)]
     method: Method,
-    #[serde(borrow)]
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
     url: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event: Option<EventType>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -149,8 +192,15 @@ struct Kept<'a> {
     base64: Option<String>,
 }
 
+#[expect(clippy::ptr_arg, reason = "serde gives the field as it is")]
+fn is_empty(text: &Cow<'_, str>) -> bool {
+    text.is_empty()
+}
+
 /// `null` is a JSON text as well.
-fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+pub(crate) fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
 
@@ -165,7 +215,14 @@ impl Request {
             content_type: None,
             body: None,
             sign: None,
+            endpoint: None,
+            event: None,
         }
+    }
+
+    /// A request to an endpoint, whose URL is looked up when it is sent.
+    pub fn to_endpoint(endpoint: EndpointName) -> Self {
+        Self { endpoint: Some(endpoint), ..Self::new(Method::Post, "") }
     }
 
     /// What the `Content-Type` header says, where there is a body.
@@ -234,16 +291,12 @@ impl Request {
     /// # Errors
     /// [`PayloadUnwritable`](Code::PayloadUnwritable), which does not happen.
     pub fn to_payload(&self) -> Result<Vec<u8>> {
-        let (mut json, mut text, mut base64) = (None, None, None);
-        match &self.body {
-            Some(Body::Json(raw)) => json = Some(&**raw),
-            Some(Body::Text(body)) => text = Some(body.clone()),
-            Some(Body::Bytes(bytes)) => base64 = Some(STANDARD.encode(bytes)),
-            None => {}
-        }
+        let Parts { json, text, base64 } = Parts::of(self.body.as_ref());
         let kept = Kept {
             method: self.method,
             url: self.url.as_str().into(),
+            endpoint: self.endpoint.as_ref().map(|name| name.as_str().to_owned()),
+            event: self.event.clone(),
             headers: self.headers.clone(),
             sealed: self.sealed.clone(),
             content_type: self.content_type.clone(),
@@ -264,20 +317,11 @@ impl Request {
         let unreadable = |why: String| Error::new(Code::HttpRequestUnreadable, why);
         let kept: Kept<'_> = serde_json::from_slice(payload)
             .map_err(|error| unreadable(format!("the payload is no HTTP request: {error}")))?;
-        let given = [kept.json.is_some(), kept.text.is_some(), kept.base64.is_some()];
-        if given.into_iter().filter(|given| *given).count() > 1 {
-            return Err(unreadable("a request has one body: json, text or base64".to_owned()));
+        let body =
+            Parts { json: kept.json, text: kept.text, base64: kept.base64 }.body().map_err(unreadable)?;
+        if kept.url.is_empty() == kept.endpoint.is_none() {
+            return Err(unreadable("a request goes to a url or to an endpoint".to_owned()));
         }
-        let bytes = |text: String| {
-            let bytes = STANDARD.decode(text).map_err(|error| unreadable(format!("base64: {error}")))?;
-            Ok(Body::Bytes(bytes))
-        };
-        let body = match (kept.json, kept.text, kept.base64) {
-            (Some(json), ..) => Some(Body::Json(json.to_owned())),
-            (_, Some(text), _) => Some(Body::Text(text)),
-            (.., Some(base64)) => Some(bytes(base64)?),
-            (None, None, None) => None,
-        };
         let lower = |headers: BTreeMap<String, String>| {
             headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
         };
@@ -289,6 +333,8 @@ impl Request {
             content_type: kept.content_type,
             body,
             sign: kept.sign,
+            endpoint: kept.endpoint.map(EndpointName::new).transpose()?,
+            event: kept.event,
         };
         request.check()?;
         Ok(request)

@@ -34,6 +34,7 @@
 
 pub mod about;
 pub mod batch;
+pub mod endpoint;
 pub mod job_claim;
 pub mod job_enqueue;
 pub mod job_hand_over;
@@ -499,6 +500,14 @@ macro_rules! conformance_suite {
                 j12_a_job_that_is_there_is_not_enqueued_again;
                 ticks_with_jitter_wait_and_those_in_a_line_follow_each_other;
                 a_schedule_is_removed_under_its_version_and_its_jobs_stay;
+            }
+            endpoint {
+                an_endpoint_comes_back_as_it_was_written;
+                endpoints_are_listed_page_by_page_by_name_and_per_namespace;
+                what_has_happened_to_an_endpoint_stands_in_its_history;
+                of_many_changes_at_once_each_sees_the_one_before;
+                an_endpoint_is_removed_under_its_version;
+                a_delivery_that_is_there_or_over_is_not_enqueued_again;
             }
             service {
                 a_service_is_what_was_declared_and_its_version_grows;

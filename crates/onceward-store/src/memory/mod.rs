@@ -2,6 +2,7 @@
 //!
 //! It keeps nothing beyond the process. Users get it for their tests; we hold the databases against it.
 
+mod endpoints;
 mod jobs;
 mod runs;
 mod services;
@@ -11,10 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use onceward_core::endpoint::Endpoint;
 use onceward_core::history::{self, Entry, Event, Subject};
 use onceward_core::lease::{self, Acquire, Standing, Ticket};
 use onceward_core::once::{self, Claim, Resolution, Resolve, Settle, State};
-use onceward_core::{Key, Namespace, Result, Timestamp, Token};
+use onceward_core::{EndpointName, Key, Namespace, Result, Timestamp, Token};
 use tokio::sync::broadcast;
 
 use crate::store::{
@@ -41,6 +43,7 @@ struct Tables {
     history: Vec<history::Row>,
     jobs: jobs::Jobs,
     services: services::Services,
+    endpoints: BTreeMap<(Namespace, EndpointName), Endpoint>,
 }
 
 impl Default for MemoryStore {

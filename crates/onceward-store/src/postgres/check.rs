@@ -19,7 +19,8 @@ const CLOCK_BEHIND_MAX: f64 = 300.0;
 /// How full the queue of notifications may be; when it is full, commits that notify fail.
 const NOTIFICATION_QUEUE_MAX: f64 = 0.5;
 
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 26] = [
+    "endpoint",
     "history",
     "job",
     "job_arrived",

@@ -249,6 +249,9 @@ statements! {
     schedule_write = prepared "schedule/write" (TEXT, TEXT, INT8, TIMESTAMPTZ, TEXT, BYTEA, UUID_ARRAY, TEXT_ARRAY,
         TEXT_ARRAY, INT2_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY);
     schedule_remove = planned "schedule/remove" (TEXT, TEXT, INT8);
+    endpoint_list = planned "endpoint/list" (TEXT, TEXT_ARRAY, TEXT, INT8);
+    endpoint_write = planned "endpoint/write" (TEXT, TEXT, INT8, TEXT, TEXT, TEXT, TEXT);
+    endpoint_remove = planned "endpoint/remove" (TEXT, TEXT, INT8, TEXT, TEXT);
     transactions = planned "upkeep/check" "transactions" (TEXT_ARRAY);
     settings = planned "upkeep/check" "settings" ();
     migrations = planned "upkeep/check" "migrations" ();

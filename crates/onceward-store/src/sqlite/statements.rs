@@ -220,6 +220,11 @@ statements! {
     schedule_make = "schedule/write", "make";
     schedule_change = "schedule/write", "change";
     schedule_remove = "schedule/remove";
+    endpoint_list = "endpoint/list";
+    endpoint_make = "endpoint/write", "make";
+    endpoint_change = "endpoint/write", "change";
+    endpoint_told = "endpoint/write", "told";
+    endpoint_remove = "endpoint/remove";
 }
 
 /// The statements that join a caller's transaction.

@@ -4,6 +4,8 @@
 //! Leases and once stand here; `jobs` are single jobs, `bulk` many of them, `queues` queues and workers.
 
 mod bulk;
+#[cfg(feature = "http-jobs")]
+mod endpoints;
 mod jobs;
 mod queues;
 mod runs;

@@ -14,7 +14,7 @@ use onceward_core::http::{
     Answer, Broken, Policy, Request, Stage, Target, Verdict, excerpt, is_trace, judge,
 };
 use onceward_core::once::Body;
-use onceward_core::{Code, Error, Result, limits};
+use onceward_core::{Code, Error, Fault, Result, Timestamp, endpoint, limits};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -22,12 +22,15 @@ use tokio::time::Instant;
 
 use super::connect::Connector;
 use super::exchange::{Exchanged, Outgoing, exchange};
-use super::gates::{Gates, Pass, SLOW, Turn, Went};
+use super::fan_out::fan_out;
+use super::gates::{Gates, Line, Pass, SLOW, Turn, Went};
 use super::job::place;
+use super::known::{Known, Receiver, Report};
 use super::pool::Pool;
 use super::resolve::{Resolve, SystemResolver};
 use super::seal::SealKeys;
 use super::url;
+use crate::endpoints::unknown;
 use crate::jobs::JSON;
 use crate::webhook::{self, Secret};
 use crate::worker::{JobContext, Outcome, Stop};
@@ -35,6 +38,9 @@ use crate::worker::{JobContext, Outcome, Stop};
 /// The headers that tell a receiver about the job.
 const JOB_ID: &str = "onceward-job-id";
 const ATTEMPT: &str = "onceward-attempt";
+const EVENT: &str = "onceward-event";
+/// How soon a delivery looks again whose endpoint could not be read.
+const UNREAD: Duration = Duration::from_secs(1);
 
 /// What is written of an attempt that was not made because it would have failed.
 const LEFT_ALONE: &str =
@@ -166,6 +172,7 @@ impl HttpDelivery {
             pool: Pool::default(),
             gates: Arc::new(Gates::new()),
             signers: self.signers,
+            known: Known::new(self.keys.clone()),
             keys: self.keys,
             user_agent: self.user_agent,
         })
@@ -196,8 +203,19 @@ pub(crate) struct Deliverer {
     pool: Pool,
     gates: Arc<Gates>,
     signers: HashMap<String, Vec<Secret>>,
+    known: Known,
     keys: Option<SealKeys>,
     user_agent: String,
+}
+
+/// A request as it is to be sent now.
+struct Prepared {
+    request: Request,
+    target: Target,
+    /// The values of its secret headers.
+    sealed: Vec<(String, String)>,
+    /// The endpoint it goes to.
+    receiver: Option<Arc<Receiver>>,
 }
 
 impl Deliverer {
@@ -206,42 +224,85 @@ impl Deliverer {
         self.gates.slots.store(slots, Ordering::Relaxed);
     }
 
+    /// One attempt at telling of an event.
+    pub(crate) async fn tell(&self, job: &JobContext) -> Outcome {
+        fan_out(&self.known, job).await
+    }
+
     /// One attempt.
     pub(crate) async fn deliver(&self, job: JobContext) -> Outcome {
-        let prepared = Request::from_payload(&job.payload().bytes).and_then(|request| {
-            let target = url::target(&request.url)?;
-            self.connector.policy.check_target(&target)?;
-            Ok((request, target))
-        });
-        let (request, target) = match prepared {
-            Ok(prepared) => prepared,
+        let request = match Request::from_payload(&job.payload().bytes) {
+            Ok(request) => request,
             Err(error) => return Outcome::dead(error),
         };
         // The end of a version 7 UUID is random.
         let seed = job.id().as_uuid().as_u64_pair().1 ^ job.token().get().unsigned_abs();
+        let receiver = match self.receiver(&job, &request, seed).await {
+            Ok(receiver) => receiver,
+            Err(outcome) => return outcome,
+        };
+        let target = match self.target(&request, receiver.as_deref()) {
+            Ok(target) => target,
+            Err(error) => return Outcome::dead(error),
+        };
         let last = job.attempt() >= job.max_attempts();
-        let pass = match self.gates.turn(&target, last, seed).await {
+        let pass = match self.gates.turn(&line(&target, receiver.as_deref()), last, seed).await {
             Turn::Go(pass) => pass,
             Turn::Later(pause) => return Outcome::Snooze(pause),
             Turn::Open => return Outcome::not_started(LEFT_ALONE),
         };
-        let sealed = match self.open(&job, &request, &target) {
+        let sealed = match self.open(&job, &request, &target, receiver.as_deref()) {
             Ok(sealed) => sealed,
             Err(error) => return Outcome::not_started(error),
         };
-        let outgoing = match self.outgoing(&job, &request, target, &sealed) {
+        let prepared = Prepared { request, target, sealed, receiver };
+        let outgoing = match self.outgoing(&job, &prepared) {
             Ok(outgoing) => outgoing,
-            Err(error) if error.code() == Code::SigningKeyMissing => return Outcome::not_started(error),
+            Err(error) if error.fault() == Fault::Operator => return Outcome::not_started(error),
             Err(error) => return Outcome::dead(error),
         };
-        self.send(&job, &outgoing, &sealed, pass, seed).await
+        self.send(&job, &outgoing, &prepared, pass, seed).await
+    }
+
+    /// The endpoint that a request names; otherwise what becomes of the attempt.
+    async fn receiver(
+        &self,
+        job: &JobContext,
+        request: &Request,
+        seed: u64,
+    ) -> Result<Option<Arc<Receiver>>, Outcome> {
+        let Some(name) = &request.endpoint else { return Ok(None) };
+        let client = job.client();
+        match self.known.find(client, name).await {
+            Ok(Some(found)) => match &found.row.disabled {
+                None => Ok(Some(found)),
+                Some(disabled) => {
+                    let since = client.clock().wall().since(disabled.at);
+                    Err(Outcome::Snooze(endpoint::pause(since, seed)))
+                }
+            },
+            Ok(None) => Err(Outcome::dead(unknown(client, name))),
+            Err(error) => {
+                tracing::warn!(%error, endpoint = %name, "an endpoint could not be looked up; its delivery waits");
+                Err(Outcome::Snooze(UNREAD))
+            }
+        }
+    }
+
+    fn target(&self, request: &Request, receiver: Option<&Receiver>) -> Result<Target> {
+        let target = match receiver {
+            Some(receiver) => receiver.target.clone()?,
+            None => url::target(&request.url)?,
+        };
+        self.connector.policy.check_target(&target)?;
+        Ok(target)
     }
 
     async fn send(
         &self,
         job: &JobContext,
         outgoing: &Outgoing,
-        sealed: &[(String, String)],
+        prepared: &Prepared,
         mut pass: Pass,
         seed: u64,
     ) -> Outcome {
@@ -266,7 +327,9 @@ impl Deliverer {
             }
         };
         let Exchanged { result, mut seen, beginning } = exchanged;
-        let secrets = sealed.iter().map(|(_, value)| value.as_str());
+        // A receiver may repeat the whole value, or what stands behind its scheme.
+        let secrets = prepared.sealed.iter().map(|(_, value)| value.as_str());
+        let secrets = secrets.flat_map(|value| core::iter::once(value).chain(value.split_ascii_whitespace()));
         seen.excerpt = excerpt(&beginning, secrets);
         let now = job.client().clock().wall();
         let verdict = judge(&result, job.job().policy.at_most_once, now, seed);
@@ -276,6 +339,9 @@ impl Deliverer {
         };
         pass.end(went(&result, outgoing.deadline), hold, seed);
         job.note_seen(seen.clone());
+        if let Some(receiver) = &prepared.receiver {
+            self.known.report(job.client(), receiver, report(&result, &verdict)).await;
+        }
         match verdict {
             Verdict::Done => {
                 Outcome::Done(serde_json::to_vec(&seen).ok().map(|bytes| Body::new(bytes, JSON)))
@@ -289,25 +355,28 @@ impl Deliverer {
     }
 
     /// The values of secret headers.
-    fn open(&self, job: &JobContext, request: &Request, target: &Target) -> Result<Vec<(String, String)>> {
-        let missing =
-            || Error::new(Code::SealKeyInvalid, "this worker has no key to open secret headers with");
+    fn open(
+        &self,
+        job: &JobContext,
+        request: &Request,
+        target: &Target,
+        receiver: Option<&Receiver>,
+    ) -> Result<Vec<(String, String)>> {
+        if let Some(receiver) = receiver {
+            return receiver.headers.clone();
+        }
         let open = |(name, sealed): (&String, &String)| {
-            let keys = self.keys.as_ref().ok_or_else(missing)?;
+            let keys = SealKeys::needed(self.keys.as_ref())?;
             let value = keys.open(sealed, &place(&job.job().namespace, target, name))?;
             Ok((name.clone(), value))
         };
         request.sealed.iter().map(open).collect()
     }
 
-    fn outgoing(
-        &self,
-        job: &JobContext,
-        request: &Request,
-        target: Target,
-        sealed: &[(String, String)],
-    ) -> Result<Outgoing> {
+    fn outgoing(&self, job: &JobContext, prepared: &Prepared) -> Result<Outgoing> {
+        let Prepared { request, target, sealed, receiver } = prepared;
         let body = Bytes::copy_from_slice(request.body_bytes());
+        let own = receiver.as_ref().map(|receiver| &receiver.row.setting.headers);
         let mut headers = HeaderMap::new();
         let mut add = |name: &str, value: &str| {
             if Outgoing::header(&mut headers, name, value) {
@@ -320,35 +389,52 @@ impl Deliverer {
         if let Some(content_type) = request.content_type() {
             add("content-type", content_type)?;
         }
-        for (name, value) in request.headers.iter().chain(sealed.iter().map(|(name, value)| (name, value))) {
+        // What comes later takes the place of what came before.
+        let own = own.into_iter().flatten().chain(&request.headers);
+        for (name, value) in own.chain(sealed.iter().map(|(name, value)| (name, value))) {
             add(name, value)?;
         }
         let (id, seconds) = (job.root().to_string(), Secret::seconds(job.client().clock().wall()));
         add(webhook::ID, &id)?;
         add(webhook::TIMESTAMP, &seconds.to_string())?;
-        if let Some(signatures) = self.signatures(request, &id, seconds, &body)? {
+        if let Some(signatures) = self.signatures(prepared, &id, seconds, &body)? {
             add(webhook::SIGNATURE, &signatures)?;
         }
         add(JOB_ID, &job.id().to_string())?;
         add(ATTEMPT, &job.attempt().to_string())?;
+        if let Some(event) = &request.event {
+            add(EVENT, event.as_str())?;
+        }
         if let Some(trace) = job.job().trace.as_deref().filter(|trace| is_trace(trace)) {
             add("traceparent", trace)?;
         }
         let path = target.path.parse().map_err(|_| Error::new(Code::UrlInvalid, "the path can't be sent"))?;
         let policy = &job.job().policy;
+        let usual = receiver.as_ref().map_or(limits::HTTP_TIMEOUT_DEFAULT, |to| to.row.setting.timeout);
         Ok(Outgoing {
             method: request.method,
-            target,
+            target: target.clone(),
             path,
             headers,
             body,
-            deadline: Instant::now() + time(policy.timeout),
+            deadline: Instant::now() + time(policy.timeout, usual),
             afresh: policy.at_most_once,
         })
     }
 
-    fn signatures(&self, request: &Request, id: &str, seconds: i64, body: &[u8]) -> Result<Option<String>> {
-        let name = request.sign.as_deref().unwrap_or_default();
+    /// An endpoint that has secrets is signed for with those; everything else with what the delivery was given.
+    fn signatures(&self, prepared: &Prepared, id: &str, seconds: i64, body: &[u8]) -> Result<Option<String>> {
+        let all = |secrets: &[&Secret]| {
+            let each: Vec<String> = secrets.iter().map(|secret| secret.sign(id, seconds, body)).collect();
+            Some(each.join(" "))
+        };
+        if let Some(receiver) = &prepared.receiver {
+            let secrets = receiver.signing(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))?;
+            if !secrets.is_empty() {
+                return Ok(all(&secrets));
+            }
+        }
+        let name = prepared.request.sign.as_deref().unwrap_or_default();
         let Some(secrets) = self.signers.get(name) else {
             if name.is_empty() {
                 return Ok(None);
@@ -357,15 +443,36 @@ impl Deliverer {
             let why = format!("this worker has no signing key of the name \"{shown}\"");
             return Err(Error::new(Code::SigningKeyMissing, why));
         };
-        let each: Vec<String> = secrets.iter().map(|secret| secret.sign(id, seconds, body)).collect();
-        Ok(Some(each.join(" ")))
+        Ok(all(&secrets.iter().collect::<Vec<_>>()))
+    }
+}
+
+/// In which line a request waits for its turn.
+fn line(target: &Target, receiver: Option<&Receiver>) -> Line {
+    let Some(receiver) = receiver else { return Line::of(target.place()) };
+    let setting = &receiver.row.setting;
+    let most = setting.concurrency.and_then(|most| usize::try_from(most).ok());
+    // No URL begins like this.
+    Line { name: format!("endpoint:{}", receiver.row.name), most, rate: setting.rate }
+}
+
+/// What is taken down of an exchange. A receiver that asks for a pause is there.
+fn report(result: &Result<Answer, Broken>, verdict: &Verdict) -> Report {
+    match verdict {
+        Verdict::Done => Report::Well,
+        Verdict::Dead { gone: true, .. } => Report::Gone,
+        Verdict::Again { .. } if matches!(result, Ok(Answer { status: 429, .. })) => Report::Well,
+        Verdict::Again { error, .. }
+        | Verdict::NotStarted { error }
+        | Verdict::Dead { error, .. }
+        | Verdict::Uncertain { error } => Report::Failed(error.clone()),
     }
 }
 
 /// How long an exchange may take: a little less than the attempt, so that it can still be told how it was. A job of
 /// which nothing was said, such as one written by SQL, has what HTTP jobs usually have.
-fn time(timeout: Duration) -> Duration {
-    let timeout = if timeout == limits::TIMEOUT_DEFAULT { limits::HTTP_TIMEOUT_DEFAULT } else { timeout };
+fn time(timeout: Duration, usual: Duration) -> Duration {
+    let timeout = if timeout == limits::TIMEOUT_DEFAULT { usual } else { timeout };
     timeout.min(limits::HTTP_TIMEOUT_MAX).mul_f64(0.95)
 }
 

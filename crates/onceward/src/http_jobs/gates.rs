@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::http::{Breaker, Gate, Target};
+use onceward_core::http::{Breaker, Gate};
+use onceward_core::job::limit::{Bucket, Limits, Rate};
 use onceward_core::{Timestamp, backoff};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +23,8 @@ const WAIT: Duration = Duration::from_millis(250);
 /// The pauses of jobs that are sent away until it is their turn.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How many receivers are remembered before those of which there is nothing to remember are forgotten.
+/// How many receivers are remembered at the most, beside those that something is under way to: first those are forgotten
+/// of which there is nothing to remember, then those that nobody has asked for since longest.
 const PLACES: usize = 10_000;
 /// How much a new time counts beside the earlier ones.
 const WEIGHT: u32 = 8;
@@ -59,6 +61,10 @@ struct Place {
     usual: Duration,
     /// When it is the turn of the last one that was sent away.
     line: Timestamp,
+    /// What is left of its rate, if it has one.
+    bucket: Option<Bucket>,
+    /// When somebody last asked for it.
+    asked: Timestamp,
     freed: Arc<Notify>,
 }
 
@@ -73,8 +79,31 @@ impl Default for Place {
             answers: None,
             usual: Duration::from_millis(100),
             line: Timestamp::from_micros(0),
+            bucket: None,
+            asked: Timestamp::from_micros(0),
             freed: Arc::default(),
         }
+    }
+}
+
+/// In which line a request waits: by the name of its receiver, with what that was set to.
+pub(super) struct Line {
+    pub(super) name: String,
+    /// How many are under way at the same time.
+    pub(super) most: Option<usize>,
+    /// How many start in a time.
+    pub(super) rate: Option<Rate>,
+}
+
+impl Line {
+    /// One that was set to nothing.
+    pub(super) fn of(name: String) -> Self {
+        Self { name, most: None, rate: None }
+    }
+
+    fn limits(&self) -> Option<(Rate, u32)> {
+        let limits = Limits { rate: self.rate, ..Limits::default() };
+        self.rate.map(|rate| (rate, limits.burst().max(1)))
     }
 }
 
@@ -131,31 +160,31 @@ impl Gates {
 
     /// Whether it is the turn of a request. `last`: it is the last attempt of its job, which is made whatever became of
     /// those of others. `seed` is any random number.
-    pub(super) async fn turn(self: &Arc<Self>, target: &Target, last: bool, seed: u64) -> Turn {
-        let name = target.place();
+    pub(super) async fn turn(self: &Arc<Self>, line: &Line, last: bool, seed: u64) -> Turn {
         let patience = Instant::now() + WAIT;
         loop {
-            let freed = match self.ask(&name, last, seed, Instant::now() < patience) {
-                Asked::Go(doubtful) => return Turn::Go(Pass::new(self, name, doubtful)),
+            let freed = match self.ask(line, last, seed, Instant::now() < patience) {
+                Asked::Go(doubtful) => return Turn::Go(Pass::new(self, line.name.clone(), doubtful)),
                 Asked::Later(pause) => return Turn::Later(pause),
                 Asked::Open => return Turn::Open,
                 Asked::Busy(freed) => freed,
             };
-            let waiting = Waiting { gates: self, name: &name };
+            let waiting = Waiting { gates: self, name: &line.name };
             let _ = timeout_at(patience, freed.notified()).await;
             drop(waiting);
         }
     }
 
-    fn ask(&self, name: &str, last: bool, seed: u64, patient: bool) -> Asked {
+    fn ask(&self, line: &Line, last: bool, seed: u64, patient: bool) -> Asked {
         let (now, slots) = (self.now(), self.slots());
         let mut state = self.lock();
         let State { places, doubtful, slow, waiting } = &mut *state;
-        if places.len() >= PLACES && !places.contains_key(name) {
-            places.retain(|_, place| place.in_flight + place.waiting > 0 || !place.breaker.is_idle());
+        if places.len() >= PLACES && !places.contains_key(&line.name) {
+            forget(places, now);
         }
-        let place = places.entry(name.to_owned()).or_default();
-        place.limit = place.limit.max(least(slots));
+        let place = places.entry(line.name.clone()).or_default();
+        place.asked = now;
+        place.limit = place.limit.max(least(slots)).min(line.most.unwrap_or(usize::MAX).max(1));
         let probe = match place.breaker.ask(now) {
             Gate::Wait(pause) => return Asked::Later(spread(pause.max(place.step(now)), seed)),
             Gate::Open(_) if !last => return Asked::Open,
@@ -178,6 +207,9 @@ impl Gates {
         };
         if !probe && (full || (place.slow > 0 && *slow >= slots / 2)) {
             return Asked::Later(spread(SLOW, seed));
+        }
+        if let Some(pause) = place.throttled(line, now) {
+            return Asked::Later(spread(pause, seed));
         }
         let is_doubtful = place.answers != Some(true);
         *doubtful += usize::from(is_doubtful);
@@ -224,6 +256,46 @@ impl Place {
         self.line = self.line.max(now).after(each).min(now.after(PAUSE_MAX));
         self.line.since(now).clamp(PAUSE_MIN, PAUSE_MAX)
     }
+}
+
+impl Place {
+    /// Takes a start out of the bucket; how long it takes until there is one, where it is empty. It begins full.
+    fn throttled(&mut self, line: &Line, now: Timestamp) -> Option<Duration> {
+        let Some((rate, burst)) = line.limits() else {
+            self.bucket = None;
+            return None;
+        };
+        let full = Bucket { tokens: i64::from(burst) * 1000, ..Bucket::new(now) };
+        let bucket = self.bucket.unwrap_or(full).filled(rate, burst, now);
+        let (taken, left) = bucket.take(1);
+        self.bucket = Some(left);
+        (taken == 0).then(|| left.next_in(rate).clamp(PAUSE_MIN, PAUSE_MAX))
+    }
+
+    /// Whether there is something to remember.
+    fn is_told(&self, now: Timestamp) -> bool {
+        !self.breaker.is_idle() || (self.bucket.is_some() && now.since(self.asked) < PAUSE_MAX)
+    }
+}
+
+/// Makes room for others.
+fn forget(places: &mut HashMap<String, Place>, now: Timestamp) {
+    let is_busy = |place: &Place| place.in_flight + place.waiting > 0;
+    places.retain(|_, place| is_busy(place) || place.is_told(now));
+    if places.len() < PLACES {
+        return;
+    }
+    // However many receivers fail, those that nobody asks for do not fill the memory: one half of them goes.
+    let mut asked: Vec<Timestamp> =
+        places.values().filter(|place| !is_busy(place)).map(|place| place.asked).collect();
+    asked.sort_unstable();
+    let Some(middle) = asked.get(asked.len() / 2).copied() else { return };
+    let mut left = asked.len().div_ceil(2);
+    places.retain(|_, place| {
+        let goes = !is_busy(place) && place.asked <= middle && left > 0;
+        left -= usize::from(goes);
+        !goes
+    });
 }
 
 /// The share of a receiver that does not answer.
@@ -304,12 +376,10 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
-    use onceward_core::http::{Host, Scheme};
-
     use super::*;
 
-    fn target(path: &str) -> Target {
-        Target { scheme: Scheme::Https, host: Host::name("a.com"), port: 443, path: path.to_owned() }
+    fn target(path: &str) -> Line {
+        Line::of(path.to_owned())
     }
 
     fn gates(slots: usize) -> Arc<Gates> {
@@ -418,6 +488,47 @@ mod tests {
             last = pause;
         }
         assert!(last >= Duration::from_secs(5), "{last:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_gets_no_more_at_once_and_in_a_time_than_it_was_set_to() {
+        let gates = gates(40);
+        let most = Line { most: Some(2), ..target("/a") };
+        let rate = Line { rate: Some("10/s".parse().unwrap()), ..target("/b") };
+        let mut held = Vec::new();
+        while let Turn::Go(pass) = gates.turn(&most, false, 7).await {
+            held.push(pass);
+        }
+        assert_eq!(held.len(), 2);
+        let mut started = 0;
+        while let Turn::Go(pass) = gates.turn(&rate, false, 7).await {
+            pass.end(Went::Answered, None, 1);
+            started += 1;
+        }
+        assert_eq!(started, 10, "what the rate gives in a second, at once");
+        tokio::time::sleep(Duration::from_millis(210)).await;
+        for _ in 0..2 {
+            assert!(matches!(gates.turn(&rate, false, 7).await, Turn::Go(_)));
+        }
+        assert!(matches!(gates.turn(&rate, false, 7).await, Turn::Later(_)));
+    }
+
+    /// However many receivers somebody makes up, and however they fail, what is remembered is bounded.
+    #[tokio::test(start_paused = true)]
+    async fn receivers_that_fail_do_not_fill_the_memory() {
+        let gates = gates(40);
+        let held = go(&gates, "/held").await;
+        for number in 0..3 * PLACES {
+            go(&gates, &format!("/{number}")).await.end(Went::Broken, None, 1);
+            tokio::time::advance(Duration::from_micros(10)).await;
+        }
+        {
+            let state = gates.lock();
+            assert!(state.places.len() <= PLACES, "{}", state.places.len());
+            assert!(state.places.contains_key("/held"), "something is under way to it");
+            assert!(state.places.contains_key(&format!("/{}", 3 * PLACES - 1)), "the newest stay");
+        }
+        held.end(Went::Answered, None, 1);
     }
 
     #[tokio::test(start_paused = true)]

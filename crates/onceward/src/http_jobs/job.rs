@@ -2,12 +2,12 @@
 
 use core::fmt;
 
+use onceward_core::endpoint::EventType;
 use onceward_core::http::{Body, Method, Policy, Request, Target, check_header};
 use onceward_core::job::Payload;
-use onceward_core::{Code, Error, Namespace, Result};
+use onceward_core::{Code, EndpointName, Error, Namespace, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::seal::SealKeys;
 use super::url;
@@ -49,6 +49,8 @@ pub(crate) struct Finished {
     pub(crate) payload: Payload,
     /// What its fingerprint is taken of, where that is not the payload: what is sealed looks different each time.
     pub(crate) stands_for: Option<Vec<u8>>,
+    /// Whether it goes to an endpoint.
+    pub(crate) to_endpoint: bool,
 }
 
 impl HttpJob {
@@ -81,6 +83,21 @@ impl HttpJob {
     /// A DELETE request.
     pub fn delete(url: impl Into<String>) -> Self {
         Self::new(Method::Delete, url)
+    }
+
+    /// A POST request to an endpoint, by its name. Its URL, headers and secrets are looked up when it is sent; where
+    /// there is no such endpoint then, the job is dead, and where it is disabled, the job waits.
+    pub fn to_endpoint(name: impl AsRef<str>) -> Self {
+        let request = EndpointName::new(name).map(Request::to_endpoint);
+        Self { request, secrets: Vec::new(), keys: None, policy: Policy::default() }
+    }
+
+    /// The type of the event it tells of, as the header `onceward-event`.
+    pub fn event(self, event: &EventType) -> Self {
+        self.with(|request| {
+            request.event = Some(event.clone());
+            Ok(())
+        })
     }
 
     fn with(mut self, change: impl FnOnce(&mut Request) -> Result<()>) -> Self {
@@ -164,20 +181,20 @@ impl HttpJob {
     /// The payload of the job, checked.
     pub(crate) fn finish(self, namespace: &Namespace) -> Result<Finished> {
         let mut request = self.request?;
+        if request.endpoint.is_some() {
+            return Self::finish_to_endpoint(&request, self.secrets.is_empty());
+        }
         let target = url::target(&request.url)?;
         self.policy.check_target(&target)?;
         request.url = target.to_string();
         for (name, value) in &self.secrets {
             check_header(name, value)?;
         }
-        let hash = |value: &String| format!("{:x}", Sha256::digest(value));
-        let stands_for = if self.secrets.is_empty() {
-            None
-        } else {
-            let sealed = self.secrets.iter().map(|(name, value)| (name.clone(), hash(value))).collect();
-            Some(Request { sealed, ..request.clone() }.to_payload()?)
-        };
+        let mut stands_for = None;
         if let Some(keys) = &self.keys {
+            // What it stands for is kept: nobody who reads that and has no key can try out what the secret is.
+            let sealed = self.secrets.iter().map(|(name, value)| (name.clone(), keys.mark(value))).collect();
+            stands_for = Some(Request { sealed, ..request.clone() }.to_payload()?);
             let seal = |(name, value): &(String, String)| {
                 Ok((name.clone(), keys.seal(value, &place(namespace, &target, name))?))
             };
@@ -185,7 +202,17 @@ impl HttpJob {
         }
         request.check()?;
         let payload = Payload { bytes: request.to_payload()?, content_type: JSON.to_owned() };
-        Ok(Finished { payload, stands_for })
+        Ok(Finished { payload, stands_for, to_endpoint: false })
+    }
+
+    fn finish_to_endpoint(request: &Request, without_secrets: bool) -> Result<Finished> {
+        if !without_secrets {
+            let why = "an endpoint has secret headers of its own: a request to it can't bring any";
+            return Err(Error::new(Code::HeaderInvalid, why));
+        }
+        request.check()?;
+        let payload = Payload { bytes: request.to_payload()?, content_type: JSON.to_owned() };
+        Ok(Finished { payload, stands_for: None, to_endpoint: true })
     }
 }
 

@@ -23,8 +23,10 @@
 mod connect;
 mod delivery;
 mod exchange;
+mod fan_out;
 mod gates;
 mod job;
+mod known;
 mod pool;
 mod resolve;
 mod seal;
@@ -37,3 +39,4 @@ pub use job::HttpJob;
 pub use onceward_core::http::{HostRule, Method, Net, Policy as HttpPolicy, Seen, Timings};
 pub use resolve::{Resolve, SystemResolver};
 pub use seal::SealKeys;
+pub(crate) use url::target;

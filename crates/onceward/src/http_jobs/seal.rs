@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onceward_core::{Code, Error, Result};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use sha2::{Digest, Sha256};
 
 use crate::webhook::random;
@@ -22,6 +23,8 @@ struct Key {
     /// What it is known by in sealed texts: the beginning of its hash.
     name: String,
     key: LessSafeKey,
+    /// What secrets are compared by, where they must not be kept.
+    marks: hmac::Key,
 }
 
 impl fmt::Debug for SealKeys {
@@ -42,7 +45,9 @@ impl SealKeys {
             let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| invalid("it has not 32 bytes"))?;
             let digest = Sha256::new().chain_update(b"onceward.seal").chain_update(&bytes).finalize();
             let name = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-            Ok(Key { name, key: LessSafeKey::new(key) })
+            let marks = Sha256::new().chain_update(b"onceward.mark").chain_update(&bytes).finalize();
+            let marks = hmac::Key::new(hmac::HMAC_SHA256, &marks);
+            Ok(Key { name, key: LessSafeKey::new(key), marks })
         };
         text.split(',').map(read).collect::<Result<_>>().map(Self)
     }
@@ -58,6 +63,19 @@ impl SealKeys {
         key.key.seal_in_place_append_tag(once, aad, &mut text).map_err(|_| broken())?;
         let both = [&nonce[..], &text].concat();
         Ok(format!("s1.{}.{}", key.name, STANDARD.encode(both)))
+    }
+
+    /// The keys, where there are any.
+    pub(super) fn needed(keys: Option<&Self>) -> Result<&Self> {
+        let missing = || Error::new(Code::SealKeyInvalid, "this worker has no key to open secrets with");
+        keys.ok_or_else(missing)
+    }
+
+    /// What stands for a secret where it is compared with another one: of no use without the key. The oldest key makes
+    /// it, so that one that is put before it changes nothing.
+    pub(super) fn mark(&self, secret: &str) -> String {
+        let mark = self.0.last().map(|key| hmac::sign(&key.marks, secret.as_bytes()));
+        mark.map(|mark| STANDARD.encode(mark)).unwrap_or_default()
     }
 
     /// Opens what was sealed for this place.
@@ -120,5 +138,11 @@ mod tests {
             assert_eq!(SealKeys::new(bad).unwrap_err().code(), Code::SealKeyInvalid, "{bad:?}");
         }
         assert!(!format!("{keys:?}").contains(&key(1)));
+        // A mark tells nothing to whoever has no key, and stays when a new key comes.
+        let alone = SealKeys::new(&key(1)).unwrap();
+        assert_eq!(keys.mark("x"), alone.mark("x"));
+        assert_ne!(alone.mark("x"), new.mark("x"));
+        assert_ne!(alone.mark("x"), alone.mark("y"));
+        assert_ne!(alone.mark("x"), STANDARD.encode(Sha256::digest("x")));
     }
 }

@@ -5,7 +5,7 @@ use onceward_core::{Code, Error, Result, limits};
 use url::Url;
 
 /// Reads a URL into its canonical form. Reading that form again gives the same.
-pub(super) fn target(text: &str) -> Result<Target> {
+pub(crate) fn target(text: &str) -> Result<Target> {
     let shown = || text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
     let invalid = |why: String| Error::new(Code::UrlInvalid, why);
     if text.len() > limits::HTTP_URL_BYTES_MAX {

@@ -98,10 +98,31 @@ impl Enqueue {
         let (mut stands_for, finished) = (None, job.finish(&new.namespace));
         let new = finished.map(|finished| {
             stands_for = finished.stands_for;
-            let policy = Policy { timeout: limits::HTTP_TIMEOUT_DEFAULT, ..new.policy.clone() };
+            // That of an endpoint is what it is set to.
+            let usual =
+                if finished.to_endpoint { limits::TIMEOUT_DEFAULT } else { limits::HTTP_TIMEOUT_DEFAULT };
+            let policy = Policy { timeout: usual, ..new.policy.clone() };
             New { payload: finished.payload, policy, ..new }
         });
         Self { stands_for, ..Self::of(client, new) }
+    }
+
+    /// An event, of which nothing is said yet.
+    #[cfg(feature = "http-jobs")]
+    pub(crate) fn event(client: Onceward) -> Self {
+        let kind = Kind::from_row(onceward_core::endpoint::KIND);
+        Self::raw(client, Ok(kind), Payload::default())
+    }
+
+    /// This event.
+    #[cfg(feature = "http-jobs")]
+    pub(crate) fn of_event(self, event: Result<onceward_core::endpoint::Event>) -> Self {
+        self.with(|new| {
+            let event = event?;
+            event.check()?;
+            new.payload = Payload { bytes: event.to_payload()?, content_type: JSON.to_owned() };
+            Ok(())
+        })
     }
 
     fn of(client: Onceward, new: Result<New>) -> Self {

@@ -145,7 +145,7 @@ impl WorkerBuilder {
         self.add(kind.as_ref(), Box::new(move |context| handler.run(context)))
     }
 
-    /// Delivers HTTP jobs: see [`HttpDelivery`](crate::http_jobs::HttpDelivery).
+    /// Delivers HTTP jobs, and tells [endpoints](crate::endpoints) of events: see [`HttpDelivery`](crate::http_jobs::HttpDelivery).
     #[cfg(feature = "http-jobs")]
     pub fn http(mut self, delivery: crate::http_jobs::HttpDelivery) -> Self {
         let deliverer = match delivery.build() {
@@ -156,11 +156,17 @@ impl WorkerBuilder {
             }
         };
         self.deliverer = Some(Arc::clone(&deliverer));
+        let teller = Arc::clone(&deliverer);
         let deliver = move |job| {
             let deliverer = Arc::clone(&deliverer);
             Box::pin(async move { deliverer.deliver(job).await }) as BoxFuture<'static, Outcome>
         };
+        let tell = move |job| {
+            let teller = Arc::clone(&teller);
+            Box::pin(async move { teller.tell(&job).await }) as BoxFuture<'static, Outcome>
+        };
         self.add(onceward_core::http::KIND, Box::new(deliver))
+            .add(onceward_core::endpoint::KIND, Box::new(tell))
     }
 
     fn add(mut self, kind: &str, handler: Erased) -> Self {

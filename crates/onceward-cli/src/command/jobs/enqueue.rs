@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use onceward::endpoints::EventBuilder;
 use onceward::jobs::{DedupeScope, Enqueue, OnConflict, Retry};
 use onceward::{Code, Error, Result, Timestamp, limits};
 
@@ -171,6 +172,18 @@ impl PayloadArgs {
             Some(path) => Ok((bytes_of(path)?, "application/octet-stream")),
             None => Ok((Vec::new(), "application/octet-stream")),
         }
+    }
+}
+
+impl PayloadArgs {
+    /// The event with what it is about.
+    pub(in crate::command) fn body_of(&self, event: EventBuilder) -> Result<EventBuilder> {
+        Ok(match (&self.json, &self.text, &self.payload_file) {
+            (Some(json), ..) => event.json_text(json),
+            (_, Some(text), _) => event.text(text),
+            (.., Some(file)) => event.bytes(bytes_of(file)?),
+            (None, None, None) => event,
+        })
     }
 }
 

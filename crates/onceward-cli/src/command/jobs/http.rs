@@ -17,20 +17,23 @@ pub(super) const KIND: &str = "http";
 #[group(id = "request")]
 pub(super) struct Args {
     /// Where the request goes; a worker refuses what its own flags don't allow
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", group = "receiver")]
     url: Option<String>,
+    /// The endpoint the request goes to, in place of a URL; it is sent as that is set to when it is sent
+    #[arg(long, value_name = "NAME", group = "receiver")]
+    endpoint: Option<String>,
     /// GET, POST, PUT, PATCH or DELETE [default: POST]
     #[arg(long, value_name = "METHOD", value_parser = method, requires = "url")]
     method: Option<Method>,
     /// A header, as NAME: VALUE; may be given several times
-    #[arg(long = "header", value_name = "HEADER", requires = "url")]
+    #[arg(long = "header", value_name = "HEADER", requires = "receiver")]
     headers: Vec<String>,
     /// A header that is kept encrypted under the key in ONCEWARD_SECRET_KEY, its value in a file; may be given several
     /// times
     #[arg(long = "secret-header", value_name = "NAME=FILE", requires = "url")]
     secret_headers: Vec<String>,
     /// What the body is [default: what it was given as]
-    #[arg(long, value_name = "TYPE", requires = "url")]
+    #[arg(long, value_name = "TYPE", requires = "receiver")]
     content_type: Option<String>,
     #[command(flatten)]
     allow: Allow,
@@ -44,9 +47,9 @@ impl Args {
     /// Refuses what does not belong to jobs of this kind.
     pub(super) fn check(&self, kind: &str) -> Result<()> {
         let refuse = |why: &str| Err(Error::new(Code::UsageInvalid, why));
-        match (kind == KIND, &self.url) {
-            (true, None) => refuse("a job of the kind http wants a --url"),
-            (false, Some(_)) => refuse("--url goes with jobs of the kind http"),
+        match (kind == KIND, self.url.as_ref().or(self.endpoint.as_ref())) {
+            (true, None) => refuse("a job of the kind http wants a --url or an --endpoint"),
+            (false, Some(_)) => refuse("--url and --endpoint go with jobs of the kind http"),
             (false, None) if self.allow.is_said() => {
                 refuse("--allow-http, --allow-private and --allow-host go with jobs of the kind http")
             }
@@ -56,8 +59,13 @@ impl Args {
 
     /// The request, being enqueued.
     pub(super) fn enqueue(&self, client: &Onceward, body: &PayloadArgs) -> Result<Enqueue> {
-        let method = self.method.unwrap_or_default();
-        let mut job = HttpJob::new(method, self.url.clone().unwrap_or_default()).policy(self.allow.policy()?);
+        let mut job = match &self.endpoint {
+            Some(name) => HttpJob::to_endpoint(name),
+            None => {
+                let url = self.url.clone().unwrap_or_default();
+                HttpJob::new(self.method.unwrap_or_default(), url).policy(self.allow.policy()?)
+            }
+        };
         if let Some(json) = &body.json {
             job = job.json_text(json);
         } else if let Some(text) = &body.text {

@@ -7,6 +7,7 @@ mod append;
 mod attempt;
 mod claim;
 mod edges;
+mod endpoints;
 mod enqueue;
 mod hand_over;
 mod intervene;

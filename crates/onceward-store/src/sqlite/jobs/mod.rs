@@ -3,6 +3,7 @@
 
 mod begin;
 mod claim;
+mod endpoints;
 mod enqueue;
 mod intervene;
 mod lanes;

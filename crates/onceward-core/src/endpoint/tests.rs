@@ -1,0 +1,211 @@
+use core::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::http::{Body, Request};
+use crate::job::{New, Payload, Record};
+use crate::{Code, Kind, Owner, Timestamp, limits};
+
+fn event(text: &str) -> EventType {
+    EventType::new(text).unwrap()
+}
+
+fn pattern(text: &str) -> Pattern {
+    text.parse().unwrap()
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(1_000_000_000_000_000).after(Duration::from_secs(seconds))
+}
+
+fn endpoint(name: &str, events: &[&str]) -> Endpoint {
+    let events = events.iter().map(|text| pattern(text)).collect();
+    let setting = Setting { events, ..Setting::new("https://hooks.example.com/in") };
+    Endpoint::new(Namespace::default(), EndpointName::new(name).unwrap(), setting, at(0))
+}
+
+fn key(number: u8, since: Timestamp) -> SigningKey {
+    let sealed = format!("s1.key.{number}");
+    SigningKey { sealed, version: "v1".to_owned(), public: None, since, until: None }
+}
+
+fn owner() -> Owner {
+    Owner::new("worker:1").unwrap()
+}
+
+#[test]
+fn a_pattern_is_one_event_or_all_below_a_name_or_all() {
+    for (text, chosen, others) in [
+        ("order.paid", &["order.paid"][..], &["order", "order.paid.late", "order.paidx"][..]),
+        ("order.*", &["order.paid", "order.item.added"], &["order", "orders.paid", "invoice.order.paid"]),
+        ("*", &["order", "a.b.c"], &[]),
+    ] {
+        let pattern = pattern(text);
+        assert_eq!(pattern.to_string(), text);
+        assert!(chosen.iter().all(|name| pattern.matches(&event(name))), "{text}");
+        assert!(!others.iter().any(|name| pattern.matches(&event(name))), "{text}");
+    }
+    for bad in
+        ["", "order.", ".paid", "order..paid", "order paid", "a\r\nb", "é", "*.paid", "or*", "order.**", "**"]
+    {
+        assert_eq!(bad.parse::<Pattern>().unwrap_err().code(), Code::EventTypeInvalid, "{bad:?}");
+        assert_eq!(EventType::new(bad).unwrap_err().code(), Code::EventTypeInvalid, "{bad:?}");
+    }
+    assert!(EventType::new("order.*").is_err() && EventType::new("a".repeat(129)).is_err());
+}
+
+fn job(id: u128, root: u128) -> Record {
+    let id_of = |number| JobId::from_uuid(uuid::Uuid::from_u128((7 << 80) | (7 << 76) | number));
+    let new = New::of_kind(Namespace::default(), id_of(id), Kind::from_row(KIND), Payload::default());
+    let replay_of = (id != root).then(|| id_of(root));
+    Record::of_new(&New { root: id_of(root), replay_of, trace: Some("t".to_owned()), ..new }, at(1))
+}
+
+#[test]
+fn an_event_makes_one_delivery_for_each_endpoint_that_wants_it() {
+    let paid = Event { body: Some(Body::Text("17".to_owned())), ..Event::new(event("order.paid")) };
+    let wants = endpoint("a", &["order.*", "order.paid"]);
+    let disabled = endpoint("b", &["*"]).disabled(&owner(), None, at(1)).unwrap();
+    let other = endpoint("c", &["invoice.*"]);
+    let all = [wants, disabled, other];
+    let made = deliveries(&paid, &job(1, 1), &all).unwrap();
+    let names: Vec<_> = made
+        .iter()
+        .map(|new| Request::from_payload(&new.payload.bytes).unwrap())
+        .map(|request| (request.endpoint.unwrap().to_string(), request.body, request.event))
+        .collect();
+    let expected = |name: &str| (name.to_owned(), paid.body.clone(), Some(paid.event.clone()));
+    assert_eq!(names, [expected("a"), expected("b")]);
+    made.iter().for_each(|new| new.check().unwrap());
+    assert_ne!(made[0].id, made[1].id);
+    // Whoever does it again gets the same ones; a replay other ones, which receivers know by the same name.
+    let again = deliveries(&paid, &job(1, 1), &all).unwrap();
+    assert_eq!(again.iter().map(|new| new.id).collect::<Vec<_>>(), [made[0].id, made[1].id]);
+    let replay = deliveries(&paid, &job(2, 1), &all).unwrap();
+    assert_ne!(replay[0].id, made[0].id);
+    assert_eq!((replay[0].root, replay[0].replay_of), (made[0].root, Some(made[0].id)));
+    assert_eq!(made[0].id.as_uuid().get_version_num(), 8);
+}
+
+#[test]
+fn an_event_comes_back_from_its_payload_and_what_is_none_is_refused() {
+    let sent = Event {
+        body: Some(Body::Bytes(vec![0, 1])),
+        content_type: Some("application/x-order".to_owned()),
+        ..Event::new(event("order.paid"))
+    };
+    assert_eq!(Event::from_payload(&sent.to_payload().unwrap()).unwrap(), sent);
+    let read = Event::from_payload(br#"{"type":"a.b","json":{ "n": 1 }}"#).unwrap();
+    assert_eq!(read.body.unwrap().bytes(), br#"{ "n": 1 }"#);
+    for (text, code) in [
+        ("", Code::EventUnreadable),
+        (r#"{"json":1}"#, Code::EventUnreadable),
+        (r#"{"type":"a b"}"#, Code::EventUnreadable),
+        (r#"{"type":"a","json":1,"text":"x"}"#, Code::EventUnreadable),
+        (r#"{"type":"a","more":1}"#, Code::EventUnreadable),
+        (r#"{"type":"a","content_type":"x"}"#, Code::RequestBodyInvalid),
+        (r#"{"type":"a","text":"x","content_type":"a\nb"}"#, Code::HeaderInvalid),
+    ] {
+        assert_eq!(Event::from_payload(text.as_bytes()).unwrap_err().code(), code, "{text}");
+    }
+}
+
+#[test]
+fn an_old_key_signs_beside_the_new_one_until_its_end() {
+    let first = endpoint("a", &[]).rotated(key(1, at(0)), Duration::ZERO, at(0)).unwrap();
+    let second = first.rotated(key(2, at(10)), Duration::from_secs(60), at(10)).unwrap();
+    let signing = |row: &Endpoint, now| row.signing(now).map(|key| key.sealed.clone()).collect::<Vec<_>>();
+    assert_eq!(signing(&second, at(69)), ["s1.key.2", "s1.key.1"], "the newest first");
+    assert_eq!(signing(&second, at(70)), ["s1.key.2"]);
+    // A longer overlap later gives an old key no longer life than it was told.
+    let third = second.rotated(key(3, at(20)), Duration::from_secs(600), at(20)).unwrap();
+    assert_eq!(signing(&third, at(71)), ["s1.key.3", "s1.key.2"]);
+    let at_once = third.rotated(key(4, at(30)), Duration::ZERO, at(30)).unwrap();
+    assert_eq!(signing(&at_once, at(30)), ["s1.key.4"]);
+    let full = third.rotated(key(4, at(30)), Duration::from_secs(9), at(30)).unwrap();
+    let refused = full.rotated(key(5, at(31)), Duration::from_secs(9), at(31));
+    assert_eq!(refused.unwrap_err().code(), Code::EndpointInvalid);
+    let long = limits::KEY_OVERLAP_MAX + Duration::from_secs(1);
+    assert_eq!(first.rotated(key(2, at(1)), long, at(1)).unwrap_err().code(), Code::EndpointInvalid);
+}
+
+#[test]
+fn an_endpoint_is_given_up_only_after_enough_failures_for_long_enough() {
+    let rule = GiveUp { after: Duration::from_secs(100), failures: 3 };
+    let mut row = endpoint("a", &[]);
+    row.setting.give_up = Some(rule);
+    let row = row.failed((2, at(0)), "500", &owner(), at(0));
+    assert_eq!((row.health.as_ref().unwrap().failures, &row.disabled), (2, &None));
+    assert!(row.failed((9, at(50)), "500", &owner(), at(50)).disabled.is_none(), "often, but not for long");
+    let one = Endpoint { health: None, ..row.clone() };
+    assert!(one.failed((2, at(0)), "500", &owner(), at(900)).disabled.is_none(), "for long, but not often");
+    let given_up = row.failed((1, at(99)), "500", &owner(), at(100));
+    let disabled = given_up.disabled.clone().unwrap();
+    assert!(disabled.reason.unwrap().contains("3 times in a row"));
+    // A success in between begins anew.
+    let well = row.succeeded().unwrap();
+    assert_eq!((&well.health, well.succeeded()), (&None, None));
+    assert!(well.failed((5, at(99)), "500", &owner(), at(100)).disabled.is_none());
+    let enabled = given_up.enabled().unwrap();
+    assert_eq!((&enabled.disabled, &enabled.health, enabled.enabled()), (&None, &None, None));
+    let never = Endpoint { setting: Setting { give_up: None, ..row.setting.clone() }, ..row };
+    assert!(never.failed((999, at(1)), "500", &owner(), at(999_999)).disabled.is_none());
+}
+
+#[test]
+fn a_row_survives_its_text_and_shows_nothing_that_is_sealed() {
+    let mut row = endpoint("a", &["order.*", "*"]).rotated(key(7, at(0)), Duration::ZERO, at(0)).unwrap();
+    row = row.rotated(key(8, at(1)), Duration::from_secs(5), at(1)).unwrap();
+    row.setting.headers.insert("x-shop".to_owned(), "7".to_owned());
+    row.setting.sealed.insert("authorization".to_owned(), "s1.canary".to_owned());
+    row.setting.concurrency = Some(3);
+    row.setting.rate = Some("10/s".parse().unwrap());
+    row = row.failed((4, at(1)), "it answered 500", &owner(), at(2));
+    row = row.disabled(&owner(), Some("why"), at(3)).unwrap();
+    let read = Endpoint::from_row(row.namespace.clone(), row.name.clone(), row.version, &row.to_text());
+    assert_eq!(read.unwrap(), row);
+    let shown = format!("{} {:?}", serde_json::to_string(&row).unwrap(), row.keys);
+    assert!(!shown.contains("s1.") && shown.contains("authorization"), "{shown}");
+    assert!(Endpoint::from_row(row.namespace, row.name, 1, "{}").is_none());
+}
+
+#[test]
+fn what_an_endpoint_can_not_be_set_to_is_refused() {
+    let good = endpoint("a", &["order.*"]).setting;
+    good.check().unwrap();
+    let many = (0..=limits::ENDPOINT_EVENTS_MAX).map(|number| pattern(&format!("a.{number}"))).collect();
+    let twice = vec![pattern("a"), pattern("a")];
+    let give_up = |after, failures| Some(GiveUp { after: Duration::from_secs(after), failures });
+    let secret = [("authorization".to_owned(), "x".to_owned())].into();
+    for (bad, code) in [
+        (Setting { events: many, ..good.clone() }, Code::EndpointInvalid),
+        (Setting { events: twice, ..good.clone() }, Code::EndpointInvalid),
+        (Setting { timeout: Duration::from_secs(3600), ..good.clone() }, Code::TimeoutInvalid),
+        (Setting { timeout: Duration::ZERO, ..good.clone() }, Code::TimeoutInvalid),
+        (Setting { max_attempts: 0, ..good.clone() }, Code::AttemptsInvalid),
+        (Setting { concurrency: Some(0), ..good.clone() }, Code::LimitInvalid),
+        (Setting { give_up: give_up(1, 0), ..good.clone() }, Code::EndpointInvalid),
+        (Setting { give_up: give_up(u64::from(u32::MAX), 1), ..good.clone() }, Code::EndpointInvalid),
+        (Setting { headers: secret, ..good }, Code::HeaderSecret),
+    ] {
+        assert_eq!(bad.check().unwrap_err().code(), code, "{bad:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_pattern_below_a_name_chooses_exactly_what_begins_with_it(
+        above in "[a-c]{1,2}(\\.[a-c]{1,2}){0,2}",
+        name in "[a-c]{1,2}(\\.[a-c]{1,2}){0,3}",
+    ) {
+        let chosen = pattern(&format!("{above}.*")).matches(&event(&name));
+        prop_assert_eq!(chosen, name.starts_with(&format!("{above}.")));
+    }
+
+    #[test]
+    fn the_pause_of_what_waits_is_bounded(seconds in any::<u32>(), seed in any::<u64>()) {
+        let pause = pause(Duration::from_secs(seconds.into()), seed);
+        prop_assert!(pause >= Duration::from_secs(5) && pause <= Duration::from_secs(75 * 60));
+    }
+}

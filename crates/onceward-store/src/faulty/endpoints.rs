@@ -1,0 +1,23 @@
+//! The verbs of endpoints, past what the script says.
+
+use async_trait::async_trait;
+use onceward_core::Result;
+use onceward_core::endpoint::Endpoint;
+
+use super::{Faulty, Verb};
+use crate::store::{EndpointStore, ListEndpoints, RemoveEndpoint, Snapshot, WriteEndpoint};
+
+#[async_trait]
+impl EndpointStore for Faulty {
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>> {
+        read!(self, EndpointList, endpoint_list, ask)
+    }
+
+    async fn endpoint_write(&self, ask: &WriteEndpoint) -> Result<bool> {
+        read!(self, EndpointWrite, endpoint_write, ask)
+    }
+
+    async fn endpoint_remove(&self, ask: &RemoveEndpoint) -> Result<bool> {
+        read!(self, EndpointRemove, endpoint_remove, ask)
+    }
+}

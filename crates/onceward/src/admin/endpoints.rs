@@ -1,0 +1,130 @@
+//! Looking at endpoints, and intervening.
+
+use core::time::Duration;
+
+use onceward_core::endpoint::{Endpoint, EventType};
+use onceward_core::history::{Entry, Event, Subject};
+use onceward_core::{Code, EndpointName, Error, JobId, Result};
+use onceward_store::{ListEndpoints, RemoveEndpoint, Snapshot};
+
+use super::{Admin, check_page};
+use crate::endpoints::{change, lookup, sealed_key, unknown};
+use crate::http_jobs::{HttpJob, SealKeys};
+use crate::webhook::Secret;
+
+/// The event that [`Admin::test_endpoint`] tells of.
+const TEST: &str = "endpoint.test";
+/// How often a removal is tried that meets changes.
+const ROUNDS: usize = 20;
+
+impl Admin {
+    /// The endpoints of this namespace, by name: a page.
+    ///
+    /// # Errors
+    /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
+    pub async fn endpoints(&self, after: Option<&EndpointName>, limit: usize) -> Result<Snapshot<Endpoint>> {
+        let (namespace, limit) = (self.client.namespace.clone(), check_page(limit)?);
+        let ask = ListEndpoints { namespace, names: None, after: after.cloned(), limit };
+        self.client.store().endpoint_list(&ask).await
+    }
+
+    /// An endpoint.
+    ///
+    /// # Errors
+    /// [`EndpointUnknown`](Code::EndpointUnknown), and those of an unreachable store.
+    pub async fn endpoint(&self, name: &EndpointName) -> Result<Endpoint> {
+        lookup(&self.client, name).await.map(|(row, _)| row)
+    }
+
+    /// What has happened to an endpoint, the newest first: when and why it was added, changed, disabled.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn endpoint_history(&self, name: &EndpointName, limit: usize) -> Result<Vec<Entry>> {
+        self.history(Subject::Endpoint, name.as_str(), limit).await
+    }
+
+    /// Sends an endpoint nothing more until it is enabled again; what is enqueued for it waits. `false` if it was
+    /// disabled before.
+    ///
+    /// # Errors
+    /// [`EndpointUnknown`](Code::EndpointUnknown), [`EndpointMoved`](Code::EndpointMoved), and those of an unreachable
+    /// store.
+    pub async fn disable_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<bool> {
+        let to = change(&self.client, name, &self.actor, |row, now| {
+            let row = row.ok_or_else(|| unknown(&self.client, name))?;
+            let told = (Some(Event::Disabled), reason.map(str::to_owned));
+            Ok(row.disabled(&self.actor, reason, now).map(|row| (row, told)))
+        });
+        Ok(to.await?.is_some())
+    }
+
+    /// Sends an endpoint something again, and forgets how it has failed. `false` if it was enabled before.
+    ///
+    /// # Errors
+    /// As [`disable_endpoint`](Self::disable_endpoint).
+    pub async fn enable_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<bool> {
+        let to = change(&self.client, name, &self.actor, |row, _| {
+            let row = row.ok_or_else(|| unknown(&self.client, name))?;
+            Ok(row.enabled().map(|row| (row, (Some(Event::Enabled), reason.map(str::to_owned)))))
+        });
+        Ok(to.await?.is_some())
+    }
+
+    /// Gives an endpoint a new secret. For `overlap` the old one signs beside it, so that receivers can change over: at
+    /// most 30 days, and not at all with zero, where the old one has become known.
+    ///
+    /// # Errors
+    /// As [`disable_endpoint`](Self::disable_endpoint), and [`EndpointInvalid`](Code::EndpointInvalid) where too many
+    /// would sign or for too long.
+    pub async fn rotate_endpoint(
+        &self,
+        name: &EndpointName,
+        secret: &Secret,
+        overlap: Duration,
+        keys: &SealKeys,
+    ) -> Result<Endpoint> {
+        let to = change(&self.client, name, &self.actor, |row, now| {
+            let row = row.ok_or_else(|| unknown(&self.client, name))?;
+            let key = sealed_key(secret, keys, (&row.namespace, &row.name), now)?;
+            Ok(Some((row.rotated(key, overlap, now)?, (Some(Event::Rotated), None))))
+        });
+        to.await?.ok_or_else(|| Error::new(Code::EndpointMoved, "the endpoint has just been changed"))
+    }
+
+    /// Removes an endpoint. What is enqueued for it is dead when it is taken up, and can be replayed once there is an
+    /// endpoint of the name again.
+    ///
+    /// # Errors
+    /// As [`disable_endpoint`](Self::disable_endpoint).
+    pub async fn remove_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<()> {
+        self.client.check_open()?;
+        for _ in 0..ROUNDS {
+            let (row, _) = lookup(&self.client, name).await?;
+            let ask = RemoveEndpoint {
+                namespace: row.namespace,
+                name: row.name,
+                version: row.version,
+                actor: self.actor.clone(),
+                reason: reason.map(str::to_owned),
+            };
+            if self.client.store().endpoint_remove(&ask).await? {
+                return Ok(());
+            }
+        }
+        let why = format!("the endpoint {:?} is being changed all the time", name.as_str());
+        Err(Error::new(Code::EndpointMoved, why))
+    }
+
+    /// Enqueues a request to an endpoint that tells of the event `endpoint.test`, whatever events it is set to.
+    ///
+    /// # Errors
+    /// [`EndpointUnknown`](Code::EndpointUnknown), and those of an unreachable store.
+    pub async fn test_endpoint(&self, name: &EndpointName) -> Result<JobId> {
+        let row = self.endpoint(name).await?;
+        let body = serde_json::json!({ "type": TEST, "endpoint": name });
+        let job = HttpJob::to_endpoint(name.as_str()).event(&EventType::new(TEST)?).json(&body);
+        let enqueue = self.client.enqueue_http(job).queue(&row.setting.queue).max_attempts(1);
+        Ok(enqueue.await?.id)
+    }
+}

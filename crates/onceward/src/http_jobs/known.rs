@@ -1,0 +1,267 @@
+//! What a worker knows of endpoints, read again every two seconds while they are in use, and what it has seen of them:
+//! failures are written down from time to time, a success after them at once.
+
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onceward_core::endpoint::Endpoint;
+use onceward_core::history::Event;
+use onceward_core::http::Target;
+use onceward_core::{EndpointName, Result, Timestamp};
+use tokio::time::Instant;
+
+use super::seal::SealKeys;
+use super::url;
+use crate::client::Onceward;
+use crate::endpoints::{change, header_place, list, secret_place};
+use crate::webhook::Secret;
+
+/// For how long is known what was read.
+const FRESH: Duration = Duration::from_secs(2);
+/// After how long without use an endpoint is forgotten.
+const USED: Duration = Duration::from_secs(60);
+/// How often failures are written down.
+const NOTE: Duration = Duration::from_secs(60);
+/// For how long all endpoints are known; longer than that nobody could rely on one that was just added.
+const ALL_FRESH: Duration = Duration::from_secs(1);
+
+/// An endpoint as it was read, with what it takes to send something to it.
+pub(super) struct Receiver {
+    pub(super) row: Endpoint,
+    pub(super) target: Result<Target>,
+    /// Its secret headers.
+    pub(super) headers: Result<Vec<(String, String)>>,
+    /// Its secrets, and until when each of them signs.
+    secrets: Result<Vec<(Secret, Option<Timestamp>)>>,
+}
+
+impl Receiver {
+    fn new(row: Endpoint, keys: Option<&SealKeys>) -> Self {
+        let target = url::target(&row.setting.url);
+        let headers = target.as_ref().map_err(Clone::clone).and_then(|target| {
+            let open = |(name, sealed): (&String, &String)| {
+                let place = header_place(&row.namespace, &row.name, name, &target.origin());
+                Ok((name.clone(), SealKeys::needed(keys)?.open(sealed, &place)?))
+            };
+            row.setting.sealed.iter().map(open).collect()
+        });
+        let place = secret_place(&row.namespace, &row.name);
+        let open = |key: &onceward_core::endpoint::SigningKey| {
+            Ok((SealKeys::needed(keys)?.open(&key.sealed, &place)?.parse()?, key.until))
+        };
+        let secrets = row.keys.iter().map(open).collect();
+        Self { row, target, headers, secrets }
+    }
+
+    /// The secrets that sign now.
+    pub(super) fn signing(&self, now: Timestamp) -> Result<Vec<&Secret>> {
+        let secrets = self.secrets.as_ref().map_err(Clone::clone)?;
+        let signs = |(_, until): &&(Secret, Option<Timestamp>)| until.is_none_or(|until| until > now);
+        Ok(secrets.iter().filter(signs).map(|(secret, _)| secret).collect())
+    }
+}
+
+/// How an exchange with an endpoint has ended, for its record.
+pub(super) enum Report {
+    /// As it should.
+    Well,
+    /// In another way.
+    Failed(String),
+    /// It wants nothing any more.
+    Gone,
+}
+
+/// All endpoints a delivery knows.
+#[derive(Default)]
+pub(super) struct Known {
+    keys: Option<SealKeys>,
+    entries: Mutex<HashMap<EndpointName, Entry>>,
+    /// One reads, the others wait for it.
+    reading: tokio::sync::Mutex<()>,
+    all: tokio::sync::Mutex<Option<All>>,
+}
+
+/// All endpoints of the namespace as they were read, for those who tell of events.
+struct All {
+    at: Instant,
+    /// The store's clock.
+    now: Timestamp,
+    rows: Arc<Vec<Endpoint>>,
+}
+
+struct Entry {
+    read_at: Instant,
+    used_at: Instant,
+    found: Arc<Receiver>,
+    trouble: Trouble,
+}
+
+/// Failures that are not written down yet.
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    count: u32,
+    since: Option<Instant>,
+    noted: Option<Instant>,
+}
+
+impl Known {
+    pub(super) fn new(keys: Option<SealKeys>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointName, Entry>> {
+        // Nothing panics while it holds the lock.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self, name: &EndpointName) -> Option<Arc<Receiver>> {
+        let mut entries = self.lock();
+        let entry = entries.get_mut(name)?;
+        entry.used_at = Instant::now();
+        (entry.read_at.elapsed() < FRESH).then(|| Arc::clone(&entry.found))
+    }
+
+    /// An endpoint, if there is one of the name.
+    pub(super) async fn find(&self, client: &Onceward, name: &EndpointName) -> Result<Option<Arc<Receiver>>> {
+        if let Some(found) = self.fresh(name) {
+            return Ok(Some(found));
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(found) = self.fresh(name) {
+            return Ok(Some(found));
+        }
+        let mut names: Vec<EndpointName> = {
+            let mut entries = self.lock();
+            entries.retain(|_, entry| entry.used_at.elapsed() < USED);
+            // Of those that have waited for longest, no more than are read at once.
+            entries.keys().filter(|known| *known != name).cloned().collect()
+        };
+        names.truncate(onceward_core::limits::PAGE_ROWS_MAX - 1);
+        names.push(name.clone());
+        let at = Instant::now();
+        let found = list(client, Some(&names)).await?.rows;
+        let mut entries = self.lock();
+        names.iter().filter(|name| !found.iter().any(|row| row.name == **name)).for_each(|name| {
+            entries.remove(name);
+        });
+        for row in found {
+            self.keep(&mut entries, row, at);
+        }
+        Ok(entries.get(name).map(|entry| Arc::clone(&entry.found)))
+    }
+
+    fn keep(&self, entries: &mut HashMap<EndpointName, Entry>, row: Endpoint, read_at: Instant) {
+        let before = entries.get(&row.name);
+        let (used_at, trouble) =
+            before.map_or((read_at, Trouble::default()), |entry| (entry.used_at, entry.trouble));
+        let found = match before.filter(|entry| entry.found.row == row) {
+            Some(entry) => Arc::clone(&entry.found),
+            None => Arc::new(Receiver::new(row.clone(), self.keys.as_ref())),
+        };
+        entries.insert(row.name, Entry { read_at, used_at, found, trouble });
+    }
+
+    /// All endpoints, read after this time of the store's clock.
+    pub(super) async fn all(&self, client: &Onceward, after: Timestamp) -> Result<Arc<Vec<Endpoint>>> {
+        let mut all = self.all.lock().await;
+        if let Some(all) = all.as_ref().filter(|all| all.now > after && all.at.elapsed() < ALL_FRESH) {
+            return Ok(Arc::clone(&all.rows));
+        }
+        let at = Instant::now();
+        let read = list(client, None).await?;
+        let rows = Arc::new(read.rows);
+        *all = Some(All { at, now: read.now, rows: Arc::clone(&rows) });
+        Ok(rows)
+    }
+
+    /// Takes down how an exchange has ended. Where that can't be written, it is not lost: it counts the next time.
+    pub(super) async fn report(&self, client: &Onceward, receiver: &Receiver, report: Report) {
+        let name = &receiver.row.name;
+        let written = match report {
+            Report::Well => self.well(client, name).await,
+            Report::Failed(error) => self.failed(client, name, &error).await,
+            Report::Gone => self.gone(client, name).await,
+        };
+        match written {
+            Ok(Some(row)) => {
+                if row.disabled.is_some() {
+                    tracing::warn!(endpoint = %name, "an endpoint was disabled: see its history");
+                }
+                self.keep(&mut self.lock(), row, Instant::now());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, endpoint = %name, "how an endpoint is doing could not be written down");
+            }
+        }
+    }
+
+    async fn well(&self, client: &Onceward, name: &EndpointName) -> Result<Option<Endpoint>> {
+        let was_ill = {
+            let mut entries = self.lock();
+            let Some(entry) = entries.get_mut(name) else { return Ok(None) };
+            entry.trouble = Trouble::default();
+            entry.found.row.health.is_some()
+        };
+        if !was_ill {
+            return Ok(None);
+        }
+        let by = &client.owner;
+        change(client, name, by, |row, _| {
+            Ok(row.and_then(Endpoint::succeeded).map(|row| (row, (None, None))))
+        })
+        .await
+    }
+
+    async fn failed(&self, client: &Onceward, name: &EndpointName, error: &str) -> Result<Option<Endpoint>> {
+        let by = &client.owner;
+        let Some((count, since)) = self.to_note(client, name, error) else { return Ok(None) };
+        let written = change(client, name, by, |row, now| {
+            let failures = (count, now.before(since.elapsed()));
+            Ok(row.filter(|row| row.disabled.is_none()).map(|row| {
+                let next = row.failed(failures, error, by, now);
+                let disabled = next.disabled.as_ref();
+                let told = disabled.map(|disabled| (Event::Disabled, disabled.reason.clone()));
+                let (event, reason) = told.map_or((None, None), |(event, reason)| (Some(event), reason));
+                (next, (event, reason))
+            }))
+        });
+        let written = written.await?;
+        if let Some(entry) = self.lock().get_mut(name) {
+            let left = entry.trouble.count.saturating_sub(count);
+            let now = Instant::now();
+            entry.trouble = Trouble { count: left, since: (left > 0).then_some(now), noted: Some(now) };
+        }
+        Ok(written)
+    }
+
+    /// One failure more; what there is to write down, if it is time: the first one, one a minute, and the one after
+    /// which the endpoint is given up.
+    fn to_note(&self, client: &Onceward, name: &EndpointName, error: &str) -> Option<(u32, Instant)> {
+        let mut entries = self.lock();
+        let entry = entries.get_mut(name)?;
+        let trouble = &mut entry.trouble;
+        trouble.count = trouble.count.saturating_add(1);
+        let since = *trouble.since.get_or_insert_with(Instant::now);
+        let row = &entry.found.row;
+        let now = client.clock().wall();
+        let is_due = row.health.is_none()
+            || trouble.noted.is_none_or(|noted| noted.elapsed() >= NOTE)
+            || row
+                .failed((trouble.count, now.before(since.elapsed())), error, &client.owner, now)
+                .disabled
+                .is_some();
+        is_due.then_some((trouble.count, since))
+    }
+
+    async fn gone(&self, client: &Onceward, name: &EndpointName) -> Result<Option<Endpoint>> {
+        const WHY: &str = "it answered 410: it wants nothing any more";
+        let by = &client.owner;
+        change(client, name, by, |row, now| {
+            let told = (Some(Event::Disabled), Some(WHY.to_owned()));
+            Ok(row.and_then(|row| row.disabled(by, Some(WHY), now)).map(|row| (row, told)))
+        })
+        .await
+    }
+}
