@@ -62,6 +62,152 @@ async fn a_name_that_leads_inside_is_refused_and_nothing_is_dialled() {
     assert_eq!(receiver.connections.load(Ordering::SeqCst), 0, "nobody was dialled");
 }
 
+/// What is on the list of SSRF, with what it is refused with. `PORT` is where a receiver of the test listens, at all
+/// addresses of this machine.
+const LIST: [(&str, &str); 67] = [
+    ("http://127.0.0.1:PORT/", "OW0805"),
+    ("http://127.1:PORT/", "OW0805"),
+    ("http://2130706433:PORT/", "OW0805"),
+    ("http://0x7f000001:PORT/", "OW0805"),
+    ("http://0x7f.1:PORT/", "OW0805"),
+    ("http://0177.0.0.1:PORT/", "OW0805"),
+    ("http://017700000001:PORT/", "OW0805"),
+    ("http://0:PORT/", "OW0805"),
+    ("http://0.0.0.0:PORT/", "OW0805"),
+    ("http://[::]:PORT/", "OW0805"),
+    ("http://[::1]:PORT/", "OW0805"),
+    ("http://[::ffff:127.0.0.1]:PORT/", "OW0805"),
+    ("http://[::ffff:7f00:1]:PORT/", "OW0805"),
+    ("http://[0:0:0:0:0:ffff:a9fe:a9fe]/", "OW0805"),
+    ("http://[64:ff9b::169.254.169.254]/", "OW0805"),
+    ("http://[2002:7f00:1::]:PORT/", "OW0805"),
+    ("http://[2001:0:7f00:1::]:PORT/", "OW0805"),
+    ("http://[fe80::1]:PORT/", "OW0805"),
+    ("http://[fe80::1%25eth0]/", "OW0801"),
+    ("http://[fec0::1]/", "OW0805"),
+    ("http://[fd00:ec2::254]/", "OW0805"),
+    ("http://169.254.169.254/latest/meta-data/", "OW0805"),
+    ("http://2852039166/", "OW0805"),
+    ("http://0xa9fea9fe/", "OW0805"),
+    ("http://169.254.43518/", "OW0805"),
+    ("http://0251.0376.0251.0376/", "OW0805"),
+    ("http://１２７.０.０.１:PORT/", "OW0805"),
+    ("http://%31%32%37.0.0.1:PORT/", "OW0805"),
+    ("http://127.0.0.1.:PORT/", "OW0805"),
+    ("http://localhost:PORT/", "OW0805"),
+    ("http://LOCALHOST:PORT/", "OW0805"),
+    ("http://localhost.:PORT/", "OW0805"),
+    ("http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:PORT/", "OW0805"),
+    ("http://foo.localhost:PORT/", "OW0805"),
+    ("http://metadata.google.internal/", "OW0805"),
+    ("http://metadata/", "OW0805"),
+    ("http://instance-data/", "OW0805"),
+    ("http://kubernetes.default.svc/", "OW0805"),
+    ("http://good.com@127.0.0.1:PORT/", "OW0803"),
+    ("http://good.com:80@127.0.0.1:5432/", "OW0803"),
+    ("http://127.0.0.1:PORT#@good.com/", "OW0805"),
+    ("http://127.0.0.1:PORT\\@good.com/", "OW0805"),
+    ("http:\\\\127.0.0.1:PORT\\", "OW0805"),
+    ("http:///127.0.0.1:PORT/", "OW0805"),
+    ("http:127.0.0.1:PORT/", "OW0805"),
+    ("http://127.0.0.1%00.good.com/", "OW0801"),
+    ("http://good.com:0/", "OW0804"),
+    ("http://good.com:99999/", "OW0801"),
+    ("http://good.com:22/", "OW0804"),
+    ("http://good.com:6379/", "OW0804"),
+    ("http://good..com/", "OW0801"),
+    ("file:///etc/passwd", "OW0802"),
+    ("gopher://127.0.0.1:6379/_x", "OW0802"),
+    ("ftp://good.com/", "OW0802"),
+    ("dict://good.com/", "OW0802"),
+    ("data:text/plain,x", "OW0802"),
+    ("ws://good.com/", "OW0802"),
+    ("http://100.100.100.200/", "OW0805"),
+    ("http://100.64.0.1/", "OW0805"),
+    ("http://198.18.0.1/", "OW0805"),
+    ("http://240.0.0.1/", "OW0805"),
+    ("http://255.255.255.255/", "OW0805"),
+    ("http://192.88.99.1/", "OW0805"),
+    ("http://224.0.0.1/", "OW0805"),
+    ("http://192.0.0.192/", "OW0805"),
+    ("http://10.0.0.1/", "OW0805"),
+    ("http://192.168.1.1/", "OW0805"),
+];
+
+/// The whole list, written into the store by other means than ours, against the real connector and a name server that
+/// knows none of it as anything good: nothing is dialled, and what the URL shows is not even looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_the_list_is_dialled_however_it_got_into_the_store() {
+    let ow = client().await;
+    let four = Receiver::at("0.0.0.0:0", |_| Reply::Status(200, "")).await;
+    let port = four.address.port();
+    let six = Receiver::at(&format!("[::1]:{port}"), |_| Reply::Status(200, "")).await;
+    let names = Names::default();
+    let policy = HttpPolicy { allow_http: true, ..HttpPolicy::default() };
+    let delivery = HttpDelivery::new().policy(policy).resolver(names.clone());
+    let _worker = ow.worker().http(delivery).concurrency(32).start().await.unwrap();
+    let mut sent = Vec::new();
+    for (url, code) in LIST {
+        let url = url.replace("PORT", &port.to_string());
+        let payload = serde_json::json!({ "url": url, "json": 1 }).to_string();
+        let job = ow.enqueue_raw("http", payload, "application/json").max_attempts(3).await.unwrap();
+        sent.push((url, code, job.id));
+    }
+    for (url, code, id) in sent {
+        let row = until(&ow, id, State::Dead).await;
+        let error = row.error.unwrap_or_default();
+        assert!(error.contains(code) && row.attempt == 1, "{url}: {error}");
+        assert!(
+            code != "OW0805" || !error.contains("127.0.0.1"),
+            "it does not say which address it was: {error}"
+        );
+    }
+    let dialled = [&four, &six].map(|receiver| receiver.connections.load(Ordering::SeqCst));
+    assert_eq!((dialled, names.asked()), ([0, 0], 0));
+}
+
+/// S-list of SSRF, 35 and 36: another name for one that leads inside; and redirects of every kind, to everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn aliases_and_redirects_lead_nowhere() {
+    let ow = client().await;
+    let places = ["http://169.254.169.254/", "file:///etc/passwd", "//127.0.0.1/", "/followed"];
+    let receiver = Receiver::new(move |received| match received.path().split('/').collect::<Vec<_>>()[..] {
+        [_, status, place] => {
+            let place = places[place.parse::<usize>().unwrap()];
+            Reply::With(status.parse().unwrap(), format!("location: {place}"))
+        }
+        _ => Reply::Status(200, "<meta http-equiv=refresh content='0;url=http://127.0.0.1/'>"),
+    })
+    .await;
+    let port = receiver.address.port();
+    let names = Names::default();
+    names.say("alias.test", &[&["127.0.0.1"]]);
+    names.say("good.test", &[&["127.0.0.1"]]);
+    {
+        let policy = HttpPolicy { allow_http: true, ..HttpPolicy::default() };
+        let worker = worker(&ow, HttpDelivery::new().policy(policy).resolver(names.clone())).await;
+        let row = dead(&ow, format!("http://alias.test:{port}/")).await;
+        assert!(row.error.unwrap().contains("OW0805") && receiver.seen().is_empty());
+        worker.shutdown().await;
+    }
+    let _worker = worker(&ow, delivery().resolver(names)).await;
+    let mut sent = Vec::new();
+    for status in [301, 302, 303, 307, 308] {
+        for place in 0..places.len() {
+            let url = format!("http://good.test:{port}/{status}/{place}");
+            sent.push(send(&ow, hook(url), 3).await.unwrap().id);
+        }
+    }
+    for id in sent {
+        let row = until(&ow, id, State::Dead).await;
+        assert!(row.attempt == 1 && row.error.as_ref().unwrap().contains("not followed"), "{row:?}");
+    }
+    let refresh = send(&ow, hook(format!("http://good.test:{port}/refresh")), 1).await.unwrap();
+    until(&ow, refresh.id, State::Succeeded).await;
+    assert_eq!(receiver.seen().len(), 21);
+    assert!(receiver.seen_at("/followed").is_empty());
+}
+
 /// S-list of SSRF, 35: a name that means something else a moment later leads nowhere else.
 #[tokio::test(flavor = "multi_thread")]
 async fn rebinding_between_check_and_connect_is_not_possible() {

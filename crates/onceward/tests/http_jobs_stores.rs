@@ -369,6 +369,21 @@ mod on_postgres {
         ow.shutdown().await;
     }
 
+    /// Where our own database listens nobody sends a request, whatever is allowed and whatever it is called.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_database_is_no_receiver() {
+        let schema = pg::Schema::migrated().await;
+        let ow = Onceward::options().short_ttls_for_tests().connect(schema.url()).await.unwrap();
+        let port = schema.url().rsplit(':').next().unwrap().split('/').next().unwrap();
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+            let sent = send(&ow, hook(format!("http://{host}:{port}/")), 3).await.unwrap();
+            tell(&ow).await;
+            let row = job(&ow, sent.id).await;
+            assert!(row.state == State::Dead && row.error.unwrap().contains("OW0805"), "{host}");
+        }
+        ow.shutdown().await;
+    }
+
     /// Enqueued in the caller's transaction, and by SQL of any language.
     #[tokio::test(flavor = "multi_thread")]
     async fn webhooks_are_enqueued_in_transactions_and_by_sql() {

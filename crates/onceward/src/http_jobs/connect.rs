@@ -30,6 +30,8 @@ pub(super) struct Connector {
     pub(super) policy: Policy,
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) tls: Arc<ClientConfig>,
+    /// Where our own database listens, by name or address: nobody sends a request there.
+    pub(super) own: Vec<(String, u16)>,
 }
 
 /// A connection that was made.
@@ -51,6 +53,7 @@ impl Connector {
         self.policy.check_target(target).map_err(|error| refused(&error))?;
         let addresses = self.resolve(target, deadline, timings).await?;
         self.policy.check_addresses(target, &addresses).map_err(|error| refused(&error))?;
+        self.check_own(target, &addresses, deadline).await?;
         let began = Instant::now();
         let dialled = dial(&addresses, target.port, deadline.min(began + CONNECT)).await;
         timings.connect_us = Some(micros(began));
@@ -82,6 +85,42 @@ impl Connector {
         let mut seen = std::collections::HashSet::new();
         found.retain(|address| seen.insert(*address));
         if found.is_empty() { Err(Broken::new(Stage::Resolve, "it has no address")) } else { Ok(found) }
+    }
+
+    /// Refuses where our own database listens, whatever name it was called by. Its name is looked up only for requests to
+    /// its port.
+    async fn check_own(
+        &self,
+        target: &Target,
+        addresses: &[IpAddr],
+        deadline: Instant,
+    ) -> Result<(), Broken> {
+        let refuse = || {
+            let why = "this is an address of our own";
+            Err(Broken::refused(onceward_core::Code::AddressRefused, why))
+        };
+        for (host, _) in self.own.iter().filter(|(_, port)| *port == target.port) {
+            let host = host.trim_matches(['[', ']']);
+            let own = match host.parse::<IpAddr>() {
+                Ok(address) => vec![address],
+                Err(_) => {
+                    let by = deadline.min(Instant::now() + RESOLVE);
+                    // Of one that can't be found nobody knows where it is: then nothing goes to its port.
+                    match timeout_at(by, self.resolver.resolve(host.to_owned())).await {
+                        Ok(Ok(found)) => found,
+                        Ok(Err(_)) | Err(_) => return refuse(),
+                    }
+                }
+            };
+            let is_own = |address: &IpAddr| {
+                let same = |own: &IpAddr| own.to_canonical() == address.to_canonical();
+                own.iter().any(|own| same(own) || (own.is_loopback() && address.is_loopback()))
+            };
+            if addresses.iter().any(is_own) {
+                return refuse();
+            }
+        }
+        Ok(())
     }
 
     /// Looks at what was connected to: it is one of the addresses that were checked, and none of our own.

@@ -165,10 +165,11 @@ impl HttpDelivery {
         self
     }
 
-    pub(crate) fn build(self) -> Result<Deliverer> {
+    /// What delivers, for workers whose store has this URL.
+    pub(crate) fn build(self, store: &str) -> Result<Deliverer> {
         let tls = Arc::new(tls(&self.roots)?);
         Ok(Deliverer {
-            connector: Connector { policy: self.policy, resolver: self.resolver, tls },
+            connector: Connector { policy: self.policy, resolver: self.resolver, tls, own: hosts(store) },
             pool: Pool::default(),
             gates: Arc::new(Gates::new()),
             signers: self.signers,
@@ -177,6 +178,16 @@ impl HttpDelivery {
             user_agent: self.user_agent,
         })
     }
+}
+
+/// Where the database of a store listens, if it does so at ports.
+fn hosts(store: &str) -> Vec<(String, u16)> {
+    let Ok(url) = ::url::Url::parse(store) else { return Vec::new() };
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Vec::new();
+    }
+    let port = url.port().unwrap_or(5432);
+    url.host_str().map(|host| (host.to_ascii_lowercase(), port)).into_iter().collect()
 }
 
 /// HTTP/1.1, TLS 1.2 and 1.3, certificates checked, none of our own.

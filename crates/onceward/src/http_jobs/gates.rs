@@ -118,8 +118,13 @@ pub(super) enum Turn {
 }
 
 enum Asked {
-    /// Go; whether it is doubtful that there will be an answer.
-    Go(bool),
+    /// Go.
+    Go {
+        /// Whether it is doubtful that there will be an answer.
+        doubtful: bool,
+        /// Of one that others wait for: the breaker before it and after it was let through.
+        probe: Option<(Breaker, Breaker)>,
+    },
     Busy(Arc<Notify>),
     Later(Duration),
     Open,
@@ -164,7 +169,9 @@ impl Gates {
         let patience = Instant::now() + WAIT;
         loop {
             let freed = match self.ask(line, last, seed, Instant::now() < patience) {
-                Asked::Go(doubtful) => return Turn::Go(Pass::new(self, line.name.clone(), doubtful)),
+                Asked::Go { doubtful, probe } => {
+                    return Turn::Go(Pass::new(self, line.name.clone(), doubtful, probe));
+                }
                 Asked::Later(pause) => return Turn::Later(pause),
                 Asked::Open => return Turn::Open,
                 Asked::Busy(freed) => freed,
@@ -185,13 +192,14 @@ impl Gates {
         let place = places.entry(line.name.clone()).or_default();
         place.asked = now;
         place.limit = place.limit.max(least(slots)).min(line.most.unwrap_or(usize::MAX).max(1));
+        let before = place.breaker;
         let probe = match place.breaker.ask(now) {
             Gate::Wait(pause) => return Asked::Later(spread(pause.max(place.step(now)), seed)),
             Gate::Open(_) if !last => return Asked::Open,
-            Gate::Probe => true,
-            Gate::Open(_) | Gate::Go => false,
+            Gate::Probe => Some((before, place.breaker)),
+            Gate::Open(_) | Gate::Go => None,
         };
-        if !probe && place.in_flight >= place.limit {
+        if probe.is_none() && place.in_flight >= place.limit {
             let quick = place.usual < WAIT && place.answers != Some(false);
             if patient && quick && place.waiting < 2 * place.limit.max(4) && *waiting < slots / 4 {
                 place.waiting += 1;
@@ -205,16 +213,17 @@ impl Gates {
             Some(false) => *doubtful >= slots / 2,
             None => *doubtful >= slots - slots / 4,
         };
-        if !probe && (full || (place.slow > 0 && *slow >= slots / 2)) {
+        if probe.is_none() && (full || (place.slow > 0 && *slow >= slots / 2)) {
             return Asked::Later(spread(SLOW, seed));
         }
-        if let Some(pause) = place.throttled(line, now) {
+        // A probe is one request a pause: no rate is as slow as that.
+        if let Some(pause) = if probe.is_some() { None } else { place.throttled(line, now) } {
             return Asked::Later(spread(pause, seed));
         }
         let is_doubtful = place.answers != Some(true);
         *doubtful += usize::from(is_doubtful);
         place.in_flight += 1;
-        Asked::Go(is_doubtful)
+        Asked::Go { doubtful: is_doubtful, probe }
     }
 
     fn ended(&self, pass: &Pass) {
@@ -234,7 +243,12 @@ impl Gates {
         match pass.went {
             Went::Answered => place.breaker.succeeded(),
             Went::Troubled | Went::Broken | Went::Late => place.breaker.failed(now, pass.seed),
-            Went::Unasked => {}
+            // A probe that was not sent says nothing: unless something has happened since, the next one may go.
+            Went::Unasked => {
+                if let Some((before, _)) = pass.probe.filter(|(_, after)| *after == place.breaker) {
+                    place.breaker = before;
+                }
+            }
         }
         match pass.went {
             Went::Answered | Went::Troubled => place.limit = (place.limit * 2).min(most),
@@ -330,6 +344,7 @@ pub(super) struct Pass {
     gates: Arc<Gates>,
     name: String,
     doubtful: bool,
+    probe: Option<(Breaker, Breaker)>,
     began: Instant,
     slow: bool,
     went: Went,
@@ -338,11 +353,12 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    fn new(gates: &Arc<Gates>, name: String, doubtful: bool) -> Self {
+    fn new(gates: &Arc<Gates>, name: String, doubtful: bool, probe: Option<(Breaker, Breaker)>) -> Self {
         Self {
             gates: Arc::clone(gates),
             name,
             doubtful,
+            probe,
             began: Instant::now(),
             slow: false,
             went: Went::Unasked,
@@ -511,6 +527,25 @@ mod tests {
             assert!(matches!(gates.turn(&rate, false, 7).await, Turn::Go(_)));
         }
         assert!(matches!(gates.turn(&rate, false, 7).await, Turn::Later(_)));
+    }
+
+    /// H5: a receiver that has failed ten times is asked by one request, and if that was not sent, by the next one.
+    #[tokio::test(start_paused = true)]
+    async fn h5_one_probe_closes_the_breaker_and_one_that_was_not_sent_blocks_nobody() {
+        let gates = gates(40);
+        for _ in 0..10 {
+            go(&gates, "/a").await.end(Went::Broken, None, 1);
+        }
+        let is_open =
+            async |gates: &Arc<Gates>| matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open);
+        assert!(is_open(&gates).await);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let probe = go(&gates, "/a").await;
+        assert!(is_open(&gates).await, "the others wait for it");
+        drop(probe);
+        let probe = go(&gates, "/a").await;
+        probe.end(Went::Answered, None, 1);
+        go(&gates, "/a").await.end(Went::Answered, None, 1);
     }
 
     /// However many receivers somebody makes up, and however they fail, what is remembered is bounded.

@@ -35,6 +35,12 @@ pub(crate) fn target(text: &str) -> Result<Target> {
         Some(url::Host::Ipv6(address)) => address.into(),
         None => return Err(invalid(format!("\"{}\" names no host", shown()))),
     };
+    if let Host::Name(name) = &host
+        && name.split('.').any(str::is_empty)
+    {
+        // Resolvers don't agree on what such a name is.
+        return Err(invalid(format!("\"{}\" names a host with an empty part", shown())));
+    }
     let port = url.port().unwrap_or_else(|| scheme.port());
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     let target = Target { scheme, host, port, path: format!("{}{query}", url.path()) };
@@ -145,6 +151,10 @@ mod tests {
             ("/in", Code::UrlInvalid),
             ("http://[fe80::1%25eth0]/", Code::UrlInvalid),
             ("http://127.0.0.1%00.good.com/", Code::UrlInvalid),
+            ("http://good..com/", Code::UrlInvalid),
+            ("http://.good.com/", Code::UrlInvalid),
+            ("http://good.com../", Code::UrlInvalid),
+            ("http://./", Code::UrlInvalid),
             ("http://good.com:99999/", Code::UrlInvalid),
             ("http://good.com/\t", Code::UrlInvalid),
             ("http://good.com/a b", Code::UrlInvalid),

@@ -148,7 +148,7 @@ impl WorkerBuilder {
     /// Delivers HTTP jobs, and tells [endpoints](crate::endpoints) of events: see [`HttpDelivery`](crate::http_jobs::HttpDelivery).
     #[cfg(feature = "http-jobs")]
     pub fn http(mut self, delivery: crate::http_jobs::HttpDelivery) -> Self {
-        let deliverer = match delivery.build() {
+        let deliverer = match delivery.build(self.client.store().url()) {
             Ok(deliverer) => Arc::new(deliverer),
             Err(error) => {
                 self.refuse(error);

@@ -1,20 +1,22 @@
 //! A receiver that does what it is told, the good and the bad, and remembers what it has seen; and a name server.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::HashMap;
+mod dns;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy, Resolve};
+use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy};
 use onceward::jobs::{Enqueued, Record};
 use onceward::{Onceward, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub(crate) use dns::Names;
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -220,37 +222,6 @@ async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result
             }
             Ok(())
         }
-    }
-}
-
-/// A name server of the test: says what it is told to, and counts how often it is asked.
-#[derive(Clone, Default)]
-pub(crate) struct Names {
-    answers: Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Names {
-    /// Answers with each of these in turn, and then with the last one for ever.
-    pub(crate) fn say(&self, name: &str, answers: &[&[&str]]) {
-        let parse = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
-        self.answers.lock().unwrap().insert(name.to_owned(), answers.iter().map(parse).collect());
-    }
-
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-impl Resolve for Names {
-    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let mut answers = self.answers.lock().unwrap();
-        let answer = answers.get_mut(&host).map(|answers| match answers.len() {
-            1 => answers[0].clone(),
-            _ => answers.remove(0),
-        });
-        std::future::ready(answer.ok_or_else(|| io::Error::other("there is no such name"))).boxed()
     }
 }
 
