@@ -38,25 +38,14 @@ pub use clock::Clock;
 pub use insist::insist;
 pub use open::{OpenOptions, open};
 pub use store::{
-<<<<<<< HEAD
     Acquired, AppendRun, AppendRuns, Appended, AskPermits, BeginJob, BeginTerm, Begun, BreakLease, Broken,
     Capabilities, Child, ClaimJobs, ClaimRef, Claimed, ClaimedJobs, CommitOutcome, Counters, DueSchedules,
-    EndTerm, Enqueued, Finding, HandChildren, HandOver, HandedOver, HistoryOf, JobProgress, JobRef, JobStore,
-    KeyRef, LeaveLease, LimitKeys, LimitQueue, ListJobs, ListLeases, ListOnce, ListSchedules, LoadRun,
-    LookService, MissTerm, MoveJob, NoteArrivals, Outstanding, PauseQueue, Permits, Promoted, Prune,
-    PruneJobs, PruneTerms, Pruned, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, Renew, Rescued,
-    RescuedJob, ResolveOnce, RunStore, ServiceRecord, ServiceStore, ServiceView, SessionRef, SessionRenewed,
-    SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind, TellRun, Told,
-    WaitLease, Wake, Want, Woken, WriteSchedule, WriteService,
-=======
-    Acquired, AppendRun, AskPermits, BeginJob, BeginTerm, Begun, BreakLease, Broken, Capabilities, Child,
-    ClaimJobs, ClaimRef, Claimed, ClaimedJobs, CommitOutcome, Counters, DueSchedules, EndTerm, EndpointStore,
-    Enqueued, Finding, HandOver, HandedOver, HistoryOf, JobProgress, JobRef, JobStore, KeyRef, LeaveLease,
-    LimitKeys, LimitQueue, ListEndpoints, ListJobs, ListLeases, ListOnce, ListSchedules, LoadRun,
-    LookService, MissTerm, MoveJob, NoteArrivals, Outstanding, PauseQueue, Permits, Promoted, Prune,
-    PruneJobs, PruneTerms, Pruned, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, RemoveEndpoint,
-    Renew, Rescued, RescuedJob, ResolveOnce, RunStore, ServiceRecord, ServiceStore, ServiceView, SessionRef,
-    SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind,
-    TellRun, Told, WaitLease, Wake, Want, Woken, WriteEndpoint, WriteSchedule, WriteService,
->>>>>>> 1c85c93 (Endpoints and events: receivers with a name, and one delivery for each of those that want to know)
+    EndTerm, EndpointStore, Enqueued, Finding, HandChildren, HandOver, HandedOver, HistoryOf, JobProgress,
+    JobRef, JobStore, KeyRef, LeaveLease, LimitKeys, LimitQueue, ListEndpoints, ListJobs, ListLeases,
+    ListOnce, ListSchedules, LoadRun, LookService, MissTerm, MoveJob, NoteArrivals, Outstanding, PauseQueue,
+    Permits, Promoted, Prune, PruneJobs, PruneTerms, Pruned, PrunedJobs, QUEUE_COUNT_MAX, QueueRecord,
+    ReleaseLease, RemoveEndpoint, Renew, Rescued, RescuedJob, ResolveOnce, RunStore, ServiceRecord,
+    ServiceStore, ServiceView, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettleOnce, SettledJob,
+    Severity, Snapshot, Store, StoreKind, TellRun, Told, WaitLease, Wake, Want, Woken, WriteEndpoint,
+    WriteSchedule, WriteService,
 };

@@ -88,8 +88,8 @@ impl Event {
     }
 }
 
-/// The deliveries of an event: one for each endpoint that wants it, disabled or not. What is enqueued for a disabled one
-/// waits.
+/// The deliveries of an event: one for each endpoint that wants it, disabled or not. What is enqueued for a disabled
+/// one waits.
 ///
 /// # Errors
 /// [`PayloadUnwritable`](Code::PayloadUnwritable), which does not happen.

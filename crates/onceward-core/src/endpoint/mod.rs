@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! event ──is a job──▶ claimed ──the endpoints whose patterns match──▶ one delivery each, a job of the kind http
-//!                                                                      │ its id follows from the event and the endpoint
+//!                                                                      │ its id follows from event and endpoint
 //!                                              enabled: delivered ◀────┴────▶ disabled: waits, uncharged
 //! ```
 //!

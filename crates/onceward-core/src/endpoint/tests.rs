@@ -1,3 +1,5 @@
+//! The rules of endpoints: who wants what, what signs until when, and when one is given up.
+
 use core::time::Duration;
 
 use proptest::prelude::*;

@@ -87,8 +87,8 @@ impl Connector {
         if found.is_empty() { Err(Broken::new(Stage::Resolve, "it has no address")) } else { Ok(found) }
     }
 
-    /// Refuses where our own database listens, whatever name it was called by. Its name is looked up only for requests to
-    /// its port.
+    /// Refuses where our own database listens, whatever name it was called by. Its name is looked up only for requests
+    /// to its port.
     async fn check_own(
         &self,
         target: &Target,

@@ -23,8 +23,8 @@ const WAIT: Duration = Duration::from_millis(250);
 /// The pauses of jobs that are sent away until it is their turn.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How many receivers are remembered at the most, beside those that something is under way to: first those are forgotten
-/// of which there is nothing to remember, then those that nobody has asked for since longest.
+/// How many receivers are remembered at the most, beside those that something is under way to: first those are
+/// forgotten of which there is nothing to remember, then those that nobody has asked for since longest.
 const PLACES: usize = 10_000;
 /// How much a new time counts beside the earlier ones.
 const WEIGHT: u32 = 8;

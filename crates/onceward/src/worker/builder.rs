@@ -145,7 +145,8 @@ impl WorkerBuilder {
         self.add(kind.as_ref(), Box::new(move |context| handler.run(context)))
     }
 
-    /// Delivers HTTP jobs, and tells [endpoints](crate::endpoints) of events: see [`HttpDelivery`](crate::http_jobs::HttpDelivery).
+    /// Delivers HTTP jobs, and tells [endpoints](crate::endpoints) of events: see
+    /// [`HttpDelivery`](crate::http_jobs::HttpDelivery).
     #[cfg(feature = "http-jobs")]
     pub fn http(mut self, delivery: crate::http_jobs::HttpDelivery) -> Self {
         let deliverer = match delivery.build(self.client.store().url()) {
