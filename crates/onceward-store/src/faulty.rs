@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use onceward_core::lease::Ticket;
 use onceward_core::once::{Resolve, Settle};
 use onceward_core::{Code, Error, Result, history, lease, once};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::enlist::EnlistSql;
 use crate::{
@@ -213,12 +213,18 @@ pub enum Fault {
     Busy,
     /// The call waits this long first, then goes through.
     Slow(Duration),
+    /// The process dies before the call has any effect: neither this call nor any after it is ever answered, and none
+    /// of them has an effect.
+    DiesBefore,
+    /// The call takes effect, and the process dies: it never hears of that, nor of anything else.
+    DiesAfter,
 }
 
 /// A store before which things go wrong as told.
 pub struct Faulty {
     inner: Arc<dyn Store>,
     script: Mutex<Script>,
+    dead: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -254,12 +260,18 @@ impl Random {
 impl Faulty {
     /// A store that passes everything through until told otherwise.
     pub fn new(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, script: Mutex::default() })
+        Arc::new(Self { inner, script: Mutex::default(), dead: watch::Sender::new(false) })
     }
 
     /// The store behind, where nothing goes wrong: to see what really happened.
     pub fn inner(&self) -> &Arc<dyn Store> {
         &self.inner
+    }
+
+    /// Waits until the process before this store has died of a fault.
+    pub async fn died(&self) {
+        // invariant: the sender lives as long as the store.
+        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
     /// Adds a fault to the queue of `verb`: each call of it takes one from the queue.
@@ -344,8 +356,20 @@ impl Faulty {
                 None => call.await,
             }
         };
+        if *self.dead.borrow() {
+            return core::future::pending().await;
+        }
         let Some(fault) = self.fault(verb) else { return call.await };
         match fault {
+            Fault::DiesBefore => {
+                self.dead.send_replace(true);
+                return core::future::pending().await;
+            }
+            Fault::DiesAfter => {
+                let _ = call.await;
+                self.dead.send_replace(true);
+                return core::future::pending().await;
+            }
             Fault::Slow(by) => {
                 tokio::time::sleep(by).await;
                 return call.await;

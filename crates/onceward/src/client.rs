@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use onceward_core::job::Payload;
 use onceward_core::{Error, Key, Kind, Namespace, Owner, Result, ServiceName, SessionId, limits};
@@ -12,7 +12,7 @@ use onceward_store::{Clock, OpenOptions, Store};
 use crate::admin::Admin;
 use crate::bells::Bells;
 use crate::commits::Commits;
-use crate::durable::Hot;
+use crate::durable::{Hot, Onlooker};
 use crate::jobs::{Enqueue, Enqueued, IntoEnqueue, Job};
 use crate::lease::{LeaseBuilder, LeasesBuilder, PoisonWatch};
 use crate::once::{Cache, OnceBuilder, OnceManyBuilder};
@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) switchboard: Switchboard,
     pub(crate) bells: Arc<Bells>,
     pub(crate) hot: Hot,
+    /// Who looks on while steps run, in tests.
+    pub(crate) onlooker: OnceLock<Arc<dyn Onlooker>>,
     pub(crate) commits: Commits,
     pub(crate) cache: Cache,
     pub(crate) poison: PoisonWatch,
@@ -198,6 +200,7 @@ impl ConnectOptions {
             commits: Commits::new(Arc::clone(&store), Arc::clone(&bells)),
             bells,
             hot: Hot::default(),
+            onlooker: OnceLock::new(),
             cache: Cache::new(self.cache_bytes),
             poison: PoisonWatch::default(),
             ttl_min: self.open.ttl_min,

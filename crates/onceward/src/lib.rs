@@ -53,6 +53,15 @@ pub mod testing;
 pub mod webhook;
 pub mod worker;
 
+/// The code in the guides is compiled, and where it says nothing else, run.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/guides/durable-tutorial.md")]
+    mod tutorial {}
+    #[doc = include_str!("../../../docs/guides/durable-versioning.md")]
+    mod versioning {}
+}
+
 /// Makes a type the payload of a job; see the trait of the same name.
 pub use onceward_macros::Job;
 /// Makes an `async fn` a durable function; see the module of the same name.

@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crash_loop::{Did, Fleet, Ledger, checkout};
-use onceward::Onceward;
+use crash_loop::{Did, Fleet, Ledger, checkout, payment};
 use onceward::durable::RunHandle;
+use onceward::{Onceward, Verdict};
 use onceward_core::run::{Entry, Op, Phase};
 use tokio::time::sleep;
 
@@ -78,10 +78,11 @@ async fn crash_loop(url: &str, folder: &Path) {
             for round in 0.. {
                 let order = u32::try_from(round * 1_000 + line).unwrap();
                 let run = ow.start(checkout(order)).id(format!("order {order}")).await.unwrap();
+                run.signal("courier", &order).await.unwrap();
                 let result = tokio::time::timeout(Duration::from_secs(90), run.result()).await;
                 let result = result.unwrap_or_else(|_| panic!("run {} does not end", run.id()));
                 assert_eq!(result, Ok(order * 103 + 3), "run {}", run.id());
-                done.push(run);
+                done.push((order, run));
                 if began.elapsed() > length {
                     break;
                 }
@@ -90,13 +91,20 @@ async fn crash_loop(url: &str, folder: &Path) {
         })
     });
     let mut done = Vec::new();
-    for line in futures_util::future::join_all(lines).await {
+    let lines = tokio::select! {
+        lines = futures_util::future::join_all(lines) => lines,
+        () = reconcile(&ow, &ledger) => Vec::new(),
+    };
+    for line in lines {
         done.extend(line.unwrap());
     }
     let (kills, pauses) = trouble.await.unwrap();
+    let (orders, done): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    let uncertain = balance(&ow, &orders, &ledger).await;
     let seen = audit(&ow, &done, &ledger).await;
     println!(
-        "{} runs, {kills} workers killed, {pauses} paused: {seen}; {} refused",
+        "{} checkouts, {kills} workers killed, {pauses} paused: {seen}; {} refused; each charged once, {uncertain} \
+         after a doubt",
         done.len(),
         ledger.stale()
     );
@@ -114,6 +122,38 @@ async fn make_trouble(
     sleep(ttl * 3 + Duration::from_secs(3)).await;
     fleet.end();
     troubles
+}
+
+/// Asks the ledger about every payment that nobody is sure of, again and again.
+async fn reconcile(ow: &Onceward, ledger: &Ledger) {
+    loop {
+        let probe = async |row: &onceward_core::once::Record| {
+            let order: u32 = row.key.as_str().trim_start_matches("payment ").parse().unwrap();
+            match ledger.charges().get(&order) {
+                Some(charges) => Verdict::Happened(charges[0]),
+                None => Verdict::DidNotHappen,
+            }
+        };
+        if let Err(error) = ow.admin().reconcile(Some("payment "), "asked the ledger", probe).await {
+            assert!(error.is_retryable() || error.is_uncertain(), "{error}");
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Every order was charged once, and what was charged is what the store says was; how many were uncertain on the way.
+async fn balance(ow: &Onceward, orders: &[u32], ledger: &Ledger) -> usize {
+    let (charges, mut uncertain) = (ledger.charges(), 0);
+    for order in orders {
+        let charged = charges.get(order).map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(charged, [order * 100], "order {order} is to be charged once");
+        let (row, _) = ow.admin().once(&payment(*order)).await.unwrap().unwrap();
+        let recorded = row.body.and_then(|body| body.bytes).unwrap();
+        assert_eq!(serde_json::from_slice::<u32>(&recorded).unwrap(), order * 100);
+        uncertain += usize::from(row.attempts > 1 || row.uncertain_at.is_some());
+    }
+    assert_eq!(charges.len(), orders.len(), "somebody was charged who has bought nothing");
+    uncertain
 }
 
 /// Holds the journals against what really happened.

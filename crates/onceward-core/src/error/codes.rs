@@ -177,6 +177,15 @@ codes! {
     EventTypeInvalid = "OW0825", Caller, "the type of an event, or a pattern of types, can't be read";
     EventUnreadable = "OW0826", Caller, "the payload is not an event";
 
+
+    // 085x: testing durable functions, and their command line.
+    RunNotSurvived = "OW0850", Caller, "a run did not survive a crash test";
+    RunNotIdle = "OW0851", Caller, "a test waits for a run that nothing will bring on";
+    RecordingUnreadable = "OW0852", Caller, "a recorded run can't be read";
+    RecordingRefused = "OW0853", Caller, "a recorded run can't be taken in now";
+    FunctionsUnknown = "OW0854", Caller, "this program has no durable functions to check with";
+    RunsDiffer = "OW0855", Caller, "runs under way would not go on with this program";
+
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";
     CommandNotStarted = "OW0602", Caller, "the command could not be started";

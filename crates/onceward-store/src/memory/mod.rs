@@ -26,6 +26,9 @@ use crate::store::{
 };
 use crate::{Clock, clock::SystemClock};
 
+#[cfg(feature = "conformance")]
+pub use self::jobs::Outlook;
+
 /// A store in memory.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,

@@ -34,6 +34,20 @@ impl Runs {
         self.arrive(parent, id.as_uuid(), what, at);
     }
 
+    /// Its journal.
+    #[cfg(feature = "conformance")]
+    pub(super) fn journal(&self, run: &Name) -> &[Entry] {
+        self.journals.get(run).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether something has arrived for it that it does not know of.
+    #[cfg(feature = "conformance")]
+    pub(super) fn has_news(&self, run: &Name) -> bool {
+        let first = (run.clone(), Uuid::nil());
+        let mut of_run = self.inbox.range(first..).take_while(|((of, _), _)| of == run);
+        of_run.any(|(_, waiting)| !waiting.noted)
+    }
+
     fn arrive(&mut self, run: Name, id: Uuid, what: Arrived, at: Timestamp) {
         let arrival = Arrival { id, at, what };
         self.inbox.entry((run, id)).or_insert(Waiting { arrival, noted: false });

@@ -8,6 +8,7 @@ mod bulk;
 mod endpoints;
 mod jobs;
 mod queues;
+mod recorded;
 mod runs;
 mod services;
 

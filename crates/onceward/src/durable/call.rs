@@ -159,7 +159,7 @@ impl<D: Durable> Call<D> {
 }
 
 /// How many attempts a function has that has written nothing down.
-const ATTEMPTS_DEFAULT: u32 = 3;
+pub(super) const ATTEMPTS_DEFAULT: u32 = 3;
 
 impl<D: Durable> IntoFuture for Call<D> {
     type Output = Result<D::Value, Failure<D::Error>>;

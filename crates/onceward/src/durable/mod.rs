@@ -53,16 +53,20 @@ mod ambient;
 mod branches;
 mod call;
 mod drive;
+mod dry;
 mod failure;
 mod function;
 mod handle;
 mod hot;
+mod named;
+mod onlooker;
+mod recorded;
 mod run;
 mod saga;
 mod step;
 mod wait;
 
-use onceward_core::{JobId, Result, Timestamp, Token};
+use onceward_core::{Code, Error, JobId, Result, Timestamp, Token};
 use uuid::Uuid;
 
 pub use futures_util::future::Either;
@@ -74,21 +78,32 @@ pub use crate::durable_try_join as try_join;
 pub use ambient::{Branch, Fork};
 pub use branches::{join_all, join_two, map, race, try_join_all};
 pub use call::{Call, Child};
+pub use dry::{Checked, Verdict};
 pub use failure::{AnyError, Failure, Never};
 pub use function::{Durable, DurableFn, DurableResult};
 pub use handle::{RunHandle, StartRun};
+pub use named::{StartNamed, StartedRun};
+pub use recorded::RecordedRun;
 pub use saga::Saga;
 pub use step::{Step, step};
 pub use wait::{Signal, Sleep, signal, sleep, sleep_until};
 
 pub(crate) use drive::run;
+pub(crate) use dry::dry_run;
 pub(crate) use hot::{End, Hot};
+pub(crate) use onlooker::Onlooker;
+pub(crate) use run::load;
 
 /// What `#[durable]` writes refers to these.
 #[doc(hidden)]
 pub mod private {
     pub use futures_util::future::BoxFuture;
     pub use serde;
+}
+
+/// There is no such run.
+pub(crate) fn absent(id: JobId) -> Error {
+    Error::new(Code::RunUnknown, format!("there is no run {id}"))
 }
 
 /// What time it is: that of the last thing that has ended, the same each time the code comes by.

@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) trace: Option<String>,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
     clock: (Timestamp, Timestamp),
+    /// Whether it only follows its journal, and begins nothing.
+    dry: bool,
     state: Mutex<State>,
 }
 
@@ -140,7 +142,12 @@ impl Run {
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
         let trace = record.trace.clone();
-        Some(Self { client, job, token, trace, clock, state: Mutex::new(state) })
+        Some(Self { client, job, token, trace, clock, dry: false, state: Mutex::new(state) })
+    }
+
+    /// The same, to follow its journal and nothing else.
+    pub(super) fn dry(self) -> Self {
+        Self { dry: true, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,7 +179,7 @@ impl Run {
         }
         slot.waker = Some(waker.clone());
         // Nothing is begun before the journal is followed to its end (D2).
-        if ended || slot.ended || !live { Asked::Waits } else { Asked::Fresh(start) }
+        if ended || slot.ended || !live || self.dry { Asked::Waits } else { Asked::Fresh(start) }
     }
 
     /// Writes something down at a position.
@@ -653,7 +660,7 @@ pub(super) fn outcome_of(how: JobState, result: Option<Vec<u8>>, error: Option<&
 }
 
 /// Reads a whole journal.
-pub(super) async fn load(client: &Onceward, run: &JobRef) -> Result<Vec<Entry>, Error> {
+pub(crate) async fn load(client: &Onceward, run: &JobRef) -> Result<Vec<Entry>, Error> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
         let from = u32::try_from(entries.len()).unwrap_or(u32::MAX);

@@ -166,7 +166,7 @@ where
                             (None, _) => {}
                         },
                     }
-                    run.body(true);
+                    run.body_begins(position, this.name);
                     let future = within(Ambient::Step, || (this.body)());
                     this.work.set(Work::Body { future });
                 }
@@ -174,7 +174,7 @@ where
                     let result = ready!(within(Ambient::Step, || future.poll(cx)));
                     *this.attempt += 1;
                     if result.is_err() && *this.attempt < *this.attempts && this.once.is_none() {
-                        let pause = this.retry.delay(*this.attempt, seed(run, *this.attempt));
+                        let pause = run.pause(this.retry.delay(*this.attempt, seed(run, *this.attempt)));
                         this.work.set(Work::Pause { sleep: sleep_until(Instant::now() + pause) });
                         continue;
                     }

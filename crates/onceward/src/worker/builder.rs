@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use futures_util::FutureExt;
 #[cfg(feature = "http-jobs")]
 use futures_util::future::BoxFuture;
+use onceward_core::run::Entry;
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
 use tokio::sync::{Mutex as FairMutex, Notify, RwLock, watch};
 use tokio::task::JoinSet;
@@ -31,6 +32,9 @@ use crate::client::Onceward;
 use crate::durable::{self, Durable, DurableFn};
 use crate::jobs::Job;
 use crate::service::{self, Served, Service};
+
+/// Holds a journal against a durable function.
+pub(super) type Check = fn(&super::JobContext, Vec<Entry>) -> durable::Verdict;
 
 /// How many jobs run at the same time when nothing is said.
 const CONCURRENCY: usize = 50;
@@ -85,6 +89,8 @@ pub struct WorkerBuilder {
     session_ttl: Duration,
     grace: Duration,
     version: String,
+    /// How journals are held against its durable functions.
+    checks: HashMap<Kind, Check>,
     durable: bool,
     park_after: Duration,
     #[cfg(feature = "http-jobs")]
@@ -120,6 +126,7 @@ impl WorkerBuilder {
             session_ttl: limits::SESSION_TTL_DEFAULT,
             grace: GRACE,
             version: String::new(),
+            checks: HashMap::new(),
             durable: false,
             park_after: PARK_AFTER,
             #[cfg(feature = "http-jobs")]
@@ -309,6 +316,9 @@ impl WorkerBuilder {
             self.strict.extend(Kind::new(F::Function::KIND));
         }
         self.durable = true;
+        if let Ok(kind) = Kind::new(F::Function::KIND) {
+            self.checks.insert(kind, durable::dry_run::<F::Function>);
+        }
         self.add(F::Function::KIND, Box::new(|context| durable::run::<F::Function>(context).boxed()))
     }
 
@@ -399,7 +409,7 @@ impl WorkerBuilder {
     }
 
     fn build(mut self) -> Result<Shared> {
-        self.check()?;
+        self.check_functions()?;
         #[cfg(feature = "http-jobs")]
         if let Some(deliverer) = &self.deliverer {
             deliverer.has_slots(self.concurrency);
@@ -450,7 +460,19 @@ impl WorkerBuilder {
         })
     }
 
-    fn check(&mut self) -> Result<()> {
+    pub(super) fn client(&self) -> &Onceward {
+        &self.client
+    }
+
+    pub(super) fn states(&self) -> &States {
+        &self.states
+    }
+
+    pub(super) fn checks(&self) -> &HashMap<Kind, Check> {
+        &self.checks
+    }
+
+    pub(super) fn check_functions(&mut self) -> Result<()> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }

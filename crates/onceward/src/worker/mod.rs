@@ -12,6 +12,7 @@ mod batch;
 mod builder;
 mod claim;
 mod context;
+mod dry;
 mod empty;
 mod hand_over;
 mod handle;

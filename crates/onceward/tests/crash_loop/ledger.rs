@@ -15,6 +15,7 @@ pub(crate) struct Ledger {
     runs: PathBuf,
     stale: PathBuf,
     effects: PathBuf,
+    charges: PathBuf,
 }
 
 /// One run of a handler.
@@ -25,7 +26,8 @@ pub(crate) struct Run {
 
 impl Ledger {
     pub(crate) fn at(folder: &Path) -> Self {
-        Self { runs: folder.join("runs"), stale: folder.join("stale"), effects: folder.join("effects") }
+        let file = |name: &str| folder.join(name);
+        Self { runs: file("runs"), stale: file("stale"), effects: file("effects"), charges: file("charges") }
     }
 
     /// Notes that a handler has started: its effect.
@@ -37,6 +39,22 @@ impl Ledger {
     pub(crate) fn did(&self, did: &Did) {
         let Did { run, position, token } = did;
         append(&self.effects, &format!("{run} {position} {token}\n"));
+    }
+
+    /// Charges for an order.
+    pub(crate) fn charged(&self, order: u32, cents: u32) {
+        append(&self.charges, &format!("{order} {cents}\n"));
+    }
+
+    /// Everything that was charged, by order.
+    #[allow(dead_code, reason = "each proof uses another part")]
+    pub(crate) fn charges(&self) -> HashMap<u32, Vec<u32>> {
+        let mut charges: HashMap<u32, Vec<u32>> = HashMap::new();
+        for line in read(&self.charges).lines() {
+            let (order, cents) = line.split_once(' ').unwrap();
+            charges.entry(order.parse().unwrap()).or_default().push(cents.parse().unwrap());
+        }
+        charges
     }
 
     /// The effects of all steps.

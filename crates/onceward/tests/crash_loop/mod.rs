@@ -16,7 +16,7 @@ pub(crate) use fleet::{Fleet, work_if_asked_to};
 #[allow(unused_imports, reason = "each proof uses another part")]
 pub(crate) use ledger::{Ledger, Run};
 #[allow(unused_imports, reason = "each proof uses another part")]
-pub(crate) use runs::{Did, checkout, pack, pay};
+pub(crate) use runs::{Did, checkout, pack, pay, payment};
 
 /// Whether a proof runs at its full length.
 pub(crate) fn long() -> bool {
@@ -60,6 +60,13 @@ pub(crate) async fn client(url: &str) -> Onceward {
 }
 
 pub(crate) fn worker(ow: &Onceward, folder: &Path, ttl: Duration) -> WorkerBuilder {
-    let base = ow.worker().job(again).job(once).state(Ledger::at(folder)).concurrency(8).session_ttl(ttl);
+    let base = ow
+        .worker()
+        .job(again)
+        .job(once)
+        .state(Ledger::at(folder))
+        .state(ow.clone())
+        .concurrency(8)
+        .session_ttl(ttl);
     base.durable(checkout).durable(pay).durable(pack).park_after(Duration::from_millis(120))
 }

@@ -1,5 +1,7 @@
 //! What the tests of durable functions share: a place on each store, and a ledger of what really happened.
 
+mod testing;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -3,6 +3,8 @@
 mod attempt;
 mod enqueue;
 mod lanes;
+#[cfg(feature = "conformance")]
+mod leap;
 mod look;
 mod permits;
 mod sessions;
@@ -18,6 +20,8 @@ use onceward_core::{
 use self::enqueue::{HeldKey, KeyName};
 pub(super) use self::lanes::Lane;
 use self::lanes::{Due, Held, KeysOf, Paused};
+#[cfg(feature = "conformance")]
+pub use self::leap::Outlook;
 use self::permits::Limited;
 use super::MemoryStore;
 use super::runs::Runs;

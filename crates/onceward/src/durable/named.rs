@@ -1,0 +1,141 @@
+//! Starting a run by the name of its function, for those who do not have the function: the command line.
+
+use core::future::IntoFuture;
+use core::time::Duration;
+
+use futures_util::future::BoxFuture;
+use onceward_core::job::{IdempotencyKey, New, Payload};
+use onceward_core::once::Fingerprint;
+use onceward_core::{Code, Error, JobId, Key, Kind, Queue, Result, Tag, limits};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::call::ATTEMPTS_DEFAULT;
+use crate::client::Onceward;
+use crate::jobs::{self, JSON};
+
+impl Onceward {
+    /// Starts a durable function by its name, with its arguments by theirs: `{"order": 789}`. Whether there is such a
+    /// function, and whether it can read them, is found out by the worker that takes the run; what stands on the
+    /// function (its queue, its retries) is not known here and has to be said.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// use serde_json::json;
+    ///
+    /// let ow = onceward::Onceward::connect("memory:").await?;
+    /// let run = ow.start_named("checkout", &json!({ "order": 789 })).id("order-789").await?;
+    /// assert!(run.created);
+    /// # Ok(()) }
+    /// ```
+    pub fn start_named(&self, function: impl AsRef<str>, args: &Value) -> StartNamed {
+        let new = || {
+            if !args.is_object() {
+                let why = "the arguments are given by their names, such as {\"order\": 789}";
+                return Err(Error::new(Code::PayloadUnwritable, why));
+            }
+            let payload = Payload { bytes: args.to_string().into_bytes(), content_type: JSON.to_owned() };
+            let (namespace, id) = (self.namespace.clone(), JobId::from_uuid(Uuid::now_v7()));
+            let mut new = New::of_kind(namespace, id, Kind::new(function)?, payload);
+            new.policy.timeout = limits::TIMEOUT_MAX;
+            new.policy.max_attempts = ATTEMPTS_DEFAULT;
+            new.policy.durable = true;
+            Ok(new)
+        };
+        StartNamed { client: self.clone(), new: new() }
+    }
+}
+
+/// A run being started by the name of its function; `.await` does it.
+#[derive(Debug)]
+#[must_use = "nothing is started before `.await`"]
+pub struct StartNamed {
+    client: Onceward,
+    new: Result<New>,
+}
+
+/// A run that was started by the name of its function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartedRun {
+    /// Which one.
+    pub id: JobId,
+    /// Whether this start has made it; `false` where its id was started before.
+    pub created: bool,
+}
+
+impl StartNamed {
+    fn with(mut self, change: impl FnOnce(&mut New) -> Result<()>) -> Self {
+        self.new = self.new.and_then(|mut new| change(&mut new).map(|()| new));
+        self
+    }
+
+    /// A second start under this id finds the first one's run; the same id with another function or other arguments is
+    /// refused.
+    pub fn id(self, id: impl AsRef<str>) -> Self {
+        self.with(|new| {
+            let print = Sha256::new()
+                .chain_update(new.kind.as_str())
+                .chain_update([0])
+                .chain_update(&new.payload.bytes);
+            let fingerprint = Fingerprint(print.finalize().into());
+            new.key =
+                Some(IdempotencyKey { key: Key::new(id)?, fingerprint, ttl: limits::JOB_KEY_TTL_DEFAULT });
+            Ok(())
+        })
+    }
+
+    /// Begins only after this long.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.with(|new| {
+            new.delay = Some(delay);
+            Ok(())
+        })
+    }
+
+    /// How long it may take in all; after that it is not taken up any more.
+    pub fn expiry(self, expiry: Duration) -> Self {
+        let now = self.client.clock().wall();
+        self.with(|new| {
+            new.policy.deadline = Some(now.after(expiry.min(limits::DELAY_MAX)));
+            Ok(())
+        })
+    }
+
+    /// Where it waits for a worker.
+    pub fn queue(self, queue: impl AsRef<str>) -> Self {
+        self.with(|new| Queue::new(queue).map(|queue| new.queue = queue))
+    }
+
+    /// From -1000 to 1000, the higher one goes first.
+    pub fn priority(self, priority: i16) -> Self {
+        self.with(|new| {
+            new.priority = priority;
+            Ok(())
+        })
+    }
+
+    /// Only workers that offer one of its tags run it.
+    pub fn tag(self, tag: impl AsRef<str>) -> Self {
+        self.with(|new| {
+            new.tags.push(Tag::new(tag)?);
+            Ok(())
+        })
+    }
+}
+
+impl IntoFuture for StartNamed {
+    type Output = Result<StartedRun>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let new = self.new?;
+            new.check()?;
+            self.client.check_open()?;
+            let started = jobs::send(&self.client, new).await?;
+            Ok(StartedRun { id: started.id, created: started.created })
+        })
+    }
+}
