@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use onceward::worker::WorkerBuilder;
 
 use crate::args::Cli;
 
@@ -32,6 +33,65 @@ use crate::args::Cli;
 /// }
 /// ```
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    Program::new().main_with(args)
+}
+
+/// The durable functions and handlers of a program.
+type Work = dyn Fn(WorkerBuilder) -> WorkerBuilder + Send + Sync;
+/// What commands get of it.
+type Functions<'a> = Option<&'a Work>;
+
+/// A program of your own with this command line, and with the durable functions that it runs: `worker` runs them, and
+/// `runs check` tells before a deploy which runs would not go on.
+///
+/// ```no_run
+/// use onceward::durable::{AnyError, durable};
+///
+/// #[durable]
+/// async fn checkout(order: u64) -> Result<u64, AnyError> {
+///     Ok(order)
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     onceward_cli::Program::new()
+///         .functions(|worker| worker.durable(checkout))
+///         .main_with(std::env::args_os())
+/// }
+/// ```
+#[derive(Default)]
+pub struct Program {
+    functions: Option<Box<Work>>,
+}
+
+impl core::fmt::Debug for Program {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Program").field("functions", &self.functions.is_some()).finish()
+    }
+}
+
+impl Program {
+    /// One without functions of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What its workers run: put durable functions, handlers and the states they want there.
+    #[must_use]
+    pub fn functions(
+        mut self,
+        work: impl Fn(WorkerBuilder) -> WorkerBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.functions = Some(Box::new(work));
+        self
+    }
+
+    /// Runs a command line: see [`main_with`].
+    pub fn main_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+        main(args, self.functions.as_deref())
+    }
+}
+
+fn main(args: impl IntoIterator<Item = OsString>, functions: Functions<'_>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     // No threads and no runtime before this: it becomes another program.
     if args.get(1).is_some_and(|first| first == process::shim::NAME) {
@@ -46,7 +106,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return report::plain(&format!("no runtime could be started: {error}")),
     };
     // The root future stays on this thread, so that children started from it live as long as we do.
-    let done = runtime.block_on(command::run(&cli));
+    let done = runtime.block_on(command::run(&cli, functions));
     // Nobody waits for a thread that reads or writes for good.
     runtime.shutdown_background();
     done.unwrap_or_else(|error| report::error(&error))

@@ -30,19 +30,20 @@ use std::process::ExitCode;
 
 use onceward::Result;
 
+use crate::Functions;
 use crate::args::{Cli, Command};
 
 /// Runs the command that was typed.
-pub(crate) async fn run(cli: &Cli) -> Result<ExitCode> {
+pub(crate) async fn run(cli: &Cli, functions: Functions<'_>) -> Result<ExitCode> {
     let globals = &cli.globals;
     match &cli.command {
         Command::Once(args) => once::run(args, globals).await,
         Command::Lease(args) => lease::run(args, globals).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, globals)).await,
         Command::Dead(args) => Box::pin(dead::run(args, globals)).await,
-        Command::Runs(args) => Box::pin(runs::run(args, globals)).await,
+        Command::Runs(args) => Box::pin(runs::run(args, globals, functions)).await,
         Command::Queues(args) => queues::run(args, globals).await,
-        Command::Worker(args) => Box::pin(worker::run(args, globals)).await,
+        Command::Worker(args) => Box::pin(worker::run(args, globals, functions)).await,
         Command::Workers(args) => workers::run(args, globals).await,
         Command::Webhook(args) => webhook::run(args).await,
         Command::Endpoints(args) => Box::pin(endpoints::run(args, globals)).await,

@@ -1,5 +1,11 @@
 //! `onceward runs`: durable functions under way, what they have done, and what to tell them.
 
+mod check;
+mod files;
+mod start;
+mod tree;
+mod watch;
+
 use core::fmt::Display;
 use std::process::ExitCode;
 
@@ -10,6 +16,7 @@ use onceward_core::run::{Entry, Outcome, Phase, Start};
 use serde_json::{Value, json};
 
 use super::jobs::{self, ShowArgs, filter};
+use crate::Functions;
 use crate::args::Globals;
 use crate::output::{self, Table};
 use crate::{exit, store};
@@ -24,16 +31,28 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Start a durable function by its name
+    Start(start::Args),
     /// The runs of the namespace, the newest first
     List(List),
     /// One run, with its arguments and its result
     Show(ShowArgs),
     /// What a run has done: its journal
     History(History),
+    /// A run with what it has asked for and the runs it has started, as a tree
+    Tree(tree::Args),
+    /// The same while it changes, until the run has ended; its end is the exit code
+    Watch(watch::Args),
     /// Tell a run something it waits for, or will wait for
     Signal(Signal),
     /// Ask a run to end; it may undo what it has done
     Cancel(Cancel),
+    /// Which runs under way would not go on with this program: in your own binary, before it is deployed
+    Check(check::Args),
+    /// Write a run with its journal, and those it has started, to stdout as lines of JSON
+    Export(files::Export),
+    /// Take in what `export` has written; what had not ended goes on
+    Import(files::Import),
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,11 +108,17 @@ struct Cancel {
     reason: String,
 }
 
-pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
+pub(crate) async fn run(args: &Args, globals: &Globals, functions: Functions<'_>) -> Result<ExitCode> {
     match &args.action {
         Action::List(args) => list(args, globals).await?,
         Action::Show(args) => return jobs::show(args, globals).await,
         Action::History(args) => history(args, globals).await?,
+        Action::Start(args) => start::run(args, globals).await?,
+        Action::Tree(args) => tree::run(args, globals).await?,
+        Action::Watch(args) => return watch::run(args, globals).await,
+        Action::Check(args) => return check::run(args, globals, functions).await,
+        Action::Export(args) => files::export(args, globals).await?,
+        Action::Import(args) => files::import(args, globals).await?,
         Action::Signal(args) => signal(args, globals).await?,
         Action::Cancel(args) => {
             let client = store::connect(globals).await?;

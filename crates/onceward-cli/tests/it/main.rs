@@ -16,6 +16,7 @@ mod race;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 mod redis;
 mod resolve;
+mod runs;
 mod schedules;
 mod service;
 mod store;

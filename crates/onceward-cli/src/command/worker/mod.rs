@@ -14,6 +14,7 @@ use onceward::worker::{WorkerBuilder, WorkerHandle};
 use onceward::{Code, Error, Onceward, Result};
 
 use self::allowed::Allowed;
+use crate::Functions;
 use crate::args::{Globals, duration};
 use crate::delivery::{Allow, seal_keys, secrets};
 use crate::process::Signals;
@@ -74,8 +75,8 @@ pub(crate) struct Args {
     allow: Allow,
 }
 
-pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
-    if args.commands.is_none() && args.no_http {
+pub(crate) async fn run(args: &Args, globals: &Globals, functions: Functions<'_>) -> Result<ExitCode> {
+    if args.commands.is_none() && args.no_http && functions.is_none() {
         let why = "this worker has no handler: name a file of allowed commands with --commands";
         return Err(Error::new(Code::WorkerIdle, why));
     }
@@ -84,6 +85,10 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let client = store::connect(globals).await?;
     let signals = Signals::catch()?;
     let worker = builder(args, &client, allowed);
+    let worker = match functions {
+        Some(functions) => functions(worker),
+        None => worker,
+    };
     let worker = match delivery {
         Some(delivery) => worker.http(delivery),
         None => worker,

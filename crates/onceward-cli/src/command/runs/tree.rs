@@ -1,0 +1,276 @@
+//! `onceward runs tree`: a run, what it has asked for, and the runs it has started, as a tree.
+
+use core::fmt::Write as _;
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::future::BoxFuture;
+use onceward::store::JobRef;
+use onceward::{Code, Error, JobId, Onceward, Result};
+use onceward_core::job::{Record, State};
+use onceward_core::run::{Entry, Op, Outcome, Phase, Position, Start};
+use serde::Serialize;
+
+use crate::args::Globals;
+use crate::command::jobs::filter;
+use crate::{output, store};
+
+/// How many entries are read at once.
+const PAGE: usize = 500;
+/// From so many children of one function on, they are shown as one line.
+const MANY: usize = 8;
+/// How wide such a line's bar is.
+const BAR: usize = 20;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The id of the run
+    #[arg(value_name = "ID", value_parser = filter::id)]
+    id: JobId,
+    /// How many generations of runs are shown
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    depth: u32,
+    /// Show each run, however many there are
+    #[arg(long)]
+    all: bool,
+}
+
+/// A run in its tree.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Node {
+    pub(super) id: JobId,
+    pub(super) function: String,
+    pub(super) state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) progress: Option<serde_json::Value>,
+    pub(super) asked: Vec<Asked>,
+}
+
+/// Something that a run has asked for.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Asked {
+    pub(super) position: String,
+    pub(super) op: Op,
+    pub(super) name: String,
+    /// `waits`, `done` or `failed`.
+    pub(super) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<Box<Node>>,
+}
+
+pub(super) async fn run(args: &Args, globals: &Globals) -> Result<()> {
+    let client = store::connect(globals).await?;
+    let tree = load(&client, args.id, args.depth).await;
+    store::close(globals, &client).await;
+    let tree = tree?;
+    if globals.output.is_json() {
+        return output::json(&tree);
+    }
+    output::text(&drawn(&tree, if args.all { usize::MAX } else { MANY }).join("\n"))?;
+    output::text("\n")
+}
+
+/// Reads a run and those below it.
+pub(super) async fn load(client: &Onceward, id: JobId, depth: u32) -> Result<Node> {
+    let row = rows(client, &[id]).await?.remove(&id).filter(|row| row.policy.durable);
+    let row = row.ok_or_else(|| Error::new(Code::RunUnknown, format!("there is no run {id}")))?;
+    node(client, row, depth).await
+}
+
+/// Whether a run has come to its end.
+pub(super) fn is_over(state: &str) -> bool {
+    State::from_word(state).is_some_and(State::is_final)
+}
+
+async fn rows(client: &Onceward, ids: &[JobId]) -> Result<HashMap<JobId, Record>> {
+    let namespace = client.namespace();
+    let mut found = HashMap::new();
+    for ids in ids.chunks(PAGE) {
+        let jobs: Vec<JobRef> =
+            ids.iter().map(|id| JobRef { namespace: namespace.clone(), id: *id }).collect();
+        let seen = client.store().job_lookup(&jobs).await?;
+        found.extend(seen.rows.into_iter().flatten().map(|row| (row.id, row)));
+    }
+    Ok(found)
+}
+
+fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node>> {
+    Box::pin(async move {
+        let mut asked = asked(&journal(client, row.id).await?);
+        let children: Vec<JobId> = asked.iter().filter_map(|(_, child)| *child).collect();
+        let mut found = if depth == 0 { HashMap::new() } else { rows(client, &children).await? };
+        for (asked, child) in &mut asked {
+            if let Some(row) = child.and_then(|id| found.remove(&id)) {
+                asked.run = Some(Box::new(node(client, row, depth - 1).await?));
+            }
+        }
+        let said = row.progress.as_ref().and_then(|said| said.bytes.as_deref());
+        Ok(Node {
+            id: row.id,
+            function: row.kind.as_str().to_owned(),
+            state: standing(&row).to_owned(),
+            error: row.error.clone().filter(|_| row.state != State::Succeeded),
+            progress: said.and_then(|said| serde_json::from_slice(said).ok()),
+            asked: asked.into_iter().map(|(asked, _)| asked).collect(),
+        })
+    })
+}
+
+/// The state of a run: that of its job, except that one which waits in the middle of its way is parked.
+fn standing(row: &Record) -> &'static str {
+    match row.state_now() {
+        State::Scheduled if row.attempted_at.is_some() => "parked",
+        state => state.as_str(),
+    }
+}
+
+async fn journal(client: &Onceward, id: JobId) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let from = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let page = client.admin().journal(id, from, PAGE).await?;
+        let last = page.len() < PAGE;
+        entries.extend(page);
+        if last {
+            return Ok(entries);
+        }
+    }
+}
+
+/// What was asked for, in the order of the places in the code.
+fn asked(journal: &[Entry]) -> Vec<(Asked, Option<JobId>)> {
+    let mut places: BTreeMap<&Position, (Asked, Option<JobId>)> = BTreeMap::new();
+    for entry in journal {
+        let (asked, child) = places.entry(&entry.position).or_insert_with(|| {
+            let position = entry.position.as_str().to_owned();
+            let (op, name) = (entry.op, entry.name.clone());
+            (Asked { position, op, name, state: "waits", until: None, run: None }, None)
+        });
+        match &entry.phase {
+            Phase::Started(Start::Child { id, .. }) => *child = Some(*id),
+            Phase::Started(Start::Due(at)) => asked.until = Some(at.to_string()),
+            Phase::Started(_) if entry.op == Op::Patch => asked.state = "done",
+            Phase::Started(_) => {}
+            Phase::Ended(Outcome::Failed(_)) => asked.state = "failed",
+            Phase::Ended(_) => asked.state = "done",
+        }
+    }
+    places.into_values().collect()
+}
+
+/// The tree as lines of text, in which nothing is left that a terminal obeys.
+pub(super) fn drawn(tree: &Node, many: usize) -> Vec<String> {
+    let mut lines = vec![format!("{} {}", headline(tree), tree.id)];
+    draw(tree, "", many, &mut lines);
+    lines
+}
+
+fn headline(node: &Node) -> String {
+    let mut line = format!("{} {} {}", mark(&node.state), output::shown(&node.function), node.state);
+    if let Some(error) = &node.error {
+        let _ = write!(line, ": {}", output::shown(error));
+    }
+    if let Some(progress) = &node.progress {
+        let _ = write!(line, "  {}", output::shown(&progress.to_string()));
+    }
+    line
+}
+
+fn mark(state: &str) -> char {
+    match state {
+        "done" | "succeeded" => '✓',
+        "failed" | "dead" => '✗',
+        "cancelled" => '–',
+        "uncertain" => '?',
+        "running" => '▸',
+        _ => '·',
+    }
+}
+
+fn draw(node: &Node, indent: &str, many: usize, lines: &mut Vec<String>) {
+    let groups = groups(&node.asked, many);
+    let last = groups.len().saturating_sub(1);
+    for (number, group) in groups.iter().enumerate() {
+        let (branch, below) = if number == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        match group.as_slice() {
+            [one] => {
+                lines.push(format!("{indent}{branch}{}", line(one)));
+                if let Some(run) = &one.run {
+                    draw(run, &format!("{indent}{below}"), many, lines);
+                }
+            }
+            all => lines.push(format!("{indent}{branch}{}", bar(all))),
+        }
+    }
+}
+
+/// Puts many children of one function that stand beside each other together.
+fn groups(asked: &[Asked], many: usize) -> Vec<Vec<&Asked>> {
+    let is_child = |one: &Asked| one.op == Op::Child;
+    let runs = asked.chunk_by(|a, b| is_child(a) && is_child(b) && a.name == b.name);
+    runs.flat_map(|run| {
+        if run.len() >= many { vec![run.iter().collect()] } else { run.iter().map(|one| vec![one]).collect() }
+    })
+    .collect()
+}
+
+fn line(asked: &Asked) -> String {
+    if let Some(run) = &asked.run {
+        return format!("{} {}", headline(run), run.id);
+    }
+    let name = output::shown(&asked.name);
+    let mut line = format!("{} {}", mark(asked.state), asked.op);
+    if !name.is_empty() {
+        let _ = write!(line, " {name}");
+    }
+    if let Some(until) = asked.until.as_ref().filter(|_| asked.state == "waits") {
+        let _ = write!(line, " until {until}");
+    }
+    line
+}
+
+fn bar(all: &[&Asked]) -> String {
+    let count = |state: &str| all.iter().filter(|one| one.state == state).count();
+    let (done, failed) = (count("done"), count("failed"));
+    let filled = (done + failed) * BAR / all.len().max(1);
+    let name = all.first().map(|one| output::shown(&one.name)).unwrap_or_default();
+    let mark = if done + failed == all.len() {
+        mark(if failed > 0 { "failed" } else { "done" })
+    } else {
+        mark("running")
+    };
+    let mut line =
+        format!("{mark} {name} {}{} {done} of {}", "█".repeat(filled), "░".repeat(BAR - filled), all.len());
+    if failed > 0 {
+        let _ = write!(line, ", {failed} failed");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(op: Op, name: &str, state: &'static str) -> Asked {
+        Asked { position: String::new(), op, name: name.to_owned(), state, until: None, run: None }
+    }
+
+    #[test]
+    fn many_children_are_one_line_and_few_are_their_own() {
+        let mut all = vec![asked(Op::Step, "reserve\u{1b}[2J", "done")];
+        all.extend((0..10).map(|n| asked(Op::Child, "pack", if n < 4 { "done" } else { "waits" })));
+        all.push(asked(Op::Child, "ship", "failed"));
+        let id: JobId = "01980000-0000-7000-8000-000000000000".parse().unwrap();
+        let (function, state) = ("checkout".to_owned(), "running".to_owned());
+        let tree = Node { id, function, state, error: None, progress: None, asked: all };
+        let lines = drawn(&tree, MANY);
+        assert_eq!(lines[0], format!("▸ checkout running {id}"));
+        assert_eq!(lines[1], "├─ ✓ step reserve\\u{1b}[2J");
+        assert_eq!(lines[2], "├─ ▸ pack ████████░░░░░░░░░░░░ 4 of 10");
+        assert_eq!(lines[3], "└─ ✗ child ship");
+        assert_eq!(drawn(&tree, usize::MAX).len(), 13);
+    }
+}

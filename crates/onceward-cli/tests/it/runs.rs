@@ -1,0 +1,107 @@
+//! `onceward runs`: from the shell to the end of a run, and into another store.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::place::{Place, Seen};
+
+/// A program of one's own with this command line: the example `shop`, which is built together with the tests.
+fn shop(place: &Place, args: &[&str]) -> Seen {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.ancestors().find(|folder| folder.join("examples").is_dir()).unwrap();
+    let program: PathBuf = profile.join("examples").join("shop");
+    let like = place.command(args);
+    let mut command = Command::new(program);
+    command.args(args).current_dir(like.get_current_dir().unwrap()).stdin(Stdio::null());
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.output().unwrap().into()
+}
+
+fn work(place: &Place) {
+    let seen =
+        shop(place, &["worker", "--no-http", "--until-empty", "--horizon", "1s", "--session-ttl", "2s"]);
+    assert_eq!(seen.code, 0, "{}", seen.stderr);
+}
+
+const ORDER: &str = r#"{"order":789}"#;
+
+/// The way of a run from the shell to its end, in the words of the documentation.
+#[test]
+fn a_run_is_started_watched_checked_and_brought_to_its_end() {
+    let place = Place::new();
+    let start = ["runs", "start", "checkout", "--id", "order-789"];
+    let first = place.json(&[&start[..], &["--json", ORDER]].concat());
+    let again = place.json(&[&start[..], &["--json", ORDER]].concat());
+    assert_eq!(
+        (&again["id"], &again["created"], &first["created"]),
+        (&first["id"], &json!(false), &json!(true))
+    );
+    place.run(&[&start[..], &["--json", r#"{"order":1}"#]].concat()).refused(2, "OW0702");
+    place.run(&["runs", "start", "checkout", "--json", "[789]"]).refused(2, "OW0707");
+    place.run(&["runs", "start", "checkout", "--json", "{"]).refused(2, "OW0601");
+    let id = first["id"].as_str().unwrap();
+
+    work(&place);
+    let tree = place.run(&["runs", "tree", id]);
+    let expected =
+        format!("· checkout parked {id}\n├─ ✓ step reserve\n├─ ✓ pack ████████████████████ 8 of 8\n");
+    assert_eq!(tree.text(), expected.trim_end().replacen("├─ ✓ pack", "└─ ✓ pack", 1) + "\n");
+    let tree = place.json(&["runs", "tree", id]);
+    let asked = tree["asked"].as_array().unwrap();
+    let packs = asked.iter().filter(|asked| asked["name"] == "pack");
+    assert_eq!(packs.filter(|pack| pack["run"]["state"] == "succeeded").count(), 8);
+
+    the_code_is_held_against_it(&place, id);
+    it_moves_to_another_store(&place, id);
+
+    place.run(&["runs", "signal", id, "courier", "--json", "\"Ada\""]);
+    let watch = place.start(&["runs", "watch", id, "--every", "50ms"]);
+    work(&place);
+    let watched = watch.end();
+    assert_eq!(watched.code, 0, "{}", watched.stderr);
+    assert!(watched.text().contains(&format!("{id} checkout: step ship done\n")), "{}", watched.text());
+    assert!(watched.text().ends_with(&format!("{id} checkout succeeded\n")), "{}", watched.text());
+}
+
+fn the_code_is_held_against_it(place: &Place, id: &str) {
+    place.run(&["runs", "check"]).refused(2, "OW0854");
+    let checked = shop(place, &["runs", "check", "--output", "json"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    let runs: Vec<Value> = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!((runs.len(), &runs[0]["id"], &runs[0]["verdict"]), (1, &json!(id), &json!("replays")));
+    assert!(checked.stderr.contains("1 runs would go on, 0 would not, 0 are of functions unknown here"));
+
+    // Yesterday's code had another step there.
+    let recorded = place.run(&["runs", "export", id, "--alone"]).text();
+    fs::write(place.path("run.jsonl"), recorded.replace("\"reserve\"", "\"look\"")).unwrap();
+    let differs = shop(place, &["runs", "check", "--recorded", "run.jsonl"]);
+    assert_eq!(differs.code, 1, "{}", differs.stderr);
+    assert!(differs.stderr.contains("OW0855"), "{}", differs.stderr);
+    let shown = "the journal has step `look`, and the code asks for step `reserve`\n  \
+                 -      0  step `look` value\n  +   code  step `reserve`\n";
+    assert!(differs.text().contains(shown), "{}", differs.text());
+}
+
+fn it_moves_to_another_store(place: &Place, id: &str) {
+    let exported = place.run(&["runs", "export", id]).text();
+    assert_eq!(exported.matches(r#""onceward":"run""#).count(), 9, "{exported}");
+    fs::write(place.path("runs.jsonl"), &exported).unwrap();
+    let other = ["--store", "sqlite://other.db"];
+    let taken = place.json(&[&["runs", "import", "runs.jsonl"][..], &other].concat());
+    assert!(taken.as_array().unwrap().iter().all(|run| run["created"] == true), "{taken}");
+    let again = place.run(&[&["runs", "import", "runs.jsonl"][..], &other].concat());
+    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+    let history = |place: &Place, more: &[&str]| {
+        let history = place.json(&[&["runs", "history", id][..], more].concat());
+        let entries = history.as_array().unwrap().iter();
+        entries.map(|entry| (entry["position"].clone(), entry["value"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(history(place, &other), history(place, &[]));
+    fs::write(place.path("bad.jsonl"), exported.replace("\"format\":1", "\"format\":9")).unwrap();
+    place.run(&[&["runs", "import", "bad.jsonl"][..], &other].concat()).refused(2, "OW0852");
+    place.run(&["runs", "export", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");
+    place.run(&["runs", "tree", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");
+}
