@@ -5,8 +5,8 @@ use onceward::{Code, Error, Onceward, Result, limits};
 use onceward_core::once::{Record, State};
 use serde::Serialize;
 
+use super::checkout::payment;
 use super::ledger::Ledger;
-use super::worker::payment;
 
 /// What `--json` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +18,12 @@ pub(super) struct Report {
     pub(super) double_charged: usize,
     pub(super) stale_refused: usize,
     pub(super) seconds: f64,
+    /// Checkouts that came to their end.
+    pub(super) checkouts: usize,
+    /// Webhooks that were received; each counts once.
+    pub(super) webhooks: usize,
+    /// Workers that were killed.
+    pub(super) killed: usize,
 }
 
 impl Report {
@@ -34,6 +40,8 @@ impl Report {
                 self.done < self.payments as usize,
                 "a payment was not done, or its record and its charge differ",
             ),
+            (self.checkouts < self.payments as usize, "a checkout did not come to its end"),
+            (self.webhooks < self.payments as usize, "a webhook was lost"),
             (self.uncertain_after > 0, "a payment is still uncertain"),
             (self.uncertain_before == 0, "no worker was caught in the middle: run it again"),
             (self.payments < 100, "fewer than 100 payments show nothing"),

@@ -1,18 +1,23 @@
-//! Starting the workers, killing some in the middle of a payment, and pausing one past its ttl.
+//! Starting the workers and the checkouts, killing some workers in the middle, and pausing one past its ttl.
 
+use core::time::Duration;
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use onceward::{Code, Error, Onceward, Result, limits};
-use onceward_core::once::State;
+use onceward::durable::RunHandle;
+use onceward::{Code, Error, JobId, Onceward, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::checkout::{TTL, checkout};
+use super::hooks::Heard;
 use super::ledger::Ledger;
-use super::worker::TTL;
 use super::{Args, Show, ask};
 
 /// Everything the race needs to know.
@@ -23,98 +28,158 @@ pub(super) struct Race<'a> {
     pub(super) args: &'a Args,
     pub(super) ow: &'a Onceward,
     pub(super) ledger: &'a Ledger,
+    pub(super) hook: &'a str,
+    pub(super) heard: &'a Heard,
     pub(super) show: &'a Show,
 }
 
 /// What the race saw.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
-    /// Payments that were uncertain and settled during the race: those of the paused worker.
-    pub(super) uncertain: usize,
+    /// Payments that were uncertain, and settled by the word of the card company.
+    pub(super) uncertain: HashSet<String>,
     /// Outcomes of the paused worker that were refused.
     pub(super) refused: usize,
+    pub(super) killed: usize,
+    /// Checkouts that came to their end.
+    pub(super) finished: usize,
+    /// One of them.
+    pub(super) example: Option<JobId>,
 }
 
-/// A worker said something.
+/// Something was said.
 struct Said {
+    /// By which worker; by none where it is a checkout that has ended.
     worker: usize,
     what: String,
-    payment: String,
+    about: String,
 }
 
 /// The worker that lingers, and is paused.
 const SLOW: usize = 0;
+/// How many checkouts are under way at the same time.
+const AT_ONCE: usize = 50;
 /// How many workers are killed.
-const KILLS: usize = 4;
+const KILLS: usize = 5;
+/// How often the card company is asked about payments that nobody is sure of.
+const ASK: Duration = Duration::from_millis(300);
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-#[derive(Default)]
 struct Scene {
     workers: Vec<Child>,
-    done: usize,
-    killed: usize,
-    refused: usize,
-    over: usize,
+    collected: HashSet<u32>,
+    /// Who is to be killed.
+    victim: Option<usize>,
+    ran: Ran,
     paused: Option<Paused>,
-    was_paused: bool,
+    /// When the paused one was let go on.
+    went_on: Option<Instant>,
+    asked: Instant,
+}
+
+impl Scene {
+    /// Kills are spread over the checkouts, so that each meets work in progress.
+    fn is_time_to_kill(&self, checkouts: usize) -> bool {
+        let next = checkouts * (self.ran.killed + 1) / (KILLS + 2);
+        self.victim.is_none() && self.ran.killed < KILLS && self.ran.finished >= next
+    }
+
+    /// Once, while much is going on.
+    fn is_time_to_pause(&self) -> bool {
+        self.went_on.is_none() && self.paused.is_none() && self.ran.finished > 10
+    }
 }
 
 struct Paused {
     payment: String,
     since: Instant,
-    settled: bool,
 }
 
 impl Race<'_> {
-    /// Runs until every worker is through.
+    /// Runs until every checkout has come to its end.
     pub(super) async fn run(&self) -> Result<Ran> {
-        let (say, mut said) = mpsc::unbounded_channel();
-        let mut scene = Scene::default();
-        for number in 0..self.args.workers as usize {
-            scene.workers.push(self.start(number, number, &say)?);
-        }
+        let (say, mut said) = unbounded_channel();
+        let workers = (0..self.args.workers as usize).map(|number| self.start(number, number, &say));
+        let mut scene = Scene {
+            workers: workers.collect::<Result<_>>()?,
+            collected: HashSet::new(),
+            victim: None,
+            ran: Ran::default(),
+            paused: None,
+            went_on: None,
+            asked: Instant::now(),
+        };
+        self.check_out(&say);
+        scene.ran.example = Some(run_of(self.ow, 0).await?.id());
         let began = Instant::now();
-        // Kills are spread over the payments, so that each meets work in progress.
-        let kill_at = |kills: usize| self.args.payments as usize * (kills + 1) / (KILLS + 2);
-        while scene.over < scene.workers.len() {
-            match tokio::time::timeout(Duration::from_millis(50), said.recv()).await {
-                Ok(Some(heard)) => self.hear(&heard, &mut scene)?,
-                Ok(None) => break,
-                Err(_) => {}
+        while !self.is_over(&scene) {
+            self.listen(&mut said, &mut scene).await?;
+            if let Some(victim) = scene.victim.take() {
+                self.replace(victim, &mut scene, &say).await?;
             }
-            if scene.killed < KILLS && scene.done >= kill_at(scene.killed) {
-                self.kill_one(&mut scene, &say).await?;
-            }
-            self.watch_paused(&mut scene).await?;
-            self.show.status(&format!(
-                "{:>4} of {} done, {} killed, {}",
-                scene.done,
-                self.args.payments,
-                scene.killed,
-                if scene.paused.is_some() { "1 paused" } else { "0 paused" }
-            ));
-            if began.elapsed() > Duration::from_secs(120) {
-                return Err(Error::new(Code::AuditFailed, "the workers are not through after two minutes"));
+            self.reconcile(&mut scene).await?;
+            self.let_go_on(&mut scene)?;
+            self.show.status(&self.status(&scene));
+            if began.elapsed() > PATIENCE {
+                return Err(Error::new(Code::AuditFailed, "the checkouts are not through after two minutes"));
             }
         }
-        for mut worker in scene.workers {
-            // Through or not, none of them outlives the race.
+        for worker in &mut scene.workers {
+            // None of them outlives the race.
             let _ = worker.kill().await;
         }
-        self.outlast_claims().await?;
-        Ok(Ran { uncertain: usize::from(scene.was_paused), refused: scene.refused })
+        Ok(scene.ran)
     }
 
-    fn start(&self, worker: usize, seed: usize, say: &mpsc::UnboundedSender<Said>) -> Result<Child> {
+    fn status(&self, scene: &Scene) -> String {
+        let (all, finished) = (self.args.payments as usize, scene.ran.finished);
+        let filled = finished * 30 / all.max(1);
+        let bar = "█".repeat(filled) + &"░".repeat(30 - filled);
+        let paused = if scene.paused.is_some() { ", 1 paused" } else { "" };
+        format!("  {bar} {finished} of {all} checkouts, {} workers killed{paused}", scene.ran.killed)
+    }
+
+    /// Whether all have ended, everybody who wanted to hear of it has, and the paused worker was refused.
+    fn is_over(&self, scene: &Scene) -> bool {
+        let all = self.args.payments as usize;
+        let heard = self.heard.counts().0 >= all;
+        let refused = scene.ran.refused > 0 || scene.went_on.is_none_or(|since| since.elapsed() > TTL * 3);
+        scene.ran.finished >= all && heard && scene.paused.is_none() && refused
+    }
+
+    /// Checks out, so many at a time. Each is waited for by a task of its own.
+    fn check_out(&self, say: &UnboundedSender<Said>) {
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        for order in 0..self.args.payments {
+            let (ow, say, room) = (self.ow.clone(), say.clone(), Arc::clone(&room));
+            tokio::spawn(async move {
+                let Ok(_place) = room.acquire_owned().await else { return };
+                let ended = match run_of(&ow, order).await {
+                    Ok(run) => run.result().await.map_err(|failure| failure.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                let (what, about) = match ended {
+                    Ok(receipt) => ("finished", receipt),
+                    Err(why) => ("failed", why),
+                };
+                // Whoever counts them may have given up.
+                let _ = say.send(Said { worker: usize::MAX, what: what.to_owned(), about });
+            });
+        }
+    }
+
+    fn start(&self, worker: usize, seed: usize, say: &UnboundedSender<Said>) -> Result<Child> {
         let failed =
             |error| Error::new(Code::CommandNotStarted, "a worker can't be started").with_source(error);
         let seed = onceward_core::backoff::mix(seed as u64);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command
-            .args(["demo", "worker", "--store", self.url, "--namespace", self.namespace])
+            .args(["demo", "worker", "--store", self.url, "--namespace", self.namespace, "--hook", self.hook])
             .arg("--ledger")
             .arg(self.folder.join("card-company.ledger"))
-            .args(["--payments", &self.args.payments.to_string(), "--seed", &seed.to_string()])
-            .stdin(Stdio::null())
+            .args(["--seed", &seed.to_string()])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         if worker == SLOW {
@@ -126,8 +191,8 @@ impl Race<'_> {
             tokio::spawn(async move {
                 let mut lines = BufReader::new(stdout).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
-                    let (what, payment) = line.split_once(' ').unwrap_or((&line, ""));
-                    let heard = Said { worker, what: what.to_owned(), payment: payment.to_owned() };
+                    let (what, about) = line.split_once(' ').unwrap_or((&line, ""));
+                    let heard = Said { worker, what: what.to_owned(), about: about.to_owned() };
                     if say.send(heard).is_err() {
                         return;
                     }
@@ -137,35 +202,64 @@ impl Race<'_> {
         Ok(child)
     }
 
-    fn hear(&self, heard: &Said, scene: &mut Scene) -> Result<()> {
-        match heard.what.as_str() {
-            "done" => scene.done += 1,
-            "refused" => {
-                scene.refused += 1;
-                self.show
-                    .line(&format!("  {}: the late outcome of the paused worker was refused", heard.payment));
+    /// Hears what was said in the last moment.
+    async fn listen(&self, said: &mut UnboundedReceiver<Said>, scene: &mut Scene) -> Result<()> {
+        let mut heard = Vec::new();
+        // Nothing was said: there is still something to be looked after.
+        let _ = tokio::time::timeout(Duration::from_millis(50), said.recv_many(&mut heard, 64)).await;
+        for heard in heard {
+            self.hear(&heard, scene).await?;
+            if scene.victim.is_some() {
+                // At once, before it comes to the end of what it is at.
+                Self::strike(scene)?;
             }
-            "over" => scene.over += 1,
+        }
+        Ok(())
+    }
+
+    async fn hear(&self, heard: &Said, scene: &mut Scene) -> Result<()> {
+        match heard.what.as_str() {
+            "finished" => scene.ran.finished += 1,
+            "failed" => {
+                return Err(Error::new(Code::AuditFailed, format!("a checkout has failed: {}", heard.about)));
+            }
+            "packed" => self.send_courier(heard.about.parse().unwrap_or_default(), scene).await?,
             // Between the charge and its record: the worst moment there is.
-            "charged" if heard.worker == SLOW && !scene.was_paused && scene.done > 20 => {
+            "charged" if heard.worker != SLOW && scene.is_time_to_kill(self.args.payments as usize) => {
+                scene.victim = Some(heard.worker);
+            }
+            "refused" => {
+                scene.ran.refused += 1;
+                self.show
+                    .line(&format!("  {}: the late outcome of the paused worker was refused", heard.about));
+            }
+            "charged" if heard.worker == SLOW && scene.is_time_to_pause() => {
                 signal(scene.workers.get(SLOW), Signal::STOP)?;
-                self.show.line(&format!("  paused a worker right after it had charged {}", heard.payment));
-                let payment = heard.payment.clone();
-                scene.paused = Some(Paused { payment, since: Instant::now(), settled: false });
-                scene.was_paused = true;
+                self.show.line(&format!("  paused a worker right after it had charged {}", heard.about));
+                scene.paused = Some(Paused { payment: heard.about.clone(), since: Instant::now() });
             }
             _ => {}
         }
         Ok(())
     }
 
-    async fn kill_one(&self, scene: &mut Scene, say: &mpsc::UnboundedSender<Said>) -> Result<()> {
-        let others = scene.workers.len() - 1;
-        let victim = 1 + scene.killed % others.max(1);
-        signal(scene.workers.get(victim), Signal::KILL)?;
-        scene.killed += 1;
-        self.show.line(&format!("  killed worker {victim} with SIGKILL and started another"));
-        let fresh = self.start(victim, scene.workers.len() + scene.killed, say)?;
+    /// The parcel is packed: somebody comes for it, once. A worker that dies says so twice.
+    async fn send_courier(&self, order: u32, scene: &mut Scene) -> Result<()> {
+        if scene.collected.insert(order) {
+            run_of(self.ow, order).await?.signal("courier", &"a courier on a bicycle").await?;
+        }
+        Ok(())
+    }
+
+    fn strike(scene: &Scene) -> Result<()> {
+        scene.victim.map_or(Ok(()), |victim| signal(scene.workers.get(victim), Signal::KILL))
+    }
+
+    /// Starts another one in the place of a worker that was killed.
+    async fn replace(&self, victim: usize, scene: &mut Scene, say: &UnboundedSender<Said>) -> Result<()> {
+        scene.ran.killed += 1;
+        self.show.line(&format!("  killed worker {victim} with SIGKILL, and started another"));
+        let fresh = self.start(victim, scene.workers.len() + scene.ran.killed, say)?;
         if let Some(place) = scene.workers.get_mut(victim) {
             // Reaps the killed one.
             let _ = core::mem::replace(place, fresh).wait().await;
@@ -173,41 +267,50 @@ impl Race<'_> {
         Ok(())
     }
 
-    /// Settles the paused worker's payment once its claim has run out, and only then lets the worker go on.
-    async fn watch_paused(&self, scene: &mut Scene) -> Result<()> {
-        let Some(paused) = &mut scene.paused else { return Ok(()) };
-        if paused.since.elapsed() < TTL * 2 {
+    /// Asks the card company about every payment nobody is sure of, from time to time.
+    async fn reconcile(&self, scene: &mut Scene) -> Result<()> {
+        if scene.asked.elapsed() < ASK {
             return Ok(());
         }
-        if !paused.settled {
-            let asked =
-                self.ow.once(&paused.payment).probe(async |row| ask(self.ledger, row.key.as_str())).await?;
-            if !asked.is_some_and(|outcome| outcome.is_done()) {
-                return Ok(()); // not yet uncertain: look again
-            }
-            self.show
-                .line(&format!("  {} was uncertain; the card company says it was charged", paused.payment));
-            paused.settled = true;
+        scene.asked = Instant::now();
+        let probe = async |row: &onceward_core::once::Record| ask(self.ledger, row.key.as_str());
+        let bulk = match self.ow.admin().reconcile(None, "asked the card company", probe).await {
+            Ok(bulk) => bulk,
+            // A store that is busy is not for long.
+            Err(error) if error.is_retryable() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if bulk.changed.is_empty() {
+            return Ok(());
         }
-        signal(scene.workers.get(SLOW), Signal::CONT)?;
-        self.show.line("  let the paused worker go on");
-        scene.paused = None;
+        let was_charged =
+            |key: &&onceward::Key| self.ledger.charge_of(key.as_str()).is_ok_and(|charge| charge.is_some());
+        let (all, charged) = (bulk.changed.len(), bulk.changed.iter().filter(was_charged).count());
+        self.show.line(&format!(
+            "  payments nobody was sure of: {all}; asked the card company: {charged} charged, {} not",
+            all - charged
+        ));
+        scene.ran.uncertain.extend(bulk.changed.iter().map(|key| key.as_str().to_owned()));
         Ok(())
     }
 
-    /// Waits until no claim of a killed worker can be taken for a running one.
-    async fn outlast_claims(&self) -> Result<()> {
-        let until = Instant::now() + TTL * 3;
-        while Instant::now() < until {
-            let running =
-                self.ow.admin().once_keys(Some(State::Running), None, None, limits::PAGE_ROWS_MAX).await?;
-            if running.rows.is_empty() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    /// Lets the paused worker go on once others have settled what it was at.
+    fn let_go_on(&self, scene: &mut Scene) -> Result<()> {
+        let Some(paused) = &scene.paused else { return Ok(()) };
+        let settled = scene.ran.uncertain.contains(&paused.payment);
+        // On SQLite it may have been stopped inside of a commit, and everybody waits for it.
+        if (settled && paused.since.elapsed() > TTL * 2) || paused.since.elapsed() > TTL * 6 {
+            signal(scene.workers.get(SLOW), Signal::CONT)?;
+            self.show.line("  let the paused worker go on");
+            (scene.paused, scene.went_on) = (None, Some(Instant::now()));
         }
         Ok(())
     }
+}
+
+/// The run of an order: the same id is the same run, whoever starts it first.
+async fn run_of(ow: &Onceward, order: u32) -> Result<RunHandle<checkout>> {
+    ow.start(checkout(order)).id(format!("order-{order:04}")).await
 }
 
 fn signal(worker: Option<&Child>, signal: Signal) -> Result<()> {
