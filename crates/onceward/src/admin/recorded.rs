@@ -7,7 +7,7 @@ use onceward_core::job::{self, Ending, Facts, State};
 use onceward_core::once::Body;
 use onceward_core::session::{About, Open};
 use onceward_core::{ClaimId, Code, Error, JobId, Result, SessionId};
-use onceward_store::{AppendRun, HandOver, JobRef, SessionRef, SettleJob, SettleJobs};
+use onceward_store::{AppendRun, AppendRuns, HandOver, JobRef, SessionRef, SettleJob, SettleJobs};
 use uuid::Uuid;
 
 use super::Admin;
@@ -106,8 +106,10 @@ impl Admin {
                 entries: entries.collect(),
                 children: Vec::new(),
                 taken: Vec::new(),
+                ended: Vec::new(),
             };
-            if store.run_append(&[append]).await? != [true] {
+            let append = AppendRuns { runs: vec![append], hand: None, finished: Vec::new() };
+            if store.run_append(&append).await?.added != [true] {
                 return Err(Error::new(Code::SessionLost, "the run was taken away while it was taken in"));
             }
         }

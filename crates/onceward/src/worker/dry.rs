@@ -1,6 +1,6 @@
 //! Holding the journals of runs against the functions of a worker, which takes nothing and does nothing.
 
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -124,6 +124,7 @@ async fn context(client: Onceward, states: super::context::States, run: &Recorde
         at: seen.now,
         seen_at: now,
         left: AtomicUsize::new(1),
+        closes: AtomicBool::new(false),
     };
     let attempt = Attempt::new(Claimed { job: row, token }, &Arc::new(claim));
     Ok(JobContext::new(attempt, Arc::new(Surroundings::new(client, states))))
