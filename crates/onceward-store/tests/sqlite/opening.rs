@@ -17,7 +17,7 @@ use crate::asks::*;
 use crate::file::File;
 
 /// The newest migration.
-const LAST: u32 = 7;
+const LAST: u32 = 8;
 
 async fn refused(file: &File) -> Error {
     match SqliteStore::open(&file.at(), OpenOptions::default()).await {
