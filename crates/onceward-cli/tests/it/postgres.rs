@@ -1,7 +1,7 @@
 //! The same on PostgreSQL: the schema comes by command, and the server may die under a running command.
 
 #[allow(dead_code, unreachable_pub, clippy::expect_used)] // shared with the tests of the stores
-#[path = "../../../onceward-store/tests/support/server.rs"]
+#[path = "../../../onceward-store/tests/it/support/server.rs"]
 pub(crate) mod server;
 
 use crate::place::{Place, is_alive, wait_until};

@@ -1,7 +1,7 @@
 //! Workers behind a pooler, woken over Redis by other processes.
 
 #[allow(dead_code)] // shared with the tests of the client
-#[path = "../../../onceward/tests/redis_kit/mod.rs"]
+#[path = "../../../onceward/tests/it/redis_kit/mod.rs"]
 mod redis_kit;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,380 @@
+//! HTTP jobs against receivers that behave, and receivers that do not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::http_jobs_kit::{Receiver, Reply, delivery, hook, open, send, statuses};
+use crate::jobs_kit::{NOW, client, job, until, until_that};
+use onceward::http_jobs::{HttpJob, SealKeys};
+use onceward::jobs::{JobId, State};
+use onceward::webhook::{Secret, Verifier};
+use onceward::worker::WorkerHandle;
+use onceward::{Code, JobResolution, Onceward, Replay};
+
+async fn worker(ow: &Onceward) -> WorkerHandle {
+    ow.worker().http(delivery()).concurrency(32).start().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h3_what_was_enqueued_arrives_to_the_byte_signed_and_named() {
+    let (ow, receiver) = (client().await, Receiver::good().await);
+    let secret = Secret::generate().unwrap();
+    let body = r#"{ "b": 2,  "a": [1e3, "\u00e9"] }"#;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = HttpJob::put(receiver.url("/in?x=1")).policy(open()).json_text(body).header("X-Shop", "7");
+    let sent = ow.enqueue_http(request).trace(trace).await.unwrap();
+    ow.worker().http(delivery().sign(secret.clone())).run_until_empty(NOW).await.unwrap();
+    let [received] = receiver.seen().try_into().unwrap();
+    assert_eq!(received.line, "PUT /in?x=1 HTTP/1.1");
+    assert_eq!(received.body, body.as_bytes());
+    let id = sent.id.to_string();
+    for (name, value) in [
+        ("host", receiver.address.to_string().as_str()),
+        ("content-type", "application/json"),
+        ("content-length", &body.len().to_string()),
+        ("x-shop", "7"),
+        ("webhook-id", &id),
+        ("idempotency-key", &id),
+        ("onceward-job-id", &id),
+        ("onceward-attempt", "1"),
+        ("traceparent", trace),
+    ] {
+        assert_eq!(received.header(name), value, "{name}");
+    }
+    let now = SystemTime::now().into();
+    let (time, signature) = (received.header("webhook-timestamp"), received.header("webhook-signature"));
+    Verifier::new([&secret.verifying()]).verify(&id, time, signature, &received.body, now).unwrap();
+
+    let row = job(&ow, sent.id).await;
+    let [attempt] = row.attempts().try_into().unwrap();
+    let seen = attempt.http.unwrap();
+    assert_eq!((seen.status, seen.excerpt.as_deref()), (Some(200), Some("thanks")));
+    assert_eq!(seen.address, Some(receiver.address.to_string()));
+    let timings = seen.timings;
+    assert!(timings.connect_us.is_some() && timings.first_byte_us <= timings.total_us);
+    assert!(timings.dns_us.is_none() && timings.tls_us.is_none(), "an address, in the clear");
+}
+
+/// H1, W69: 3xx is not followed, 410 and other 4xx are final, the rest is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn h1_what_an_answer_means() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.path() {
+        "/302" => Reply::With(302, "location: /followed".to_owned()),
+        "/307" => Reply::With(307, "location: http://169.254.169.254/".to_owned()),
+        path => Reply::Status(path[1..].parse().unwrap(), "{}"),
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    for (path, state, attempts) in [
+        ("/200", State::Succeeded, 1),
+        ("/204", State::Succeeded, 1),
+        ("/302", State::Dead, 1),
+        ("/307", State::Dead, 1),
+        ("/400", State::Dead, 1),
+        ("/404", State::Dead, 1),
+        ("/408", State::Dead, 3),
+        ("/409", State::Dead, 3),
+        ("/410", State::Dead, 1),
+        ("/425", State::Dead, 3),
+        ("/500", State::Dead, 3),
+        ("/503", State::Dead, 3),
+    ] {
+        let sent = send(&ow, hook(receiver.url(path)), 3).await.unwrap();
+        let row = until(&ow, sent.id, state).await;
+        let status = path[1..].parse().ok();
+        assert_eq!(statuses(&row), vec![status; attempts], "{path}: {row:?}");
+        let seen = receiver.seen_at(path);
+        assert_eq!(seen.len(), attempts, "{path}");
+        assert!(seen.iter().all(|received| received.header("webhook-id") == sent.id.to_string()));
+        let numbers: Vec<_> =
+            seen.iter().map(|received| received.header("onceward-attempt").to_owned()).collect();
+        assert_eq!(numbers, (1..=attempts).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
+    assert!(receiver.seen_at("/followed").is_empty());
+}
+
+/// W69: a receiver that asks for a pause gets it, in seconds or as a date, within bounds.
+#[tokio::test(flavor = "multi_thread")]
+async fn w69_retry_after_is_honoured() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| {
+        let first = received.header("onceward-attempt") == "1";
+        match received.path() {
+            "/seconds" if first => Reply::With(429, "retry-after: 1".to_owned()),
+            "/zero" if first => Reply::With(503, "retry-after: 0".to_owned()),
+            _ => Reply::Status(200, ""),
+        }
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    for path in ["/seconds", "/zero"] {
+        let sent = send(&ow, hook(receiver.url(path)), 3).await.unwrap();
+        until(&ow, sent.id, State::Succeeded).await;
+        let seen = receiver.seen_at(path);
+        let pause = seen[1].at - seen[0].at;
+        assert!(pause >= Duration::from_millis(990), "{path}: {pause:?}");
+    }
+}
+
+/// H1, H4, N57: whatever a receiver does, the attempt ends by a limit, and everybody else is served meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn n57_hostile_receivers_end_by_limits_and_delay_nobody_else() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.path().split('/').nth(1).unwrap() {
+        "hang" => Reply::Hang,
+        "close" => Reply::Close,
+        "drip" => Reply::Drip,
+        "endless" => Reply::Endless,
+        "flood" => Reply::Flood,
+        "headers" => Reply::Headers,
+        "middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\nhalf"),
+        "chunks" => Reply::Last("HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        "garbage" => Reply::Last("220 smtp.example.com ESMTP\r\n"),
+        "switch" => Reply::With(101, "connection: upgrade\r\nupgrade: x".to_owned()),
+        _ => Reply::Status(200, "thanks"),
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    let kinds =
+        ["hang", "close", "drip", "endless", "flood", "headers", "middle", "chunks", "garbage", "switch"];
+    let mut bad = Vec::new();
+    for kind in kinds {
+        let url = receiver.url(&format!("/{kind}"));
+        bad.push((kind, send(&ow, hook(url), 1).await.unwrap().id));
+    }
+    let began = Instant::now();
+    for number in 0..100 {
+        let sent = send(&ow, hook(receiver.url(&format!("/good/{}", number % 5))), 3).await.unwrap();
+        until(&ow, sent.id, State::Succeeded).await;
+    }
+    let took = began.elapsed();
+    for (kind, id) in bad {
+        let row = until(&ow, id, State::Dead).await;
+        let [attempt] = row.attempts().try_into().unwrap();
+        let (seen, why) = (attempt.http.unwrap(), attempt.error.unwrap());
+        assert!(seen.body_bytes <= 2 * 1024 * 1024, "{kind}: {seen:?}");
+        let total = Duration::from_micros(seen.timings.total_us.unwrap());
+        assert!(total < Duration::from_millis(2_500), "{kind}: {total:?}");
+        match kind {
+            "endless" => assert!(why.contains("too long"), "{kind}: {why}"),
+            "drip" | "middle" | "chunks" => assert!(why.contains("broke off"), "{kind}: {why}"),
+            "switch" => assert!(why.contains("101"), "{kind}: {why}"),
+            _ => assert!(why.contains("sent, and not answered"), "{kind}: {why}"),
+        }
+    }
+    assert!(took < Duration::from_secs(8), "the good ones took {took:?}");
+}
+
+/// W55: the receiver has closed the connection that we kept. That is no failure of the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn w55_a_dropped_connection_is_no_dead_letter() {
+    let ow = client().await;
+    // It answers the first request of a connection, and closes when the second one has come.
+    let receiver =
+        Receiver::new(|received| if received.nth == 1 { Reply::Status(200, "") } else { Reply::Close }).await;
+    let _worker = worker(&ow).await;
+    for number in 1..=4_usize {
+        let sent = send(&ow, hook(receiver.url("/")), 1).await.unwrap();
+        let row = until(&ow, sent.id, State::Succeeded).await;
+        assert_eq!(row.attempt, 1);
+        assert!(receiver.connections.load(Ordering::SeqCst) <= number);
+    }
+    // Without an answer at all it is tried again as often as there are attempts.
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let reset = Receiver::new(move |_| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Close,
+        1 => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 9\r\n\r\n"),
+        _ => Reply::Status(200, ""),
+    })
+    .await;
+    let sent = send(&ow, hook(reset.url("/")), 3).await.unwrap();
+    let row = until(&ow, sent.id, State::Succeeded).await;
+    assert_eq!((row.attempt, statuses(&row)), (3, vec![None, Some(200), Some(200)]));
+}
+
+async fn at_most_once(ow: &Onceward, url: String) -> JobId {
+    let retry = "fixed 50ms".parse().unwrap();
+    let enqueue = ow.enqueue_http(hook(url)).retry(retry).timeout(Duration::from_secs(1));
+    enqueue.max_attempts(50).at_most_once().await.unwrap().id
+}
+
+/// H2: what was sent is not sent again; what was not, is.
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_at_most_once_nothing_is_sent_twice() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.path() {
+        "/hang" => Reply::Hang,
+        "/close" => Reply::Close,
+        "/drip" => Reply::Drip,
+        "/endless" => Reply::Endless,
+        "/middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\nhalf"),
+        "/429" => Reply::With(429, "retry-after: 1".to_owned()),
+        path => Reply::Status(path[1..].parse().unwrap(), ""),
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    for (path, state) in [
+        ("/200", State::Succeeded),
+        ("/201", State::Succeeded),
+        ("/hang", State::Uncertain),
+        ("/close", State::Uncertain),
+        ("/drip", State::Uncertain),
+        ("/endless", State::Uncertain),
+        ("/middle", State::Uncertain),
+        ("/500", State::Uncertain),
+        ("/302", State::Uncertain),
+        ("/429", State::Dead),
+        ("/402", State::Dead),
+    ] {
+        let id = at_most_once(&ow, receiver.url(path)).await;
+        let row = until(&ow, id, state).await;
+        let seen = receiver.seen_at(path);
+        assert_eq!(seen.len(), 1, "{path} was sent once");
+        assert_eq!(seen[0].nth, 1, "{path} went over a connection of its own");
+        assert!(row.attempts()[0].http.is_some(), "{path}: {row:?}");
+        if state == State::Uncertain {
+            let how = JobResolution::Done(None);
+            ow.admin().resolve_job(id, None, how, "the receiver has it").await.unwrap();
+        }
+    }
+    // Nobody listens yet: nothing is sent, and it goes on until somebody does.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let id = at_most_once(&ow, format!("http://{address}/late")).await;
+    until_that(&ow, id, "retrying", |row| row.attempt > 1).await;
+    let late = Receiver::at(&address.to_string(), |_| Reply::Status(200, "")).await;
+    until(&ow, id, State::Succeeded).await;
+    assert_eq!(late.seen().len(), 1);
+}
+
+/// W59: a receiver recognises the work over attempts, replays, and replays of replays.
+#[tokio::test(flavor = "multi_thread")]
+async fn w59_the_key_is_the_same_over_retries_and_replays() {
+    let ow = client().await;
+    let receiver = Receiver::new(|_| Reply::Status(500, "")).await;
+    let _worker = worker(&ow).await;
+    let first = send(&ow, hook(receiver.url("/")), 2).await.unwrap().id;
+    until(&ow, first, State::Dead).await;
+    let second = ow.admin().replay_job(first, &Replay::default()).await.unwrap().id;
+    until(&ow, second, State::Dead).await;
+    let third = ow.admin().replay_job(second, &Replay::default()).await.unwrap().id;
+    assert!(third != second && second != first, "a dead replay can be replayed");
+    until(&ow, third, State::Dead).await;
+    let seen = receiver.seen();
+    assert_eq!(seen.len(), 6);
+    for received in &seen {
+        assert_eq!(received.header("webhook-id"), first.to_string());
+        assert_eq!(received.header("idempotency-key"), first.to_string());
+    }
+    assert_eq!(seen[5].header("onceward-job-id"), third.to_string());
+    // Whoever chooses a key of his own keeps it.
+    let own = hook(receiver.url("/own")).header("Idempotency-Key", "order 17");
+    let own = send(&ow, own, 1).await.unwrap().id;
+    until(&ow, own, State::Dead).await;
+    assert_eq!(receiver.seen_at("/own")[0].header("idempotency-key"), "order 17");
+}
+
+/// W63: secrets are neither kept in the clear nor shown, and arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn w63_secrets_are_kept_encrypted_and_shown_nowhere() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| {
+        let echo = format!("you sent {} and {{\"token\":\"t0p\"}}", received.header("authorization"));
+        Reply::Raw(format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{echo}", echo.len()).into_bytes())
+    })
+    .await;
+    let keys = SealKeys::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    let plain = hook(receiver.url("/")).header("Authorization", "Bearer s3cret-canary");
+    let error = ow.enqueue_http(plain).await.unwrap_err();
+    assert_eq!(error.code(), Code::HeaderSecret);
+    assert!(!format!("{error:?}").contains("s3cret-canary"));
+
+    let sealed = || hook(receiver.url("/")).secret_header("Authorization", "Bearer s3cret-canary", &keys);
+    let sent = ow.enqueue_http(sealed()).key("once").await.unwrap();
+    let again = ow.enqueue_http(sealed()).key("once").await.unwrap();
+    assert_eq!((again.id, again.created), (sent.id, false), "what is sealed anew is still the same request");
+    let other = hook(receiver.url("/")).secret_header("Authorization", "Bearer other", &keys);
+    assert_eq!(ow.enqueue_http(other).key("once").await.unwrap_err().code(), Code::JobKeyMismatch);
+    assert!(!format!("{:?}", sealed()).contains("s3cret-canary"));
+
+    // A worker without the key sends nothing.
+    let helpless = worker(&ow).await;
+    let row = until_that(&ow, sent.id, "tried", |row| row.attempt > 0).await;
+    assert!(row.error.unwrap().contains("OW0816") && receiver.seen().is_empty());
+    helpless.shutdown().await;
+    ow.admin().retry_job(sent.id, None, None).await.unwrap();
+    let _worker = ow.worker().http(delivery().seal_keys(keys)).start().await.unwrap();
+    let row = until(&ow, sent.id, State::Succeeded).await;
+    assert_eq!(receiver.seen()[0].header("authorization"), "Bearer s3cret-canary");
+    assert!(!format!("{row:?}").contains("s3cret-canary") && !row.payload.bytes.is_empty());
+    let payload = String::from_utf8(row.payload.bytes.clone()).unwrap();
+    assert!(!payload.contains("s3cret-canary"), "{payload}");
+    let excerpt = row.attempts().pop().unwrap().http.unwrap().excerpt.unwrap();
+    assert_eq!(excerpt, r#"you sent [redacted] and {"token":"[redacted]"}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w69_a_request_under_way_can_be_called_off() {
+    let ow = Onceward::options().short_ttls_for_tests().connect("memory:").await.unwrap();
+    let receiver = Receiver::new(|_| Reply::Hang).await;
+    let worker = ow.worker().http(delivery()).session_ttl(Duration::from_millis(600)).start().await.unwrap();
+    let enqueue = |once: bool| {
+        let enqueue = ow.enqueue_http(hook(receiver.url(if once { "/once" } else { "/" })));
+        if once { enqueue.at_most_once() } else { enqueue }
+    };
+    let usual = enqueue(false).await.unwrap().id;
+    let once = enqueue(true).await.unwrap().id;
+    for id in [usual, once] {
+        until(&ow, id, State::Running).await;
+    }
+    while receiver.seen().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for (id, state) in [(usual, State::Cancelled), (once, State::Uncertain)] {
+        ow.admin().cancel_job(id, None, None).await.unwrap();
+        until(&ow, id, state).await;
+    }
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_request_alone_shows_is_refused_before_anything_is_written() {
+    let ow = client().await;
+    let post = |url: &str| HttpJob::post(url).json(&1);
+    let open = |url: &str| post(url).policy(open());
+    for (job, code) in [
+        (post("hooks.example.com"), Code::UrlInvalid),
+        (post("http://example.com/"), Code::UrlSchemeRefused),
+        (post("https://10.0.0.1/"), Code::AddressRefused),
+        (post("https://localhost/"), Code::AddressRefused),
+        (post("https://a:b@example.com/"), Code::UrlCredentials),
+        (post("https://example.com:22/"), Code::PortRefused),
+        (open("http://169.254.169.254/"), Code::AddressRefused),
+        (post("https://example.com/").header("a b", "x"), Code::HeaderInvalid),
+        (post("https://example.com/").header("x", "a\r\nb: c"), Code::HeaderInvalid),
+        (post("https://example.com/").header("x", "a").header("X", "b"), Code::HeaderInvalid),
+        (post("https://example.com/").header("Host", "b.com"), Code::HeaderInvalid),
+        (HttpJob::get("https://example.com/").json(&1), Code::RequestBodyInvalid),
+        (post("https://example.com/").json_text("{"), Code::PayloadUnwritable),
+        (post("https://example.com/").text("a".repeat(1024 * 1024)), Code::PayloadTooLarge),
+    ] {
+        let shown = format!("{job:?}").chars().take(200).collect::<String>();
+        assert_eq!(ow.enqueue_http(job).await.unwrap_err().code(), code, "{shown}");
+    }
+    let slow = ow.enqueue_http(post("https://example.com/")).timeout(Duration::from_secs(3600));
+    assert_eq!(slow.await.unwrap_err().code(), Code::TimeoutInvalid);
+    // What somebody has written by other means is looked at before it is sent.
+    let _worker = worker(&ow).await;
+    for (payload, code) in [
+        ("not json", "OW0811"),
+        (r#"{"url":"http://169.254.169.254/"}"#, "OW0805"),
+        (r#"{"url":"https://example.com/","headers":{"host":"b.com"}}"#, "OW0808"),
+        (r#"{"url":"ftp://example.com/"}"#, "OW0802"),
+    ] {
+        let sent = ow.enqueue_raw("http", payload, "application/json").await.unwrap();
+        let row = until(&ow, sent.id, State::Dead).await;
+        assert!(row.error.unwrap().contains(code), "{payload}");
+    }
+}

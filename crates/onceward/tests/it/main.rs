@@ -1,0 +1,78 @@
+//! Onceward through its public API, one module for each subject. All are one program: it is compiled and linked once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that fails says so by panicking"
+)]
+#![allow(unreachable_pub, reason = "the test servers are shared by several crates of tests")]
+
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod crash_loop;
+mod derive_job;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_kit;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod enlist;
+#[cfg(feature = "postgres")]
+mod enlist_postgres;
+#[cfg(feature = "sqlite")]
+mod enlist_sqlite;
+#[cfg(feature = "sqlite")]
+mod examples_durable;
+#[cfg(feature = "testing")]
+mod faults;
+#[cfg(feature = "tower")]
+mod http;
+#[cfg(feature = "tower")]
+mod http_endings;
+#[cfg(all(feature = "tower", feature = "testing"))]
+mod http_faults;
+#[cfg(feature = "http-jobs")]
+mod http_jobs;
+#[cfg(feature = "http-jobs")]
+mod http_jobs_kit;
+#[cfg(feature = "http-jobs")]
+mod http_jobs_policy;
+#[cfg(feature = "http-jobs")]
+mod http_jobs_stores;
+#[cfg(feature = "tower")]
+mod http_kit;
+#[cfg(feature = "tower")]
+mod http_server;
+mod jobs;
+mod jobs_faults;
+mod jobs_hand_over;
+mod jobs_kit;
+mod jobs_limits;
+#[cfg(feature = "postgres")]
+mod jobs_postgres;
+#[cfg(feature = "sqlx-sqlite")]
+mod jobs_sqlite;
+mod lease;
+mod once;
+#[cfg(feature = "postgres")]
+mod pg;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod proof_durable;
+#[cfg(feature = "http-jobs")]
+mod proof_http_jobs;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod proof_jobs;
+#[cfg(feature = "postgres")]
+mod proof_postgres;
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod redis;
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod redis_kit;
+mod schedule;
+mod service;
+#[cfg(feature = "postgres")]
+mod service_postgres;
+#[cfg(feature = "testing")]
+mod weaknesses;
+#[cfg(feature = "http-jobs")]
+mod webhook_snippets;

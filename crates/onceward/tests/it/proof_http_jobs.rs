@@ -1,0 +1,103 @@
+//! Many webhooks to receivers of every kind: each comes to its end, and those who answer notice nothing.
+
+use std::time::{Duration, Instant};
+
+use crate::http_jobs_kit::{Receiver, Reply, delivery, hook, statuses};
+use crate::jobs_kit::{client, until};
+use onceward::Onceward;
+use onceward::jobs::{JobId, State};
+
+/// What each kind of receiver does, and what becomes of its jobs: the state, and how many attempts.
+const KINDS: [(&str, State, u32); 10] = [
+    ("ok", State::Succeeded, 1),
+    ("error", State::Dead, 2),
+    ("throttle", State::Succeeded, 2),
+    ("moved", State::Dead, 1),
+    ("gone", State::Dead, 1),
+    ("hang", State::Dead, 2),
+    ("middle", State::Dead, 2),
+    ("drip", State::Dead, 2),
+    ("endless", State::Dead, 1),
+    ("close", State::Dead, 2),
+];
+
+async fn receiver() -> Receiver {
+    Receiver::new(|received| match received.path().split('/').nth(1).unwrap() {
+        "error" => Reply::Status(500, "broken"),
+        "throttle" if received.header("onceward-attempt") == "1" => {
+            Reply::With(429, "retry-after: 1".to_owned())
+        }
+        "moved" => Reply::With(301, "location: /ok/0".to_owned()),
+        "gone" => Reply::Status(410, ""),
+        "hang" => Reply::Hang,
+        "middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 9\r\n\r\nhalf"),
+        "drip" => Reply::Drip,
+        "endless" => Reply::Endless,
+        "close" => Reply::Close,
+        _ => Reply::Status(200, "ok"),
+    })
+    .await
+}
+
+/// Sends to receivers that answer, one after the other, and returns how long each took until it was answered.
+async fn steady(ow: &Onceward, receiver: &Receiver, count: usize) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for number in 0..count {
+        let path = format!("/steady/{}", number % 20);
+        let (before, at) = (receiver.seen_at(&path).len(), Instant::now());
+        ow.enqueue_http(hook(receiver.url(&path))).await.unwrap();
+        while receiver.seen_at(&path).len() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        took.push(at.elapsed());
+    }
+    took.sort_unstable();
+    took
+}
+
+fn p99(sorted: &[Duration]) -> Duration {
+    sorted[sorted.len() * 99 / 100 - 1]
+}
+
+/// H1, H4, H5, N57.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn proof_every_receiver_gets_what_is_due_to_it() {
+    let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
+    let (jobs, steadily) = if long { (1_000, 300) } else { (200, 100) };
+    let (ow, receiver) = (client().await, receiver().await);
+    let worker = ow.worker().http(delivery()).concurrency(100).start().await.unwrap();
+    let alone = steady(&ow, &receiver, steadily).await;
+    let mut sent: Vec<(JobId, usize)> = Vec::new();
+    let retry = "fixed 50ms".parse().unwrap();
+    for number in 0..jobs {
+        let kind = number % KINDS.len();
+        let path = format!("/{}/{}", KINDS[kind].0, number / KINDS.len() % 10);
+        let job = ow.enqueue_http(hook(receiver.url(&path))).retry(retry).max_attempts(2);
+        sent.push((job.timeout(Duration::from_secs(1)).await.unwrap().id, kind));
+    }
+    let beside = steady(&ow, &receiver, steadily).await;
+    for (id, kind) in sent {
+        let (name, state, attempts) = KINDS[kind];
+        let row = until_patiently(&ow, id, state).await;
+        assert_eq!(row, attempts, "{name}");
+    }
+    println!("p99 alone {:?}, beside them {:?}", p99(&alone), p99(&beside));
+    // Other tests run at the same time: what is looked for is a wait for a receiver that does not answer.
+    let bound = 2 * p99(&alone) + Duration::from_millis(400);
+    assert!(p99(&beside) < bound, "p99 alone {:?}, beside them {:?}", p99(&alone), p99(&beside));
+    worker.shutdown().await;
+}
+
+/// The attempts of a job that has reached this state.
+async fn until_patiently(ow: &Onceward, id: JobId, state: State) -> u32 {
+    for _ in 0..3_000 {
+        let row = crate::jobs_kit::job(ow, id).await;
+        if row.state_now().is_final() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let row = until(ow, id, state).await;
+    assert_eq!(statuses(&row).len() as u32, row.attempt, "{row:?}");
+    row.attempt
+}
