@@ -5,6 +5,9 @@
 
 mod durable;
 mod job;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by panicking")]
+mod refused;
 mod words;
 
 use proc_macro::TokenStream;
@@ -59,8 +62,30 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `timeout` | how long one attempt may take while it is in memory | 7 days |
 /// | `retain` | how long its runs are kept when they are over | 7 days |
 /// | `at_most_once` | an attempt nobody knows the end of makes it uncertain | it goes on |
+///
+/// # Methods
+///
+/// On an `impl` block, the methods that are marked become durable functions, and `&self` is a state that the worker was
+/// given: `Billing::charge(order, amount)` makes a call, `worker.durable(Billing::charge)` has it run, and
+/// `billing.charge_plain(order, amount)` is the body. In the store it is called `Billing.charge`, and `Billing_charge` is
+/// the type that stands for it.
+///
+/// ```text
+/// #[durable]
+/// impl Billing {
+///     #[durable(max_attempts = 5)]
+///     async fn charge(&self, order: OrderId, amount: Cents) -> Result<ChargeId, ChargeError> { … }
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn durable(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    let function = syn::parse_macro_input!(item as syn::ItemFn);
-    durable::expand(attribute.into(), &function).unwrap_or_else(syn::Error::into_compile_error).into()
+    let expanded = match syn::parse_macro_input!(item as syn::Item) {
+        syn::Item::Fn(function) => durable::expand(attribute.into(), &function),
+        syn::Item::Impl(block) => durable::expand_methods(&attribute.into(), &block),
+        other => {
+            let why = "`#[durable]` stands on an `async fn`, or on an `impl` block";
+            Err(syn::Error::new(syn::spanned::Spanned::span(&other), why))
+        }
+    };
+    expanded.unwrap_or_else(syn::Error::into_compile_error).into()
 }

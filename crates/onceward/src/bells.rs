@@ -49,13 +49,25 @@ pub(crate) struct News {
     queue: Queue,
     /// How long it is until the job is due.
     delay: Duration,
+    /// Whether something has arrived for a run, which is woken first.
+    wakes: bool,
 }
 
 impl News {
     /// What is told of a job; `now` is the wall clock.
     pub(crate) fn of(new: &New, now: Timestamp) -> Self {
         let (namespace, queue) = (new.namespace.clone(), new.queue.clone());
-        Self { namespace, queue, delay: new.due(now).since(now) }
+        Self { namespace, queue, delay: new.due(now).since(now), wakes: false }
+    }
+
+    /// Something has arrived for a run.
+    pub(crate) fn arrival(namespace: Namespace, queue: Queue) -> Self {
+        Self { namespace, queue, delay: Duration::ZERO, wakes: true }
+    }
+
+    /// Whether it is told of runs that have to be woken.
+    pub(crate) fn wakes(&self) -> bool {
+        self.wakes
     }
 
     /// The queue it is about.

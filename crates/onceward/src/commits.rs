@@ -118,6 +118,9 @@ impl Shared {
             }
         }
         self.forget_old();
+        if told.iter().any(News::wakes) {
+            self.store.run_wake().await?;
+        }
         told.iter().for_each(|news| self.bells.tell(news));
         let mut queues: Vec<_> = told.iter().map(News::queue).collect();
         queues.sort_unstable();

@@ -171,7 +171,7 @@ fn said(entry: &Entry) -> Value {
     match &entry.phase {
         Phase::Started(Start::Child { id, .. }) => json!(id),
         Phase::Started(Start::Due(at)) => json!(at),
-        Phase::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes)) => {
+        Phase::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => {
             serde_json::from_slice(bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(bytes)))
         }
         Phase::Started(Start::Intent) | Phase::Ended(Outcome::Due) => Value::Null,

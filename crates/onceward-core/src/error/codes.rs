@@ -149,6 +149,8 @@ codes! {
     RunUnknown = "OW0907", Caller, "there is no such run";
     RunEnded = "OW0908", Caller, "the run has ended";
     StepNameInvalid = "OW0909", Caller, "the name of a step or a signal is refused";
+    StepNotCommitted = "OW0910", Caller, "a step has not committed what it wrote";
+
     // 08xx: HTTP jobs and webhooks.
     UrlInvalid = "OW0801", Caller, "the URL can't be understood, or is too long";
     UrlSchemeRefused = "OW0802", Caller, "this kind of URL is not allowed";

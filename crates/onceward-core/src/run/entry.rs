@@ -54,6 +54,8 @@ pub enum Outcome {
     Failed(Vec<u8>),
     /// The time has come.
     Due,
+    /// With a signal that a wait before it had taken, and that its code did not take from there: as JSON.
+    Again(Vec<u8>),
 }
 
 /// One half of what happens at a position.
@@ -95,6 +97,7 @@ impl Phase {
             Self::Ended(Outcome::Value(_)) => "value",
             Self::Ended(Outcome::Failed(_)) => "failed",
             Self::Ended(Outcome::Due) => "due",
+            Self::Ended(Outcome::Again(_)) => "again",
         }
     }
 
@@ -105,7 +108,9 @@ impl Phase {
                 [id.as_uuid().as_bytes().as_slice(), &input.to_be_bytes()].concat()
             }
             Self::Started(Start::Due(at)) => at.as_micros().to_be_bytes().to_vec(),
-            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes)) => bytes.clone(),
+            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => {
+                bytes.clone()
+            }
             Self::Started(Start::Intent) | Self::Ended(Outcome::Due) => Vec::new(),
         }
     }
@@ -126,6 +131,7 @@ impl Phase {
             "value" => Self::Ended(Outcome::Value(data)),
             "failed" => Self::Ended(Outcome::Failed(data)),
             "due" => Self::Ended(Outcome::Due),
+            "again" => Self::Ended(Outcome::Again(data)),
             _ => return None,
         })
     }
@@ -167,16 +173,27 @@ pub enum Arrived {
         /// Why.
         reason: String,
     },
+    /// A step of it has committed a transaction with its effects, and with this.
+    Step {
+        /// Where it stands.
+        position: Position,
+        /// Its value, as JSON; `None` where it did not commit, and can't any more.
+        value: Option<Vec<u8>>,
+    },
 }
 
 impl Arrived {
-    /// The word, the name and the bytes that a row of a signal or a cancellation keeps; `None` of a child, whose row
+    /// The word, the name and the bytes that a row of a signal, a cancellation or a step keeps; `None` of a child, whose row
     /// is written where it ends.
     pub fn said(&self) -> Option<(&'static str, &str, &[u8])> {
         match self {
             Self::Child { .. } => None,
             Self::Signal { name, value } => Some((Self::SIGNAL, name, value)),
             Self::Cancel { reason } => Some((Self::CANCEL, "", reason.as_bytes())),
+            // JSON is never empty.
+            Self::Step { position, value } => {
+                Some((Self::STEP, position.as_str(), value.as_deref().unwrap_or_default()))
+            }
         }
     }
 
@@ -184,13 +201,19 @@ impl Arrived {
     pub const SIGNAL: &'static str = "signal";
     /// The word of a cancellation.
     pub const CANCEL: &'static str = "cancel";
+    /// The word of a step.
+    pub const STEP: &'static str = "step";
 
-    /// Reads what a row keeps: a word of these two, or the state of a child that has ended.
+    /// Reads what a row keeps: a word of these three, or the state of a child that has ended.
     pub fn from_row(word: &str, name: String, bytes: Option<Vec<u8>>) -> Option<Self> {
         Some(match word {
             Self::SIGNAL => Self::Signal { name, value: bytes.unwrap_or_default() },
             Self::CANCEL => {
                 Self::Cancel { reason: String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned() }
+            }
+            Self::STEP => {
+                let value = bytes.filter(|bytes| !bytes.is_empty());
+                Self::Step { position: Position::from_row(name), value }
             }
             word => {
                 let error = Some(name).filter(|name| !name.is_empty());

@@ -63,8 +63,8 @@ pub struct Issued {
 /// What is given to the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// What was asked for at this position has ended.
-    End(Position, Outcome),
+    /// What was asked for at this position has ended, with the entry of this number.
+    End(Position, Outcome, u32),
     /// The run is called off: whatever it waits for fails with that.
     Cancel,
 }
@@ -200,8 +200,14 @@ impl Replay {
         self.now = self.now.max(end.at);
         Some(match end.op {
             Op::Cancel => Delivery::Cancel,
-            _ => Delivery::End(end.position, end.outcome),
+            _ => Delivery::End(end.position, end.outcome, end.seq),
         })
+    }
+
+    /// How something has ended whose end was not given to the code yet, and the number of its entry.
+    pub fn pending(&self, position: &Position) -> Option<(u32, &Outcome)> {
+        let end = self.ends.iter().find(|end| end.position == *position)?;
+        Some((end.seq, &end.outcome))
     }
 
     /// Whether the code has come to the end of the journal it began with: from here on things happen for the first

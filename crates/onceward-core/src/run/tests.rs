@@ -32,13 +32,14 @@ fn journal(names: &[&str]) -> Vec<Entry> {
 fn d2_d3_the_same_code_is_given_what_it_was_given_before() {
     let mut replay = Replay::of(journal(&["a", "b"]), NOW).unwrap();
     let mut scope = Scope::root();
-    for name in ["a", "b"] {
+    for (seq, name) in [(0, "a"), (1, "b")] {
         let position = scope.take();
         assert!(!replay.is_live());
         let issued = replay.issue(&position, wanted(name)).unwrap();
         assert_eq!(issued, Issued { start: None, ended: true });
         let outcome = Outcome::Value(name.as_bytes().to_vec());
-        assert_eq!(replay.deliver(2), Some(Delivery::End(position, outcome)));
+        assert_eq!(replay.pending(&position), Some((seq, &outcome)));
+        assert_eq!(replay.deliver(2), Some(Delivery::End(position, outcome, seq)));
     }
     assert!(replay.is_live() && replay.stuck().is_none());
     assert_eq!(replay.now(), Timestamp::from_micros(2_001));
@@ -87,9 +88,9 @@ fn ends_are_given_in_the_order_of_the_journal_once_they_are_durable() {
         replay.record((position, Op::Step, "s"), Phase::Ended(Outcome::Due), NOW, token());
     }
     assert_eq!(replay.deliver(0), None);
-    assert_eq!(replay.deliver(1), Some(Delivery::End(right, Outcome::Due)));
+    assert_eq!(replay.deliver(1), Some(Delivery::End(right, Outcome::Due, 0)));
     assert_eq!(replay.deliver(1), None);
-    assert_eq!(replay.deliver(2), Some(Delivery::End(left, Outcome::Due)));
+    assert_eq!(replay.deliver(2), Some(Delivery::End(left, Outcome::Due, 1)));
 }
 
 #[test]

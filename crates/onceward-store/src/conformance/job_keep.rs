@@ -270,6 +270,10 @@ pub async fn j9_a_prune_takes_keys_when_their_time_is_over(harness: &dyn Harness
     assert_eq!(hand.prune_jobs(Duration::ZERO).await.keys, 0);
     assert_eq!(hand.enqueue(&new(DedupeScope::UntilDone)).await, Enqueued::Existing(first));
     harness.advance(DAY + secs(1)).await;
+    assert_eq!(hand.prune_jobs(Duration::ZERO).await.keys, 0, "its job is not done");
+    assert_eq!(hand.enqueue(&new(DedupeScope::UntilDone)).await, Enqueued::Existing(first));
+    hand.moved(first, Move::Cancel).await;
+    harness.advance(DAY + secs(1)).await;
     assert_eq!(hand.prune_jobs(Duration::ZERO).await.keys, 1);
-    assert_eq!(hand.enqueue(&new(DedupeScope::UntilDone)).await, Enqueued::Existing(first), "it is not done");
+    hand.create(&new(DedupeScope::UntilDone)).await;
 }

@@ -84,10 +84,27 @@ pub async fn j9_an_idempotency_key_outlives_the_row_of_its_job(harness: &dyn Har
     assert_eq!(hand.enqueue(&keyed("order-1", 2)).await, Enqueued::Mismatch(first));
 }
 
+/// J9: a job that waits for longer than its key lasts is not made twice.
+pub async fn j9_an_idempotency_key_lasts_as_long_as_its_job(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let first = hand.create(&keyed("order-1", 1)).await;
+    harness.advance(HOUR + secs(1)).await;
+    assert_eq!(hand.enqueue(&keyed("order-1", 1)).await, Enqueued::Existing(first));
+    assert_eq!(hand.prune_jobs(HOUR).await.keys, 0);
+    assert_eq!(hand.enqueue(&keyed("order-1", 2)).await, Enqueued::Mismatch(first));
+    worker.end_all(&worker.take("mail", 1).await, &succeeded()).await;
+    harness.advance(HOUR * 25).await;
+    let second = hand.create(&keyed("order-1", 2)).await;
+    assert_eq!(hand.states(&[first, second]).await, [State::Succeeded, State::Ready]);
+}
+
 /// J9.
 pub async fn j9_an_idempotency_key_ends_with_its_time(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
     let first = hand.create(&keyed("order-1", 1)).await;
+    worker.end_all(&worker.take("mail", 1).await, &succeeded()).await;
     harness.advance(HOUR - secs(5)).await;
     assert_eq!(hand.enqueue(&keyed("order-1", 1)).await, Enqueued::Existing(first));
     harness.advance(secs(6)).await;
@@ -97,7 +114,7 @@ pub async fn j9_an_idempotency_key_ends_with_its_time(harness: &dyn Harness) {
         Enqueued::Existing(second),
         "it is the second one's now"
     );
-    assert_eq!(hand.states(&[first, second]).await, [State::Ready; 2]);
+    assert_eq!(hand.states(&[first, second]).await, [State::Succeeded, State::Ready]);
 }
 
 /// J9.

@@ -308,6 +308,7 @@ macro_rules! conformance_suite {
                 j9_an_idempotency_key_refuses_another_request;
                 j9_a_job_sent_again_is_not_kept_away_by_its_own_keys;
                 j9_an_idempotency_key_outlives_the_row_of_its_job;
+                j9_an_idempotency_key_lasts_as_long_as_its_job;
                 j9_an_idempotency_key_ends_with_its_time;
                 j9_keys_of_one_text_are_apart_by_namespace_and_purpose;
                 j9_a_key_until_started_is_free_when_the_handler_starts;

@@ -8,6 +8,7 @@
 mod columns;
 mod driver;
 mod jobs;
+mod runs;
 mod verbs;
 
 use core::future::Future;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use onceward_core::Result;
 
 pub use self::jobs::{EnqueuedIn, enqueue_in, settle_job_in};
+pub use self::runs::{ToldIn, WriteStep, tell_run_in, write_step_in};
 pub use self::verbs::{ClaimedIn, claim_in, guard, settle_in};
 use crate::StoreKind;
 
@@ -75,6 +77,7 @@ pub struct EnlistSql {
     pub claim_in: Vec<Arc<str>>,
     /// `once/settle_in`: on SQLite the steps `settle` and `history`, on PostgreSQL one statement.
     pub settle_in: Vec<Arc<str>>,
-    /// The statements about jobs, by name: those of `job/enqueue_in` and `job/settle_in`, and what runs between them.
+    /// The statements about jobs and runs, by name: those of `job/enqueue_in`, `job/settle_in` and `run/tell_in`, and what
+    /// runs between them.
     pub jobs: BTreeMap<&'static str, Arc<str>>,
 }

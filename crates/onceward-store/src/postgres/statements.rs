@@ -75,6 +75,8 @@ pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
                 text(&step(postgres_sql!("job/enqueue"), "replace").replace("$2::uuid", "$2::text::uuid")),
             ),
             ("settle", text(postgres_sql!("job/settle_in"))),
+            ("run_tell", text(step(postgres_sql!("run/tell_in"), "tell"))),
+            ("run_write", text(step(postgres_sql!("run/tell_in"), "write"))),
         ]),
     }
 }

@@ -191,6 +191,7 @@ statements! {
     queue_runs = "queue/list", "runs";
     prune_done = "upkeep/prune_jobs", "done";
     prune_dead = "upkeep/prune_jobs", "dead";
+    prune_kept = "upkeep/prune_jobs", "kept";
     prune_keys = "upkeep/prune_jobs", "keys";
     tables = "upkeep/check", "tables";
     migrations = "upkeep/check", "migrations";
@@ -243,6 +244,8 @@ pub(crate) fn enlist() -> EnlistSql {
 fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
     let (enqueue, settle) = (sqlite_sql!("job/enqueue_in"), sqlite_sql!("job/settle_in"));
     let own = ["lock", "insert", "waiting"].map(|name| (name, step(enqueue, name)));
+    let runs = [("run_queue", "queue"), ("run_tell", "tell"), ("run_write", "write")];
+    let runs = runs.map(|(name, of)| (name, step(sqlite_sql!("run/tell_in"), of)));
     let shared = [
         ("write", step(settle, "write")),
         ("over", SQL.job_over),
@@ -269,5 +272,5 @@ fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
         ("delete", SQL.settle_delete),
         ("leave", SQL.job_leave),
     ];
-    own.into_iter().chain(shared).map(|(name, text)| (name, text.into())).collect()
+    own.into_iter().chain(runs).chain(shared).map(|(name, text)| (name, text.into())).collect()
 }

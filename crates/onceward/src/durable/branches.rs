@@ -96,6 +96,43 @@ pub async fn race<A: IntoFuture, B: IntoFuture>(a: A, b: B) -> Either<A::Output,
     .await
 }
 
+/// Waits for the first of several, drops the others, and goes on with what belongs to it. As in [`race`], the one whose
+/// end was written down first has won, and wins again each time the code comes by.
+///
+/// ```
+/// use onceward::durable::{AnyError, select, signal, sleep};
+/// use std::time::Duration;
+///
+/// #[onceward::durable]
+/// async fn approval(order: u64) -> Result<String, AnyError> {
+///     Ok(select! {
+///         by = signal::<String>("approved") => format!("approved by {}", by?),
+///         why = signal::<String>("refused") => format!("refused: {}", why?),
+///         _ = sleep(Duration::from_secs(86_400)) => "nobody has answered".to_owned(),
+///     })
+/// }
+/// ```
+#[macro_export]
+#[doc(hidden)]
+macro_rules! durable_select {
+    (@race $last:expr) => { $last };
+    (@race $first:expr, $($rest:expr),+) => {
+        $crate::durable::race($first, $crate::durable_select!(@race $($rest),+))
+    };
+    (@match $won:expr; $pattern:pat => $then:expr) => {
+        match $won { $pattern => $then }
+    };
+    (@match $won:expr; $pattern:pat => $then:expr, $($rest:tt)+) => {
+        match $won {
+            $crate::durable::Either::Left($pattern) => $then,
+            $crate::durable::Either::Right(won) => $crate::durable_select!(@match won; $($rest)+),
+        }
+    };
+    ($($pattern:pat = $future:expr => $then:expr),+ $(,)?) => {
+        $crate::durable_select!(@match $crate::durable_select!(@race $($future),+).await; $($pattern => $then),+)
+    };
+}
+
 /// Waits for all of them: `let (a, b) = join!(charge(order), pack(order));`
 #[macro_export]
 #[doc(hidden)]

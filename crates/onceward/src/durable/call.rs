@@ -147,6 +147,30 @@ impl<D: Durable> Call<D> {
         })
     }
 
+    /// Starts it inside of a durable function as a run of its own, which nobody waits for: it is not called off with the
+    /// run that has started it, and its end is told to nobody. `.await` gives its id, once it is certain to run.
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, durable};
+    ///
+    /// #[durable]
+    /// async fn clean_up(order: u64) -> Result<(), AnyError> {
+    ///     Ok(())
+    /// }
+    ///
+    /// #[durable]
+    /// async fn checkout(order: u64) -> Result<(), AnyError> {
+    ///     clean_up(order).spawn().await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn spawn(mut self) -> Spawn<D> {
+        if let Ok(new) = &mut self.new {
+            new.parent = None;
+        }
+        Spawn(self.into_future())
+    }
+
     /// What is enqueued, checked.
     pub(super) fn finish(self, client: &Onceward) -> Result<New> {
         let mut new = self.new?;
@@ -236,5 +260,36 @@ impl<D: Durable> Drop for Child<D> {
         if let (Ok((run, position, ..)), false) = (&self.place, self.over) {
             run.abandon(position);
         }
+    }
+}
+
+/// A run that is started and not waited for; see [`Call::spawn`].
+#[derive(Debug)]
+#[must_use = "it is started when it is awaited"]
+pub struct Spawn<D: Durable>(Child<D>);
+
+impl<D: Durable> Future for Spawn<D> {
+    type Output = Result<JobId, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let child = &mut self.0;
+        let (run, position, input, new) = match &mut child.place {
+            Ok(place) => place,
+            Err(error) => return Poll::Ready(Err(engine(error))),
+        };
+        let wanted = Wanted { op: Op::Child, name: D::KIND, input: Some(*input) };
+        match run.ask(position, wanted, cx.waker()) {
+            Asked::Ended(outcome) => {
+                child.over = true;
+                return Poll::Ready(read::<Uuid, _>(outcome).map(JobId::from_uuid));
+            }
+            Asked::Waits => {}
+            Asked::Fresh(_) => {
+                if let Some(new) = new.take() {
+                    run.spawn(position, D::KIND, *input, *new);
+                }
+            }
+        }
+        Poll::Pending
     }
 }

@@ -16,7 +16,7 @@ use onceward_core::run::{Arrival, Arrived, Outcome as RunOutcome, PARK_MAX, Scop
 use onceward_core::{Code, Error, JobId, Result};
 use onceward_store::{JobRef, NoteArrivals, TellRun};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
@@ -32,6 +32,8 @@ use crate::worker::{JobContext, Lent, Outcome, Stop};
 const STORE_AWAY: Duration = Duration::from_secs(1);
 /// How long the driver sleeps at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How soon what a run shows is written down again.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// How long a run waits whose code is not the code that wrote its journal.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -64,8 +66,17 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
     let outcome = match begun {
         Ok((run, code)) => {
             Box::pin(
-                Driver { context, run, mail, append: None, lent: None, since: Instant::now(), told: false }
-                    .drive::<D>(code),
+                Driver {
+                    context,
+                    run,
+                    mail,
+                    append: None,
+                    report: None,
+                    lent: None,
+                    since: Instant::now(),
+                    told: false,
+                }
+                .drive::<D>(code),
             )
             .await
         }
@@ -95,7 +106,9 @@ async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<R
     let fresh = record.token.get() == 0;
     let entries = if fresh { Vec::new() } else { load(context.client(), &job).await? };
     let client = context.client().in_namespace(record.namespace.as_str())?;
-    let run = Run::new(client, record, context.token(), context.claimed_at(), entries).ok_or_else(|| {
+    let session = Some(context.session());
+    let run = Run::new(client, record, context.token(), context.claimed_at(), entries, session);
+    let run = run.ok_or_else(|| {
         Error::new(Code::JournalUnreadable, "the journal of the run has a gap: somebody has changed it")
     })?;
     let run = Arc::new(run);
@@ -115,6 +128,8 @@ struct Driver {
     mail: UnboundedReceiver<News>,
     /// The append that is under way.
     append: Option<BoxFuture<'static, Result<bool>>>,
+    /// What it shows is being written down.
+    report: Option<BoxFuture<'static, ()>>,
     /// The slot of the worker, while the code only waits.
     lent: Option<Lent>,
     /// Since when it only waits.
@@ -192,6 +207,7 @@ impl Driver {
             if let Poll::Ready(answer) = self.poll_append(cx, appending) {
                 return Poll::Ready(Event::Appended(answer));
             }
+            self.poll_report(cx);
             if let Poll::Ready(Some(news)) = self.mail.poll_recv(cx) {
                 return Poll::Ready(Event::Heard(news));
             }
@@ -226,6 +242,26 @@ impl Driver {
         answer
     }
 
+    /// Writes down what the run shows: at once, and not again for a while.
+    fn poll_report(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if self.report.is_none()
+                && self.run.is_live()
+                && let Some(report) = self.run.take_report()
+            {
+                let context = self.context.clone();
+                self.report = Some(Box::pin(async move {
+                    show(&context, &report).await;
+                    sleep(REPORT_EVERY).await;
+                }));
+            }
+            match self.report.as_mut().map(|report| report.as_mut().poll(cx)) {
+                Some(Poll::Ready(())) => self.report = None,
+                _ => return,
+            }
+        }
+    }
+
     /// The worker leaves, or somebody has called the job off: the code is told of the latter.
     fn stop(&mut self) {
         self.told = true;
@@ -238,7 +274,7 @@ impl Driver {
 
     /// Whether the code only waits, and nothing is being written down.
     fn only_waits(&self) -> bool {
-        self.append.is_none() && self.run.is_waiting()
+        self.append.is_none() && self.report.is_none() && self.run.is_waiting() && !self.run.has_news()
     }
 
     /// Lends the slot while the code only waits; whether it was lent just now.
@@ -337,7 +373,13 @@ impl Driver {
                     "what the function returns can't be written down",
                 )),
             },
-            Err(error) => self.failed::<D>(error),
+            Err(error) => {
+                // One that has failed keeps what it has shown.
+                if let Some(report) = self.run.take_report() {
+                    show(&self.context, &report).await;
+                }
+                self.failed::<D>(error)
+            }
         }
     }
 
@@ -372,6 +414,14 @@ impl Driver {
                 "the journal of the run is full: give parts of it to children",
             )),
         }
+    }
+}
+
+/// Writes down what a run shows.
+async fn show(context: &JobContext, report: &serde_json::Value) {
+    if let Err(error) = context.progress(report).await {
+        let run = context.id();
+        tracing::debug!(%error, %run, "what a run shows could not be written down");
     }
 }
 

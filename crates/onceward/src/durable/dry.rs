@@ -98,10 +98,10 @@ pub(crate) fn dry_run<D: Durable>(context: &JobContext, entries: Vec<Entry>) -> 
         Err(error) => return Verdict::Fails(error.to_string()),
     };
     let (client, record) = (context.client().clone(), context.job());
-    let Some(run) = Run::new(client, record, context.token(), context.claimed_at(), entries) else {
+    let Some(run) = Run::new(client, record, context.token(), context.claimed_at(), entries, None) else {
         return Verdict::Fails("its journal has a gap: somebody has changed it".to_owned());
     };
-    let run = Arc::new(run.dry());
+    let run = Arc::new(run);
     let ambient = Ambient::In(Arc::clone(&run), Arc::new(Mutex::new(Scope::root())));
     let followed = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let called = within(ambient.clone(), || D::call(args, context));

@@ -11,7 +11,7 @@ use onceward_core::job::{IdempotencyKey, Record, State};
 use onceward_core::once::Fingerprint;
 use onceward_core::run::{Arrived, Standing};
 use onceward_core::{Code, Error, JobId, Key, Result, limits};
-use onceward_store::enlist::Enlist;
+use onceward_store::enlist::{self, Enlist};
 use onceward_store::{JobRef, TellRun, Told};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -22,8 +22,9 @@ use super::call::Call;
 use super::failure::Failure;
 use super::function::Durable;
 use super::hot::{End, Watched};
-use super::step::{check_name, read};
-use crate::client::Onceward;
+use super::step::{check_name, json, read};
+use crate::bells::News;
+use crate::client::{Onceward, no_transactions};
 use crate::jobs::{self, Enqueued};
 
 /// How soon a result is looked for at first, and in the end, while nothing wakes who waits for it.
@@ -47,18 +48,39 @@ impl Onceward {
     /// As [`RunHandle::signal`].
     pub async fn signal_run(&self, run: JobId, name: &str, value: &impl Serialize) -> Result<()> {
         check_name(name)?;
-        let value = serde_json::to_vec(value).map_err(|error| {
-            Error::new(Code::StepUnwritable, "what the signal says can't be written as JSON")
-                .with_source(error)
-        })?;
-        if value.len() > limits::RESULT_BYTES_MAX {
-            let (has, max) = (value.len(), limits::RESULT_BYTES_MAX);
-            return Err(Error::new(
-                Code::StepUnwritable,
-                format!("the signal has {has} bytes; {max} is the most"),
-            ));
-        }
+        let value = json(value)?;
         self.tell_run(run, Arrived::Signal { name: name.to_owned(), value }).await
+    }
+
+    /// Tells a run something in a transaction of yours: it arrives if that commits.
+    ///
+    /// # Errors
+    /// [`RunUnknown`](Code::RunUnknown) where there is no such run or it has ended; as [`RunHandle::signal`] otherwise,
+    /// and the driver's.
+    pub async fn signal_run_in<X: Enlist>(
+        &self,
+        tx: &mut X,
+        run: JobId,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<()> {
+        check_name(name)?;
+        let what = Arrived::Signal { name: name.to_owned(), value: json(value)? };
+        self.check_open()?;
+        let store = self.store();
+        let sql = store.enlist().ok_or_else(no_transactions)?;
+        let job = JobRef { namespace: self.namespace.clone(), id: run };
+        let ask = TellRun { run: job, id: Uuid::now_v7(), what };
+        let told = enlist::tell_run_in(sql, &**store.clock(), tx, &ask).await?.ok_or_else(|| {
+            let why = format!("there is no run {run}, or it has ended");
+            Error::new(Code::RunUnknown, why).at("run.tell_in")
+        })?;
+        // Where there is no number, the workers see it when they look.
+        if let Some(transaction) = told.transaction {
+            let news = News::arrival(self.namespace.clone(), told.queue);
+            self.inner.commits.watch(transaction, news);
+        }
+        Ok(())
     }
 
     /// Asks a run to end: whatever it waits for fails as [`Cancelled`](Failure::Cancelled), and so do its children. It
@@ -269,6 +291,16 @@ impl<D: Durable> RunHandle<D> {
         })
     }
 
+    /// What it shows, by [`report`](super::report), [`count`](super::count) and [`progress`](super::progress); `null` where
+    /// it shows nothing.
+    ///
+    /// # Errors
+    /// [`RunUnknown`](Code::RunUnknown); those of an unreachable store.
+    pub async fn report(&self) -> Result<serde_json::Value> {
+        let shown = self.record().await?.progress.and_then(|body| body.bytes);
+        Ok(shown.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
     /// Waits for its end: what it returned, or how it failed.
     ///
     /// Cancel safe.
@@ -315,6 +347,14 @@ impl<D: Durable> RunHandle<D> {
     /// value that can't be written down; those of an unreachable store.
     pub async fn signal(&self, name: &str, value: &impl Serialize) -> Result<()> {
         self.client.signal_run(self.id, name, value).await
+    }
+
+    /// Sends it a signal in a transaction of yours: it arrives if that commits.
+    ///
+    /// # Errors
+    /// As [`Onceward::signal_run_in`].
+    pub async fn signal_in<X: Enlist>(&self, tx: &mut X, name: &str, value: &impl Serialize) -> Result<()> {
+        self.client.signal_run_in(tx, self.id, name, value).await
     }
 
     /// Asks it to end; see [`Onceward::cancel_run`].

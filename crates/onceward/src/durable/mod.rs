@@ -61,9 +61,11 @@ mod hot;
 mod named;
 mod onlooker;
 mod recorded;
+mod report;
 mod run;
 mod saga;
 mod step;
+mod step_in;
 mod wait;
 
 use onceward_core::{Code, Error, JobId, Result, Timestamp, Token};
@@ -74,18 +76,21 @@ pub use onceward_core::run::Standing;
 pub use onceward_macros::durable;
 
 pub use crate::durable_join as join;
+pub use crate::durable_select as select;
 pub use crate::durable_try_join as try_join;
 pub use ambient::{Branch, Fork};
 pub use branches::{join_all, join_two, map, race, try_join_all};
-pub use call::{Call, Child};
+pub use call::{Call, Child, Spawn};
 pub use dry::{Checked, Verdict};
 pub use failure::{AnyError, Failure, Never};
 pub use function::{Durable, DurableFn, DurableResult};
 pub use handle::{RunHandle, StartRun};
 pub use named::{StartNamed, StartedRun};
 pub use recorded::RecordedRun;
+pub use report::{count, progress, report};
 pub use saga::Saga;
 pub use step::{Step, step};
+pub use step_in::{Pen, StepIn, Written, step_in};
 pub use wait::{Signal, Sleep, signal, sleep, sleep_until};
 
 pub(crate) use drive::run;

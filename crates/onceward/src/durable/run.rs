@@ -5,7 +5,7 @@
 
 use core::task::Waker;
 use core::time::Duration;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onceward_core::job::{self, Record, State as JobState};
@@ -17,6 +17,7 @@ use onceward_store::{AppendRun, Child, JobRef, LoadRun};
 use uuid::Uuid;
 
 use super::failure::{Failure, Never};
+use super::report::Report;
 use crate::client::Onceward;
 use crate::worker::EndedChild;
 
@@ -28,6 +29,8 @@ pub(super) struct Run {
     pub(super) client: Onceward,
     pub(super) job: JobRef,
     pub(super) token: Token,
+    /// The session that has it; a run that only follows its journal is nobody's.
+    pub(super) session: Option<SessionId>,
     /// What its children inherit.
     pub(super) trace: Option<String>,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
@@ -35,6 +38,8 @@ pub(super) struct Run {
     /// Whether it only follows its journal, and begins nothing.
     dry: bool,
     state: Mutex<State>,
+    /// What it shows to whoever looks at it.
+    pub(super) report: Mutex<Report>,
 }
 
 impl core::fmt::Debug for Run {
@@ -61,6 +66,14 @@ struct State {
     listening: HashMap<String, VecDeque<Position>>,
     /// Signals that nobody has asked for yet, in the order in which they came.
     mail: VecDeque<(Uuid, String, Vec<u8>)>,
+    /// Waits for signals that the code has given up: what comes for them, or has come, was not taken.
+    given_up: HashSet<Position>,
+    /// Signals that such a wait had, by their name and in their order: they are the next ones.
+    returned: HashMap<String, BTreeMap<u32, Vec<u8>>>,
+    /// Waits that were given one of those, and its place in that order.
+    again: HashMap<Position, u32>,
+    /// What steps have committed with their effects, and does not stand in the journal yet.
+    written: HashMap<Position, (Uuid, Vec<u8>)>,
     /// Everything that has arrived and was seen, so that the same is not taken twice.
     seen: HashSet<Uuid>,
     /// Why the run can't go on.
@@ -87,6 +100,8 @@ struct Slot {
     outcome: Option<Outcome>,
     /// Whether its end is written down, or on its way there.
     ended: bool,
+    /// The number of the entry that has told its end.
+    seq: u32,
 }
 
 /// Why a run can't go on.
@@ -115,6 +130,7 @@ impl Run {
         token: Token,
         clock: (Timestamp, Timestamp),
         entries: Vec<Entry>,
+        session: Option<SessionId>,
     ) -> Option<Self> {
         let (waits_of, entries_are_none) = (open_children(&entries), record.token.get() == 0);
         let replay = Replay::of(entries, record.enqueued_at)?;
@@ -130,6 +146,10 @@ impl Run {
             timers: BTreeSet::new(),
             listening: HashMap::new(),
             mail: VecDeque::new(),
+            given_up: HashSet::new(),
+            returned: HashMap::new(),
+            again: HashMap::new(),
+            written: HashMap::new(),
             seen: HashSet::new(),
             broken: None,
             cancelled: false,
@@ -142,12 +162,17 @@ impl Run {
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
         let trace = record.trace.clone();
-        Some(Self { client, job, token, trace, clock, dry: false, state: Mutex::new(state) })
-    }
-
-    /// The same, to follow its journal and nothing else.
-    pub(super) fn dry(self) -> Self {
-        Self { dry: true, ..self }
+        Some(Self {
+            client,
+            job,
+            token,
+            session,
+            trace,
+            clock,
+            dry: session.is_none(),
+            state: Mutex::new(state),
+            report: Mutex::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -200,6 +225,18 @@ impl Run {
         state.waits_of.insert(id, position.clone());
     }
 
+    /// Starts a run that nobody waits for: that it was started is all there is to know of it.
+    pub(super) fn spawn(&self, position: &Position, name: &str, input: u64, child: job::New) {
+        let id = child.id;
+        let now = self.store_now();
+        let mut state = self.lock();
+        let phase = Phase::Started(Start::Child { id, input });
+        let seq = state.record(position, Op::Child, name, phase, now, self.token);
+        state.children.push(Child { seq, job: child, at_once: false });
+        let value = serde_json::to_vec(&id.as_uuid()).unwrap_or_default();
+        state.record(position, Op::Child, name, Phase::Ended(Outcome::Value(value)), now, self.token);
+    }
+
     /// Has the end of a child given to the position.
     pub(super) fn wait_for_child(&self, position: &Position, id: JobId) {
         self.lock().waits_of.entry(id).or_insert_with(|| position.clone());
@@ -232,12 +269,19 @@ impl Run {
         takes
     }
 
-    /// The code does not wait for that signal any more.
-    pub(super) fn unlisten(&self, position: &Position, name: &str) {
+    /// The code has given up its wait for a signal, and has taken none: one that this wait had, or gets, is the next one
+    /// for somebody else.
+    pub(super) fn give_up_signal(&self, position: &Position, name: &str) {
+        let now = self.store_now();
         let mut state = self.lock();
+        if state.closing {
+            return;
+        }
         if let Some(line) = state.listening.get_mut(name) {
             line.retain(|waits| waits != position);
         }
+        state.take_back(position, name);
+        state.hand_out(now, self.token);
     }
 
     /// The code does not wait for the child at that position any more.
@@ -257,6 +301,22 @@ impl Run {
     /// Whether what was asked for at a position has ended.
     pub(super) fn has_ended(&self, position: &Position) -> bool {
         self.lock().slots.get(position).is_some_and(|slot| slot.ended)
+    }
+
+    /// Whether the step at a position has committed its value.
+    pub(super) fn has_written(&self, position: &Position) -> bool {
+        self.lock().written.contains_key(position)
+    }
+
+    /// Writes down what the step at a position has committed; `false` if it has committed nothing.
+    pub(super) fn take_written(&self, position: &Position, name: &str) -> bool {
+        let now = self.store_now();
+        let mut state = self.lock();
+        let Some((id, value)) = state.written.remove(position) else { return false };
+        state.taken.push(id);
+        let phase = Phase::Ended(Outcome::Value(value));
+        state.record(position, Op::Step, name, phase, now, self.token);
+        true
     }
 
     /// Whether so many entries are durable.
@@ -296,8 +356,8 @@ impl Run {
         let durable = state.durable;
         match state.replay.deliver(durable) {
             None => false,
-            Some(Delivery::End(position, outcome)) => {
-                state.end(&position, outcome);
+            Some(Delivery::End(position, outcome, seq)) => {
+                state.deliver(&position, outcome, seq);
                 true
             }
             Some(Delivery::Cancel) => {
@@ -383,6 +443,11 @@ impl Run {
                 Arrived::Cancel { reason } => {
                     state.cancel_asked.get_or_insert((arrival.id, reason));
                 }
+                Arrived::Step { position, value: Some(value) } => {
+                    state.written.insert(position, (arrival.id, value));
+                }
+                // That it did not commit is of use to nobody any more.
+                Arrived::Step { value: None, .. } => state.taken.push(arrival.id),
             }
         }
         state.hand_out(now, self.token);
@@ -488,6 +553,16 @@ impl Run {
         self.lock().replay.is_empty()
     }
 
+    /// What it shows, if that is news.
+    pub(super) fn take_report(&self) -> Option<serde_json::Value> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).take_news()
+    }
+
+    /// Whether it shows something that was not written down.
+    pub(super) fn has_news(&self) -> bool {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).is_news()
+    }
+
     pub(super) fn broken(&self) -> Option<Broken> {
         self.lock().broken.clone()
     }
@@ -539,6 +614,21 @@ impl State {
         self.listening.values().any(|line| !line.is_empty())
     }
 
+    /// Gives the code what has ended at a position with that entry, unless it has given up its wait.
+    fn deliver(&mut self, position: &Position, outcome: Outcome, seq: u32) {
+        if self.given_up.remove(position) {
+            return;
+        }
+        if matches!(outcome, Outcome::Again(_)) && !self.again.contains_key(position) {
+            // It was given one of those the first time: this one.
+            let name = self.replay.name_at(position).unwrap_or_default();
+            let first = self.returned.get_mut(name).and_then(BTreeMap::pop_first);
+            self.again.extend(first.map(|(place, _)| (position.clone(), place)));
+        }
+        self.slots.entry(position.clone()).or_default().seq = seq;
+        self.end(position, outcome);
+    }
+
     /// Gives the code what has ended at a position.
     fn end(&mut self, position: &Position, outcome: Outcome) {
         let slot = self.slots.entry(position.clone()).or_default();
@@ -586,11 +676,52 @@ impl State {
         self.record(position, op, &name, Phase::Ended(Outcome::Due), now, token);
     }
 
+    /// Has the signal that a wait had, and that the code has not taken, be the next one for others. Its entry was written
+    /// before the code gave up the wait, so that this comes out the same each time, whether the code was given it or not.
+    fn take_back(&mut self, position: &Position, name: &str) {
+        let taken = self.slots.get_mut(position).and_then(|slot| Some((slot.seq, slot.outcome.take()?)));
+        let pending = || self.replay.pending(position).map(|(seq, outcome)| (seq, outcome.clone()));
+        let is_given = taken.is_some();
+        let Some((seq, outcome)) = taken.or_else(pending) else { return };
+        if !is_given {
+            self.given_up.insert(position.clone());
+        }
+        let place = match outcome {
+            Outcome::Value(_) => Some(seq),
+            // Where the journal gives it one of them again, that one is still where it was.
+            Outcome::Again(_) => self.again.get(position).copied(),
+            _ => None,
+        };
+        if let (Some(place), Outcome::Value(value) | Outcome::Again(value)) = (place, outcome) {
+            self.returned.entry(name.to_owned()).or_default().insert(place, value);
+        }
+    }
+
+    /// Gives those who wait for a signal what others had and did not take.
+    fn hand_back(&mut self, now: Timestamp, token: Token) {
+        let mut given = Vec::new();
+        for (name, values) in &mut self.returned {
+            let Some(line) = self.listening.get_mut(name) else { continue };
+            while !values.is_empty()
+                && let Some(position) = line.pop_front()
+            {
+                given.extend(values.pop_first().map(|(place, value)| (position, place, name.clone(), value)));
+            }
+        }
+        given.sort_unstable();
+        for (position, place, name, value) in given {
+            self.timers.retain(|(_, waits)| *waits != position);
+            self.again.insert(position.clone(), place);
+            self.record(&position, Op::Signal, &name, Phase::Ended(Outcome::Again(value)), now, token);
+        }
+    }
+
     /// Gives signals to those who wait for them, first come, first served.
     fn hand_out(&mut self, now: Timestamp, token: Token) {
         if !self.replay.is_live() {
             return;
         }
+        self.hand_back(now, token);
         let mut left = VecDeque::new();
         for (id, name, value) in core::mem::take(&mut self.mail) {
             match self.listening.get_mut(&name).and_then(VecDeque::pop_front) {

@@ -203,7 +203,7 @@ where
     }
 }
 
-fn seed(run: &Run, attempt: u32) -> u64 {
+pub(super) fn seed(run: &Run, attempt: u32) -> u64 {
     run.job.id.as_uuid().as_u64_pair().1 ^ u64::from(attempt)
 }
 
@@ -214,14 +214,22 @@ pub(super) fn engine<E>(error: &Error) -> Failure<E> {
 
 /// A value as the journal keeps it.
 pub(super) fn written<T: Serialize>(value: &T) -> Outcome {
-    let refuse = |why: String| failed(&Failure::<Never>::Engine(format!("{}: {why}", Code::StepUnwritable)));
-    match serde_json::to_vec(value) {
-        Ok(bytes) if bytes.len() <= limits::RESULT_BYTES_MAX => Outcome::Value(bytes),
-        Ok(bytes) => {
-            refuse(format!("the value has {} bytes; {} is the most", bytes.len(), limits::RESULT_BYTES_MAX))
-        }
-        Err(error) => refuse(format!("the value can't be written as JSON: {error}")),
+    match json(value) {
+        Ok(bytes) => Outcome::Value(bytes),
+        Err(error) => failed(&Failure::<Never>::Engine(error.to_string())),
     }
+}
+
+/// A value as JSON.
+pub(super) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    let refuse = |why: String| Error::new(Code::StepUnwritable, why);
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| refuse(format!("the value can't be written as JSON: {error}")))?;
+    let (has, max) = (bytes.len(), limits::RESULT_BYTES_MAX);
+    if has > max {
+        return Err(refuse(format!("the value has {has} bytes; {max} is the most")));
+    }
+    Ok(bytes)
 }
 
 /// Reads what the journal keeps.
@@ -230,7 +238,7 @@ pub(super) fn read<T: DeserializeOwned, E: DeserializeOwned>(outcome: Outcome) -
         Failure::Engine(format!("{}: the journal holds another type here: {error}", Code::JournalUnreadable))
     };
     match outcome {
-        Outcome::Value(bytes) => serde_json::from_slice(&bytes).map_err(strange),
+        Outcome::Value(bytes) | Outcome::Again(bytes) => serde_json::from_slice(&bytes).map_err(strange),
         Outcome::Failed(bytes) => Err(serde_json::from_slice(&bytes).unwrap_or_else(strange)),
         Outcome::Due => Err(Failure::TimedOut),
     }

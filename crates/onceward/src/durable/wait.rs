@@ -91,7 +91,8 @@ fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<&S
 
 /// Waits for the next signal of that name that nobody has taken, sent before the run came by here or after: by
 /// [`RunHandle::signal`](super::RunHandle::signal) or `onceward runs signal`. Each signal is taken once, in the order
-/// in which they were sent.
+/// in which they were sent. A wait that the code gives up, as in a race that something else wins, takes none: a signal
+/// that came for it is the next one for whoever waits then.
 ///
 /// ```
 /// use onceward::durable::{Failure, signal};
@@ -107,7 +108,13 @@ fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<&S
 /// ```
 pub fn signal<T: DeserializeOwned>(name: impl Into<String>) -> Signal<T> {
     let name = name.into();
-    Signal { place: check_name(&name).and_then(|()| claim()), name, timeout: None, value: PhantomData }
+    Signal {
+        place: check_name(&name).and_then(|()| claim()),
+        name,
+        timeout: None,
+        taken: false,
+        value: PhantomData,
+    }
 }
 
 /// A signal that is waited for; see [`signal`].
@@ -116,6 +123,8 @@ pub struct Signal<T> {
     place: Result<(Arc<Run>, Position), Error>,
     name: String,
     timeout: Option<Due>,
+    /// Whether the code has what it waited for.
+    taken: bool,
     value: PhantomData<fn() -> T>,
 }
 
@@ -138,18 +147,22 @@ impl<T: DeserializeOwned> Future for Signal<T> {
     type Output = Result<T, Failure>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (run, position) = match &self.place {
+        let this = self.get_mut();
+        let (run, position) = match &this.place {
             Ok(place) => place,
             Err(error) => return Poll::Ready(Err(engine(error))),
         };
-        match run.ask(position, Wanted { op: Op::Signal, name: &self.name, input: None }, cx.waker()) {
-            Asked::Ended(outcome) => Poll::Ready(read(outcome)),
+        match run.ask(position, Wanted { op: Op::Signal, name: &this.name, input: None }, cx.waker()) {
+            Asked::Ended(outcome) => {
+                this.taken = true;
+                Poll::Ready(read(outcome))
+            }
             Asked::Waits => Poll::Pending,
             Asked::Fresh(start) => {
-                run.listen(position, &self.name);
+                run.listen(position, &this.name);
                 // It may have been there already.
-                if let (Some(due), false) = (self.timeout, run.has_ended(position)) {
-                    tick(run, position, (Op::Signal, &self.name), start.as_ref(), due);
+                if let (Some(due), false) = (this.timeout, run.has_ended(position)) {
+                    tick(run, position, (Op::Signal, &this.name), start.as_ref(), due);
                 }
                 Poll::Pending
             }
@@ -159,8 +172,8 @@ impl<T: DeserializeOwned> Future for Signal<T> {
 
 impl<T> Drop for Signal<T> {
     fn drop(&mut self) {
-        if let Ok((run, position)) = &self.place {
-            run.unlisten(position, &self.name);
+        if let (Ok((run, position)), false) = (&self.place, self.taken) {
+            run.give_up_signal(position, &self.name);
         }
     }
 }

@@ -205,7 +205,7 @@ impl Enqueue {
         self
     }
 
-    /// How long the [`key`](Self::key) refers to this job; 30 days by default.
+    /// How long the [`key`](Self::key) refers to this job; 30 days by default, and at least until it has ended.
     pub fn key_ttl(mut self, ttl: Duration) -> Self {
         self.key_ttl = Some(ttl);
         self

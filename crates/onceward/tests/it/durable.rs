@@ -660,3 +660,31 @@ async fn d6_a_signal_does_not_begin_a_run_before_its_time() {
     })
     .await;
 }
+
+/// Listens again and again, and gives up at about the moment in which something comes.
+#[durable]
+async fn impatient(ledger: State<Ledger>, count: u32) -> Result<Vec<u32>, Failure> {
+    let mut got = Vec::new();
+    while got.len() < count as usize {
+        match race(signal::<u32>("number"), sleep(Duration::from_millis(1))).await {
+            Either::Left(number) => got.push(number?),
+            Either::Right(_) => drop(ledger.note("gave up")),
+        }
+    }
+    Ok(got)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_a_signal_for_a_wait_that_was_given_up_is_the_next_one() {
+    each(async |place| {
+        let worker = place.ow.worker().durable(impatient).state(place.ledger.clone());
+        let worker = worker.park_after(Duration::ZERO).start().await.unwrap();
+        let run = place.ow.start(impatient(12)).await.unwrap();
+        for number in 0..12_u32 {
+            run.signal("number", &number).await.unwrap();
+        }
+        assert_eq!(run.result().await.unwrap(), (0..12).collect::<Vec<_>>());
+        worker.shutdown().await;
+    })
+    .await;
+}

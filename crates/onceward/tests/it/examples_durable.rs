@@ -45,6 +45,19 @@ fn d5_a_simple_flow_that_is_killed_goes_on() {
     assert!(finished("simple_flow", &store).contains(expected), "its result stays");
 }
 
+/// D4: the money of a run that is killed has moved once, and all of it is there.
+#[test]
+fn d4_money_moves_once_whoever_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("money.db");
+    for millis in [150, 400] {
+        killed_after("money_transfer", &store, Duration::from_millis(millis));
+    }
+    let last = finished("money_transfer", &store);
+    let audit = "36 transfers made, 4 refused, 0 made twice; the accounts hold 30000 cents in all";
+    assert!(last.contains(audit), "{last}");
+}
+
 /// D9: the bookings of a trip that fails are undone once each, the last one first, whoever is killed.
 #[test]
 fn d9_a_trip_that_is_killed_is_booked_and_undone_once() {

@@ -14,7 +14,11 @@ mod derive_job;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_calls;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_sweep;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod enlist;
 #[cfg(feature = "postgres")]
@@ -72,6 +76,8 @@ mod schedule;
 mod service;
 #[cfg(feature = "postgres")]
 mod service_postgres;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod step_in;
 #[cfg(feature = "testing")]
 mod weaknesses;
 #[cfg(feature = "http-jobs")]

@@ -174,9 +174,29 @@ fn headline(node: &Node) -> String {
         let _ = write!(line, ": {}", output::shown(error));
     }
     if let Some(progress) = &node.progress {
-        let _ = write!(line, "  {}", output::shown(&progress.to_string()));
+        let _ = write!(line, "  {}", said(progress));
     }
     line
+}
+
+/// What a run shows of itself: how far it is as a bar, the rest by name.
+fn said(shown: &serde_json::Value) -> String {
+    let serde_json::Value::Object(named) = shown else { return output::shown(&shown.to_string()) };
+    let part = |(name, value): (&String, &serde_json::Value)| match (name.as_str(), value) {
+        ("progress", value) => {
+            let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64);
+            let (Some(done), Some(of)) = (number("done"), number("of")) else {
+                return format!("{name}: {}", output::shown(&value.to_string()));
+            };
+            let filled = usize::try_from(done.min(of) * BAR as u64 / of.max(1)).unwrap_or(BAR);
+            format!("{}{} {done} of {of}", "█".repeat(filled), "░".repeat(BAR - filled))
+        }
+        (name, serde_json::Value::String(text)) => {
+            format!("{}: {}", output::shown(name), output::shown(text))
+        }
+        (name, value) => format!("{}: {}", output::shown(name), output::shown(&value.to_string())),
+    };
+    named.iter().map(part).collect::<Vec<_>>().join(", ")
 }
 
 fn mark(state: &str) -> char {
@@ -272,5 +292,18 @@ mod tests {
         assert_eq!(lines[2], "├─ ▸ pack ████████░░░░░░░░░░░░ 4 of 10");
         assert_eq!(lines[3], "└─ ✗ child ship");
         assert_eq!(drawn(&tree, usize::MAX).len(), 13);
+    }
+
+    #[test]
+    fn what_a_run_shows_is_a_bar_and_the_rest_by_name() {
+        let shown =
+            serde_json::json!({ "file": "a\u{1b}.csv", "lines": 30, "progress": { "done": 1, "of": 4 } });
+        assert_eq!(said(&shown), "file: a\\u{1b}.csv, lines: 30, █████░░░░░░░░░░░░░░░ 1 of 4");
+        assert_eq!(said(&serde_json::json!({ "progress": "half" })), "progress: \"half\"");
+        assert_eq!(
+            said(&serde_json::json!({ "progress": { "done": 9, "of": 0 } })),
+            format!("{} 9 of 0", "░".repeat(BAR))
+        );
+        assert_eq!(said(&7.into()), "7");
     }
 }

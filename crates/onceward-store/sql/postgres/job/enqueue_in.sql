@@ -39,7 +39,12 @@ WITH setting AS MATERIALIZED (
     ) a
 ), seen AS MATERIALIZED (
     SELECT a.*, EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = a.namespace AND j.id = a.id) AS known,
-           k.id AS key_id, coalesce(k.fingerprint = a.fingerprint, false) AS same, k.expires_at <= a.now AS key_over,
+           k.id AS key_id, coalesce(k.fingerprint = a.fingerprint, false) AS same,
+           -- It lasts at least as long as its job.
+           k.expires_at <= a.now
+           AND NOT EXISTS (SELECT FROM {schema}.job j
+                           WHERE j.namespace = k.namespace AND j.id = k.id
+                             AND j.state || '' NOT IN ('dead', 'uncertain')) AS key_over,
            d.id AS dedupe_id, coalesce(d.expires_at <= a.now, false) AS dedupe_over
     FROM ask a
     LEFT JOIN {schema}.job_key k

@@ -42,15 +42,25 @@ SELECT count(*) FROM gone
 
 -- step: keys
 WITH over AS MATERIALIZED (
-    SELECT k.namespace, k.purpose, k.key
+    SELECT k.namespace, k.purpose, k.key,
+           k.purpose = 'idempotency'
+           AND EXISTS (SELECT FROM {schema}.job j
+                       WHERE j.namespace = k.namespace AND j.id = k.id
+                         AND j.state || '' NOT IN ('dead', 'uncertain')) AS lives
     FROM {schema}.job_key k
     WHERE k.expires_at <= {clock}
     LIMIT $1::bigint
     FOR UPDATE OF k SKIP LOCKED
+), kept AS (
+    -- It lasts at least as long as its job: that is looked at again tomorrow.
+    UPDATE {schema}.job_key k
+    SET expires_at = {clock} + interval '1 day'
+    FROM over
+    WHERE over.lives AND k.namespace = over.namespace AND k.purpose = over.purpose AND k.key = over.key
 ), gone AS (
     DELETE FROM {schema}.job_key k
     USING over
-    WHERE k.namespace = over.namespace AND k.purpose = over.purpose AND k.key = over.key
+    WHERE NOT over.lives AND k.namespace = over.namespace AND k.purpose = over.purpose AND k.key = over.key
     RETURNING 1
 )
 SELECT count(*) FROM gone

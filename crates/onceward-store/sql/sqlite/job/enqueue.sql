@@ -2,7 +2,8 @@
 --
 -- over     ?1 namespace, ?2 id. Whether the job of this id is over already: then this is a second send.
 -- known    ?1 namespace, ?2 id. Whether the job of this id is there: asked of jobs with keys, before the keys are.
--- holder   ?1 namespace, ?2 purpose, ?3 key, ?4 wall clock now. The job that a key belongs to.
+-- holder   ?1 namespace, ?2 purpose, ?3 key, ?4 wall clock now. The job that a key belongs to; an idempotency key lasts
+--          at least as long as its job.
 -- insert   ?1 namespace, ?2 id, ?3 kind, ?4 queue, ?5 priority, ?6 state, ?7 wall clock now, ?8 run_at, ?9 payload,
 --          ?10 content_type, ?11 spec. Nothing is changed where the job is there.
 -- key      ?1 namespace, ?2 purpose, ?3 key, ?4 id, ?5 fingerprint, ?6 expires_at, ?7 until_started.
@@ -24,8 +25,12 @@ SELECT EXISTS (SELECT 1 FROM onceward_job WHERE namespace = ?1 AND id = ?2)
 
 -- step: holder
 SELECT id, fingerprint
-FROM onceward_job_key
-WHERE namespace = ?1 AND purpose = ?2 AND key = ?3 AND (expires_at IS NULL OR expires_at > ?4)
+FROM onceward_job_key AS k
+WHERE namespace = ?1 AND purpose = ?2 AND key = ?3
+  AND (expires_at IS NULL OR expires_at > ?4
+       OR purpose = 'idempotency'
+          AND EXISTS (SELECT 1 FROM onceward_job AS j
+                      WHERE j.namespace = k.namespace AND j.id = k.id AND j.state NOT IN ('dead', 'uncertain')))
 
 -- step: insert
 INSERT INTO onceward_job (

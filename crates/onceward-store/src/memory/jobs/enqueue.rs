@@ -74,7 +74,17 @@ impl Jobs {
     }
 
     fn holder(&self, key: &KeyName, now: Timestamp) -> Option<&HeldKey> {
-        self.keys.get(key).filter(|held| held.expires_at.is_none_or(|expires_at| expires_at > now))
+        self.keys.get(key).filter(|held| !self.is_over(key, held, now))
+    }
+
+    /// Whether the time of a key is over; an idempotency key lasts at least as long as its job.
+    pub(super) fn is_over(&self, key: &KeyName, held: &HeldKey, now: Timestamp) -> bool {
+        let (namespace, purpose, _) = key;
+        let goes_on = || {
+            let row = self.rows.get(&(namespace.clone(), held.id));
+            *purpose == Purpose::Idempotency && row.is_some_and(|row| !row.state.is_final())
+        };
+        held.expires_at.is_some_and(|expires_at| expires_at <= now) && !goes_on()
     }
 
     fn take_keys(&mut self, new: &New, now: Timestamp) {

@@ -100,7 +100,7 @@ impl Jobs {
         let dead = self.rows.iter().filter(|(_, row)| is_old(row)).map(|(name, _)| name.clone());
         let dead: Vec<Name> = dead.take(ask.limit).collect();
         done.iter().chain(&dead).for_each(|name| self.forget(name));
-        let over = self.keys.iter().filter(|(_, held)| held.expires_at.is_some_and(|at| at <= now));
+        let over = self.keys.iter().filter(|(key, held)| self.is_over(key, held, now));
         let over: Vec<_> = over.map(|(key, _)| key.clone()).take(ask.limit).collect();
         for key in &over {
             self.keys.remove(key);

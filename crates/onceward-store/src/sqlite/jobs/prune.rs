@@ -1,11 +1,16 @@
 //! Forgetting jobs that are over.
 
+use core::time::Duration;
+
 use rusqlite::{Result, ToSql, params};
 
 use super::super::statements::SQL;
 use super::super::trust::{self, WallClock};
 use super::{Jobs, settle};
 use crate::{PruneJobs, PrunedJobs};
+
+/// When a key is looked at again that lasts as long as its job.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Jobs<'_> {
     /// Forgets what may be forgotten; wants the write lock.
@@ -23,6 +28,9 @@ impl Jobs<'_> {
         let wall = self.now.wall;
         let kept = settle::slots(wall).end;
         let old = wall.before(ask.dead_older_than).as_micros();
+        let tomorrow = wall.after(KEPT_FOR).as_micros();
+        // So many that none of the keys below belongs to a job that goes on.
+        while run(SQL.prune_kept, params![wall.as_micros(), limit, tomorrow])? > 0 {}
         Ok(PrunedJobs {
             done: run(SQL.prune_done, params![kept, limit])?,
             dead: run(SQL.prune_dead, params![old, limit])?,

@@ -23,9 +23,9 @@ use proptest::test_runner::{Config, TestRunner};
 use self::steps::{Follow, History, World};
 
 /// How many histories are tried: some seconds' worth, or with `ONCEWARD_PROVE=long` some minutes'.
-fn cases(few: u32) -> Config {
+fn cases(few: u32, many: u32) -> Config {
     let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
-    let cases = if long { few * 40 } else { few };
+    let cases = if long { many } else { few };
     Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() }
 }
 
@@ -74,33 +74,33 @@ fn prove<H: History, F: Future<Output = Beside>>(config: Config, beside: impl Fn
 
 #[test]
 fn proof_l1_l2_o1_o2_o6_the_model_keeps_the_invariants_in_every_history() {
-    prove::<World, _>(cases(2000), async |_| Beside::default());
+    prove::<World, _>(cases(1_500, 80_000), async |_| Beside::default());
 }
 
 #[test]
 fn proof_j2_j3_j4_j6_j10_the_model_keeps_the_invariants_of_jobs_in_every_history() {
-    prove::<jobs::World, _>(cases(1000), async |_| Beside::default());
+    prove::<jobs::World, _>(cases(1_000, 40_000), async |_| Beside::default());
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
 fn proof_sqlite_answers_as_the_model_in_every_history() {
-    on_sqlite::<World>(400);
+    on_sqlite::<World>(200, 16_000);
 }
 
 #[cfg(feature = "sqlite")]
 #[test]
 fn proof_sqlite_answers_as_the_model_in_every_history_of_jobs() {
-    on_sqlite::<jobs::World>(300);
+    on_sqlite::<jobs::World>(80, 12_000);
 }
 
 #[cfg(feature = "sqlite")]
-fn on_sqlite<H: History>(few: u32) {
+fn on_sqlite<H: History>(few: u32, many: u32) {
     use onceward_store::OpenOptions;
     use onceward_store::sqlite::SqliteStore;
     use onceward_store::url::SqliteAt;
 
-    prove::<H, _>(cases(few), async |clock| {
+    prove::<H, _>(cases(few, many), async |clock| {
         let ttl_min = onceward_core::limits::TTL_MIN_IN_TESTS;
         let options = OpenOptions { clock: Arc::new(clock), ttl_min, ..OpenOptions::default() };
         let store = SqliteStore::open(&SqliteAt { path: None }, options).await.unwrap();
@@ -111,22 +111,22 @@ fn on_sqlite<H: History>(few: u32) {
 #[cfg(feature = "postgres")]
 #[test]
 fn proof_postgres_answers_as_the_model_in_every_history() {
-    on_postgres::<World>(18);
+    on_postgres::<World>(18, 720);
 }
 
 #[cfg(feature = "postgres")]
 #[test]
 fn proof_postgres_answers_as_the_model_in_every_history_of_jobs() {
-    on_postgres::<jobs::World>(18);
+    on_postgres::<jobs::World>(18, 720);
 }
 
 /// One schema for all histories: emptied before each, its clock set to the model's.
 #[cfg(feature = "postgres")]
-fn on_postgres<H: History>(few: u32) {
+fn on_postgres<H: History>(few: u32, many: u32) {
     use onceward_store::Clock;
 
     let server = tokio::sync::OnceCell::new();
-    prove::<H, _>(cases(few), async |clock| {
+    prove::<H, _>(cases(few, many), async |clock| {
         let server = server.get_or_init(postgres::Frozen::new).await;
         server.start_over(clock.wall()).await;
         Beside { stores: vec![server.store()], follow: Some(server.follow()) }

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use onceward_core::job::{Dedupe, DedupeScope, Ending, IdempotencyKey, New, OnConflict, State};
+use onceward_core::job::{Dedupe, DedupeScope, Ending, IdempotencyKey, Move, New, OnConflict, State};
 use onceward_core::once::Fingerprint;
-use onceward_core::{JobId, SessionId, Tag};
+use onceward_core::{JobId, Owner, SessionId, Tag};
 use onceward_store::clock::ManualClock;
 use onceward_store::enlist::{enqueue_in, settle_job_in};
 use onceward_store::sqlite::SqliteStore;
-use onceward_store::{Enqueued, JobStore, SettleJob, SettledJob, Store, Wake};
+use onceward_store::{Enqueued, JobStore, MoveJob, SettleJob, SettledJob, Store, Wake};
 use rusqlite::{Connection, Transaction};
 
 use super::asks::key;
@@ -136,6 +136,9 @@ async fn keys_hold_within_and_beside_a_transaction() {
     let row = store.job_lookup(&[name(alive.id)]).await.unwrap().rows.remove(0).unwrap();
     assert_eq!((row.payload.bytes.as_slice(), row.state), (&b"new"[..], State::Scheduled));
     // A second send is one, also when the key has run out since and belongs to another job.
+    let (actor, to) = (Owner::new("test").unwrap(), Move::Cancel);
+    let cancel = MoveJob { job: name(first.id), token: None, to, actor, reason: None, dry_run: false };
+    store.job_move(&cancel).await.unwrap();
     clock.advance(Duration::from_secs(60));
     let next = keyed(2);
     let mut tx = user.transaction().unwrap();

@@ -1,5 +1,7 @@
 //! `#[durable]`: an `async fn` becomes a function that makes a call, with its body beside it.
 
+mod methods;
+
 use onceward_core::{Kind, limits};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -7,10 +9,15 @@ use syn::parse::Parser;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, LitStr, Pat, PatType, Path, Result, ReturnType, Type};
 
+pub(crate) use methods::expand as expand_methods;
+
 use crate::words::Words;
 
 const WORDS: &str = "name, version, queue, priority, max_attempts, timeout, retry, retain, retry_if (each `word = …`), \
                      and at_most_once";
+
+const NOTHING_RETURNED: &str = "a durable function returns `Result<T, E>`: `E` is how it fails, \
+                                `onceward::durable::AnyError` if nobody needs to tell its errors apart";
 
 /// What was said.
 #[derive(Default)]
@@ -30,55 +37,89 @@ struct Argument {
 
 pub(crate) fn expand(attribute: TokenStream, function: &ItemFn) -> Result<TokenStream> {
     let said = Said::read(attribute)?;
-    check(function)?;
+    check(&function.sig)?;
     let arguments = function.sig.inputs.iter().map(argument).collect::<Result<Vec<_>>>()?;
     let ReturnType::Type(_, output) = &function.sig.output else {
-        let why = "a durable function returns `Result<T, E>`: `E` is how it fails, `onceward::durable::AnyError` if \
-                   nobody needs to tell its errors apart";
-        return Err(Error::new(function.sig.ident.span(), why));
+        return Err(Error::new(function.sig.ident.span(), NOTHING_RETURNED));
     };
     let (name, visibility, documented) = (&function.sig.ident, &function.vis, docs(function));
     let (others, body, plain) = (others(function), &function.block, plain_signature(function));
     let own: Vec<&Argument> = arguments.iter().filter(|argument| !argument.given).collect();
     let (names, types): (Vec<_>, Vec<_>) = own.iter().map(|own| (&own.name, &own.ty)).unzip();
-    let durable = durable(&said, name, output, &arguments)?;
+    let kind = said.kind(&name.to_string(), name.span())?;
+    let function = Function { said: &said, marker: name, kind, visibility, arguments: &arguments, output };
+    let item = function.item(&quote!(#name::plain), None);
     Ok(quote! {
         #(#documented)*
         #visibility fn #name(#(#names: #types),*) -> ::onceward::durable::Call<#name> {
             #name::call_with(#(#names),*)
         }
 
-        #[doc(hidden)]
-        #[allow(non_camel_case_types, missing_docs, missing_debug_implementations, unreachable_pub)]
-        #visibility struct #name {}
+        #[allow(unreachable_pub, missing_docs, clippy::missing_errors_doc, clippy::too_many_arguments)]
+        impl #name {
+            /// The body, as it was written: nothing is written down unless it is in a run.
+            #(#others)*
+            pub #plain #body
+        }
 
-        const _: () = {
-            #[derive(::onceward::durable::private::serde::Serialize, ::onceward::durable::private::serde::Deserialize)]
-            #[serde(crate = "::onceward::durable::private::serde")]
-            #[allow(unreachable_pub, missing_docs, missing_debug_implementations)]
-            pub struct Args {
-                #(#names: #types,)*
-            }
-
-            #[allow(unreachable_pub, missing_docs, clippy::missing_errors_doc, clippy::too_many_arguments)]
-            impl #name {
-                /// The body, as it was written: nothing is written down unless it is in a run.
-                #(#others)*
-                pub #plain #body
-
-                fn call_with(#(#names: #types),*) -> ::onceward::durable::Call<#name> {
-                    ::onceward::durable::Call::new(&Args { #(#names),* })
-                }
-            }
-
-            #durable
-        };
+        #item
     })
 }
 
+/// A durable function as the engine knows it.
+struct Function<'a> {
+    said: &'a Said,
+    /// The type that stands for it.
+    marker: &'a syn::Ident,
+    kind: String,
+    visibility: &'a syn::Visibility,
+    arguments: &'a [Argument],
+    output: &'a Type,
+}
+
+impl Function<'_> {
+    /// The type that stands for the function, and its arguments. `plain` is its body, which may want a state first.
+    fn item(&self, plain: &TokenStream, this: Option<&Type>) -> TokenStream {
+        let (marker, visibility) = (self.marker, self.visibility);
+        let own: Vec<&Argument> = self.arguments.iter().filter(|argument| !argument.given).collect();
+        let (names, types): (Vec<_>, Vec<_>) = own.iter().map(|own| (&own.name, &own.ty)).unzip();
+        let durable = durable(self, plain, this);
+        quote! {
+            #[doc(hidden)]
+            #[allow(non_camel_case_types, missing_docs, missing_debug_implementations, unreachable_pub)]
+            #visibility struct #marker {}
+
+            const _: () = {
+                #[derive(
+                    ::onceward::durable::private::serde::Serialize,
+                    ::onceward::durable::private::serde::Deserialize
+                )]
+                #[serde(crate = "::onceward::durable::private::serde")]
+                #[allow(unreachable_pub, missing_docs, missing_debug_implementations)]
+                pub struct Args {
+                    #(#names: #types,)*
+                }
+
+                impl #marker {
+                    #[allow(clippy::too_many_arguments)]
+                    fn call_with(#(#names: #types),*) -> ::onceward::durable::Call<#marker> {
+                        ::onceward::durable::Call::new(&Args { #(#names),* })
+                    }
+                }
+
+                #durable
+            };
+        }
+    }
+}
+
 /// What the engine knows of the function.
-fn durable(said: &Said, name: &syn::Ident, output: &Type, arguments: &[Argument]) -> Result<TokenStream> {
-    let (kind, calls) = (said.kind(name)?, &said.words.calls);
+fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) -> TokenStream {
+    let Function { said, marker, kind, arguments, output, .. } = function;
+    let calls = &said.words.calls;
+    let state = this.map(|ty| quote!(::onceward::worker::State<#ty>));
+    let state: Vec<_> = state.into_iter().collect();
+    let receiver = state.first().map(|_| quote!(&this,));
     let given: Vec<&Argument> = arguments.iter().filter(|argument| argument.given).collect();
     let (names, types): (Vec<_>, Vec<_>) = given.iter().map(|given| (&given.name, &given.ty)).unzip();
     let in_order = arguments.iter().map(|argument| {
@@ -92,8 +133,8 @@ fn durable(said: &Said, name: &syn::Ident, output: &Type, arguments: &[Argument]
             }
         }
     });
-    Ok(quote! {
-        impl ::onceward::durable::Durable for #name {
+    quote! {
+        impl ::onceward::durable::Durable for #marker {
             const KIND: &'static str = #kind;
             const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)*;
             type Args = Args;
@@ -107,26 +148,27 @@ fn durable(said: &Said, name: &syn::Ident, output: &Type, arguments: &[Argument]
             ) -> ::onceward::Result<
                 ::onceward::durable::private::BoxFuture<'static, ::core::result::Result<Self::Value, Self::Error>>,
             > {
+                #(let this = <#state as ::onceward::worker::FromContext>::from_context(context)?;)*
                 #(let #names = <#types as ::onceward::worker::FromContext>::from_context(context)?;)*
                 ::core::result::Result::Ok(::std::boxed::Box::pin(async move {
-                    ::onceward::durable::DurableResult::into_result(#name::plain(#(#in_order),*).await)
+                    ::onceward::durable::DurableResult::into_result(#plain(#receiver #(#in_order),*).await)
                 }))
             }
 
             fn needs() -> ::std::vec::Vec<(::core::any::TypeId, &'static str)> {
                 let needs: [::core::option::Option<(::core::any::TypeId, &'static str)>; _] =
-                    [#(<#types as ::onceward::worker::FromContext>::needs()),*];
+                    [#(<#state as ::onceward::worker::FromContext>::needs(),)*
+                     #(<#types as ::onceward::worker::FromContext>::needs()),*];
                 ::core::iter::IntoIterator::into_iter(needs).flatten().collect()
             }
 
             #transient
         }
-    })
+    }
 }
 
 /// Refuses what can't be meant.
-fn check(function: &ItemFn) -> Result<()> {
-    let signature = &function.sig;
+fn check(signature: &syn::Signature) -> Result<()> {
     let refuse = |span, why: &str| Err(Error::new(span, why));
     if signature.asyncness.is_none() {
         return refuse(signature.fn_token.span(), "a durable function is an `async fn`");
@@ -146,8 +188,8 @@ fn argument(argument: &FnArg) -> Result<Argument> {
     let PatType { pat, ty, .. } = match argument {
         FnArg::Typed(typed) => typed,
         FnArg::Receiver(receiver) => {
-            let why =
-                "a durable function has no `self`: what it needs of the worker is an argument `State<T>`";
+            let why = "a durable function has no `self`: what it needs of the worker is an argument `State<T>`; of a \
+                       method, `#[durable]` stands on the `impl` block as well";
             return Err(Error::new(receiver.span(), why));
         }
     };
@@ -207,13 +249,13 @@ impl Said {
 
     /// What the function is called in the store: a version of its own is another kind of job, which only workers take
     /// that know it.
-    fn kind(&self, ident: &syn::Ident) -> Result<String> {
-        let name = self.name.as_ref().map_or_else(|| ident.to_string(), LitStr::value);
+    fn kind(&self, ident: &str, at: proc_macro2::Span) -> Result<String> {
+        let name = self.name.as_ref().map_or_else(|| ident.to_owned(), LitStr::value);
         let kind = match &self.version {
             Some(version) => format!("{name}@{}", version.value()),
             None => name,
         };
-        let span = self.name.as_ref().or(self.version.as_ref()).map_or_else(|| ident.span(), LitStr::span);
+        let span = self.name.as_ref().or(self.version.as_ref()).map_or(at, LitStr::span);
         Kind::new(&kind).map_err(|error| {
             Error::new(span, format!("{} (1 to {} bytes)", error.message(), limits::KIND_BYTES_MAX))
         })?;
