@@ -285,13 +285,18 @@ fn d4_d5_a_step_survives_its_process_by_all_or_nothing() {
             let id = ow.start(transfer(7)).await.unwrap().id();
             process.spawn(async move {
                 let ow = Onceward::options().short_ttls_for_tests().connect(&url).await.unwrap();
-                let worker = ow.worker().durable(transfer).state(doomed).start().await.unwrap();
+                let worker =
+                    ow.worker().durable(transfer).state(doomed).session_ttl(Duration::from_millis(300));
+                let worker = worker.start().await.unwrap();
                 std::future::pending::<()>().await;
                 drop(worker);
             });
             is_done.await.unwrap();
             process.shutdown_background();
-            let worker = ow.worker().durable(transfer).state(bank.clone()).start().await.unwrap();
+            // How often it looks after the dead depends on how long it may be away itself.
+            let worker =
+                ow.worker().durable(transfer).state(bank.clone()).session_ttl(Duration::from_secs(1));
+            let worker = worker.start().await.unwrap();
             let run = ow.run::<transfer>(id);
             assert_eq!(run.result().await.unwrap(), 70, "{first:?}");
             assert_eq!((bank.at.count().await, bank.ledger.count("body")), (1, bodies), "{first:?}");
