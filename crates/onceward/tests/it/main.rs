@@ -15,6 +15,8 @@ mod derive_job;
 mod durable;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_outside;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod enlist;
 #[cfg(feature = "postgres")]
