@@ -1,5 +1,6 @@
 //! `onceward runs`: durable functions under way, what they have done, and what to tell them.
 
+mod act;
 mod check;
 mod files;
 mod start;
@@ -47,6 +48,10 @@ enum Action {
     Signal(Signal),
     /// Ask a run to end; it may undo what it has done
     Cancel(Cancel),
+    /// Have runs stand still: they begin nothing until they are resumed
+    Pause(act::Args),
+    /// Let runs go on that are paused
+    Resume(act::Args),
     /// Which runs under way would not go on with this program: in your own binary, before it is deployed
     Check(check::Args),
     /// Write a run with its journal, and those it has started, to stdout as lines of JSON
@@ -119,6 +124,8 @@ pub(crate) async fn run(args: &Args, globals: &Globals, functions: Functions<'_>
         Action::Check(args) => return check::run(args, globals, functions).await,
         Action::Export(args) => files::export(args, globals).await?,
         Action::Import(args) => files::import(args, globals).await?,
+        Action::Pause(args) => act::run(args, act::Act::Pause, globals).await?,
+        Action::Resume(args) => act::run(args, act::Act::Resume, globals).await?,
         Action::Signal(args) => signal(args, globals).await?,
         Action::Cancel(args) => {
             let client = store::connect(globals).await?;

@@ -57,6 +57,7 @@ fn a_run_is_started_watched_checked_and_brought_to_its_end() {
     the_code_is_held_against_it(&place, id);
     it_moves_to_another_store(&place, id);
 
+    it_stands_still_for_a_while(&place, id);
     place.run(&["runs", "signal", id, "courier", "--json", "\"Ada\""]);
     let watch = place.start(&["runs", "watch", id, "--every", "50ms"]);
     work(&place);
@@ -83,6 +84,19 @@ fn the_code_is_held_against_it(place: &Place, id: &str) {
     let shown = "the journal has step `look`, and the code asks for step `reserve`\n  \
                  -      0  step `look` value\n  +   code  step `reserve`\n";
     assert!(differs.text().contains(shown), "{}", differs.text());
+}
+
+fn it_stands_still_for_a_while(place: &Place, id: &str) {
+    let paused = place.json(&["runs", "pause", id, "--reason", "the bank is away"]);
+    assert_eq!(paused, json!([{ "id": id, "now": "paused" }]));
+    assert!(place.run(&["runs", "tree", id]).text().starts_with("‖ checkout paused"));
+    let shown = place.json(&["runs", "show", id]);
+    assert_eq!(shown["paused"]["reason"], "the bank is away");
+    let shown = place.run(&["runs", "show", id]).text();
+    assert!(shown.contains("paused") && shown.contains(": the bank is away"), "{shown}");
+    place.run(&["runs", "pause", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");
+    place.run(&["runs", "pause"]).refused(2, "OW0601");
+    assert_eq!(place.json(&["runs", "resume", id]), json!([{ "id": id, "now": "resumed" }]));
 }
 
 fn it_moves_to_another_store(place: &Place, id: &str) {

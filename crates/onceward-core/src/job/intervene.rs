@@ -1,6 +1,7 @@
-//! What somebody may do to a job from outside, on the row it has: call it off, run it now, say how it ended.
+//! What somebody may do to a job from outside, on the row it has: call it off, run it now, say how it ended; and of the
+//! run of a durable function, pause it and let it go on.
 
-use super::{Record, State, remember};
+use super::{Pause, Record, State, remember};
 use crate::once::{Body, cut};
 use crate::{Owner, Timestamp, Token, limits};
 
@@ -15,6 +16,10 @@ pub enum Move {
     Done(Option<Body>),
     /// It was uncertain, and shall not happen any more.
     Dead,
+    /// A run shall do nothing until it is resumed.
+    Pause,
+    /// A run that is paused shall go on.
+    Resume,
 }
 
 /// What came of it.
@@ -27,6 +32,8 @@ pub enum Moved {
     },
     /// It runs, and its worker is told at the next renewal of its session.
     Noted,
+    /// It is so already.
+    Unchanged,
     /// It runs; wait for its end, or cancel it.
     Running,
     /// There is no such job.
@@ -45,10 +52,15 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
         return Moved::Stale(row.token);
     }
     let state = row.state_now();
+    let (pauses, is_paused) = (matches!(to, Move::Pause | Move::Resume), row.paused.is_some());
     match (state, to) {
         (State::Succeeded | State::Cancelled, _) => Moved::Wrong(state),
-        (State::Running, Move::Cancel) => Moved::Noted,
+        // A job that is no run can't be stopped on its way; its queue can.
+        _ if pauses && (state.is_final() || !row.policy.durable) => Moved::Wrong(state),
+        _ if pauses && is_paused == (*to == Move::Pause) => Moved::Unchanged,
+        (State::Running, Move::Cancel | Move::Pause | Move::Resume) => Moved::Noted,
         (State::Running, _) => Moved::Running,
+        (_, Move::Pause | Move::Resume) => Moved::Applied { from: state },
         (_, Move::Cancel | Move::RunNow) | (State::Uncertain, _) => Moved::Applied { from: state },
         _ => Moved::Wrong(state),
     }
@@ -59,9 +71,12 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
 pub fn moved(row: &Record, to: &Move, actor: &Owner, reason: Option<&str>, now: Timestamp) -> Record {
     let mut next = row.clone();
     next.token = Token::next(Some(row.token), now);
-    next.state = to.state();
-    next.error = Some(to.note(actor, reason));
-    next.finished_at = next.state.is_final().then_some(now);
+    next.paused = to.pause(actor, reason, now);
+    if let Some(state) = to.state() {
+        next.state = state;
+        next.error = Some(to.note(actor, reason));
+        next.finished_at = next.state.is_final().then_some(now);
+    }
     match to {
         Move::RunNow => {
             // The attempt that ended the job stands in its columns, which the next one needs.
@@ -73,8 +88,10 @@ pub fn moved(row: &Record, to: &Move, actor: &Owner, reason: Option<&str>, now: 
             let granted = row.attempt.saturating_add(1).min(limits::ATTEMPTS_MAX);
             next.policy.max_attempts = row.policy.max_attempts.max(granted);
         }
+        // What has arrived for it meanwhile has woken nobody: it looks for itself.
+        Move::Resume if row.is_parked() => (next.state, next.run_at) = (State::Ready, now),
         Move::Done(result) => next.result.clone_from(result),
-        Move::Cancel | Move::Dead => {}
+        Move::Cancel | Move::Dead | Move::Pause | Move::Resume => {}
     }
     next.set_result(next.result.clone());
     next
@@ -88,6 +105,8 @@ impl Move {
             Self::RunNow => "run again",
             Self::Done(_) => "said to be done",
             Self::Dead => "given up",
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
         };
         let note = match reason {
             Some(reason) => format!("{what} by {}: {reason}", actor.as_str()),
@@ -96,13 +115,20 @@ impl Move {
         cut(&note, limits::REASON_BYTES_MAX)
     }
 
-    /// The state it leaves.
-    pub fn state(&self) -> State {
+    /// The state it leaves, if that is another one.
+    pub fn state(&self) -> Option<State> {
         match self {
-            Self::Cancel => State::Cancelled,
-            Self::RunNow => State::Ready,
-            Self::Done(_) => State::Succeeded,
-            Self::Dead => State::Dead,
+            Self::Cancel => Some(State::Cancelled),
+            Self::RunNow => Some(State::Ready),
+            Self::Done(_) => Some(State::Succeeded),
+            Self::Dead => Some(State::Dead),
+            Self::Pause | Self::Resume => None,
         }
+    }
+
+    /// What the row says of being paused from then on: whoever wants anything else of a run wants it to go on.
+    pub fn pause(&self, actor: &Owner, reason: Option<&str>, now: Timestamp) -> Option<Pause> {
+        let reason = || reason.map(|reason| cut(reason, limits::REASON_BYTES_MAX));
+        (*self == Self::Pause).then(|| Pause { at: now, by: actor.clone(), reason: reason() })
     }
 }

@@ -144,6 +144,17 @@ pub struct Running {
     pub owner: Owner,
 }
 
+/// That a run was paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    /// When.
+    pub at: Timestamp,
+    /// Who has done it.
+    pub by: Owner,
+    /// Why.
+    pub reason: Option<String>,
+}
+
 /// The row of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Record {
@@ -212,6 +223,10 @@ pub struct Record {
     pub past: Vec<Attempt>,
     /// Who runs it now. Only look-ups and listings know.
     pub running: Option<Running>,
+    /// That it was paused: it waits nowhere, and whoever runs it is to give it back. Only look-ups, listings, and what
+    /// decides over the row know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Where the store has put the row.
     #[serde(skip)]
     pub place: Place,
@@ -252,6 +267,7 @@ impl Record {
             progress: None,
             past: Vec::new(),
             running: None,
+            paused: None,
             place: Place::default(),
         }
     }
@@ -359,6 +375,17 @@ impl Record {
     /// Whether the start of its handler is written down before it starts.
     pub fn wants_begin(&self) -> bool {
         self.policy.at_most_once || self.until_started
+    }
+
+    /// Whether it is a run that waits in the middle of its way.
+    pub fn is_parked(&self) -> bool {
+        self.policy.durable && self.state == State::Scheduled && self.attempted_at.is_some()
+    }
+
+    /// Whether it is claimed by itself when somebody has it run again: it may be what kills its processes (N55). A run
+    /// is charged with that later than other jobs.
+    pub fn runs_alone(&self) -> bool {
+        self.lost >= if self.policy.durable { limits::RUN_LOST_ALONE } else { 1 }
     }
 
     /// Whether an attempt may start now.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Position;
 use crate::history::words;
-use crate::job::State;
+use crate::job::{Record, State};
 use crate::{JobId, Timestamp, Token};
 
 words! {
@@ -223,24 +223,42 @@ impl Arrived {
     }
 }
 
-/// How a run is described to people: what the job's row says, in the words of runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// It waits for a worker.
-    Pending,
-    /// A worker has it.
-    Running,
-    /// It waits for a time, or for something from outside.
-    Parked,
-    /// It is done.
-    Succeeded,
-    /// It has failed.
-    Failed,
-    /// It was called off.
-    Cancelled,
-    /// Nobody knows whether it had its effect.
-    Uncertain,
+words! {
+    /// How a run is described to people: what the job's row says, in the words of runs.
+    Standing {
+        /// It waits for a worker.
+        Pending = "pending",
+        /// A worker has it.
+        Running = "running",
+        /// It waits for a time, or for something from outside.
+        Parked = "parked",
+        /// Somebody has paused it. One that still runs gives itself back first.
+        Paused = "paused",
+        /// It is done.
+        Succeeded = "succeeded",
+        /// It has failed.
+        Failed = "failed",
+        /// It was called off.
+        Cancelled = "cancelled",
+        /// Nobody knows whether it had its effect.
+        Uncertain = "uncertain",
+    }
+}
+
+impl Standing {
+    /// How a run stands, by its row.
+    pub fn of(row: &Record) -> Self {
+        match row.state_now() {
+            State::Running => Self::Running,
+            State::Succeeded => Self::Succeeded,
+            State::Dead => Self::Failed,
+            State::Cancelled => Self::Cancelled,
+            State::Uncertain => Self::Uncertain,
+            State::Scheduled | State::Ready | State::Retrying if row.paused.is_some() => Self::Paused,
+            State::Scheduled if row.attempted_at.is_some() => Self::Parked,
+            State::Scheduled | State::Ready | State::Retrying => Self::Pending,
+        }
+    }
 }
 
 /// The longest time after which a run that waits for something looks by itself.

@@ -63,6 +63,7 @@ pub mod once_list;
 pub mod once_settle;
 pub mod race;
 pub mod run;
+pub mod run_pause;
 pub mod schedule;
 pub mod service;
 pub mod session;
@@ -362,6 +363,20 @@ macro_rules! conformance_suite {
                 d6_d7_a_child_ends_with_its_entry;
                 d1_a_zombie_ends_no_child_in_its_journal;
                 journals_go_with_their_runs;
+            }
+            run_pause {
+                a_paused_run_waits_nowhere;
+                a_paused_run_is_not_outstanding;
+                d6_what_arrives_for_a_paused_run_waits_for_it;
+                a_run_that_is_paused_while_it_runs_is_given_back;
+                d7_a_paused_run_that_is_lost_stays_paused;
+                d6_a_pause_may_be_over_before_it_was_heard_of;
+                a_paused_run_that_ends_is_not_paused_any_more;
+                times_of_a_paused_run_come_when_it_is_resumed;
+                only_runs_are_paused;
+                a_paused_run_can_be_called_off_or_run_at_once;
+                j10_a_paused_run_keeps_its_turn;
+                j8_a_pause_and_a_claim_never_miss_each_other;
             }
             job_settle {
                 j5_progress_is_kept_until_the_job_is_over;

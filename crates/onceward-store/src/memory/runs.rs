@@ -111,23 +111,24 @@ impl Jobs {
         if row.state.is_final() {
             return Told::Ended(row.state);
         }
-        let queue = row.queue.clone();
+        let (queue, is_paused) = (row.queue.clone(), row.paused.is_some());
         self.runs.arrive(run, ask.id, ask.what.clone(), now);
-        Told::Waits(queue)
+        if is_paused { Told::Paused(queue) } else { Told::Waits(queue) }
     }
 
     fn wake(&mut self, now: Timestamp) -> Woken {
         let unknown = self.runs.inbox.iter().filter(|(_, waiting)| !waiting.noted);
         let runs: BTreeSet<Name> = unknown.map(|((run, _), _)| run.clone()).collect();
-        let (mut queues, mut unheard) = (BTreeSet::new(), Vec::new());
+        let (mut queues, mut unheard, running) = (BTreeSet::new(), Vec::new(), self.running());
         for run in runs {
             let Some(row) = self.rows.get_mut(&run).filter(|row| !row.state.is_history()) else {
                 // What came too late for a run that is over is of no use to anybody.
                 self.runs.inbox.retain(|(of, _), _| *of != run);
                 continue;
             };
-            if row.state.is_final() {
-                // One that has failed may be tried again by somebody, and reads it then.
+            let rests = row.paused.is_some() && !running.contains_key(&run);
+            if row.state.is_final() || rests {
+                // One that has failed may be tried again by somebody, and one that is paused goes on: it reads it then.
                 let of_run = self.runs.inbox.iter_mut().filter(|((of, _), _)| *of == run);
                 of_run.for_each(|(_, waiting)| waiting.noted = true);
                 continue;

@@ -204,7 +204,8 @@ statements! {
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
     job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
-        BYTEA, TEXT, INT8, INT8, BOOL, UUID);
+        BYTEA, TEXT, INT8, INT8, BOOL, UUID, TIMESTAMPTZ, TEXT, TEXT, BOOL);
+    job_mark = prepared "job/move" "mark" (TEXT, UUID, INT8, TIMESTAMPTZ, TEXT, TEXT);
     job_note = prepared "job/move" "note" (TEXT, UUID, INT8, TEXT, TEXT, TEXT);
     job_lookup = prepared "job/lookup" (TEXT_ARRAY, UUID_ARRAY);
     job_list = planned "job/list" "all" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
@@ -212,6 +213,7 @@ statements! {
     job_list_running = planned "job/list" "running" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     job_list_wanted = planned "job/list" "wanted" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     job_list_over = planned "job/list" "over" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
+    job_list_paused = planned "job/list" "paused" (TEXT, TEXT, TEXT, TEXT, TEXT, UUID, INT8);
     queue_pause = planned "queue/pause" (TEXT, TEXT, BOOL, TEXT, TEXT);
     queue_limit = planned "queue/limit" (TEXT, TEXT, INT4, INT4, INT8, INT4, TEXT, BOOL);
     limit_keys_set = planned "queue/limit_keys" "set" (TEXT, TEXT, INT4, TEXT);

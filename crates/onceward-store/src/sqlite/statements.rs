@@ -86,6 +86,8 @@ statements! {
     session_insert = "session/open", "insert";
     session_renew = "session/renew", "renew";
     session_noted = "session/renew", "noted";
+    session_any_paused = "session/renew", "any";
+    session_paused = "session/renew", "paused";
     session_claims = "session/renew", "claims";
     session_end = "session/close", "end";
     session_forget = "session/close", "forget";
@@ -162,6 +164,7 @@ statements! {
     move_later = "job/move", "later";
     move_held = "job/move", "held";
     move_note = "job/move", "note";
+    move_mark = "job/move", "mark";
     lookup_live = "job/lookup", "live";
     lookup_over = "job/lookup", "over";
     lookup_claims = "job/lookup", "claims";
@@ -169,6 +172,7 @@ statements! {
     list_live = "job/list", "live";
     list_over = "job/list", "over";
     list_wanted = "job/list", "wanted";
+    list_paused = "job/list", "paused";
     queue_pause = "queue/pause";
     queue_limit = "queue/limit", "limit";
     queue_begin = "queue/limit", "begin";

@@ -39,6 +39,8 @@ pub struct SessionRenewed {
     pub renew: Renew,
     /// The jobs of its claims that somebody has asked to cancel, again each time until they have ended.
     pub called_off: Vec<JobRef>,
+    /// The runs of its claims that somebody has paused, again each time until they were given back.
+    pub paused: Vec<JobRef>,
     /// Whether it was asked to take no more jobs.
     pub draining: bool,
 }
@@ -275,6 +277,8 @@ pub struct ListJobs {
     pub kind: Option<Kind>,
     /// Only with this tag.
     pub tag: Option<Tag>,
+    /// Only runs that were paused, those included that are still to be given back.
+    pub paused: bool,
     /// Only what comes after this id in the order of the listing: smaller ids.
     pub after: Option<JobId>,
     /// How many at most; 1 to [`onceward_core::limits::PAGE_ROWS_MAX`].
@@ -412,7 +416,7 @@ pub trait JobStore: Send + Sync + 'static {
     async fn transactions(&self, ids: &[u64]) -> Result<Vec<Option<CommitOutcome>>>;
 
     /// Moves a job from outside: the row becomes what [`job::moved`] says. A job that has lost a process and is to run
-    /// again is claimed alone.
+    /// again is claimed alone. A run that is paused waits nowhere: nobody claims it, and nothing wakes it.
     async fn job_move(&self, ask: &MoveJob) -> Result<Moved>;
     /// Reads jobs, in the order asked for, with payloads, results, and who runs them.
     async fn job_lookup(&self, jobs: &[JobRef]) -> Result<Snapshot<Option<job::Record>>>;

@@ -99,6 +99,8 @@ pub struct TellRun {
 pub enum Told {
     /// It will hear of it; its queue.
     Waits(Queue),
+    /// It is paused, and hears of it once it is resumed; its queue.
+    Paused(Queue),
     /// It has ended, or it is a job that hears nothing. Nothing was written.
     Ended(State),
     /// There is no such run.
@@ -137,7 +139,8 @@ pub trait RunStore: Send + Sync + 'static {
     async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>>;
     /// Notes what runs know of.
     async fn run_note(&self, batch: &[NoteArrivals]) -> Result<()>;
-    /// Makes runs ready that are parked, and for which something has arrived that they have not taken note of. To be
+    /// Makes runs ready that are parked, and for which something has arrived that they have not taken note of; not
+    /// those that are paused, which read it once they are resumed. To be
     /// called after whatever made it arrive, and after a run has parked: one of the two sees the other.
     async fn run_wake(&self) -> Result<Woken>;
     /// Forgets journals of runs that are forgotten, and what has arrived for them. Looks at about `limit` runs, those

@@ -55,7 +55,8 @@ impl Admin {
     ) -> Result<Snapshot<job::Record>> {
         let JobFilter { state, queue, kind, tag } = filter.clone();
         let namespace = Some(self.client.namespace.clone());
-        let ask = ListJobs { namespace, state, queue, kind, tag, after, limit: check_page(limit)? };
+        let limit = check_page(limit)?;
+        let ask = ListJobs { namespace, state, queue, kind, tag, after, limit, ..ListJobs::default() };
         self.client.store().job_list(&ask).await
     }
 

@@ -114,17 +114,8 @@ impl Admin {
         reason: Option<&str>,
         dry_run: bool,
     ) -> Result<Moved> {
-        reason.map_or(Ok(()), check_reason)?;
-        let (job, actor) = (self.job_ref(id), self.actor.clone());
-        let is_run = to == Move::RunNow && !dry_run;
-        let ask = MoveJob { job, token, to, actor, reason: reason.map(str::to_owned), dry_run };
-        match self.client.store().job_move(&ask).await? {
-            moved @ (Moved::Applied { .. } | Moved::Noted) => {
-                if is_run {
-                    self.announce(id).await;
-                }
-                Ok(moved)
-            }
+        match self.ask_to_move(id, token, to, reason, dry_run).await? {
+            moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged) => Ok(moved),
             Moved::Running => Err(wrong(State::Running)),
             Moved::Absent => Err(self.absent(id)),
             Moved::Wrong(state) => Err(wrong(state)),
@@ -133,6 +124,26 @@ impl Admin {
                 Err(Error::new(Code::TokenStale, why))
             }
         }
+    }
+
+    /// Moves a job, and tells workers if it may run from then on.
+    pub(super) async fn ask_to_move(
+        &self,
+        id: JobId,
+        token: Option<Token>,
+        to: Move,
+        reason: Option<&str>,
+        dry_run: bool,
+    ) -> Result<Moved> {
+        reason.map_or(Ok(()), check_reason)?;
+        let (job, actor) = (self.job_ref(id), self.actor.clone());
+        let goes_on = matches!(to, Move::RunNow | Move::Resume) && !dry_run;
+        let ask = MoveJob { job, token, to, actor, reason: reason.map(str::to_owned), dry_run };
+        let moved = self.client.store().job_move(&ask).await?;
+        if goes_on && matches!(moved, Moved::Applied { .. }) {
+            self.announce(id).await;
+        }
+        Ok(moved)
     }
 
     /// Does a job once more: a new job with the same kind, payload, policy and root, linked to the old one. It takes no

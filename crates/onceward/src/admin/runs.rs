@@ -1,8 +1,8 @@
 //! Looking at the runs of durable functions.
 
-use onceward_core::job::Record;
+use onceward_core::job::{Move, Moved, Record};
 use onceward_core::run::Entry;
-use onceward_core::{JobId, Result, limits};
+use onceward_core::{Code, Error, JobId, Result, Token, limits};
 use onceward_store::{JobRef, ListJobs, LoadRun, Snapshot};
 
 use super::{Admin, JobFilter};
@@ -27,6 +27,7 @@ impl Admin {
             tag: filter.tag.clone(),
             after,
             limit: limits::PAGE_ROWS_MAX,
+            ..ListJobs::default()
         };
         let mut runs = Vec::new();
         loop {
@@ -38,6 +39,54 @@ impl Admin {
                 runs.truncate(limit);
                 return Ok(Snapshot { now, rows: runs });
             }
+        }
+    }
+
+    /// Pauses a run: nobody takes it up, whatever arrives for it waits, and times that come meanwhile count once it is
+    /// resumed. One that runs is told at the next renewal of its worker's session, at once where that is in this
+    /// process: it begins nothing any more, and is given back when the steps have ended whose bodies are running. Its
+    /// children go on. `true` if it rests already, `false` if its worker still has to hear of it. One that is paused
+    /// stays so.
+    ///
+    /// # Errors
+    /// [`RunUnknown`](Code::RunUnknown); [`RunEnded`](Code::RunEnded); [`ReasonMissing`](Code::ReasonMissing) for a
+    /// reason that is empty or too long; those of an unreachable store.
+    pub async fn pause_run(&self, id: JobId, reason: Option<&str>) -> Result<bool> {
+        let moved = self.move_run(id, None, Move::Pause, reason, false).await?;
+        if moved == Moved::Noted {
+            self.client.inner.hot.pause([id]);
+        }
+        Ok(moved != Moved::Noted)
+    }
+
+    /// Lets a run go on that is paused. What has arrived for it is there, and what has become due is due now.
+    ///
+    /// # Errors
+    /// As [`pause_run`](Self::pause_run).
+    pub async fn resume_run(&self, id: JobId, reason: Option<&str>) -> Result<()> {
+        self.move_run(id, None, Move::Resume, reason, false).await.map(drop)
+    }
+
+    pub(super) async fn move_run(
+        &self,
+        id: JobId,
+        token: Option<Token>,
+        to: Move,
+        reason: Option<&str>,
+        dry_run: bool,
+    ) -> Result<Moved> {
+        match self.ask_to_move(id, token, to, reason, dry_run).await? {
+            moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged) => Ok(moved),
+            Moved::Wrong(state) if state.is_final() => {
+                Err(Error::new(Code::RunEnded, format!("run {id} has ended: {state}")))
+            }
+            Moved::Running => Err(Error::new(Code::JobStateWrong, format!("run {id} is running"))),
+            Moved::Stale(token) => {
+                let why = format!("run {id} has moved on: its token is {token} now");
+                Err(Error::new(Code::TokenStale, why))
+            }
+            // A job that is no run.
+            Moved::Absent | Moved::Wrong(_) => Err(crate::durable::absent(id)),
         }
     }
 

@@ -167,6 +167,7 @@ impl Driver {
                 Event::Unread => self.read_what_was_there().await,
                 Event::Heard(News::Arrived(arrivals)) => self.run.arrive(arrivals),
                 Event::Heard(News::Child(child)) => self.run.child_ended(*child),
+                Event::Heard(News::Pause) => self.run.pause_begins(),
                 Event::Time => {}
                 Event::Stop => self.stop(),
             }
@@ -323,12 +324,17 @@ impl Driver {
     fn wants_to_park(&self) -> bool {
         let long = self.since.elapsed() >= self.context.park_after()
             || self.context.is_crowded()
-            || self.context.is_winding_up();
+            || self.context.is_winding_up()
+            || self.run.is_pausing();
         long && self.lent.is_some() && self.only_waits() && self.mail.is_empty()
     }
 
     /// Gives the run back until something is due, or arrives.
     async fn park(&mut self) -> Outcome {
+        if self.run.is_pausing() {
+            // Where it was resumed meanwhile, it goes on at once.
+            return Outcome::Snooze(Duration::from_millis(1));
+        }
         self.note(self.run.unread()).await;
         let due = [self.run.next_timer(), self.context.job().policy.deadline].into_iter().flatten().min();
         let due = due.map(|due| due.since(self.run.store_now()));

@@ -7,12 +7,12 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use onceward_core::job::{IdempotencyKey, Record, State};
+use onceward_core::job::{IdempotencyKey, Record};
 use onceward_core::once::Fingerprint;
 use onceward_core::run::{Arrived, Standing};
 use onceward_core::{Code, Error, JobId, Key, Result, limits};
 use onceward_store::enlist::{self, Enlist};
-use onceward_store::{JobRef, TellRun, Told};
+use onceward_store::{JobRef, LoadRun, TellRun, Told};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
@@ -84,7 +84,7 @@ impl Onceward {
     }
 
     /// Asks a run to end: whatever it waits for fails as [`Cancelled`](Failure::Cancelled), and so do its children. It
-    /// may still undo what it has done.
+    /// may still undo what it has done; for that, one that is paused goes on.
     ///
     /// # Errors
     /// As [`RunHandle::signal`].
@@ -99,19 +99,27 @@ impl Onceward {
         let Some(row) = seen.filter(|row| row.policy.durable) else {
             return Err(Error::new(Code::RunUnknown, format!("there is no run {run}")).at("run.tell"));
         };
-        let waits = row.token.get() == 0 && row.running.is_none() && !row.state.is_final();
-        if let (Arrived::Cancel { reason }, true) = (&what, waits) {
+        let waits = row.attempted_at.is_none() && row.running.is_none() && !row.state.is_final();
+        if let (Arrived::Cancel { reason }, true) = (&what, waits)
+            && (row.token.get() == 0 || self.is_blank(&job).await?)
+        {
             // Nothing was done that could be undone: it does not begin.
             return self.admin().cancel_job(run, None, Some(reason.as_str())).await.map(drop);
         }
         let ask = [TellRun { run: job, id: Uuid::now_v7(), what }];
         match tell(self, &ask).await?.pop() {
-            Some(Told::Waits(_)) => Ok(()),
+            Some(Told::Waits(_) | Told::Paused(_)) => Ok(()),
             Some(Told::Ended(state)) => {
                 Err(Error::new(Code::RunEnded, format!("run {run} has ended: {state}")).at("run.tell"))
             }
             _ => Err(Error::new(Code::RunUnknown, format!("there is no run {run}")).at("run.tell")),
         }
+    }
+
+    /// Whether nothing stands in the journal of a run.
+    async fn is_blank(&self, run: &JobRef) -> Result<bool> {
+        let first = LoadRun { run: run.clone(), from: 0, limit: 1 };
+        Ok(self.store().run_load(&first).await?.is_empty())
     }
 }
 
@@ -136,6 +144,13 @@ pub(super) async fn tell(client: &Onceward, asks: &[TellRun]) -> Result<Vec<Told
             client.inner.bells.ring(namespace, queue);
         }
         store.job_announce(&queues).await?;
+    }
+    // Only by going on can it undo what it has done.
+    let called_off = |ask: &TellRun| matches!(ask.what, Arrived::Cancel { .. });
+    for (ask, told) in asks.iter().zip(&told) {
+        if matches!(told, Told::Paused(_)) && called_off(ask) {
+            client.admin().resume_run(ask.run.id, Some("it was called off")).await?;
+        }
     }
     Ok(told)
 }
@@ -279,16 +294,7 @@ impl<D: Durable> RunHandle<D> {
     /// # Errors
     /// [`RunUnknown`](Code::RunUnknown); those of an unreachable store.
     pub async fn standing(&self) -> Result<Standing> {
-        let row = self.record().await?;
-        Ok(match row.state_now() {
-            State::Running => Standing::Running,
-            State::Succeeded => Standing::Succeeded,
-            State::Dead => Standing::Failed,
-            State::Cancelled => Standing::Cancelled,
-            State::Uncertain => Standing::Uncertain,
-            State::Scheduled if row.attempted_at.is_some() => Standing::Parked,
-            State::Scheduled | State::Ready | State::Retrying => Standing::Pending,
-        })
+        self.record().await.map(|row| Standing::of(&row))
     }
 
     /// What it shows, by [`report`](super::report), [`count`](super::count) and [`progress`](super::progress); `null` where
@@ -363,6 +369,34 @@ impl<D: Durable> RunHandle<D> {
     /// As [`signal`](Self::signal).
     pub async fn cancel(&self, reason: &str) -> Result<()> {
         self.client.cancel_run(self.id, reason).await
+    }
+
+    /// Pauses it: it begins nothing any more until it is [resumed](Self::resume). See
+    /// [`Admin::pause_run`](crate::Admin::pause_run).
+    ///
+    /// ```
+    /// # use onceward::durable::{Durable, RunHandle};
+    /// # async fn example<D: Durable>(run: RunHandle<D>) -> onceward::Result<()> {
+    /// run.pause("the bank is away until noon").await?;
+    /// // Whatever is sent meanwhile waits for it.
+    /// run.signal("approved", &true).await?;
+    /// run.resume().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    pub async fn pause(&self, reason: &str) -> Result<()> {
+        self.client.admin().pause_run(self.id, Some(reason)).await.map(drop)
+    }
+
+    /// Lets it go on after a [pause](Self::pause).
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal).
+    pub async fn resume(&self) -> Result<()> {
+        self.client.admin().resume_run(self.id, None).await
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum News {
     Arrived(Vec<Arrival>),
     /// A child of it has succeeded, which is recorded when it stands in the run's journal.
     Child(Box<EndedChild>),
+    /// Somebody has paused it: it gives itself back.
+    Pause,
 }
 
 /// What is in memory.
@@ -84,6 +86,15 @@ impl Hot {
     /// Tells a run what has arrived; `false` where it is not here.
     pub(crate) fn tell(&self, id: JobId, arrivals: Vec<Arrival>) -> bool {
         self.lock().get(&id).is_some_and(|(_, sender)| sender.send(News::Arrived(arrivals)).is_ok())
+    }
+
+    /// Tells runs that they are paused, as far as they are here.
+    pub(crate) fn pause(&self, runs: impl IntoIterator<Item = JobId>) {
+        let here = self.lock();
+        for (_, sender) in runs.into_iter().filter_map(|id| here.get(&id)) {
+            // One that has just ended hears nothing.
+            let _ = sender.send(News::Pause);
+        }
     }
 
     /// Gives the end of a child to its run; back where that is not here.

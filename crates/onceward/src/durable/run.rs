@@ -91,6 +91,8 @@ struct State {
     unread: (bool, bool),
     /// Whether the code is being dropped: it has not given up what it waits for.
     closing: bool,
+    /// Whether it begins nothing any more, because somebody has paused it.
+    pausing: bool,
 }
 
 /// What a future of the code waits at.
@@ -159,6 +161,7 @@ impl Run {
             told: HashSet::new(),
             unread: (entries_are_none, false),
             closing: false,
+            pausing: false,
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
         let trace = record.trace.clone();
@@ -197,14 +200,17 @@ impl Run {
     pub(super) fn ask(&self, position: &Position, wanted: Wanted<'_>, waker: &Waker) -> Asked {
         let mut state = self.lock();
         let Some(Issued { start, ended }) = state.issue(position, wanted) else { return Asked::Waits };
-        let live = state.replay.is_live();
+        let (live, pausing) = (state.replay.is_live(), state.pausing);
         let slot = state.slots.entry(position.clone()).or_default();
         if let Some(outcome) = slot.outcome.take() {
             return Asked::Ended(outcome);
         }
         slot.waker = Some(waker.clone());
+        // What was begun goes on, so that an intent is followed by its body.
+        let begins = start.is_none();
         // Nothing is begun before the journal is followed to its end (D2).
-        if ended || slot.ended || !live || self.dry { Asked::Waits } else { Asked::Fresh(start) }
+        let waits = ended || slot.ended || !live || self.dry;
+        if waits || (begins && pausing) { Asked::Waits } else { Asked::Fresh(start) }
     }
 
     /// Writes something down at a position.
@@ -530,7 +536,19 @@ impl Run {
         let quiet = state.entries.is_empty() && state.taken.is_empty() && state.cancel_asked.is_none();
         // What is waited for besides is nothing that could wake a run which is parked.
         let awaited = !state.timers.is_empty() || !state.waits_of.is_empty() || state.listens();
+        // One that is to be given back waits for nothing.
+        let awaited = awaited || state.pausing;
         state.bodies == 0 && quiet && awaited
+    }
+
+    /// Nothing is begun from here on.
+    pub(super) fn pause_begins(&self) {
+        self.lock().pausing = true;
+    }
+
+    /// Whether it is to be given back as soon as nothing is under way.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.lock().pausing
     }
 
     /// When the next time comes that it waits for.

@@ -71,6 +71,7 @@ impl SessionNews for News {
     fn renewed(&self, answer: &SessionRenewed) {
         let Some(shared) = self.worker.upgrade() else { return };
         shared.pool.call_off(&answer.called_off.iter().map(|job| job.id).collect());
+        shared.around.client.inner.hot.pause(answer.paused.iter().map(|run| run.id));
         shared.status.send_if_modified(|status| {
             let current = status.session.as_ref().is_some_and(|session| session.id == self.session);
             let changed = current && status.asked_to_drain != answer.draining;

@@ -18,6 +18,8 @@ mod durable_calls;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_outside;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_sweep;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod enlist;

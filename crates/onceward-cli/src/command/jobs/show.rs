@@ -57,6 +57,10 @@ fn print(row: &Record) -> Result<()> {
     field("kind", Some(&row.kind));
     field("queue", Some(&row.queue));
     field("state", Some(&row.state_now()));
+    if let Some(pause) = &row.paused {
+        let why = pause.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        field("paused", Some(&format!("by {} since {}{why}", pause.by, pause.at)));
+    }
     field("why", row.error.as_ref().map(|why| why as &dyn Display));
     field("priority", Some(&row.priority));
     field("attempts", Some(&format!("{} of {}", row.attempt, row.policy.max_attempts)));

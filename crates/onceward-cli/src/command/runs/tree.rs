@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use onceward::store::JobRef;
 use onceward::{Code, Error, JobId, Onceward, Result};
 use onceward_core::job::{Record, State};
-use onceward_core::run::{Entry, Op, Outcome, Phase, Position, Start};
+use onceward_core::run::{Entry, Op, Outcome, Phase, Position, Standing, Start};
 use serde::Serialize;
 
 use crate::args::Globals;
@@ -119,11 +119,11 @@ fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node
     })
 }
 
-/// The state of a run: that of its job, except that one which waits in the middle of its way is parked.
-fn standing(row: &Record) -> &'static str {
-    match row.state_now() {
-        State::Scheduled if row.attempted_at.is_some() => "parked",
-        state => state.as_str(),
+/// The state of a run: that of its job, except that one may be paused, or parked in the middle of its way.
+pub(super) fn standing(row: &Record) -> &'static str {
+    match Standing::of(row) {
+        parked @ (Standing::Parked | Standing::Paused) => parked.as_str(),
+        _ => row.state_now().as_str(),
     }
 }
 
@@ -206,6 +206,7 @@ fn mark(state: &str) -> char {
         "cancelled" => '–',
         "uncertain" => '?',
         "running" => '▸',
+        "paused" => '‖',
         _ => '·',
     }
 }

@@ -2,9 +2,13 @@
 --
 -- moved
 --   $1 namespace  $2 id  $3 its token  $4 the new one  $5 state  $6 error  $7 finished_at  $8 run_at  $9 past  $10 spec
---   $11 result  $12 result_type  $13 result_size  $14 retain_us  $15 alone  $16 parent
+--   $11 result  $12 result_type  $13 result_size  $14 retain_us  $15 alone  $16 parent  $17 paused_at  $18 paused_by
+--   $19 pause_reason  $20 whether it was paused
 --   Rows: queue, whether it is ready, whether jobs of its ordering key may have become free; none if it has moved on,
---   which one that waited has where its row in a lane is gone: it was claimed.
+--   which one that waited has where its row in a lane is gone: it was claimed. One that is paused waits in no lane.
+-- mark: writes down that a run is paused, or not any more, that somebody runs. He is told at the next renewal.
+--   $1 namespace  $2 id  $3 its token  $4 paused_at  $5 paused_by  $6 pause_reason
+--   Rows: one if it still runs.
 -- note: writes down that a job that runs was called off. Its worker is told at the next renewal of its session.
 --   $1 namespace  $2 id  $3 its token  $4 actor  $5 reason  $6 the words it is cancelled with
 --   Rows: one if it still runs.
@@ -39,7 +43,7 @@ WITH seen AS MATERIALIZED (
     SELECT h.*, 'dedupe'::text AS purpose
     FROM seen h
     WHERE h.state IN ('dead', 'uncertain') OR EXISTS (SELECT FROM from_ready) OR EXISTS (SELECT FROM from_later)
-       OR EXISTS (SELECT FROM from_held)
+       OR EXISTS (SELECT FROM from_held) OR ($20::boolean AND h.paused_at IS NOT NULL)
 ), over AS (
     DELETE FROM {schema}.job j
     USING held h
@@ -57,11 +61,13 @@ WITH seen AS MATERIALIZED (
 ), stays AS (
     UPDATE {schema}.job j
     SET state = $5::text, token = $4::bigint, run_at = $8::timestamptz, finished_at = $7::timestamptz, error = $6::text,
-        past = $9::text, spec = $10::text, called_off = NULL
+        past = $9::text, spec = $10::text, called_off = NULL, paused_at = $17::timestamptz, paused_by = $18::text,
+        pause_reason = $19::text
     FROM held h
     WHERE j.ctid = h.place AND $5::text NOT IN ('succeeded', 'cancelled')
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
-              j.ctid AS place, j.state, j.ordering_key,
+              j.ctid AS place, j.state, j.ordering_key, j.paused_at IS NULL AS waits,
+              j.state IN ('scheduled', 'retrying') AND j.run_at > h.now AS is_later,
               j.ordering_key IS NULL OR EXISTS (
                   SELECT FROM {schema}.job_gate g
                   WHERE g.namespace = j.namespace AND g.ordering_key = j.ordering_key AND g.id = j.id) AS free
@@ -71,12 +77,18 @@ WITH seen AS MATERIALIZED (
                hashtextextended(s.namespace, 0)))),
            s.namespace, s.queue, s.kind, s.route, $15::boolean, - s.priority, s.run_at, s.id, s.token, s.place
     FROM stays s
-    WHERE s.state = 'ready' AND s.free
+    WHERE s.waits AND s.state IN ('scheduled', 'ready', 'retrying') AND NOT s.is_later AND s.free
+    RETURNING id
+), later AS (
+    INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
+    SELECT s.namespace, s.queue, s.kind, s.route, - s.priority, s.run_at, s.id, s.token, s.place, s.ordering_key
+    FROM stays s
+    WHERE s.waits AND s.is_later
 ), again AS (
     INSERT INTO {schema}.job_held (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
     SELECT s.namespace, s.queue, s.kind, s.route, - s.priority, s.run_at, s.id, s.token, s.place, s.ordering_key
     FROM stays s
-    WHERE s.state = 'ready' AND NOT s.free
+    WHERE s.waits AND s.state IN ('scheduled', 'ready', 'retrying') AND NOT s.is_later AND NOT s.free
 ), freed AS (
     DELETE FROM {schema}.job_key k
     USING held h
@@ -100,7 +112,7 @@ WITH seen AS MATERIALIZED (
     FROM held h
     WHERE h.ordering_key IS NOT NULL
 )
-SELECT h.queue, $5::text = 'ready' AS ready, h.ordering_key IS NOT NULL AS frees
+SELECT h.queue, EXISTS (SELECT FROM ready) AS ready, h.ordering_key IS NOT NULL AS frees
 FROM held h
 
 -- step: note
@@ -116,3 +128,9 @@ SELECT n.namespace, n.id, {clock}, $4::text, $5::text
 FROM noted n
 ON CONFLICT (namespace, id) DO UPDATE SET asked_at = c.asked_at
 RETURNING c.id
+
+-- step: mark
+UPDATE {schema}.job j
+SET paused_at = $4::timestamptz, paused_by = $5::text, pause_reason = $6::text
+WHERE j.namespace = $1::text AND j.id = $2::uuid AND j.token = $3::bigint AND j.state NOT IN ('dead', 'uncertain')
+RETURNING j.id

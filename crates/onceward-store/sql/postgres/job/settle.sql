@@ -160,6 +160,10 @@ WITH ask AS MATERIALIZED (
         run_at = coalesce(h.now + h.delay_us * interval '1 microsecond', j.run_at), attempted_at = h.started_at,
         finished_at = CASE WHEN h.next IN ('dead', 'uncertain') THEN h.now END, worker = h.worker, error = h.error,
         past = h.past, called_off = NULL,
+        -- One that has ended is not paused any more.
+        paused_at = CASE WHEN h.next NOT IN ('dead', 'uncertain') THEN j.paused_at END,
+        paused_by = CASE WHEN h.next NOT IN ('dead', 'uncertain') THEN j.paused_by END,
+        pause_reason = CASE WHEN h.next NOT IN ('dead', 'uncertain') THEN j.pause_reason END,
         -- How a run has failed stands where it has said how far it was.
         result = coalesce(h.result, j.result), result_type = coalesce(h.result_type, j.result_type),
         result_size = coalesce(h.result_size, j.result_size)
@@ -167,7 +171,8 @@ WITH ask AS MATERIALIZED (
     WHERE j.ctid = h.place AND h.next NOT IN ('succeeded', 'cancelled')
     RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
               j.ctid AS place, j.state, j.ordering_key, h.alone,
-              coalesce(h.delay_us, 0) <= 0 AS due
+              -- One that is paused waits in no lane.
+              j.paused_at IS NULL AS waits, coalesce(h.delay_us, 0) <= 0 AS due
 ), ready AS (
     -- One of an ordering key stays let through until it has ended.
     INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
@@ -175,12 +180,12 @@ WITH ask AS MATERIALIZED (
                hashtextextended(s.namespace, 0)))),
            s.namespace, s.queue, s.kind, s.route, s.alone, - s.priority, s.run_at, s.id, s.token, s.place
     FROM stays s
-    WHERE s.state = 'ready' OR s.due AND s.state IN ('scheduled', 'retrying')
+    WHERE s.waits AND (s.state = 'ready' OR s.due AND s.state IN ('scheduled', 'retrying'))
 ), later AS (
     INSERT INTO {schema}.job_later (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
     SELECT s.namespace, s.queue, s.kind, s.route, - s.priority, s.run_at, s.id, s.token, s.place, s.ordering_key
     FROM stays s
-    WHERE s.state IN ('scheduled', 'retrying') AND NOT s.due
+    WHERE s.waits AND s.state IN ('scheduled', 'retrying') AND NOT s.due
 ), freed AS (
     DELETE FROM {schema}.job_key k
     USING now h

@@ -20,14 +20,17 @@ WITH asked AS MATERIALIZED (
     WHERE i.namespace = a.namespace AND i.run = a.run
       AND NOT EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = a.namespace AND j.id = a.run)
 ), failed AS (
-    -- One that has failed may be tried again by somebody, and reads it then. Jobs are looked up by their ids: || '' keeps
+    -- One that has failed may be tried again by somebody, and one that is paused goes on: it reads it then. Jobs are looked up by their ids: || '' keeps
     -- the planner from reading all that have failed by job_wanted.
     UPDATE {schema}.run_inbox i
     SET noted = true
     FROM asked a
     JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
     WHERE i.namespace = a.namespace AND i.run = a.run AND NOT i.noted
-      AND j.state || '' IN ('dead', 'uncertain')
+      AND (j.state || '' IN ('dead', 'uncertain')
+           OR j.paused_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM {schema}.job_claim c
+                              WHERE c.namespace = j.namespace AND j.id = ANY (c.jobs) AND c.token > j.token))
 ), parked AS MATERIALIZED (
     SELECT l.ctid AS at, j.ctid AS place, j.namespace, j.id, {clock} AS now
     FROM new i

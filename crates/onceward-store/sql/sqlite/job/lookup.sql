@@ -6,13 +6,15 @@
 
 -- step: live
 SELECT place, namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at, payload, content_type,
-    spec, begun, attempted_at, finished_at, worker, error, result, result_type, result_size, past
+    spec, begun, attempted_at, finished_at, worker, error, result, result_type, result_size, past,
+    paused_at, paused_by, pause_reason
 FROM onceward_job
 WHERE namespace = ?1 AND id = ?2
 
 -- step: over
 SELECT NULL, namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at, payload, content_type,
-    spec, begun, attempted_at, finished_at, worker, error, result, result_type, result_size, past
+    spec, begun, attempted_at, finished_at, worker, error, result, result_type, result_size, past,
+    NULL, NULL, NULL
 FROM onceward_job_done
 WHERE namespace = ?1 AND id = ?2
 

@@ -4,6 +4,7 @@
 -- later  ?1 run_at, ?2 id, ?3 namespace. As ready.
 -- held   ?1 namespace, ?2 ordering key, ?3 rank, ?4 run_at, ?5 id. As ready.
 -- note   ?1 namespace, ?2 id, ?3 wall clock now, ?4 actor, ?5 reason. Calls a running job off; the first note stays.
+-- mark   ?1 place, ?2 paused_at, ?3 paused_by, ?4 pause_reason. Of a run that somebody runs: pauses it, or not any more.
 
 -- step: ready
 DELETE FROM onceward_job_ready
@@ -22,3 +23,6 @@ RETURNING alone
 -- step: note
 INSERT INTO onceward_job_cancel (namespace, id, asked_at, actor, reason) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT DO NOTHING
+
+-- step: mark
+UPDATE onceward_job SET paused_at = ?2, paused_by = ?3, pause_reason = ?4 WHERE place = ?1

@@ -12,7 +12,8 @@
 -- read     ?1 namespace, ?2 id. Without payload and result.
 -- over     ?1 namespace, ?2 id. The state and the token of a job that is over.
 -- write    ?1 place, ?2 state, ?3 token, ?4 attempt, ?5 lost, ?6 attempted_at, ?7 finished_at, ?8 worker, ?9 error,
---          ?10 result, ?11 result_type, ?12 result_size, ?13 past, ?14 run_at, ?15 spec, ?16 begun.
+--          ?10 result, ?11 result_type, ?12 result_size, ?13 past, ?14 run_at, ?15 spec, ?16 begun, ?17 paused_at,
+--          ?18 paused_by, ?19 pause_reason.
 --          What a job that goes on has said on its way stays, unless it says how it has failed.
 -- move     ?1 the number in job_done, ?2 place. A row that has been written, to where jobs are that are over.
 -- note     ?1 namespace, ?2 id. Who has called the job off, and why; the note is done with.
@@ -48,7 +49,8 @@ DELETE FROM onceward_job WHERE place = ?1
 
 -- step: read
 SELECT place, namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at, x'', content_type,
-    spec, begun, attempted_at, finished_at, worker, error, NULL, result_type, result_size, past
+    spec, begun, attempted_at, finished_at, worker, error, NULL, result_type, result_size, past,
+    paused_at, paused_by, pause_reason
 FROM onceward_job
 WHERE namespace = ?1 AND id = ?2
 
@@ -60,7 +62,8 @@ UPDATE onceward_job
 SET state = ?2, token = ?3, attempt = ?4, lost = ?5, attempted_at = ?6, finished_at = ?7, worker = ?8, error = ?9,
     result = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?10, result),
     result_type = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?11, result_type),
-    result_size = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?12, result_size), past = ?13, run_at = ?14, spec = ?15, begun = ?16
+    result_size = iif(?2 IN ('succeeded', 'cancelled') OR ?11 IS NOT NULL, ?12, result_size), past = ?13, run_at = ?14, spec = ?15, begun = ?16,
+    paused_at = ?17, paused_by = ?18, pause_reason = ?19
 WHERE place = ?1
 
 -- step: move

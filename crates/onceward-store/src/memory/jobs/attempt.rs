@@ -209,6 +209,7 @@ impl Jobs {
         row.set_result(next.result.clone());
         row.past.clone_from(&next.past);
         row.finished_at = state.is_final().then_some(now);
+        row.paused = row.paused.take().filter(|_| !state.is_final());
         if let Some(delay) = next.delay.filter(|_| !state.is_final()) {
             row.run_at = now.after(delay);
         }

@@ -67,9 +67,9 @@ impl Jobs {
     }
 
     /// Puts a job where it waits: for its time, or in its lane, where it comes at once unless it has an ordering key
-    /// and was not let in under it yet.
+    /// and was not let in under it yet. One that is paused waits nowhere.
     pub(in crate::memory) fn place(&mut self, name: &Name, alone: bool, now: Timestamp) {
-        let Some(row) = self.rows.get(name) else { return };
+        let Some(row) = self.rows.get(name).filter(|row| row.paused.is_none()) else { return };
         if row.state.is_later() && row.run_at > now {
             self.later.insert((row.run_at, row.id, row.namespace.clone()));
             return;

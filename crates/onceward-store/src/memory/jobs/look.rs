@@ -33,6 +33,7 @@ impl Jobs {
                 && ask.queue.as_ref().is_none_or(|queue| *queue == row.queue)
                 && ask.kind.as_ref().is_none_or(|kind| *kind == row.kind)
                 && ask.tag.as_ref().is_none_or(|tag| row.tags.contains(tag))
+                && (!ask.paused || row.paused.is_some())
                 && ask.after.is_none_or(|after| row.id < after)
         };
         let mut rows: Vec<Record> = rows.filter(wanted).collect();
@@ -54,7 +55,7 @@ impl Jobs {
                 && ask.queues.contains(&row.queue)
                 && ask.kinds.contains(&row.kind)
                 && job::may_take(&job::route(&row.tags), &ask.tags);
-            let open = || !self.is_paused(&row.namespace, &row.queue);
+            let open = || row.paused.is_none() && !self.is_paused(&row.namespace, &row.queue);
             asked && (running.contains_key(name) || (waits(row) && open()))
         })
     }
@@ -68,6 +69,10 @@ impl Jobs {
         }
         match (&answer, row) {
             (Moved::Applied { .. }, Some(row)) => self.apply(&name, &row, ask, now),
+            (Moved::Noted, Some(mut row)) if matches!(ask.to, Move::Pause | Move::Resume) => {
+                row.paused = ask.to.pause(&ask.actor, ask.reason.as_deref(), now);
+                self.rows.insert(name, Record { running: None, ..row });
+            }
             (Moved::Noted, _) => {
                 let note = ask.to.note(&ask.actor, ask.reason.as_deref());
                 self.called_off.entry(name).or_insert(note);
@@ -80,13 +85,13 @@ impl Jobs {
     fn apply(&mut self, name: &Name, row: &Record, ask: &MoveJob, now: Timestamp) {
         self.unplace(name);
         let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), now);
-        let retain = moved.policy.retain;
+        let (retain, rests) = (moved.policy.retain, moved.state.is_final());
         self.rows.insert(name.clone(), moved);
-        if ask.to == Move::RunNow {
-            // One that has lost processes may lose the next as well.
-            self.place(name, row.lost > 0, now);
-        } else {
+        if rests {
             self.rest(name, retain, now);
+        } else {
+            // One that has lost processes may lose the next as well.
+            self.place(name, row.runs_alone(), now);
         }
     }
 

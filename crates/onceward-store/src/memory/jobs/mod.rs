@@ -101,7 +101,7 @@ impl Jobs {
     }
 
     /// Who runs what.
-    fn running(&self) -> BTreeMap<Name, Running> {
+    pub(super) fn running(&self) -> BTreeMap<Name, Running> {
         let mut running = BTreeMap::new();
         for (id, claim) in &self.claims {
             let owner = self.sessions.get(&claim.session).map(|session| session.owner.clone());

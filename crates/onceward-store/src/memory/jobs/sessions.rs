@@ -2,7 +2,7 @@
 
 use onceward_core::{Code, Error, Result, SessionId, Timestamp, Token, session};
 
-use super::Jobs;
+use super::{Jobs, Name};
 use crate::store::{JobRef, Renew, SessionRef, SessionRenewed};
 
 impl Jobs {
@@ -32,18 +32,26 @@ impl Jobs {
     pub(super) fn session_renew(&mut self, ask: &SessionRef, now: Timestamp) -> SessionRenewed {
         let renew = session::renew(self.sessions.get(&ask.id), ask.token, now);
         let (Renew::Until(until), Some(row)) = (renew, self.sessions.get_mut(&ask.id)) else {
-            return SessionRenewed { renew, called_off: Vec::new(), draining: false };
+            return SessionRenewed { renew, called_off: Vec::new(), paused: Vec::new(), draining: false };
         };
         (row.expires_at, row.seen_at) = (until, now);
         let draining = row.draining;
-        let mut called_off = Vec::new();
-        for claim in self.claims.values().filter(|claim| claim.session == ask.id) {
-            let noted = claim.names().filter(|name| self.called_off.contains_key(name));
-            let runs = noted.filter(|name| self.runs(name, claim.token));
-            called_off.extend(runs.map(|(namespace, id)| JobRef { namespace, id }));
+        let (called_off, paused) = (
+            self.noted(ask.id, |name| self.called_off.contains_key(name)),
+            self.noted(ask.id, |name| self.rows.get(name).is_some_and(|row| row.paused.is_some())),
+        );
+        SessionRenewed { renew, called_off, paused, draining }
+    }
+
+    /// The jobs that a session runs and of which somebody has noted something.
+    fn noted(&self, session: SessionId, is_noted: impl Fn(&Name) -> bool) -> Vec<JobRef> {
+        let mut noted = Vec::new();
+        for claim in self.claims.values().filter(|claim| claim.session == session) {
+            let runs = claim.names().filter(|name| is_noted(name) && self.runs(name, claim.token));
+            noted.extend(runs.map(|(namespace, id)| JobRef { namespace, id }));
         }
-        called_off.sort();
-        SessionRenewed { renew, called_off, draining }
+        noted.sort();
+        noted
     }
 
     pub(super) fn session_close(&mut self, ask: &SessionRef, now: Timestamp) -> bool {

@@ -1,8 +1,8 @@
 //! What somebody does to a job from outside: decided by core on the row as it was seen, written if it still is so.
 
-use onceward_core::job::{self, Moved, past_to_text};
+use onceward_core::job::{self, Move, Moved, past_to_text};
 use onceward_core::once::cut;
-use onceward_core::{Queue, Result, limits};
+use onceward_core::{Queue, Result, Timestamp, limits};
 
 use super::super::Inner;
 use super::super::lease::{ROUNDS, in_the_way};
@@ -23,6 +23,9 @@ impl Inner {
                 Moved::Applied { .. } => {
                     let next = job::moved(&row, &ask.to, &ask.actor, ask.reason.as_deref(), seen.now);
                     self.moved(&row, &next).await?
+                }
+                Moved::Noted if matches!(ask.to, Move::Pause | Move::Resume) => {
+                    self.mark(&row, ask, seen.now).await?
                 }
                 Moved::Noted => self.note(&row, ask).await?,
                 _ => true,
@@ -56,8 +59,12 @@ impl Inner {
                 &result_size,
                 &micros(next.policy.retain),
                 // One that has lost processes may lose the next as well.
-                &(row.lost > 0),
+                &row.runs_alone(),
                 &row.parent.map(onceward_core::JobId::as_uuid),
+                &next.paused.as_ref().map(|pause| Instant(pause.at)),
+                &next.paused.as_ref().map(|pause| pause.by.as_str()),
+                &next.paused.as_ref().and_then(|pause| pause.reason.as_deref()),
+                &row.paused.is_some(),
             ],
             rows: 1,
         };
@@ -72,6 +79,25 @@ impl Inner {
             self.admit_soon().await;
         }
         Ok(true)
+    }
+
+    /// Writes down that a run which somebody runs is paused, or not any more; `false` if it has moved on.
+    async fn mark(&self, row: &job::Record, ask: &MoveJob, now: Timestamp) -> Result<bool> {
+        let pause = ask.to.pause(&ask.actor, ask.reason.as_deref(), now);
+        let call = Call {
+            verb: VERB,
+            statement: &self.sql.job_mark,
+            params: &[
+                &row.namespace.as_str(),
+                &row.id.as_uuid(),
+                &row.token.get(),
+                &pause.as_ref().map(|pause| Instant(pause.at)),
+                &pause.as_ref().map(|pause| pause.by.as_str()),
+                &pause.as_ref().and_then(|pause| pause.reason.as_deref()),
+            ],
+            rows: 1,
+        };
+        Ok(!self.end_link().write(&call).await?.is_empty())
     }
 
     /// Writes down that a job that runs was called off; `false` if it has moved on.

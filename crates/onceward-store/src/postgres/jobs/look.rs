@@ -41,9 +41,9 @@ impl Inner {
             };
             columns.skip(1);
             let record = columns.job(&mut names)?;
-            let running = columns.running()?;
+            let (running, paused) = (columns.running()?, columns.paused()?);
             if let Some(slot) = seen.rows.get_mut(at) {
-                *slot = Some(job::Record { running, ..record });
+                *slot = Some(job::Record { running, paused, ..record });
             }
         }
         Ok(seen)
@@ -60,6 +60,7 @@ impl Inner {
             &super::super::limit(ask.limit),
         ];
         let statement = match ask.state {
+            _ if ask.paused => &self.sql.job_list_paused,
             None => &self.sql.job_list,
             Some(State::Running) => &self.sql.job_list_running,
             Some(State::Dead | State::Uncertain) => &self.sql.job_list_wanted,
@@ -74,8 +75,8 @@ impl Inner {
             page.now = columns.time()?;
             if !columns.at_null() {
                 let record = columns.job(&mut names)?;
-                let running = columns.running()?;
-                page.rows.push(job::Record { running, ..record });
+                let (running, paused) = (columns.running()?, columns.paused()?);
+                page.rows.push(job::Record { running, paused, ..record });
             }
         }
         Ok(page)

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use onceward_core::job::{self, Payload, Record, Running, Spec, State};
+use onceward_core::job::{self, Pause, Payload, Record, Running, Spec, State};
 use onceward_core::{
     ClaimId, JobId, Kind, Namespace, Owner, Queue, Result, SessionId, Timestamp, Token, session,
 };
@@ -85,6 +85,7 @@ impl Columns<'_> {
             progress: None,
             past: job::past_from_text(self.get::<Option<&str>>()?),
             running: None,
+            paused: None,
             place: self.place()?,
         };
         let said = record.result.take();
@@ -105,6 +106,15 @@ impl Columns<'_> {
             since: self.time()?,
             owner: Owner::from_row(self.get::<&str>()?),
         }))
+    }
+
+    /// The columns of whoever has paused a run.
+    pub(super) fn paused(&mut self) -> Result<Option<Pause>> {
+        let Some(at) = self.maybe_time()? else {
+            self.skip(2);
+            return Ok(None);
+        };
+        Ok(Some(Pause { at, by: Owner::from_row(self.get::<&str>()?), reason: self.get()? }))
     }
 
     /// The columns of a session from `id` to `now`, and that.

@@ -73,7 +73,11 @@ impl Inner {
             let slot = at.and_then(|(at, _)| told.get_mut(*at)).ok_or_else(|| unasked("run.tell"))?;
             let state = columns.word(State::from_word)?;
             let queue = Queue::from_row(columns.get::<&str>()?);
-            *slot = if state.is_final() { Told::Ended(state) } else { Told::Waits(queue) };
+            *slot = match columns.get()? {
+                _ if state.is_final() => Told::Ended(state),
+                true => Told::Paused(queue),
+                false => Told::Waits(queue),
+            };
         }
         Ok(told)
     }

@@ -36,17 +36,21 @@ impl Inner {
         let params: &[Param<'_>] = &[&ask.id.as_uuid(), &ask.token.get()];
         let verb = "session.renew";
         let call = Call { verb, statement: &self.sql.session_renew, params, rows: 1 };
-        let mut renewed = SessionRenewed { renew: Renew::Lost, called_off: Vec::new(), draining: false };
+        let (called_off, paused) = (Vec::new(), Vec::new());
+        let mut renewed = SessionRenewed { renew: Renew::Lost, called_off, paused, draining: false };
         for row in self.renew.write(&call).await? {
             let mut columns = Columns::of(&row);
             renewed.renew = Renew::Until(columns.time()?);
             renewed.draining = columns.get()?;
             if let Some(namespace) = columns.get::<Option<&str>>()? {
                 let namespace = Namespace::from_row(namespace);
-                renewed.called_off.push(JobRef { namespace, id: JobId::from_uuid(columns.get::<Uuid>()?) });
+                let job = JobRef { namespace, id: JobId::from_uuid(columns.get::<Uuid>()?) };
+                let is_pause = columns.get::<&str>()? == "pause";
+                if is_pause { &mut renewed.paused } else { &mut renewed.called_off }.push(job);
             }
         }
         renewed.called_off.sort();
+        renewed.paused.sort();
         if renewed.renew == Renew::Lost {
             // Lost, or passed over because somebody had locked the row: a fresh look tells.
             let call = Call { verb, statement: &self.sql.session_renew_seen, params, rows: 1 };

@@ -5,6 +5,7 @@ use rusqlite::{Result, params};
 
 use super::super::statements::SQL;
 use super::Jobs;
+use super::lanes::place_of;
 use super::rows::job as job_id;
 use crate::MoveJob;
 
@@ -16,6 +17,9 @@ impl Jobs<'_> {
         match (&answer, row) {
             _ if ask.dry_run => {}
             (Moved::Applied { .. }, Some(row)) => self.apply(&row, ask)?,
+            (Moved::Noted, Some(row)) if matches!(ask.to, Move::Pause | Move::Resume) => {
+                self.mark(&row, ask)?
+            }
             (Moved::Noted, _) => self.note(ask)?,
             _ => {}
         }
@@ -26,11 +30,23 @@ impl Jobs<'_> {
         self.unplace(row)?;
         let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), self.now.wall);
         self.write_row(&moved)?;
-        if ask.to == Move::RunNow {
-            // One that has lost processes may lose the next as well.
-            return self.place_row(&moved, row.lost > 0);
+        if moved.state.is_final() {
+            return self.rest_alone(&moved);
         }
-        self.rest_alone(&moved)
+        // One that has lost processes may lose the next as well.
+        self.place_row(&moved, row.runs_alone())
+    }
+
+    /// Pauses a run that somebody runs, or not any more.
+    fn mark(&self, row: &Record, ask: &MoveJob) -> Result<()> {
+        let pause = ask.to.pause(&ask.actor, ask.reason.as_deref(), self.now.wall);
+        self.at.prepare_cached(SQL.move_mark)?.execute(params![
+            place_of(row),
+            pause.as_ref().map(|pause| pause.at.as_micros()),
+            pause.as_ref().map(|pause| pause.by.as_str()),
+            pause.as_ref().and_then(|pause| pause.reason.as_deref()),
+        ])?;
+        Ok(())
     }
 
     /// Calls a running job off: its worker hears of it at the next renewal of its session.

@@ -88,8 +88,11 @@ impl Jobs<'_> {
         seated.query_row(params![namespace.as_str(), key.as_str(), job_id(id)], |row| row.get(0))
     }
 
-    /// Puts a job where it waits.
+    /// Puts a job where it waits, which is nowhere if it is paused.
     pub(super) fn place_row(&mut self, row: &Record, alone: bool) -> Result<()> {
+        if row.paused.is_some() {
+            return Ok(());
+        }
         self.place(&waiting(row, &job::route(&row.tags)), alone)
     }
 

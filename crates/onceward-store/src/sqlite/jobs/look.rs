@@ -50,6 +50,13 @@ impl Jobs<'_> {
         Ok(holders)
     }
 
+    /// Whether somebody runs a job.
+    pub(super) fn is_claimed(&self, row: &Record) -> Result<bool> {
+        let holders = self.holders(|namespace, id| *namespace == row.namespace && id == row.id)?;
+        let holder = holders.get(&(row.namespace.clone(), row.id));
+        Ok(holder.is_some_and(|holder| job::is_running(row.token, holder.token)))
+    }
+
     /// Reads jobs, in the order asked for.
     pub(super) fn lookup(&self, asked: &[JobRef]) -> Result<Vec<Option<Record>>> {
         let mut ids: Vec<JobId> = asked.iter().map(|job| job.id).collect();
@@ -59,10 +66,10 @@ impl Jobs<'_> {
         let mut over = self.at.prepare_cached(SQL.lookup_over)?;
         let mut read = |job: &JobRef| {
             let name = params![job.namespace.as_str(), job_id(job.id)];
-            if let Some(row) = live.query_row(name, rows::record).optional()? {
+            if let Some(row) = live.query_row(name, rows::record_with_pause).optional()? {
                 return Ok(Some(with_holder(row, &holders)));
             }
-            over.query_row(name, rows::record).optional()
+            over.query_row(name, rows::record_with_pause).optional()
         };
         asked.iter().map(&mut read).collect()
     }
@@ -73,6 +80,9 @@ impl Jobs<'_> {
         let mut found = Vec::new();
         for namespace in self.namespaces(ask)? {
             match ask.state {
+                _ if ask.paused => {
+                    self.page(SQL.list_paused, ask, (&namespace, None), &holders, &mut found)?
+                }
                 Some(State::Running) => self.running(ask, &namespace, &holders, &mut found)?,
                 Some(state @ (State::Dead | State::Uncertain)) => {
                     self.page(SQL.list_wanted, ask, (&namespace, Some(state)), &holders, &mut found)?;
@@ -126,7 +136,7 @@ impl Jobs<'_> {
         while found.len() < most
             && let Some(row) = rows.next()?
         {
-            let row = with_holder(rows::record(row)?, holders);
+            let row = with_holder(rows::record_with_pause(row)?, holders);
             if is_wanted(&row, ask) {
                 found.push(row);
             }
@@ -172,4 +182,5 @@ fn is_wanted(row: &Record, ask: &ListJobs) -> bool {
         && ask.queue.as_ref().is_none_or(|queue| *queue == row.queue)
         && ask.kind.as_ref().is_none_or(|kind| *kind == row.kind)
         && ask.tag.as_ref().is_none_or(|tag| row.tags.contains(tag))
+        && (!ask.paused || row.paused.is_some())
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use onceward_core::job::{self, Payload, Record, Spec, State};
+use onceward_core::job::{self, Pause, Payload, Record, Spec, State};
 use onceward_core::once::Body;
 use onceward_core::{
     ClaimId, JobId, Kind, Namespace, Owner, Place, Queue, SessionId, Timestamp, Token, session,
@@ -25,6 +25,19 @@ pub(super) fn claim_id(id: ClaimId) -> [u8; 16] {
 /// The priority, turned round: small goes first.
 pub(super) fn rank(priority: i16) -> i32 {
     -i32::from(priority)
+}
+
+/// A row with what is said about its being paused, which stands behind it.
+pub(super) fn record_with_pause(row: &Row<'_>) -> Result<Record> {
+    let pause = |at: i64| {
+        Ok::<_, rusqlite::Error>(Pause {
+            at: Timestamp::from_micros(at),
+            by: Owner::from_row(optional(row, 25)?.unwrap_or_default()),
+            reason: row.get(26)?,
+        })
+    };
+    let paused = row.get::<_, Option<i64>>(24)?.map(pause).transpose()?;
+    Ok(Record { paused, ..record(row)? })
 }
 
 /// A row of `onceward_job` or `onceward_job_done`, which has no place.
@@ -65,6 +78,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record> {
         progress: None,
         past: job::past_from_text(optional(row, 23)?),
         running: None,
+        paused: None,
         place: Place(place.and_then(|place| u64::try_from(place).ok())),
     };
     Ok(record.with_spec(spec).with_said(said(row)?))

@@ -133,16 +133,16 @@ impl Jobs<'_> {
         let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
         let mut standing = self.at.prepare_cached(SQL.run_standing)?;
         let standing = standing.query_row(params![namespace, run], |row| {
-            Ok((rows::state(row, 0)?, Queue::from_row(rows::text(row, 1)?)))
+            Ok((rows::state(row, 0)?, Queue::from_row(rows::text(row, 1)?), row.get(2)?))
         });
-        let Some((state, queue)) = standing.optional()? else { return Ok(Told::Unknown) };
+        let Some((state, queue, is_paused)) = standing.optional()? else { return Ok(Told::Unknown) };
         let Some((word, name, data)) = ask.what.said().filter(|_| !state.is_final()) else {
             return Ok(Told::Ended(state));
         };
         let (id, at) = (ask.id.into_bytes(), self.now.wall.as_micros());
         let told = params![namespace, run, id, at, word, name, data];
         self.at.prepare_cached(SQL.run_told)?.execute(told)?;
-        Ok(Told::Waits(queue))
+        Ok(if is_paused { Told::Paused(queue) } else { Told::Waits(queue) })
     }
 
     fn note_arrivals(&self, ask: &NoteArrivals) -> Result<()> {
@@ -167,8 +167,8 @@ impl Jobs<'_> {
                 self.at.prepare_cached(SQL.run_prune_inbox)?.execute(name)?;
                 continue;
             };
-            if row.state.is_final() {
-                // One that has failed may be tried again by somebody, and reads it then.
+            if row.state.is_final() || (row.paused.is_some() && !self.is_claimed(&row)?) {
+                // One that has failed may be tried again by somebody, and one that is paused goes on: it reads it then.
                 self.at.prepare_cached(SQL.run_wake_failed)?.execute(name)?;
                 continue;
             }

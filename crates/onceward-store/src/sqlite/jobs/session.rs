@@ -56,10 +56,11 @@ pub(super) fn renew(at: &Connection, ask: &SessionRef, now: &Now) -> Result<Sess
     let renewed =
         renew.query_row(clocks, |row| Ok((Timestamp::from_micros(row.get(0)?), row.get(1)?))).optional()?;
     let Some((until, draining)) = renewed else {
-        return Ok(SessionRenewed { renew: Renew::Lost, called_off: Vec::new(), draining: false });
+        let (called_off, paused) = (Vec::new(), Vec::new());
+        return Ok(SessionRenewed { renew: Renew::Lost, called_off, paused, draining: false });
     };
-    let called_off = called_off(at, ask.id, now)?;
-    Ok(SessionRenewed { renew: Renew::Until(until), called_off, draining })
+    let (called_off, paused) = (called_off(at, ask.id, now)?, paused(at, ask.id)?);
+    Ok(SessionRenewed { renew: Renew::Until(until), called_off, paused, draining })
 }
 
 /// The jobs of a session that somebody has called off.
@@ -91,6 +92,28 @@ fn called_off(at: &Connection, session: SessionId, now: &Now) -> Result<Vec<JobR
         }
     }
     Ok(called_off)
+}
+
+/// The runs of a session that somebody has paused.
+fn paused(at: &Connection, session: SessionId) -> Result<Vec<JobRef>> {
+    let any: bool = at.prepare_cached(SQL.session_any_paused)?.query_row([], |row| row.get(0))?;
+    let mut paused = Vec::new();
+    if !any {
+        return Ok(paused);
+    }
+    let mut claims = at.prepare_cached(SQL.session_claims)?;
+    let mut is_paused = at.prepare_cached(SQL.session_paused)?;
+    for claim in claims.query_map([session_id(session)], rows::claim)? {
+        let claim = claim?;
+        for id in &claim.jobs {
+            let name = params![claim.namespace.as_str(), rows::job(*id), claim.token.get()];
+            if is_paused.query_row(name, |row| row.get(0))? {
+                paused.push(JobRef { namespace: claim.namespace.clone(), id: *id });
+            }
+        }
+    }
+    paused.sort();
+    Ok(paused)
 }
 
 /// Ends a session.

@@ -179,6 +179,7 @@ impl Jobs<'_> {
         row.set_result(next.result.clone());
         row.past.clone_from(&next.past);
         row.finished_at = row.state.is_final().then_some(self.now.wall);
+        row.paused = row.paused.take().filter(|_| !row.state.is_final());
         if let Some(delay) = next.delay.filter(|_| !row.state.is_final()) {
             row.run_at = self.now.wall.after(delay);
         }
@@ -226,6 +227,9 @@ impl Jobs<'_> {
             row.run_at.as_micros(),
             row.spec().to_text(),
             row.begun.map(Token::get),
+            row.paused.as_ref().map(|pause| pause.at.as_micros()),
+            row.paused.as_ref().map(|pause| pause.by.as_str()),
+            row.paused.as_ref().and_then(|pause| pause.reason.as_deref()),
         ])?;
         Ok(())
     }
@@ -301,6 +305,6 @@ impl Jobs<'_> {
     /// A job that is not over, without payload and result.
     pub(super) fn find_bare(&self, namespace: &Namespace, id: JobId) -> Result<Option<Record>> {
         let mut find = self.at.prepare_cached(SQL.settle_read)?;
-        find.query_row(params![namespace.as_str(), job_id(id)], rows::record).optional()
+        find.query_row(params![namespace.as_str(), job_id(id)], rows::record_with_pause).optional()
     }
 }

@@ -1,0 +1,199 @@
+//! What one does with runs from outside: they are paused and go on, and lose nothing by it.
+
+use std::time::Duration;
+
+use crate::durable_kit::{Ledger, Place, each};
+use onceward::durable::{
+    AnyError, Durable, Failure, RunHandle, Saga, Standing, durable, signal, sleep, step,
+};
+use onceward::worker::State;
+use onceward::{Code, Onceward};
+
+/// Two steps, the first of which takes until it may end.
+#[durable]
+async fn two_steps(ledger: State<Ledger>, name: String) -> Result<u32, AnyError> {
+    let first = || async {
+        ledger.note(&format!("first {name}"));
+        while ledger.count(&format!("go {name}")) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok::<u32, AnyError>(1)
+    };
+    let first = step("first", first).await?;
+    let second = step("second", || async { Ok::<u32, AnyError>(ledger.note(&format!("second {name}"))) });
+    Ok(first + second.await?)
+}
+
+#[durable]
+async fn waiting(ledger: State<Ledger>, name: String) -> Result<u32, Failure> {
+    let said = signal::<u32>("go").await;
+    ledger.note(&format!("{name}: {said:?}"));
+    said
+}
+
+impl Place {
+    async fn stands<D: Durable>(&self, run: &RunHandle<D>, standing: Standing) {
+        self.until(async || run.standing().await.unwrap() == standing).await;
+    }
+}
+
+/// A moment in which something would happen if it were to.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(60)).await;
+}
+
+/// A run that is paused ends the step that it is in, and begins none.
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_a_run_that_is_paused_in_a_step_ends_it_and_begins_no_other() {
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(two_steps);
+        let worker = base.session_ttl(Duration::from_secs(1)).start().await.unwrap();
+        // A client that does not know this worker: it is told at the next renewal.
+        let elsewhere = Onceward::options().build(place.ow.store().clone()).unwrap();
+        for (name, client) in [("here", &place.ow), ("elsewhere", &elsewhere)] {
+            let run = place.ow.start(two_steps(name.to_owned())).await.unwrap();
+            place.until(async || place.ledger.count(&format!("first {name}")) == 1).await;
+            client.admin().pause_run(run.id(), Some("the bank is away")).await.unwrap();
+            assert_eq!(run.standing().await.unwrap(), Standing::Running);
+            if name == "elsewhere" {
+                tokio::time::sleep(Duration::from_millis(600)).await;
+            }
+            place.ledger.note(&format!("go {name}"));
+            place.stands(&run, Standing::Paused).await;
+            a_moment().await;
+            assert_eq!(place.ledger.count(&format!("second {name}")), 0, "on {}", place.ow.store().url());
+            let row = place.ow.admin().job(run.id()).await.unwrap();
+            assert_eq!((row.attempt, row.lost), (0, 0));
+            assert_eq!(row.paused.unwrap().reason.as_deref(), Some("the bank is away"));
+            client.admin().resume_run(run.id(), None).await.unwrap();
+            assert_eq!(run.result().await, Ok(2));
+            assert_eq!(place.ledger.count(&format!("first {name}")), 1);
+            assert_eq!(run.pause("late").await.unwrap_err().code(), Code::RunEnded);
+        }
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// What is sent to a paused run waits for it, in memory and parked.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_what_is_sent_to_a_paused_run_waits_for_it() {
+    each(async |place| {
+        for park_after in [Duration::ZERO, Duration::from_secs(10)] {
+            let base = place.ow.worker().state(place.ledger.clone()).durable(waiting);
+            let worker = base.park_after(park_after).start().await.unwrap();
+            let name = format!("{park_after:?}");
+            let run = place.ow.start(waiting(name.clone())).await.unwrap();
+            let rests = if park_after.is_zero() { Standing::Parked } else { Standing::Running };
+            place.stands(&run, rests).await;
+            run.pause("not yet").await.unwrap();
+            place.stands(&run, Standing::Paused).await;
+            run.signal("go", &7).await.unwrap();
+            a_moment().await;
+            assert_eq!(run.standing().await.unwrap(), Standing::Paused);
+            assert!(place.ledger.all().iter().all(|line| !line.starts_with(&name)));
+            run.resume().await.unwrap();
+            assert_eq!(run.result().await, Ok(7));
+            worker.shutdown().await;
+        }
+        let nobody = onceward::JobId::from_uuid(uuid::Uuid::now_v7());
+        let unknown = place.ow.admin().pause_run(nobody, Some("why")).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::RunUnknown);
+        let reason = place.ow.admin().pause_run(nobody, Some(" ")).await.unwrap_err();
+        assert_eq!(reason.code(), Code::ReasonMissing);
+    })
+    .await;
+}
+
+/// A time that comes while a run is paused has come when it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_has_come_meanwhile_counts_once_it_goes_on() {
+    #[durable]
+    async fn nap(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        sleep(Duration::from_millis(40)).await?;
+        step("rise", || async { Ok::<u32, AnyError>(ledger.note("rise")) }).await.map_err(AnyError::from)
+    }
+    each(async |place| {
+        let worker = place.ow.worker().state(place.ledger.clone()).durable(nap).start().await.unwrap();
+        let run = place.ow.start(nap()).await.unwrap();
+        run.pause("at night").await.unwrap();
+        place.stands(&run, Standing::Paused).await;
+        a_moment().await;
+        assert_eq!((run.standing().await.unwrap(), place.ledger.count("rise")), (Standing::Paused, 0));
+        run.resume().await.unwrap();
+        assert_eq!(run.result().await, Ok(1));
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// D9: a run that is paused and called off goes on, to undo what it has done.
+#[tokio::test(flavor = "multi_thread")]
+async fn d9_a_paused_run_that_is_cancelled_undoes_what_it_has_done() {
+    #[durable]
+    async fn trip(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let mut saga = Saga::<AnyError>::new();
+        step("book", || async { Ok::<u32, AnyError>(ledger.note("book")) }).await?;
+        saga.undo("undo", move || {
+            ledger.note("unbook");
+            std::future::ready(Ok(()))
+        });
+        match signal::<u32>("go").await {
+            Ok(said) => Ok(said),
+            Err(failure) => {
+                saga.compensate().await?;
+                Err(failure.into())
+            }
+        }
+    }
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(trip).durable(waiting);
+        let worker = base.park_after(Duration::ZERO).start().await.unwrap();
+        let run = place.ow.start(trip()).await.unwrap();
+        place.stands(&run, Standing::Parked).await;
+        run.pause("wait").await.unwrap();
+        run.cancel("never mind").await.unwrap();
+        assert!(run.result().await.is_err());
+        assert_eq!((place.ledger.count("book"), place.ledger.count("unbook")), (1, 1));
+        // One that has not begun never does.
+        worker.shutdown().await;
+        let run = place.ow.start(waiting("never".to_owned())).await.unwrap();
+        run.pause("wait").await.unwrap();
+        assert_eq!(run.standing().await.unwrap(), Standing::Paused);
+        run.cancel("never mind").await.unwrap();
+        assert_eq!(run.standing().await.unwrap(), Standing::Cancelled);
+    })
+    .await;
+}
+
+/// D4: a run that is paused and resumed all the time comes to the same, and what may run once runs once.
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_pausing_again_and_again_does_nothing_twice() {
+    #[durable]
+    async fn careful(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let mut sum = 0;
+        for number in 0..12_u32 {
+            let what = format!("careful {number}");
+            let once = step("careful", || async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok::<u32, AnyError>(ledger.note(&what))
+            });
+            sum += once.at_most_once().await?;
+        }
+        Ok(sum)
+    }
+    each(async |place| {
+        let worker = place.ow.worker().state(place.ledger.clone()).durable(careful).start().await.unwrap();
+        let run = place.ow.start(careful()).await.unwrap();
+        while run.pause("a moment").await.is_ok() {
+            place.until(async || !matches!(run.standing().await.unwrap(), Standing::Running)).await;
+            if run.resume().await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        assert_eq!(run.result().await, Ok(12), "{:?}", place.ledger.all());
+        worker.shutdown().await;
+    })
+    .await;
+}
