@@ -5,9 +5,6 @@
 
 mod durable;
 mod job;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by panicking")]
-mod refused;
 mod words;
 
 use proc_macro::TokenStream;
@@ -67,8 +64,8 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 ///
 /// On an `impl` block, the methods that are marked become durable functions, and `&self` is a state that the worker was
 /// given: `Billing::charge(order, amount)` makes a call, `worker.durable(Billing::charge)` has it run, and
-/// `billing.charge_plain(order, amount)` is the body. In the store it is called `Billing.charge`, and `Billing_charge` is
-/// the type that stands for it.
+/// `billing.charge_plain(order, amount)` is the body. In the store it is called `Billing.charge`, and
+/// `Billing_charge` is the type that stands for it.
 ///
 /// ```text
 /// #[durable]
@@ -89,3 +86,7 @@ pub fn durable(attribute: TokenStream, item: TokenStream) -> TokenStream {
     };
     expanded.unwrap_or_else(syn::Error::into_compile_error).into()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by panicking")]
+mod tests;

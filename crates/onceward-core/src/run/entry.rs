@@ -183,8 +183,8 @@ pub enum Arrived {
 }
 
 impl Arrived {
-    /// The word, the name and the bytes that a row of a signal, a cancellation or a step keeps; `None` of a child, whose row
-    /// is written where it ends.
+    /// The word, the name and the bytes that a row of a signal, a cancellation or a step keeps; `None` of a child,
+    /// whose row is written where it ends.
     pub fn said(&self) -> Option<(&'static str, &str, &[u8])> {
         match self {
             Self::Child { .. } => None,

@@ -1,5 +1,5 @@
-//! `#[durable]` on an `impl` block: its methods that are marked become durable functions, and what they are called on is
-//! a state of the worker.
+//! `#[durable]` on an `impl` block: its methods that are marked become durable functions, and what they are called on
+//! is a state of the worker.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};

@@ -77,7 +77,7 @@ pub struct EnlistSql {
     pub claim_in: Vec<Arc<str>>,
     /// `once/settle_in`: on SQLite the steps `settle` and `history`, on PostgreSQL one statement.
     pub settle_in: Vec<Arc<str>>,
-    /// The statements about jobs and runs, by name: those of `job/enqueue_in`, `job/settle_in` and `run/tell_in`, and what
-    /// runs between them.
+    /// The statements about jobs and runs, by name: those of `job/enqueue_in`, `job/settle_in` and `run/tell_in`, and
+    /// what runs between them.
     pub jobs: BTreeMap<&'static str, Arc<str>>,
 }

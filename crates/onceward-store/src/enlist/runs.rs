@@ -36,8 +36,8 @@ pub struct WriteStep<'a> {
     pub value: &'a [u8],
 }
 
-/// Tells a run something in the caller's transaction; `None` where there is no such run, it has ended, or it was told the
-/// same before.
+/// Tells a run something in the caller's transaction; `None` where there is no such run, it has ended, or it was told
+/// the same before.
 ///
 /// # Errors
 /// The driver's.
@@ -76,8 +76,8 @@ fn told(mut row: Columns) -> Result<ToldIn> {
     Ok(ToldIn { queue, transaction: row.text_or_null()?.and_then(|number| number.parse().ok()) })
 }
 
-/// Writes what a step has done in the caller's transaction: nobody takes the run up as long as that is open. `false`, and
-/// nothing is written, where the run is not this attempt's any more.
+/// Writes what a step has done in the caller's transaction: nobody takes the run up as long as that is open. `false`,
+/// and nothing is written, where the run is not this attempt's any more.
 ///
 /// # Errors
 /// The driver's.

@@ -147,8 +147,8 @@ impl<D: Durable> Call<D> {
         })
     }
 
-    /// Starts it inside of a durable function as a run of its own, which nobody waits for: it is not called off with the
-    /// run that has started it, and its end is told to nobody. `.await` gives its id, once it is certain to run.
+    /// Starts it inside of a durable function as a run of its own, which nobody waits for: it is not called off with
+    /// the run that has started it, and its end is told to nobody. `.await` gives its id, once it is certain to run.
     ///
     /// ```
     /// use onceward::durable::{AnyError, durable};

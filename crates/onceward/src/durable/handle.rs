@@ -297,8 +297,8 @@ impl<D: Durable> RunHandle<D> {
         self.record().await.map(|row| Standing::of(&row))
     }
 
-    /// What it shows, by [`report`](super::report), [`count`](super::count) and [`progress`](super::progress); `null` where
-    /// it shows nothing.
+    /// What it shows, by [`report`](super::report), [`count`](super::count) and [`progress`](super::progress); `null`
+    /// where it shows nothing.
     ///
     /// # Errors
     /// [`RunUnknown`](Code::RunUnknown); those of an unreachable store.

@@ -3,6 +3,8 @@
 //! The code asks through the futures of this module; the driver (`drive.rs`) writes down, and gives back what has
 //! ended. Neither does anything of the other.
 
+mod signals;
+
 use core::task::Waker;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -253,18 +255,6 @@ impl Run {
         self.lock().timers.insert((due, position.clone()));
     }
 
-    /// Has the next signal of that name given to the position.
-    pub(super) fn listen(&self, position: &Position, name: &str) {
-        let now = self.store_now();
-        let mut state = self.lock();
-        let line = state.listening.entry(name.to_owned()).or_default();
-        if !line.contains(position) {
-            line.push_back(position.clone());
-        }
-        state.unread.1 = true;
-        state.hand_out(now, self.token);
-    }
-
     /// Whether what had arrived before this attempt is to be read now; once.
     pub(super) fn takes_unread(&self) -> bool {
         let mut state = self.lock();
@@ -273,21 +263,6 @@ impl Run {
             state.unread.0 = false;
         }
         takes
-    }
-
-    /// The code has given up its wait for a signal, and has taken none: one that this wait had, or gets, is the next one
-    /// for somebody else.
-    pub(super) fn give_up_signal(&self, position: &Position, name: &str) {
-        let now = self.store_now();
-        let mut state = self.lock();
-        if state.closing {
-            return;
-        }
-        if let Some(line) = state.listening.get_mut(name) {
-            line.retain(|waits| waits != position);
-        }
-        state.take_back(position, name);
-        state.hand_out(now, self.token);
     }
 
     /// The code does not wait for the child at that position any more.
@@ -692,73 +667,6 @@ impl State {
         };
         self.listening.values_mut().for_each(|line| line.retain(|waits| waits != position));
         self.record(position, op, &name, Phase::Ended(Outcome::Due), now, token);
-    }
-
-    /// Has the signal that a wait had, and that the code has not taken, be the next one for others. Its entry was written
-    /// before the code gave up the wait, so that this comes out the same each time, whether the code was given it or not.
-    fn take_back(&mut self, position: &Position, name: &str) {
-        let taken = self.slots.get_mut(position).and_then(|slot| Some((slot.seq, slot.outcome.take()?)));
-        let pending = || self.replay.pending(position).map(|(seq, outcome)| (seq, outcome.clone()));
-        let is_given = taken.is_some();
-        let Some((seq, outcome)) = taken.or_else(pending) else { return };
-        if !is_given {
-            self.given_up.insert(position.clone());
-        }
-        let place = match outcome {
-            Outcome::Value(_) => Some(seq),
-            // Where the journal gives it one of them again, that one is still where it was.
-            Outcome::Again(_) => self.again.get(position).copied(),
-            _ => None,
-        };
-        if let (Some(place), Outcome::Value(value) | Outcome::Again(value)) = (place, outcome) {
-            self.returned.entry(name.to_owned()).or_default().insert(place, value);
-        }
-    }
-
-    /// Gives those who wait for a signal what others had and did not take.
-    fn hand_back(&mut self, now: Timestamp, token: Token) {
-        let mut given = Vec::new();
-        for (name, values) in &mut self.returned {
-            let Some(line) = self.listening.get_mut(name) else { continue };
-            while !values.is_empty()
-                && let Some(position) = line.pop_front()
-            {
-                given.extend(values.pop_first().map(|(place, value)| (position, place, name.clone(), value)));
-            }
-        }
-        given.sort_unstable();
-        for (position, place, name, value) in given {
-            self.timers.retain(|(_, waits)| *waits != position);
-            self.again.insert(position.clone(), place);
-            self.record(&position, Op::Signal, &name, Phase::Ended(Outcome::Again(value)), now, token);
-        }
-    }
-
-    /// Gives signals to those who wait for them, first come, first served.
-    fn hand_out(&mut self, now: Timestamp, token: Token) {
-        if !self.replay.is_live() {
-            return;
-        }
-        self.hand_back(now, token);
-        let mut left = VecDeque::new();
-        for (id, name, value) in core::mem::take(&mut self.mail) {
-            match self.listening.get_mut(&name).and_then(VecDeque::pop_front) {
-                Some(position) => {
-                    self.taken.push(id);
-                    self.timers.retain(|(_, waits)| *waits != position);
-                    self.record(
-                        &position,
-                        Op::Signal,
-                        &name,
-                        Phase::Ended(Outcome::Value(value)),
-                        now,
-                        token,
-                    );
-                }
-                None => left.push_back((id, name, value)),
-            }
-        }
-        self.mail = left;
     }
 }
 

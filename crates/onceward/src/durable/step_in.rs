@@ -1,7 +1,9 @@
 //! Steps whose effects and whose outcome are one commit, in the database of the store.
 //!
-//! The value of such a step arrives for its run like a signal does: as a row that the transaction of the step writes, and
-//! that is removed when it stands in the journal. Who has taken the run up finds either all of it or nothing, and so the
+//! The value of such a step arrives for its run like a signal does: as a row that the transaction of the step writes,
+//! and
+//! that is removed when it stands in the journal. Who has taken the run up finds either all of it or nothing, and so
+//! the
 //! body never runs again once it has committed. As long as the transaction is open nobody else takes the run up; and
 //! when the body is over without its value being there, a row of the same id is written, which either waits for the
 //! transaction and finds its value, or keeps it from committing.

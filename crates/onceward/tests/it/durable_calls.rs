@@ -96,7 +96,7 @@ async fn d3_the_first_of_several_is_the_same_each_time() {
         assert_eq!(runs[1].result().await.unwrap(), "nothing for 2");
         let other =
             |what: &String| what.contains("word") || (what.starts_with("1:") && !what.contains("number 7"));
-        assert!(!ledger.all().iter().any(|what| other(what)), "{:?}", ledger.all());
+        assert!(!ledger.all().iter().any(other), "{:?}", ledger.all());
         worker.shutdown().await;
     })
     .await;

@@ -70,7 +70,7 @@ impl Bank {
             First::DiesAfter | First::DiesBefore => {
                 told.await?;
                 if how == First::DiesAfter {
-                    std::mem::forget(transaction.await??);
+                    let _ = transaction.await??;
                     self.is_done();
                     return std::future::pending().await;
                 }
