@@ -163,6 +163,8 @@ verbs! {
     RunNote = "run.note", true;
     /// [`RunStore::run_wake`](crate::RunStore::run_wake).
     RunWake = "run.wake", true;
+    /// [`RunStore::run_fork`](crate::RunStore::run_fork).
+    RunFork = "run.fork", true;
     /// [`RunStore::run_prune`](crate::RunStore::run_prune).
     RunPrune = "run.prune", true;
     /// [`ServiceStore::service_look`](crate::ServiceStore::service_look).

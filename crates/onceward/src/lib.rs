@@ -74,7 +74,10 @@ pub use onceward_core::{
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;
 
-pub use admin::{Admin, Bulk, BulkAction, BulkJobs, JobFilter, JobResolution, QueueView, Replay, Replayed};
+pub use admin::{
+    Admin, Bulk, BulkAction, BulkJobs, ForkedRun, JobFilter, JobResolution, QueueView, Replay, Replayed,
+    RetriedRun, RunAction, RunFilter, RunFork,
+};
 pub use client::{ConnectOptions, Onceward};
 pub use hold::Lost;
 pub use jobs::Job;

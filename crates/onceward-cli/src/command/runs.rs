@@ -3,6 +3,8 @@
 mod act;
 mod check;
 mod files;
+mod of_runs;
+mod show;
 mod start;
 mod tree;
 mod watch;
@@ -11,8 +13,7 @@ use core::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::{Code, Error, JobFilter, JobId, Kind, Result};
-use onceward_core::job::State;
+use onceward::{Code, Error, JobId, Result, RunAction, RunFork};
 use onceward_core::run::{Entry, Outcome, Phase, Start};
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ use super::jobs::{self, ShowArgs, filter};
 use crate::Functions;
 use crate::args::Globals;
 use crate::output::{self, Table};
-use crate::{exit, store};
+use crate::{exit, report, store};
 
 /// Runs of durable functions: look at them, tell them something
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ enum Action {
     Start(start::Args),
     /// The runs of the namespace, the newest first
     List(List),
-    /// One run, with its arguments and its result
+    /// One run, with its arguments, its result, and what it waits for
     Show(ShowArgs),
     /// What a run has done: its journal
     History(History),
@@ -44,14 +45,18 @@ enum Action {
     Tree(tree::Args),
     /// The same while it changes, until the run has ended; its end is the exit code
     Watch(watch::Args),
-    /// Tell a run something it waits for, or will wait for
-    Signal(Signal),
-    /// Ask a run to end; it may undo what it has done
-    Cancel(Cancel),
+    /// Tell runs something they wait for, or will wait for
+    Signal(act::SignalArgs),
+    /// Ask runs to end; they may undo what they have done
+    Cancel(act::Args),
     /// Have runs stand still: they begin nothing until they are resumed
     Pause(act::Args),
     /// Let runs go on that are paused
     Resume(act::Args),
+    /// Have runs go on that have failed: only what has failed is done once more, mostly by another run
+    Retry(act::Args),
+    /// Start another run that begins with what this one had done before a place
+    Fork(Fork),
     /// Which runs under way would not go on with this program: in your own binary, before it is deployed
     Check(check::Args),
     /// Write a run with its journal, and those it has started, to stdout as lines of JSON
@@ -62,13 +67,8 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only runs of this function
-    #[arg(long, value_name = "NAME", value_parser = filter::kind)]
-    function: Option<Kind>,
-    /// Only runs in this state: scheduled (also those that are parked), ready, running, retrying, succeeded, dead,
-    /// cancelled or uncertain
-    #[arg(long, value_name = "STATE", value_parser = filter::state)]
-    state: Option<State>,
+    #[command(flatten)]
+    filter: of_runs::Args,
     /// How many at most, 1 to 500
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -91,32 +91,25 @@ struct History {
 }
 
 #[derive(Debug, clap::Args)]
-struct Signal {
+struct Fork {
     /// The id of the run
     #[arg(value_name = "ID", value_parser = filter::id)]
     id: JobId,
-    /// What the signal is called
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// What it says
-    #[arg(long, value_name = "JSON", default_value = "null")]
-    json: String,
-}
-
-#[derive(Debug, clap::Args)]
-struct Cancel {
-    /// The id of the run
-    #[arg(value_name = "ID", value_parser = filter::id)]
-    id: JobId,
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "cancelled by an operator")]
-    reason: String,
+    /// Where it is to begin: a position of its journal, or the name of a step, a child or a signal
+    #[arg(long, value_name = "PLACE")]
+    from: String,
+    /// Other arguments by their names: {"order": 789}
+    #[arg(long, value_name = "JSON")]
+    new_args: Option<String>,
+    /// A name for this fork: asking twice by one name makes one run
+    #[arg(long, value_name = "NAME")]
+    request: Option<String>,
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals, functions: Functions<'_>) -> Result<ExitCode> {
     match &args.action {
         Action::List(args) => list(args, globals).await?,
-        Action::Show(args) => return jobs::show(args, globals).await,
+        Action::Show(args) => return show::run(args, globals).await,
         Action::History(args) => history(args, globals).await?,
         Action::Start(args) => start::run(args, globals).await?,
         Action::Tree(args) => tree::run(args, globals).await?,
@@ -124,22 +117,19 @@ pub(crate) async fn run(args: &Args, globals: &Globals, functions: Functions<'_>
         Action::Check(args) => return check::run(args, globals, functions).await,
         Action::Export(args) => files::export(args, globals).await?,
         Action::Import(args) => files::import(args, globals).await?,
-        Action::Pause(args) => act::run(args, act::Act::Pause, globals).await?,
-        Action::Resume(args) => act::run(args, act::Act::Resume, globals).await?,
-        Action::Signal(args) => signal(args, globals).await?,
-        Action::Cancel(args) => {
-            let client = store::connect(globals).await?;
-            client.cancel_run(args.id, &args.reason).await?;
-            store::close(globals, &client).await;
-        }
+        Action::Signal(args) => return act::signal(args, globals).await,
+        Action::Cancel(args) => return act::run(args, RunAction::Cancel, globals).await,
+        Action::Pause(args) => return act::run(args, RunAction::Pause, globals).await,
+        Action::Resume(args) => return act::run(args, RunAction::Resume, globals).await,
+        Action::Retry(args) => return act::run(args, RunAction::Retry, globals).await,
+        Action::Fork(args) => fork(args, globals).await?,
     }
     Ok(ExitCode::from(exit::DONE))
 }
 
 async fn list(args: &List, globals: &Globals) -> Result<()> {
-    let filter = JobFilter { state: args.state, kind: args.function.clone(), queue: None, tag: None };
     let client = store::connect(globals).await?;
-    let page = client.admin().runs(&filter, args.after, args.limit).await?;
+    let page = client.admin().runs(&args.filter.filter(), args.after, args.limit).await?;
     store::close(globals, &client).await;
     jobs::print_list(&page, args.limit, globals)
 }
@@ -185,11 +175,18 @@ fn said(entry: &Entry) -> Value {
     }
 }
 
-async fn signal(args: &Signal, globals: &Globals) -> Result<()> {
-    let value: Value = serde_json::from_str(&args.json)
-        .map_err(|error| Error::new(Code::UsageInvalid, format!("--json is no JSON: {error}")))?;
+async fn fork(args: &Fork, globals: &Globals) -> Result<()> {
+    let new_args = args.new_args.as_deref().map(serde_json::from_str).transpose();
+    let new_args = new_args
+        .map_err(|error| Error::new(Code::UsageInvalid, format!("--new-args is no JSON: {error}")))?;
+    let how = RunFork { args: new_args, request: args.request.clone() };
     let client = store::connect(globals).await?;
-    client.signal_run(args.id, &args.name, &value).await?;
+    let forked = client.admin().fork_run(args.id, &args.from, &how).await;
     store::close(globals, &client).await;
-    Ok(())
+    let forked = forked?;
+    if globals.output.is_json() {
+        return output::json(&forked);
+    }
+    report::note(&format!("it begins with {} entries of {}", forked.kept, forked.fork_of));
+    output::text(&format!("{}\n", forked.id))
 }

@@ -65,6 +65,7 @@ fn a_run_is_started_watched_checked_and_brought_to_its_end() {
     assert_eq!(watched.code, 0, "{}", watched.stderr);
     assert!(watched.text().contains(&format!("{id} checkout: step ship done\n")), "{}", watched.text());
     assert!(watched.text().ends_with(&format!("{id} checkout succeeded\n")), "{}", watched.text());
+    it_is_done_once_more(&place, id);
 }
 
 fn the_code_is_held_against_it(place: &Place, id: &str) {
@@ -91,12 +92,50 @@ fn it_stands_still_for_a_while(place: &Place, id: &str) {
     assert_eq!(paused, json!([{ "id": id, "now": "paused" }]));
     assert!(place.run(&["runs", "tree", id]).text().starts_with("‖ checkout paused"));
     let shown = place.json(&["runs", "show", id]);
-    assert_eq!(shown["paused"]["reason"], "the bank is away");
+    assert_eq!(
+        (&shown["paused"]["reason"], &shown["standing"]),
+        (&json!("the bank is away"), &json!("paused"))
+    );
+    assert!(shown["waits_for"].is_array(), "{shown}");
     let shown = place.run(&["runs", "show", id]).text();
     assert!(shown.contains("paused") && shown.contains(": the bank is away"), "{shown}");
     place.run(&["runs", "pause", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");
     place.run(&["runs", "pause"]).refused(2, "OW0601");
     assert_eq!(place.json(&["runs", "resume", id]), json!([{ "id": id, "now": "resumed" }]));
+
+    // The same of all of a kind.
+    let parked = ["--function", "checkout", "--newer-than", "1h"];
+    let would = place.json(&[&["runs", "pause", "--dry-run"][..], &parked].concat());
+    assert_eq!(would, json!({ "dry_run": true, "changed": [id], "left": [] }));
+    let done = place.json(&[&["runs", "pause", "--reason", "all of them"][..], &parked].concat());
+    assert_eq!(done, json!({ "dry_run": false, "changed": [id], "left": [] }));
+    let listed = |state: &str| place.json(&["runs", "list", "--state", state]).as_array().unwrap().len();
+    assert_eq!((listed("paused"), listed("parked"), listed("succeeded")), (1, 0, 8));
+    assert!(place.run(&["runs", "list", "--state", "paused"]).text().contains("paused"));
+    let resumed = place.run(&["runs", "resume", "--state", "paused"]);
+    assert!(resumed.stderr.contains("1 changed, 0 left alone"), "{}", resumed.stderr);
+    let none = place.json(&["runs", "cancel", "--function", "checkout", "--older-than", "1h"]);
+    assert_eq!(none, json!({ "dry_run": false, "changed": [], "left": [] }));
+    place.run(&["runs", "cancel"]).refused(2, "OW0601");
+    place.run(&["runs", "signal", "courier"]).refused(2, "OW0601");
+    place.run(&["runs", "list", "--state", "asleep"]).refused(2, "OW0601");
+    let would = place.json(&["runs", "signal", "courier", "--function", "checkout", "--dry-run"]);
+    assert_eq!(would["changed"], json!([id]));
+}
+
+/// What has ended is begun once more in the middle.
+fn it_is_done_once_more(place: &Place, id: &str) {
+    place.run(&["runs", "retry", id]).refused(2, "OW0908");
+    place.run(&["runs", "fork", id, "--from", "nowhere"]).refused(2, "OW0856");
+    let fork = place.json(&["runs", "fork", id, "--from", "ship", "--request", "ticket 7"]);
+    let again = place.json(&["runs", "fork", id, "--from", "ship", "--request", "ticket 7"]);
+    assert_eq!((&fork, &fork["fork_of"]), (&again, &json!(id)));
+    let new = fork["id"].as_str().unwrap();
+    let kept = place.json(&["runs", "history", new]).as_array().unwrap().len();
+    assert_eq!(json!(kept), fork["kept"]);
+    work(place);
+    assert!(place.run(&["runs", "tree", new]).text().starts_with("✓ checkout succeeded"));
+    assert_eq!(place.json(&["runs", "show", new])["replay_of"], json!(id));
 }
 
 fn it_moves_to_another_store(place: &Place, id: &str) {

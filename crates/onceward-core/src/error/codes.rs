@@ -187,6 +187,7 @@ codes! {
     RecordingRefused = "OW0853", Caller, "a recorded run can't be taken in now";
     FunctionsUnknown = "OW0854", Caller, "this program has no durable functions to check with";
     RunsDiffer = "OW0855", Caller, "runs under way would not go on with this program";
+    RunForkRefused = "OW0856", Caller, "a run can't be begun once more there";
 
     // 06xx: the command line.
     UsageInvalid = "OW0601", Caller, "the command line can't be understood";

@@ -13,6 +13,7 @@
 //! (D2, D3).
 
 mod entry;
+pub mod fork;
 mod position;
 mod replay;
 

@@ -20,6 +20,22 @@ impl Position {
         Self("".into())
     }
 
+    /// Whether it lies further along the same way than another one: not in a branch beside it, and not within it.
+    pub fn comes_after(&self, other: &Self) -> bool {
+        let (mut here, mut there) = (self.0.split('.'), other.0.split('.'));
+        // Places and branches take turns.
+        for is_place in [true, false].into_iter().cycle() {
+            match (here.next(), there.next()) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(a), Some(b)) => {
+                    return is_place && a.parse::<u32>().unwrap_or_default() > b.parse().unwrap_or_default();
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// The position as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -72,5 +88,18 @@ impl Scope {
     /// The branch of that number, opened at a position.
     pub fn branch(at: &Position, number: usize) -> Self {
         Self { prefix: format!("{at}.{number}."), next: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_after_those_before_it_and_no_others() {
+        let after = |a: &str, b: &str| Position::from_row(a).comes_after(&Position::from_row(b));
+        assert!(after("3", "2") && after("10", "9") && after("6", "5.1.0") && after("5.1.2", "5.1.0"));
+        assert!(!after("2", "3") && !after("2", "2") && !after("5.1.0", "5.0.2") && !after("5.1.0", "5"));
+        assert!(!after("5", "5.1.0") && !after("4", "5.1.0") && !after("", "0") && !after("0", ""));
     }
 }

@@ -63,6 +63,7 @@ pub mod once_list;
 pub mod once_settle;
 pub mod race;
 pub mod run;
+pub mod run_fork;
 pub mod run_pause;
 pub mod schedule;
 pub mod service;
@@ -363,6 +364,12 @@ macro_rules! conformance_suite {
                 d6_d7_a_child_ends_with_its_entry;
                 d1_a_zombie_ends_no_child_in_its_journal;
                 journals_go_with_their_runs;
+            }
+            run_fork {
+                d1_a_fork_begins_with_a_part_of_a_journal;
+                a_fork_sent_again_is_the_same;
+                a_fork_is_whole_or_not_there;
+                a_fork_waits_like_any_run;
             }
             run_pause {
                 a_paused_run_waits_nowhere;

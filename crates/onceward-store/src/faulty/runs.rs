@@ -5,7 +5,9 @@ use onceward_core::Result;
 use onceward_core::run::{Arrival, Entry};
 
 use super::{Faulty, Verb};
-use crate::store::{AppendRuns, Appended, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+use crate::store::{
+    AppendRuns, Appended, ForkRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken,
+};
 
 #[async_trait]
 impl RunStore for Faulty {
@@ -32,6 +34,10 @@ impl RunStore for Faulty {
     async fn run_wake(&self) -> Result<Woken> {
         let store = self.inner.clone();
         self.call(Verb::RunWake, None, async move { store.run_wake().await }).await
+    }
+
+    async fn run_fork(&self, batch: &[ForkRun]) -> Result<bool> {
+        read!(self, RunFork, run_fork, batch)
     }
 
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {

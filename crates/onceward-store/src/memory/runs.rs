@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use onceward_core::job::State;
-use onceward_core::run::{Arrival, Arrived, Entry};
-use onceward_core::{JobId, Result, Timestamp};
+use onceward_core::job::{Record, State};
+use onceward_core::run::{Arrival, Arrived, Entry, Phase};
+use onceward_core::{JobId, Result, Timestamp, Token};
 use uuid::Uuid;
 
 use super::MemoryStore;
 use super::jobs::{Jobs, Lane, Name, name};
 use crate::store::{
-    AppendRun, AppendRuns, Appended, HandChildren, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told,
-    Woken,
+    AppendRun, AppendRuns, Appended, ForkRun, HandChildren, JobRef, LoadRun, NoteArrivals, RunStore, TellRun,
+    Told, Woken,
 };
 
 /// What is kept of runs beside their jobs.
@@ -148,6 +148,46 @@ impl Jobs {
         Woken { queues: queues.into_iter().collect(), unheard }
     }
 
+    fn fork_all(&mut self, batch: &[ForkRun], now: Timestamp) -> bool {
+        let reaches = |jobs: &Self, ask: &ForkRun| {
+            let journal = jobs.runs.journals.get(&(ask.run.namespace.clone(), ask.of));
+            journal.into_iter().flatten().filter(|entry| entry.seq < ask.until).count() == ask.until as usize
+        };
+        let is_known =
+            |jobs: &Self, ask: &ForkRun| jobs.rows.contains_key(&(ask.run.namespace.clone(), ask.run.id));
+        if !batch.iter().all(|ask| is_known(self, ask) || reaches(self, ask)) {
+            return false;
+        }
+        for ask in batch {
+            if !is_known(self, ask) {
+                self.fork(ask, now);
+            }
+        }
+        true
+    }
+
+    fn fork(&mut self, ask: &ForkRun, now: Timestamp) {
+        let name = (ask.run.namespace.clone(), ask.run.id);
+        // Whoever takes it up reads its journal.
+        let token = Token::next(None, now);
+        let journal =
+            self.runs.journals.get(&(ask.run.namespace.clone(), ask.of)).cloned().unwrap_or_default();
+        let kept =
+            journal.into_iter().filter(|entry| entry.seq < ask.until && !ask.without.contains(&entry.seq));
+        let kept = kept.map(|entry| match ask.instead.iter().find(|(seq, _)| *seq == entry.seq) {
+            Some((_, data)) => {
+                let phase = Phase::from_row(entry.phase.word(), data.clone()).unwrap_or(entry.phase);
+                Entry { phase, ..entry }
+            }
+            None => entry,
+        });
+        let all = kept.chain(ask.more.iter().map(|entry| Entry { token, ..entry.clone() }));
+        let journal = (0..).zip(all).map(|(seq, entry)| Entry { seq, ..entry }).collect();
+        self.runs.journals.insert(name.clone(), journal);
+        self.rows.insert(name.clone(), Record { token, ..Record::of_new(&ask.run, now) });
+        self.place(&name, false, now);
+    }
+
     fn prune_runs(&mut self, after: Option<&JobRef>, limit: usize) -> (u64, Option<JobRef>) {
         let after = after.map(name);
         let later = |run: &&Name| after.as_ref().is_none_or(|after| *run > after);
@@ -201,6 +241,10 @@ impl RunStore for MemoryStore {
 
     async fn run_wake(&self) -> Result<Woken> {
         Ok(self.jobs(Jobs::wake))
+    }
+
+    async fn run_fork(&self, batch: &[ForkRun]) -> Result<bool> {
+        Ok(self.jobs(|jobs, now| jobs.fork_all(batch, now)))
     }
 
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {

@@ -235,6 +235,9 @@ statements! {
     run_tell = prepared "run/tell" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
     run_note = prepared "run/note" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY);
     run_wake = prepared "run/wake" ();
+    run_fork = planned "run/fork" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT4_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY,
+        BYTEA_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY,
+        BYTEA_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
     run_prune = planned "run/prune" (TEXT, UUID, INT8);
     rotate_jobs = planned "upkeep/prune_jobs" "rotate" ();
     prune_done = planned "upkeep/prune_jobs" "done" (INT8);

@@ -143,6 +143,8 @@ statements! {
     run_note = "run/note";
     run_wake = "run/wake", "unknown";
     run_wake_failed = "run/wake", "failed";
+    run_fork_reach = "run/fork", "reach";
+    run_fork_token = "run/fork", "token";
     run_prune_next = "run/prune", "next";
     run_prune_known = "run/prune", "known";
     run_prune_journal = "run/prune", "journal";

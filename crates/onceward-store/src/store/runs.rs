@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use onceward_core::job::{self, State};
 use onceward_core::run::{Arrival, Arrived, Entry};
-use onceward_core::{ClaimId, Namespace, Queue, Result, SessionId, Token};
+use onceward_core::{ClaimId, JobId, Namespace, Queue, Result, SessionId, Token};
 use uuid::Uuid;
 
 use super::{ClaimedJobs, JobRef, SettleJob};
@@ -94,6 +94,23 @@ pub struct TellRun {
     pub what: Arrived,
 }
 
+/// Starts a run whose journal begins with a part of that of another one.
+#[derive(Clone, Debug)]
+pub struct ForkRun {
+    /// The new run: due, without idempotency and dedupe keys, of the namespace of the other one.
+    pub run: job::New,
+    /// Whose journal.
+    pub of: JobId,
+    /// The entries before this number are in it.
+    pub until: u32,
+    /// Except these.
+    pub without: Vec<u32>,
+    /// What some of them hold instead, as [`Phase::data`](onceward_core::run::Phase::data).
+    pub instead: Vec<(u32, Vec<u8>)>,
+    /// What follows them. All entries are numbered anew.
+    pub more: Vec<Entry>,
+}
+
 /// What came of telling a run something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -143,6 +160,9 @@ pub trait RunStore: Send + Sync + 'static {
     /// those that are paused, which read it once they are resumed. To be
     /// called after whatever made it arrive, and after a run has parked: one of the two sees the other.
     async fn run_wake(&self) -> Result<Woken>;
+    /// Starts runs with a part of the journals of others, all of them in one commit. `false`, and nothing was written,
+    /// where a journal does not reach that far, or is forgotten. One that is there already stays as it is.
+    async fn run_fork(&self, batch: &[ForkRun]) -> Result<bool>;
     /// Forgets journals of runs that are forgotten, and what has arrived for them. Looks at about `limit` runs, those
     /// after `after`; how many journals went, and the last run it has looked at: `None` at the end.
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)>;

@@ -194,8 +194,12 @@ pub(super) fn replay(row: &job::Record, how: &Replay) -> Result<New> {
         state => return Err(wrong(state)),
     }
     let id = how.request.as_ref().map_or_else(uuid::Uuid::now_v7, |request| named(row.id, request));
-    let id = JobId::from_uuid(id);
-    Ok(New {
+    Ok(successor(row, JobId::from_uuid(id)))
+}
+
+/// The same work as another job, which names the one it repeats.
+pub(super) fn successor(row: &job::Record, id: JobId) -> New {
+    New {
         queue: row.queue.clone(),
         priority: row.priority,
         policy: job::Policy { deadline: None, ..row.policy.clone() },
@@ -206,11 +210,11 @@ pub(super) fn replay(row: &job::Record, how: &Replay) -> Result<New> {
         replay_of: Some(row.id),
         root: row.root,
         ..New::of_kind(row.namespace.clone(), id, row.kind.clone(), row.payload.clone())
-    })
+    }
 }
 
 /// The id that a replay by this name has, whoever asks and how often.
-fn named(job: JobId, request: &str) -> uuid::Uuid {
+pub(super) fn named(job: JobId, request: &str) -> uuid::Uuid {
     let hash = Sha256::new().chain_update(job.as_uuid().as_bytes()).chain_update(request).finalize();
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);

@@ -6,14 +6,18 @@
 mod bulk;
 #[cfg(feature = "http-jobs")]
 mod endpoints;
+mod fork;
 mod jobs;
+mod many;
 mod queues;
 mod recorded;
 mod runs;
 mod services;
 
 pub use self::bulk::{BulkAction, BulkJobs, JobFilter};
+pub use self::fork::{ForkedRun, RetriedRun, RunFork};
 pub use self::jobs::{JobResolution, Replay, Replayed};
+pub use self::many::{RunAction, RunFilter};
 pub use self::queues::QueueView;
 
 use onceward_core::history::{self, Entry, Event, Subject};

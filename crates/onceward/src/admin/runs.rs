@@ -1,47 +1,13 @@
 //! Looking at the runs of durable functions.
 
-use onceward_core::job::{Move, Moved, Record};
+use onceward_core::job::{Move, Moved};
 use onceward_core::run::Entry;
-use onceward_core::{Code, Error, JobId, Result, Token, limits};
-use onceward_store::{JobRef, ListJobs, LoadRun, Snapshot};
+use onceward_core::{Code, Error, JobId, Result, Token};
+use onceward_store::{JobRef, LoadRun};
 
-use super::{Admin, JobFilter};
+use super::Admin;
 
 impl Admin {
-    /// A page of runs, the newest first, without arguments and results; `after` is the last one of the page before.
-    /// They are found among all jobs: a filter of their kind makes that cheap.
-    ///
-    /// # Errors
-    /// Those of an unreachable store.
-    pub async fn runs(
-        &self,
-        filter: &JobFilter,
-        after: Option<JobId>,
-        limit: usize,
-    ) -> Result<Snapshot<Record>> {
-        let mut ask = ListJobs {
-            namespace: Some(self.client.namespace.clone()),
-            state: filter.state,
-            queue: filter.queue.clone(),
-            kind: filter.kind.clone(),
-            tag: filter.tag.clone(),
-            after,
-            limit: limits::PAGE_ROWS_MAX,
-            ..ListJobs::default()
-        };
-        let mut runs = Vec::new();
-        loop {
-            let Snapshot { now, rows } = self.client.store().job_list(&ask).await?;
-            let last = rows.len() < ask.limit;
-            ask.after = rows.last().map(|row| row.id);
-            runs.extend(rows.into_iter().filter(|row| row.policy.durable));
-            if last || runs.len() >= limit {
-                runs.truncate(limit);
-                return Ok(Snapshot { now, rows: runs });
-            }
-        }
-    }
-
     /// Pauses a run: nobody takes it up, whatever arrives for it waits, and times that come meanwhile count once it is
     /// resumed. One that runs is told at the next renewal of its worker's session, at once where that is in this
     /// process: it begins nothing any more, and is given back when the steps have ended whose bodies are running. Its

@@ -23,6 +23,7 @@ use super::failure::Failure;
 use super::function::Durable;
 use super::hot::{End, Watched};
 use super::step::{check_name, json, read};
+use crate::RunFork;
 use crate::bells::News;
 use crate::client::{Onceward, no_transactions};
 use crate::jobs::{self, Enqueued};
@@ -47,8 +48,7 @@ impl Onceward {
     /// # Errors
     /// As [`RunHandle::signal`].
     pub async fn signal_run(&self, run: JobId, name: &str, value: &impl Serialize) -> Result<()> {
-        check_name(name)?;
-        let value = json(value)?;
+        let value = written_signal(name, value)?;
         self.tell_run(run, Arrived::Signal { name: name.to_owned(), value }).await
     }
 
@@ -64,8 +64,7 @@ impl Onceward {
         name: &str,
         value: &impl Serialize,
     ) -> Result<()> {
-        check_name(name)?;
-        let what = Arrived::Signal { name: name.to_owned(), value: json(value)? };
+        let what = Arrived::Signal { name: name.to_owned(), value: written_signal(name, value)? };
         self.check_open()?;
         let store = self.store();
         let sql = store.enlist().ok_or_else(no_transactions)?;
@@ -121,6 +120,12 @@ impl Onceward {
         let first = LoadRun { run: run.clone(), from: 0, limit: 1 };
         Ok(self.store().run_load(&first).await?.is_empty())
     }
+}
+
+/// What a signal says, as it is kept.
+pub(crate) fn written_signal(name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+    check_name(name)?;
+    json(value)
 }
 
 /// Tells runs something, and has those looked after that may be parked.
@@ -389,6 +394,30 @@ impl<D: Durable> RunHandle<D> {
     /// As [`signal`](Self::signal).
     pub async fn pause(&self, reason: &str) -> Result<()> {
         self.client.admin().pause_run(self.id, Some(reason)).await.map(drop)
+    }
+
+    /// Has what has failed in it done once more, and nothing else; the run that goes on, which mostly is another one:
+    /// see [`Admin::retry_run`](crate::Admin::retry_run).
+    ///
+    /// # Errors
+    /// Those of [`Admin::retry_run`](crate::Admin::retry_run).
+    pub async fn retry(&self) -> Result<Self> {
+        let retried = self.client.admin().retry_run(self.id, None).await?;
+        if !retried.is_fork() {
+            // How it had ended is not how it ends.
+            drop(self.watched.take());
+        }
+        Ok(Self::of(self.client.clone(), Enqueued { id: retried.id, created: false }, None))
+    }
+
+    /// Another run that begins with what this one had done before a place, and does the rest once more: see
+    /// [`Admin::fork_run`](crate::Admin::fork_run).
+    ///
+    /// # Errors
+    /// Those of [`Admin::fork_run`](crate::Admin::fork_run).
+    pub async fn fork(&self, from: &str) -> Result<Self> {
+        let forked = self.client.admin().fork_run(self.id, from, &RunFork::default()).await?;
+        Ok(Self::of(self.client.clone(), Enqueued { id: forked.id, created: false }, None))
     }
 
     /// Lets it go on after a [pause](Self::pause).

@@ -95,7 +95,9 @@ pub use wait::{Signal, Sleep, signal, sleep, sleep_until};
 
 pub(crate) use drive::run;
 pub(crate) use dry::dry_run;
+pub(crate) use handle::written_signal;
 pub(crate) use hot::{End, Hot};
+pub(crate) use named::named_args;
 pub(crate) use onlooker::Onlooker;
 pub(crate) use run::load;
 

@@ -32,11 +32,7 @@ impl Onceward {
     /// ```
     pub fn start_named(&self, function: impl AsRef<str>, args: &Value) -> StartNamed {
         let new = || {
-            if !args.is_object() {
-                let why = "the arguments are given by their names, such as {\"order\": 789}";
-                return Err(Error::new(Code::PayloadUnwritable, why));
-            }
-            let payload = Payload { bytes: args.to_string().into_bytes(), content_type: JSON.to_owned() };
+            let payload = Payload { bytes: named_args(args)?, content_type: JSON.to_owned() };
             let (namespace, id) = (self.namespace.clone(), JobId::from_uuid(Uuid::now_v7()));
             let mut new = New::of_kind(namespace, id, Kind::new(function)?, payload);
             new.policy.timeout = limits::TIMEOUT_MAX;
@@ -46,6 +42,15 @@ impl Onceward {
         };
         StartNamed { client: self.clone(), new: new() }
     }
+}
+
+/// Arguments by their names, as a run keeps them.
+pub(crate) fn named_args(args: &Value) -> Result<Vec<u8>> {
+    if args.is_object() {
+        return Ok(args.to_string().into_bytes());
+    }
+    let why = "the arguments are given by their names, such as {\"order\": 789}";
+    Err(Error::new(Code::PayloadUnwritable, why))
 }
 
 /// A run being started by the name of its function; `.await` does it.

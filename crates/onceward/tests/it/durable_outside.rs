@@ -7,7 +7,7 @@ use onceward::durable::{
     AnyError, Durable, Failure, RunHandle, Saga, Standing, durable, signal, sleep, step,
 };
 use onceward::worker::State;
-use onceward::{Code, Onceward};
+use onceward::{Code, Onceward, RunAction, RunFilter};
 
 /// Two steps, the first of which takes until it may end.
 #[durable]
@@ -193,6 +193,55 @@ async fn d4_pausing_again_and_again_does_nothing_twice() {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         assert_eq!(run.result().await, Ok(12), "{:?}", place.ledger.all());
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// Many at once, by what they have in common: counted first, then each of them once.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_runs_are_paused_told_and_resumed_at_once() {
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(waiting);
+        let worker = base.park_after(Duration::ZERO).start().await.unwrap();
+        let mut runs = Vec::new();
+        for number in 0..12 {
+            runs.push(place.ow.start(waiting(format!("{number}"))).await.unwrap());
+        }
+        for run in &runs {
+            place.stands(run, Standing::Parked).await;
+        }
+        let admin = place.ow.admin();
+        let standing = |standing| RunFilter { standing: Some(standing), ..RunFilter::default() };
+        let (parked, paused) = (standing(Standing::Parked), standing(Standing::Paused));
+        let counts = async |filter: &RunFilter, action: RunAction, most, dry_run| {
+            let bulk = admin.each_run(filter, &action, Some("by the dozen"), most, dry_run).await.unwrap();
+            (bulk.changed.len(), bulk.left.len())
+        };
+        let count = async |filter: &RunFilter| admin.runs(filter, None, 100).await.unwrap().rows.len();
+        assert_eq!(counts(&parked, RunAction::Pause, 100, true).await, (12, 0));
+        assert_eq!(count(&paused).await, 0);
+        assert_eq!(counts(&parked, RunAction::Pause, 5, false).await, (5, 0));
+        assert_eq!((count(&paused).await, count(&parked).await), (5, 7));
+        assert_eq!(counts(&RunFilter::default(), RunAction::Pause, 100, false).await, (7, 5));
+        let go = RunAction::Signal { name: "go".to_owned(), value: serde_json::json!(3) };
+        assert_eq!(counts(&paused, go, 100, false).await, (12, 0));
+        let page = admin.runs(&paused, None, 5).await.unwrap().rows;
+        let next = admin.runs(&paused, page.last().map(|row| row.id), 100).await.unwrap().rows;
+        assert_eq!((page.len(), next.len()), (5, 7));
+        let hour = Some(Duration::from_secs(3_600));
+        assert_eq!(count(&RunFilter { older_than: hour, ..RunFilter::default() }).await, 0);
+        assert_eq!(count(&RunFilter { newer_than: hour, ..paused.clone() }).await, 12);
+        assert_eq!(counts(&paused, RunAction::Resume, 100, false).await, (12, 0));
+        for run in &runs {
+            assert_eq!(run.result().await, Ok(3));
+        }
+        for action in [RunAction::Cancel, RunAction::Retry, RunAction::Resume] {
+            assert_eq!(counts(&RunFilter::default(), action, 100, false).await, (0, 12));
+        }
+        let refused = RunAction::Signal { name: String::new(), value: serde_json::Value::Null };
+        let refused = admin.each_run(&parked, &refused, None, 1, true).await.unwrap_err();
+        assert_eq!(refused.code(), Code::StepNameInvalid);
         worker.shutdown().await;
     })
     .await;

@@ -14,6 +14,8 @@ mod derive_job;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_again;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_calls;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;

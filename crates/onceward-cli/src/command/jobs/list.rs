@@ -38,13 +38,15 @@ pub(crate) fn print(page: &Snapshot<Record>, limit: usize, globals: &Globals) ->
     }
     let mut table = Table::new(&["ID", "KIND", "QUEUE", "STATE", "ATTEMPT", "DUE OR ENDED", "WHO", "WHY"]);
     for row in &page.rows {
+        let paused = row.paused.is_some() && row.running.is_none();
+        let state = if paused { "paused" } else { row.state_now().as_str() };
         let who = row.running.as_ref().map(|running| &running.owner).or(row.worker.as_ref());
         let who = who.map_or("", |owner| owner.as_str());
         table.row([
             &row.id as &dyn core::fmt::Display,
             &row.kind,
             &row.queue,
-            &row.state_now(),
+            &state,
             &format!("{}/{}", row.attempt, row.policy.max_attempts),
             &row.finished_at.unwrap_or(row.run_at),
             &who,

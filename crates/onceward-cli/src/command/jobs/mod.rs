@@ -20,7 +20,7 @@ use onceward::Result;
 pub(super) use self::act::{Act, Args as ActArgs, run as act};
 pub(super) use self::enqueue::{PayloadArgs, bytes_of};
 pub(super) use self::list::print as print_list;
-pub(super) use self::show::{Args as ShowArgs, run as show};
+pub(super) use self::show::{Args as ShowArgs, print as print_job, run as show, whole as job_value};
 use crate::args::Globals;
 
 /// Enqueue jobs, look at them, and intervene

@@ -16,7 +16,7 @@ use crate::{exit, store};
 pub(crate) struct Args {
     /// The id of the job
     #[arg(value_name = "ID", value_parser = filter::id)]
-    id: JobId,
+    pub(crate) id: JobId,
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
@@ -24,21 +24,26 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let row = client.admin().job(args.id).await?;
     store::close(globals, &client).await;
     if globals.output.is_json() {
-        let mut value = value(&row)?;
-        let payload = &row.payload;
-        let size = payload.bytes.len() as u64;
-        value["payload"] = bytes_value(&payload.content_type, size, Some(&payload.bytes));
-        for (name, body) in [("result", &row.result), ("progress", &row.progress)] {
-            if let Some(body) = body {
-                value[name] = bytes_value(&body.content_type, body.size, body.bytes.as_deref());
-            }
-        }
-        value["attempts"] = json!(row.attempts());
-        output::json(&value)?;
+        output::json(&whole(&row)?)?;
     } else {
         print(&row)?;
     }
     Ok(ExitCode::from(exit::DONE))
+}
+
+/// A row as JSON, with everything that is in it.
+pub(crate) fn whole(row: &Record) -> Result<Value> {
+    let mut value = value(row)?;
+    let payload = &row.payload;
+    let size = payload.bytes.len() as u64;
+    value["payload"] = bytes_value(&payload.content_type, size, Some(&payload.bytes));
+    for (name, body) in [("result", &row.result), ("progress", &row.progress)] {
+        if let Some(body) = body {
+            value[name] = bytes_value(&body.content_type, body.size, body.bytes.as_deref());
+        }
+    }
+    value["attempts"] = json!(row.attempts());
+    Ok(value)
 }
 
 /// A row as JSON, with the state it has now. The bytes of payload and result are not in it.
@@ -49,7 +54,7 @@ pub(super) fn value(row: &Record) -> Result<Value> {
     Ok(value)
 }
 
-fn print(row: &Record) -> Result<()> {
+pub(crate) fn print(row: &Record) -> Result<()> {
     let mut table = Table::new(&["FIELD", "VALUE"]);
     let mut field = |name: &str, value: Option<&dyn Display>| table.field(name, value);
     field("id", Some(&row.id));

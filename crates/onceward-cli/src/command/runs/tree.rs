@@ -127,6 +127,13 @@ pub(super) fn standing(row: &Record) -> &'static str {
     }
 }
 
+/// What a run has asked for and what has not ended, as far as that is written down: children, times, signals that are
+/// waited for until some time, and steps that were announced.
+pub(super) async fn waits(client: &Onceward, id: JobId) -> Result<Vec<(Asked, Option<JobId>)>> {
+    let asked = asked(&journal(client, id).await?);
+    Ok(asked.into_iter().filter(|(asked, _)| asked.state == "waits").collect())
+}
+
 async fn journal(client: &Onceward, id: JobId) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {

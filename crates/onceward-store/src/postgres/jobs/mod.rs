@@ -9,6 +9,7 @@ mod claim;
 mod edges;
 mod endpoints;
 mod enqueue;
+mod fork;
 mod hand_over;
 mod intervene;
 mod look;

@@ -12,7 +12,9 @@ use super::super::live::Param;
 use super::super::row::Columns;
 use super::super::{Inner, PostgresStore};
 use super::claim::unasked;
-use crate::store::{AppendRuns, Appended, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken};
+use crate::store::{
+    AppendRuns, Appended, ForkRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken,
+};
 
 /// A batch in the order in which rows are locked everywhere, each with its place among the answers.
 pub(super) fn sorted<T>(batch: &[T], run: impl Fn(&T) -> &JobRef) -> Vec<(usize, &T)> {
@@ -177,6 +179,10 @@ impl RunStore for PostgresStore {
 
     async fn run_wake(&self) -> Result<Woken> {
         self.inner.run_wake().await
+    }
+
+    async fn run_fork(&self, batch: &[ForkRun]) -> Result<bool> {
+        self.inner.run_fork(batch).await
     }
 
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Result<(u64, Option<JobRef>)> {

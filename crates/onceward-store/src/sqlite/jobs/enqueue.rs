@@ -67,6 +67,14 @@ impl Jobs<'_> {
         self.place_new(&child.job, place).map(|()| None)
     }
 
+    /// Writes the row of a job without keys, which waits nowhere yet; its place, unless it is there already.
+    pub(super) fn make_alone(&mut self, new: &New) -> Result<Option<i64>> {
+        Ok(match self.make(new)? {
+            Made::Before(_) => None,
+            Made::Now(place) => Some(place),
+        })
+    }
+
     /// A new job that may be claimed at once; any other is put where it waits.
     fn open_new(&mut self, new: &New, place: i64) -> Result<Option<Record>> {
         let row = Record::of_new(new, self.now.wall);
@@ -129,7 +137,7 @@ impl Jobs<'_> {
     }
 
     /// Puts a job that was just made where it waits.
-    fn place_new(&mut self, new: &New, place: i64) -> Result<()> {
+    pub(super) fn place_new(&mut self, new: &New, place: i64) -> Result<()> {
         let run_at = new.due(self.now.wall);
         let waiting = Waiting {
             namespace: &new.namespace,

@@ -5,6 +5,7 @@ mod begin;
 mod claim;
 mod endpoints;
 mod enqueue;
+mod fork;
 mod intervene;
 mod lanes;
 mod look;

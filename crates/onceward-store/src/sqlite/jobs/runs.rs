@@ -13,8 +13,8 @@ use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id};
 use crate::store::{
-    AppendRun, AppendRuns, Appended, ClaimedJobs, HandChildren, JobRef, LoadRun, NoteArrivals, RunStore,
-    TellRun, Told, Woken,
+    AppendRun, AppendRuns, Appended, ClaimedJobs, ForkRun, HandChildren, JobRef, LoadRun, NoteArrivals,
+    RunStore, TellRun, Told, Woken,
 };
 
 /// How many journals are forgotten in one transaction.
@@ -99,7 +99,7 @@ impl Jobs<'_> {
         Ok(true)
     }
 
-    fn load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+    pub(super) fn load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
         let mut load = self.at.prepare_cached(SQL.run_load)?;
         let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
         let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
@@ -273,6 +273,11 @@ impl RunStore for SqliteStore {
             return Ok(Woken::default());
         }
         self.jobs("run.wake", 1, |jobs| jobs.wake()).await
+    }
+
+    async fn run_fork(&self, batch: &[ForkRun]) -> Answer<bool> {
+        let (batch, rows) = (batch.to_vec(), batch.len());
+        self.jobs("run.fork", rows, move |jobs| jobs.fork_all(&batch)).await
     }
 
     async fn run_prune(&self, after: Option<&JobRef>, limit: usize) -> Answer<(u64, Option<JobRef>)> {

@@ -1,0 +1,53 @@
+//! `onceward runs show ID`: one run, what it is about, and what it waits for.
+
+use core::fmt::Display;
+use std::process::ExitCode;
+
+use onceward::{JobId, Result};
+use serde_json::{Value, json};
+
+use super::tree::{self, Asked};
+use crate::args::Globals;
+use crate::command::jobs::{self, ShowArgs};
+use crate::output::{self, Table};
+use crate::{exit, store};
+
+pub(super) async fn run(args: &ShowArgs, globals: &Globals) -> Result<ExitCode> {
+    let client = store::connect(globals).await?;
+    let row = client.admin().job(args.id).await?;
+    let waits = if row.state.is_final() { Vec::new() } else { tree::waits(&client, args.id).await? };
+    store::close(globals, &client).await;
+    if globals.output.is_json() {
+        let mut value = jobs::job_value(&row)?;
+        if row.policy.durable {
+            value["standing"] = json!(tree::standing(&row));
+            value["waits_for"] = waits.iter().map(waits_for).collect();
+        }
+        output::json(&value)?;
+    } else {
+        jobs::print_job(&row)?;
+        print(&waits)?;
+    }
+    Ok(ExitCode::from(exit::DONE))
+}
+
+fn waits_for((asked, child): &(Asked, Option<JobId>)) -> Value {
+    let Asked { position, op, name, until, .. } = asked;
+    json!({ "position": position, "op": op, "name": name, "until": until, "run": child })
+}
+
+/// What its journal says that it has begun and that has not ended.
+fn print(waits: &[(Asked, Option<JobId>)]) -> Result<()> {
+    if waits.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["WAITS AT", "FOR", "NAME", "UNTIL", "RUN"]);
+    for (asked, child) in waits {
+        let until = asked.until.as_deref().unwrap_or_default();
+        let child = child.map(|id| id.to_string()).unwrap_or_default();
+        let cells: [&dyn Display; 5] = [&asked.position, &asked.op, &asked.name, &until, &child];
+        table.row(cells);
+    }
+    output::text("\n")?;
+    table.print()
+}
