@@ -55,7 +55,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (5, "0005_keys"),
     (6, "0006_run"),
     (7, "0007_service"),
-    (8, "0008_endpoints")
+    (8, "0008_endpoints"),
+    (9, "0009_triggers")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -67,7 +68,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (5, "0005_keys"),
     (6, "0006_run"),
     (7, "0007_service"),
-    (8, "0008_endpoints")
+    (8, "0008_endpoints"),
+    (9, "0009_triggers")
 );
 
 /// A migration that a schema has seen.

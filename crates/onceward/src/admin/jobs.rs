@@ -194,6 +194,7 @@ pub(super) fn replay(row: &job::Record, how: &Replay) -> Result<New> {
         trace: row.trace.clone(),
         replay_of: Some(row.id),
         root: row.root,
+        depth: row.depth,
         ..New::of_kind(row.namespace.clone(), id, row.kind.clone(), row.payload.clone())
     })
 }

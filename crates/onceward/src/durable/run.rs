@@ -30,6 +30,8 @@ pub(super) struct Run {
     pub(super) token: Token,
     /// What its children inherit.
     pub(super) trace: Option<String>,
+    /// The same: by how many triggers it has come to be.
+    pub(super) depth: u32,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
     clock: (Timestamp, Timestamp),
     /// Whether it only follows its journal, and begins nothing.
@@ -141,8 +143,8 @@ impl Run {
             closing: false,
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
-        let trace = record.trace.clone();
-        Some(Self { client, job, token, trace, clock, dry: false, state: Mutex::new(state) })
+        let (trace, depth) = (record.trace.clone(), record.depth);
+        Some(Self { client, job, token, trace, depth, clock, dry: false, state: Mutex::new(state) })
     }
 
     /// The same, to follow its journal and nothing else.

@@ -73,6 +73,10 @@ mod service;
 #[cfg(feature = "postgres")]
 mod service_postgres;
 #[cfg(feature = "testing")]
+mod service_trouble;
+#[cfg(feature = "testing")]
+mod trigger;
+#[cfg(feature = "testing")]
 mod weaknesses;
 #[cfg(feature = "http-jobs")]
 mod webhook_snippets;

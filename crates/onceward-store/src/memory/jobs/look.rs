@@ -86,6 +86,9 @@ impl Jobs {
             // One that has lost processes may lose the next as well.
             self.place(name, row.lost > 0, now);
         } else {
+            if let Some(row) = self.rows.get(name) {
+                self.ears.overhear(row, now);
+            }
             self.rest(name, retain, now);
         }
     }

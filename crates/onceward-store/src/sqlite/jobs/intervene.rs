@@ -5,6 +5,7 @@ use rusqlite::{Result, params};
 
 use super::super::statements::SQL;
 use super::Jobs;
+use super::lanes::place_of;
 use super::rows::job as job_id;
 use crate::MoveJob;
 
@@ -30,6 +31,7 @@ impl Jobs<'_> {
             // One that has lost processes may lose the next as well.
             return self.place_row(&moved, row.lost > 0);
         }
+        self.overhear(place_of(&moved), moved.token, moved.state, moved.error.as_deref())?;
         self.rest_alone(&moved)
     }
 

@@ -18,6 +18,7 @@ mod runs;
 mod services;
 mod session;
 mod settle;
+mod triggers;
 
 use std::collections::BTreeSet;
 
