@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
     bench, completions, dead, demo, doctor, endpoints, events, explain, jobs, lease, man, migrate, once,
-    prune, queues, runners, runs, schedules, service, services, webhook, worker, workers,
+    prune, queues, runners, runs, schedules, service, services, triggers, webhook, worker, workers,
 };
 use crate::exit;
 
@@ -81,6 +81,7 @@ pub(crate) enum Command {
     Service(service::Args),
     Services(services::Args),
     Schedules(schedules::Args),
+    Triggers(triggers::Args),
     Runners(runners::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),

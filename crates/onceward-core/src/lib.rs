@@ -26,11 +26,12 @@ pub mod service;
 pub mod session;
 mod time;
 mod token;
+pub mod trigger;
 
 pub use error::{Code, Error, Fault, Result};
 pub use name::{
     ClaimId, EndpointName, JobId, Key, Kind, Namespace, Owner, Queue, ScheduleName, ServiceName, SessionId,
-    Tag,
+    Tag, TriggerName,
 };
 pub use place::Place;
 pub use time::Timestamp;

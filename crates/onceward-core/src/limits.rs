@@ -146,6 +146,16 @@ pub const ENDPOINT_ERROR_BYTES_MAX: usize = 512;
 pub const SERVICE_BYTES_MAX: usize = 128;
 /// The longest name of a schedule, in bytes.
 pub const SCHEDULE_BYTES_MAX: usize = 128;
+/// The longest name of a trigger, in bytes.
+pub const TRIGGER_BYTES_MAX: usize = 128;
+/// The most conditions of a trigger.
+pub const TRIGGER_CONDITIONS_MAX: usize = 8;
+/// How many jobs may follow from each other by triggers.
+pub const TRIGGER_DEPTH_MAX: u32 = 16;
+/// How many groups of outcomes of one trigger may wait for what they belong to.
+pub const TRIGGER_OPEN_MAX: usize = 256;
+/// How long outcomes wait for others that they belong to when the caller does not say.
+pub const TRIGGER_WITHIN_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest interval of a service or schedule outside tests.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The longest interval of a service or schedule, and the longest window in which missed runs are made up for.
@@ -154,8 +164,13 @@ pub const INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const TERM_TTL_MIN: Duration = Duration::from_secs(1);
 /// The longest time to live of a term when the caller names none.
 pub const TERM_TTL_MAX: Duration = Duration::from_secs(15);
-/// How many missed cycles are looked at one by one; what is older is one row.
+/// How many missed cycles have a row each; those before them share one.
 pub const MISSED_CYCLES_MAX: i64 = 100;
+/// How far ahead of the clock a term may be due, or a runner have been seen: what lies beyond was written while
+/// the clock was wrong.
+pub const TERMS_AHEAD_MAX: Duration = Duration::from_secs(60);
+/// How many terms that somebody has asked for may wait for each other.
+pub const RUNS_WAITING_MAX: usize = 16;
 /// How long terms are kept.
 pub const TERMS_RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest jitter of a schedule.

@@ -146,6 +146,10 @@ name! {
 }
 
 name! {
+    /// What a trigger is called: `mourn-imports`.
+    TriggerName, "the name of a trigger", limits::TRIGGER_BYTES_MAX, Code::TriggerNameInvalid
+}
+name! {
     /// What a receiver of webhooks is called: `shop-7`.
     EndpointName, "the name of an endpoint", limits::ENDPOINT_BYTES_MAX, Code::EndpointNameInvalid
 }

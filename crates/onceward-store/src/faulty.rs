@@ -197,6 +197,14 @@ verbs! {
     EndpointWrite = "endpoint.write", true;
     /// [`EndpointStore::endpoint_remove`](crate::EndpointStore::endpoint_remove).
     EndpointRemove = "endpoint.remove", true;
+    /// [`TriggerStore::trigger_list`](crate::TriggerStore::trigger_list).
+    TriggerList = "trigger.list", false;
+    /// [`TriggerStore::trigger_heard`](crate::TriggerStore::trigger_heard).
+    TriggerHeard = "trigger.heard", false;
+    /// [`TriggerStore::trigger_write`](crate::TriggerStore::trigger_write).
+    TriggerWrite = "trigger.write", true;
+    /// [`TriggerStore::trigger_remove`](crate::TriggerStore::trigger_remove).
+    TriggerRemove = "trigger.remove", true;
 }
 
 /// What goes wrong with one call.
@@ -581,3 +589,4 @@ mod runs;
 mod services;
 #[cfg(test)]
 mod tests;
+mod triggers;

@@ -56,7 +56,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (6, "0006_run"),
     (7, "0007_service"),
     (8, "0008_endpoints"),
-    (9, "0009_pause")
+    (9, "0009_pause"),
+    (10, "0010_triggers")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -69,7 +70,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (6, "0006_run"),
     (7, "0007_service"),
     (8, "0008_endpoints"),
-    (9, "0009_pause")
+    (9, "0009_pause"),
+    (10, "0010_triggers")
 );
 
 /// A migration that a schema has seen.

@@ -21,6 +21,7 @@ mod jobs;
 mod limits;
 mod runs;
 mod services;
+mod triggers;
 
 pub use endpoints::{EndpointStore, ListEndpoints, RemoveEndpoint, WriteEndpoint};
 pub use jobs::{
@@ -35,9 +36,10 @@ pub use runs::{
     Told, Woken,
 };
 pub use services::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
-    ServiceStore, ServiceView, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
+    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
+pub use triggers::{HeardOutcomes, HeardTriggers, ListTriggers, ListedTriggers, TriggerStore, WriteTrigger};
 
 /// Which database stands behind a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -367,7 +369,7 @@ pub enum CommitOutcome {
 /// A row locked by somebody's open transaction fails the batch with [`onceward_core::Code::KeyLocked`] within 50 ms;
 /// the [`lane`](crate::lane) then sends the rows one by one.
 #[async_trait]
-pub trait Store: JobStore + RunStore + ServiceStore + EndpointStore {
+pub trait Store: JobStore + RunStore + ServiceStore + EndpointStore + TriggerStore {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
     /// The URL it was opened by, without a password.

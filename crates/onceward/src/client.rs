@@ -20,6 +20,7 @@ use crate::renewer::Renewer;
 use crate::schedule::ScheduleBuilder;
 use crate::service::{RunnerBuilder, ServiceBuilder};
 use crate::switchboard::Switchboard;
+use crate::trigger::TriggerBuilder;
 use crate::worker::WorkerBuilder;
 
 /// The way in: leases, once, and their administration, on one store.
@@ -345,6 +346,11 @@ impl Onceward {
         job: J,
     ) -> ScheduleBuilder {
         ScheduleBuilder::new(self, name.as_ref(), when.as_ref(), job.into_enqueue(self))
+    }
+
+    /// Has jobs follow from what has become of others: see [`TriggerBuilder`].
+    pub fn trigger(&self, name: impl AsRef<str>) -> TriggerBuilder {
+        TriggerBuilder::new(self.clone(), name.as_ref())
     }
 
     /// Looking and intervening: what the command line and operators use.

@@ -49,6 +49,7 @@ pub mod service;
 mod switchboard;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trigger;
 #[cfg(feature = "http-jobs")]
 pub mod webhook;
 pub mod worker;
@@ -69,7 +70,7 @@ pub use onceward_macros::durable;
 
 pub use onceward_core::{
     Code, EndpointName, Error, Fault, JobId, Key, Kind, Namespace, Owner, Queue, Result, ScheduleName,
-    ServiceName, SessionId, Tag, Timestamp, Token,
+    ServiceName, SessionId, Tag, Timestamp, Token, TriggerName,
 };
 pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;

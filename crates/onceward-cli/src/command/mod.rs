@@ -22,6 +22,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod service;
 pub(crate) mod services;
+pub(crate) mod triggers;
 pub(crate) mod webhook;
 pub(crate) mod worker;
 pub(crate) mod workers;
@@ -51,6 +52,7 @@ pub(crate) async fn run(cli: &Cli, functions: Functions<'_>) -> Result<ExitCode>
         Command::Service(args) => Box::pin(service::run(args, globals)).await,
         Command::Services(args) => Box::pin(services::run(args, globals)).await,
         Command::Schedules(args) => Box::pin(schedules::run(args, globals)).await,
+        Command::Triggers(args) => Box::pin(triggers::run(args, globals)).await,
         Command::Runners(args) => runners::run(args, globals).await,
         Command::Migrate(args) => migrate::run(args, globals).await,
         Command::Doctor(args) => doctor::run(args, globals).await,

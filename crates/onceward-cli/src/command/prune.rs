@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use onceward::Result;
-use onceward::store::{Prune, PruneJobs, Pruned, PrunedJobs};
+use onceward::store::{Prune, PruneJobs, PruneTerms, Pruned, PrunedJobs};
 
 use crate::args::{Globals, duration};
 use crate::output::{self, Table};
@@ -14,7 +14,7 @@ use crate::{exit, store};
 /// How many rows of each kind one round removes: short transactions, so that nobody waits for them.
 const ROUND_ROWS: usize = 1000;
 
-/// Forget what may be forgotten: retired results, old leases, old history, jobs that are over
+/// Forget what may be forgotten: retired results, old leases, old history, jobs that are over, old terms of services
 ///
 /// Never anything uncertain or running, and never a lease that is held. Jobs that have succeeded or were cancelled are
 /// kept for as long as they say; on PostgreSQL this also makes the partitions they lie in.
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Dead jobs that ended at least this long ago go
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90 days")]
     dead_older_than: Duration,
+    /// Terms of services, and cycles that were missed, at least this old go; the last one of each service stays
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7 days")]
+    terms_older_than: Duration,
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
@@ -40,10 +43,12 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         limit: ROUND_ROWS,
     };
     let jobs = PruneJobs { dead_older_than: args.dead_older_than, limit: ROUND_ROWS };
+    let terms = PruneTerms { older_than: args.terms_older_than, limit: ROUND_ROWS };
     let admin = client.admin();
     let mut sum = Sum { runs: admin.prune_runs().await?, ..Sum::default() };
     loop {
-        let round = Sum { keys: admin.prune(&ask).await?, jobs: admin.prune_jobs(&jobs).await?, runs: 0 };
+        let (keys, jobs) = (admin.prune(&ask).await?, admin.prune_jobs(&jobs).await?);
+        let round = Sum { keys, jobs, runs: 0, terms: admin.prune_terms(&terms).await? };
         sum.add(&round);
         if round == Sum::default() {
             break;
@@ -61,6 +66,7 @@ struct Sum {
     jobs: PrunedJobs,
     /// Journals of runs that went before.
     runs: u64,
+    terms: u64,
 }
 
 impl Sum {
@@ -71,10 +77,11 @@ impl Sum {
         self.jobs.done += round.jobs.done;
         self.jobs.dead += round.jobs.dead;
         self.jobs.keys += round.jobs.keys;
+        self.terms += round.terms;
     }
 
-    fn rows(&self) -> [(&'static str, u64); 7] {
-        let Self { keys, jobs, runs } = self;
+    fn rows(&self) -> [(&'static str, u64); 8] {
+        let Self { keys, jobs, runs, terms } = self;
         [
             ("once", keys.once),
             ("leases", keys.leases),
@@ -83,6 +90,7 @@ impl Sum {
             ("dead_jobs", jobs.dead),
             ("job_keys", jobs.keys),
             ("journals", *runs),
+            ("terms", *terms),
         ]
     }
 }

@@ -162,6 +162,8 @@ struct Turn {
     session: String,
     from: Timestamp,
     until: Timestamp,
+    /// How much of its part is left free at its end.
+    margin: Duration,
     line: String,
 }
 
@@ -181,18 +183,23 @@ fn turns(view: &ServiceView) -> Vec<Turn> {
         runners: &view.runners,
         terms: &view.terms,
         held: view.held,
-        answered: 0,
     };
+    // Without a margin a part would reach as far as this.
+    let mut roomy = record.setting.clone();
+    roomy.spec.spread_margin = Duration::ZERO;
+    let roomy = plan::View { setting: &roomy, ..seen.clone() };
     let mut turns: Vec<Turn> = view
         .runners
         .iter()
         .filter_map(|runner| {
             let slot = plan::turn_of(&seen, runner.session)?;
+            let whole = plan::turn_of(&roomy, runner.session).unwrap_or(slot);
             Some(Turn {
                 owner: runner.owner.to_string(),
                 session: runner.session.to_string(),
                 from: start.after(slot.start),
                 until: start.after(slot.end),
+                margin: whole.end.saturating_sub(slot.end),
                 line: line(slot.start, slot.end, view.now.since(start), every),
             })
         })
@@ -221,7 +228,12 @@ fn show(view: &ServiceView, globals: &Globals) -> Result<()> {
         shown["now"] = json!(view.now);
         shown["slots"] = turns
             .iter()
-            .map(|turn| json!({ "owner": turn.owner, "session": turn.session, "from": turn.from, "until": turn.until }))
+            .map(|turn| {
+                json!({
+                    "owner": turn.owner, "session": turn.session, "from": turn.from, "until": turn.until,
+                    "margin_ms": turn.margin.as_millis() as u64,
+                })
+            })
             .collect();
         shown["runners"] = json!(view.runners);
         shown["terms"] = json!(view.terms.iter().take(SHOWN).collect::<Vec<_>>());
@@ -240,11 +252,14 @@ fn show(view: &ServiceView, globals: &Globals) -> Result<()> {
     table.field("paused", pause.map(|pause| &pause.at as &dyn Display));
     table.field("why", pause.and_then(|pause| pause.reason.as_ref()).map(|why| why as &dyn Display));
     table.field("runners", Some(&view.runners.len()));
+    let waiting = Some(setting.asked.len()).filter(|count| *count > 0);
+    table.field("asked for", waiting.as_ref().map(|count| count as &dyn Display));
     table.print()?;
     if !turns.is_empty() {
-        let mut slots = Table::new(&["RUNNER", "FROM", "UNTIL", "THIS CYCLE"]);
+        let mut slots = Table::new(&["RUNNER", "FROM", "UNTIL", "LONG", "MARGIN", "THIS CYCLE"]);
         for turn in &turns {
-            slots.row([&turn.owner as &dyn Display, &turn.from, &turn.until, &turn.line]);
+            let (long, margin) = (format(turn.until.since(turn.from)), format(turn.margin));
+            slots.row([&turn.owner as &dyn Display, &turn.from, &turn.until, &long, &margin, &turn.line]);
         }
         output::text("\n")?;
         slots.print()?;

@@ -262,7 +262,7 @@ fn json_has_stable_names() {
                released_at slot standing token ttl_ms";
     assert_eq!(names(&place.json(&["lease", "list"])[0]), row);
     assert_eq!(names(&place.json(&["migrate", "status"])), "ahead applied pending");
-    assert_eq!(names(&place.json(&["prune"])), "dead_jobs history job_keys jobs journals leases once");
+    assert_eq!(names(&place.json(&["prune"])), "dead_jobs history job_keys jobs journals leases once terms");
     let findings = place.json(&["doctor"]);
     assert_eq!(names(&findings), "findings store");
     assert_eq!(names(&findings["findings"][0]), "check code found severity");

@@ -54,6 +54,42 @@ fn a_schedule_is_declared_looked_at_paused_and_removed() {
     place.run(&["schedules", "rm", "nightly"]).refused(2, "OW1014");
 }
 
+#[test]
+fn a_trigger_is_declared_looked_at_paused_and_removed() {
+    let place = Place::new();
+    let add = ["triggers", "add", "mourn", "letter", "--on", "dead kind=import", "--on", "event order.*"];
+    let added = place.json(&add);
+    assert_eq!((added["tells"].as_bool(), added["rule"].as_str()), (Some(true), Some("any")));
+    assert_eq!(added["conditions"][1]["event"], "order.*");
+    let all =
+        ["triggers", "add", "ship", "ship", "--on", "succeeded kind=pay", "--on", "succeeded kind=pick"];
+    let all = place.json(&[&all[..], &["--all", "metadata:order", "--durable", "--json", "{}"]].concat());
+    assert_eq!(
+        (all["tells"].as_bool(), all["rule"]["all"]["by"]["metadata"].as_str()),
+        (Some(false), Some("order"))
+    );
+    place.run(&["triggers", "add", "bad", "x", "--on", "gone"]).refused(2, "OW1022");
+    place.run(&["triggers", "show", "bad"]).refused(2, "OW1023");
+    let listed = place.run(&["triggers", "list"]).text();
+    assert!(
+        listed.contains("dead kind=import; event order.*") && listed.contains("all by metadata:order"),
+        "{listed}"
+    );
+    assert!(place.run(&["triggers", "show", "mourn"]).text().contains("what has happened"));
+    assert_eq!(place.run(&["triggers", "pause", "mourn", "--reason", "holidays"]).code, 0);
+    assert_eq!(place.json(&["triggers", "show", "mourn"])["paused"]["reason"], "holidays");
+    assert_eq!(place.run(&["triggers", "resume", "mourn"]).code, 0);
+    let job = place.json(&["jobs", "enqueue", "import", "--json", "{}", "--delay", "1h"]);
+    assert_eq!(place.run(&["triggers", "add", "sad", "letter", "--on", "cancelled kind=import"]).code, 0);
+    assert_eq!(place.run(&["jobs", "cancel", job["id"].as_str().unwrap()]).code, 0);
+    let worker = place.start(&["worker", "--session-ttl", "2s"]);
+    wait_until("it has followed", || place.json(&["triggers", "show", "sad"])["fired"] == 1);
+    worker.signal(rustix::process::Signal::TERM);
+    assert_eq!(worker.end().code, 0);
+    assert_eq!(place.run(&["triggers", "rm", "mourn"]).code, 0);
+    place.run(&["triggers", "rm", "mourn"]).refused(2, "OW1023");
+}
+
 /// J12
 #[test]
 fn j12_workers_enqueue_what_is_due_and_run_it() {

@@ -35,6 +35,8 @@ fn help_is_what_was_agreed() {
         "services",
         "schedules",
         "schedules add",
+        "triggers",
+        "triggers add",
         "endpoints",
         "endpoints add",
         "runners",

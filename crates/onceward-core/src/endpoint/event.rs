@@ -130,6 +130,7 @@ fn delivery(event: &Event, job: &Record, endpoint: &Endpoint) -> Result<job::New
         trace: job.trace.clone(),
         replay_of: job.replay_of.map(id_of),
         root: id_of(job.root),
+        depth: job.depth,
         ..job::New::of_kind(endpoint.namespace.clone(), id_of(job.id), kind, payload)
     })
 }

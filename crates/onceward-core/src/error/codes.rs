@@ -206,6 +206,7 @@ codes! {
     ServiceTwice = "OW1006", Caller, "two services of one process have the same name";
     RunnerIdle = "OW1007", Caller, "a runner was given no service";
     CatchUpInvalid = "OW1008", Caller, "the window for catching up is out of range";
+    RunsWaiting = "OW1009", Race, "as many runs of a service wait as may";
     ScheduleNameInvalid = "OW1011", Caller, "the name of a schedule is empty, too long, or has control characters";
     CronInvalid = "OW1012", Caller, "the schedule can't be read, or never comes";
     ZoneUnknown = "OW1013", Caller, "there is no such time zone";
@@ -213,6 +214,11 @@ codes! {
     ScheduleMoved = "OW1015", Race, "the schedule was changed by somebody else at the same time";
     BackfillInvalid = "OW1016", Caller, "the range to fill in is empty, in the future, or too long";
     JitterInvalid = "OW1017", Caller, "the jitter is out of range";
+    TriggerNameInvalid = "OW1021", Caller, "the name of a trigger is empty, too long, or has control characters";
+    TriggerInvalid = "OW1022", Caller, "what a trigger listens to, or does then, can't be";
+    TriggerUnknown = "OW1023", Caller, "there is no trigger of this name";
+    TriggerMoved = "OW1024", Race, "the trigger was changed by somebody else at the same time";
+    TriggerLoop = "OW1025", Caller, "too many jobs have followed from each other by triggers";
 }
 
 impl fmt::Display for Code {

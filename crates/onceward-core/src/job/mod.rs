@@ -200,6 +200,9 @@ pub struct Record {
     pub root: JobId,
     /// The run that waits for it.
     pub parent: Option<JobId>,
+    /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
+    #[serde(skip)]
+    pub depth: u32,
     /// Whether its dedupe key is free for others once its handler starts, which is written down therefore.
     #[serde(skip)]
     pub until_started: bool,
@@ -257,6 +260,7 @@ impl Record {
             replay_of: new.replay_of,
             root: new.root,
             parent: new.parent,
+            depth: new.depth,
             until_started: new.is_until_started(),
             begun: None,
             attempted_at: None,
@@ -283,6 +287,7 @@ impl Record {
         self.replay_of = spec.replay_of;
         self.root = spec.root.unwrap_or(self.id);
         self.parent = spec.parent;
+        self.depth = spec.depth;
         self.until_started = spec.until_started;
         self
     }
@@ -369,6 +374,7 @@ impl Record {
             root: Some(self.root).filter(|root| *root != self.id),
             until_started: self.until_started,
             parent: self.parent,
+            depth: self.depth,
         }
     }
 

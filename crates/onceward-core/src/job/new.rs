@@ -100,6 +100,8 @@ pub struct New {
     pub root: JobId,
     /// The run that waits for it: it hears how the job has ended.
     pub parent: Option<JobId>,
+    /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
+    pub depth: u32,
 }
 
 impl New {
@@ -124,6 +126,7 @@ impl New {
             replay_of: None,
             root: id,
             parent: None,
+            depth: 0,
         }
     }
 
@@ -139,6 +142,7 @@ impl New {
             root: Some(self.root).filter(|root| *root != self.id),
             until_started: self.is_until_started(),
             parent: self.parent,
+            depth: self.depth,
         }
     }
 
@@ -161,6 +165,7 @@ impl New {
             metadata: self.metadata.clone(),
             trace: self.trace.clone(),
             replay_of: self.replay_of,
+            depth: self.depth,
             ..row.clone()
         }
     }

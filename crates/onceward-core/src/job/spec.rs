@@ -31,6 +31,8 @@ pub struct Spec {
     pub until_started: bool,
     /// The run that waits for it.
     pub parent: Option<JobId>,
+    /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
+    pub depth: u32,
 }
 
 /// As it is kept: only what differs from the default.
@@ -67,6 +69,13 @@ struct Kept {
     durable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "is_zero")]
+    depth: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Spec {
@@ -93,6 +102,7 @@ impl Spec {
             until_started: self.until_started,
             durable: policy.durable,
             parent: self.parent.map(JobId::as_uuid),
+            depth: self.depth,
         };
         serde_json::to_string(&kept).ok()
     }
@@ -122,6 +132,7 @@ impl Spec {
             root: kept.root.map(JobId::from_uuid),
             until_started: kept.until_started,
             parent: kept.parent.map(JobId::from_uuid),
+            depth: kept.depth,
         }
     }
 }
@@ -166,6 +177,7 @@ mod tests {
             root: Some(id),
             until_started: true,
             parent: Some(id),
+            depth: 3,
         };
         assert_eq!(Spec::from_text(spec.to_text().as_deref()), spec);
     }

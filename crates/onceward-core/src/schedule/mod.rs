@@ -15,7 +15,7 @@ use crate::backoff::mix;
 use crate::{JobId, Namespace, ScheduleName, Timestamp};
 
 pub use due::{Due, OnMissed, due};
-pub use row::{Definition, Last, Overlap, Pause, Schedule, Target};
+pub use row::{Definition, Last, Overlap, Owed, Pause, Schedule, Target};
 pub use when::When;
 
 /// The id of the job of a tick: the same whoever enqueues it, so that it is there at most once (J12).

@@ -159,6 +159,16 @@ pub struct Last {
     pub job: JobId,
 }
 
+/// The job of an earlier tick that is still to be cancelled: written with the tick that wants it gone, so that
+/// it is not forgotten where the scheduler dies in between. Until it is settled the schedule is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// The job.
+    pub job: JobId,
+    /// The tick that comes after that.
+    pub next_at: Option<Timestamp>,
+}
+
 /// The row of a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -178,6 +188,8 @@ pub struct Schedule {
     pub pause: Option<Pause>,
     /// What was enqueued last.
     pub last: Option<Last>,
+    /// What is to be cancelled before the next tick.
+    pub owed: Option<Owed>,
     /// How often somebody has asked for a tick of its own.
     pub triggered: u32,
 }
@@ -196,6 +208,7 @@ impl Schedule {
             definition,
             pause: None,
             last: None,
+            owed: None,
             triggered: 0,
         }
     }
@@ -204,21 +217,51 @@ impl Schedule {
     #[must_use]
     pub fn declared(&self, definition: &Definition, now: Timestamp) -> Self {
         let same = self.definition.when == definition.when;
-        let next_at =
-            if same || self.pause.is_some() { self.next_at } else { first_tick(&definition.when, now) };
-        Self { definition: definition.clone(), next_at, ..self.clone() }
+        if same || self.pause.is_some() {
+            return Self { definition: definition.clone(), ..self.clone() };
+        }
+        let next_at = first_tick(&definition.when, now);
+        let owed = self.owed.map(|owed| Owed { next_at, ..owed });
+        let due = if owed.is_some() { self.next_at } else { next_at };
+        Self { definition: definition.clone(), next_at: due, owed, ..self.clone() }
     }
 
     /// The schedule after a pause; nothing where it is paused.
     pub fn paused(&self, by: &Owner, reason: Option<String>, now: Timestamp) -> Option<Self> {
         let pause = Some(Pause { at: now, by: by.clone(), reason });
-        self.pause.is_none().then(|| Self { pause, next_at: None, ..self.clone() })
+        // What is owed is not of the pause.
+        let owed = self.owed.map(|owed| Owed { next_at: None, ..owed });
+        let next_at = self.next_at.filter(|_| owed.is_some());
+        self.pause.is_none().then(|| Self { pause, next_at, owed, ..self.clone() })
     }
 
     /// The schedule after the end of a pause, whose ticks are not made up for; nothing where it is not paused.
     pub fn resumed(&self, now: Timestamp) -> Option<Self> {
         let next_at = self.definition.when.next_after(now);
-        self.pause.is_some().then(|| Self { pause: None, next_at, ..self.clone() })
+        let owed = self.owed.map(|owed| Owed { next_at, ..owed });
+        let due = if owed.is_some() { self.next_at } else { next_at };
+        self.pause.is_some().then(|| Self { pause: None, next_at: due, owed, ..self.clone() })
+    }
+
+    /// The schedule after its ticks were enqueued, of which this is the last, and the next one comes then.
+    #[must_use]
+    pub fn fired(&self, last: Option<Last>, next_at: Option<Timestamp>) -> Self {
+        let fired = Self { next_at, last: last.or(self.last), ..self.clone() };
+        let before = self.last.filter(|before| last.is_some_and(|last| last.job != before.job));
+        match before.filter(|_| self.definition.overlap == Overlap::CancelPrevious) {
+            // Due at once: whoever looks next does what is owed, if this scheduler does not.
+            Some(before) => {
+                Self { owed: Some(Owed { job: before.job, next_at }), next_at: self.next_at, ..fired }
+            }
+            None => fired,
+        }
+    }
+
+    /// The schedule after what was owed is done.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        let next_at = self.owed.map_or(self.next_at, |owed| owed.next_at);
+        Self { owed: None, next_at, ..self.clone() }
     }
 
     /// The job of a tick.
@@ -256,6 +299,7 @@ impl Schedule {
                 reason: pause.reason.clone(),
             }),
             last: self.last.map(|last| (last.tick.as_micros(), last.job.as_uuid())),
+            owed: self.owed.map(|owed| (owed.next_at.map(Timestamp::as_micros), owed.job.as_uuid())),
             triggered: self.triggered,
         };
         serde_json::to_string(&kept).unwrap_or_default()
@@ -294,9 +338,13 @@ impl Schedule {
         let last = kept
             .last
             .map(|(tick, job)| Last { tick: Timestamp::from_micros(tick), job: JobId::from_uuid(job) });
+        let owed = kept.owed.map(|(next_at, job)| Owed {
+            job: JobId::from_uuid(job),
+            next_at: next_at.map(Timestamp::from_micros),
+        });
         let created_at = Timestamp::from_micros(kept.created_us);
         let triggered = kept.triggered;
-        Some(Self { namespace, name, version, created_at, next_at, definition, pause, last, triggered })
+        Some(Self { namespace, name, version, created_at, next_at, definition, pause, last, owed, triggered })
     }
 }
 
@@ -336,6 +384,8 @@ struct Kept {
     pause: Option<KeptPause>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<(i64, uuid::Uuid)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owed: Option<(Option<i64>, uuid::Uuid)>,
     #[serde(default)]
     triggered: u32,
 }

@@ -224,6 +224,34 @@ fn a_pause_is_not_made_up_for_and_another_time_begins_anew() {
     assert_eq!(row.declared(&other, now).next_at, row.next_at);
 }
 
+/// What is to be cancelled stands in the row until that is done, whatever is changed meanwhile.
+#[test]
+fn what_is_owed_makes_a_schedule_due_until_it_is_settled() {
+    let mut row = schedule("0 2 * * *");
+    row.definition.overlap = Overlap::CancelPrevious;
+    let (first, second, third) =
+        (row.next_at.unwrap(), at("2026-01-02T02:00:00Z"), at("2026-01-03T02:00:00Z"));
+    let fire = |row: &Schedule, tick, next| row.fired(Some(Last { tick, job: row.job(tick).id }), Some(next));
+    let once = fire(&row, first, second);
+    assert_eq!((once.owed, once.next_at), (None, Some(second)), "there is no job before it");
+    let twice = fire(&once, second, third);
+    assert_eq!((twice.owed.unwrap().job, twice.next_at), (row.job(first).id, Some(second)));
+    let read = |row: &Schedule| {
+        let bytes = row.definition.target.payload.bytes.clone();
+        let (namespace, name) = (row.namespace.clone(), row.name.clone());
+        Schedule::from_row(namespace, name, row.version, row.next_at, &row.to_text(), bytes).unwrap()
+    };
+    assert_eq!(read(&twice), twice);
+    assert_eq!((twice.settled().owed, twice.settled().next_at), (None, Some(third)));
+    let paused = twice.paused(&Owner::from_row("ops"), None, second).unwrap();
+    assert_eq!((paused.next_at, paused.settled().next_at), (Some(second), None));
+    let resumed = paused.resumed(second).unwrap();
+    assert_eq!((resumed.next_at, resumed.settled().next_at), (Some(second), Some(third)));
+    let other = Definition { when: cron("0 3 * * *"), ..row.definition };
+    assert_eq!(twice.declared(&other, second).settled().next_at, Some(at("2026-01-02T03:00:00Z")));
+    assert_eq!(twice.fired(None, Some(third)).owed, twice.owed, "a look at which nothing is enqueued");
+}
+
 /// J12: whoever enqueues a tick, it is the same job.
 #[test]
 fn the_job_of_a_tick_has_one_id_and_others_have_other_ones() {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Owner, SessionId, Timestamp};
+use crate::{Owner, SessionId, Timestamp, limits};
 
 /// A process that runs services, as its session says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,9 +32,12 @@ impl Runner {
 /// Those that have a slot, in their order.
 ///
 /// One that has run out has left. One that has not renewed its session yet has come a moment ago: it waits outside as
-/// long as there are others, so that processes which crash as soon as they start take no slots away (W79).
+/// long as there are others, so that processes which crash as soon as they start take no slots away (W79). One that was
+/// seen last in a time that has not come was seen by a clock that was wrong: it is outside until it is seen again, so
+/// that it does not keep its slot for ever if it never is.
 pub fn order(mut runners: Vec<Runner>, now: Timestamp) -> Vec<Runner> {
-    runners.retain(|runner| runner.expires_at > now && !runner.draining);
+    let ahead = now.after(limits::TERMS_AHEAD_MAX);
+    runners.retain(|runner| runner.expires_at > now && runner.seen_at <= ahead && !runner.draining);
     if runners.iter().any(Runner::is_settled) {
         runners.retain(Runner::is_settled);
     }

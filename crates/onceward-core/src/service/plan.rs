@@ -16,6 +16,9 @@ pub struct Held {
     pub token: Token,
     /// Until when nobody else gets it, unless it is given back or renewed.
     pub until: Timestamp,
+    /// Whether that lies so far ahead that only a step of the store's clock explains it (N17): then it is not waited
+    /// for. Whoever asks for the lease gets it, once he has seen for its whole ttl that nobody renews it.
+    pub is_poisoned: bool,
 }
 
 /// One look at a service.
@@ -31,8 +34,18 @@ pub struct View<'a> {
     pub terms: &'a [Term],
     /// Who has the lease.
     pub held: Option<Held>,
-    /// Up to which number the terms that were asked for are known to have been begun, beside what the rows say.
-    pub answered: u64,
+}
+
+impl View<'_> {
+    /// The lease, where it is worth waiting for its end.
+    fn held(&self) -> Option<Held> {
+        self.held.filter(|held| !held.is_poisoned)
+    }
+
+    /// How long it is until then; no longer than any cycle.
+    fn left(&self, until: Timestamp) -> Duration {
+        until.since(self.now).min(limits::INTERVAL_MAX)
+    }
 }
 
 /// A term that may be begun.
@@ -46,6 +59,8 @@ pub struct Begin {
     pub due_at: Timestamp,
     /// From then on it is not begun any more.
     pub not_after: Timestamp,
+    /// How long that is from this look on.
+    pub left: Duration,
     /// How long the term has until the next one's turn comes.
     pub slot: Duration,
 }
@@ -151,13 +166,14 @@ impl Looker<'_> {
     }
 
     fn begin(&self, cycle: i64, part: String, not_after: Timestamp, slot: Duration) -> Next {
-        Next::Begin(Begin { cycle, part, due_at: self.start_of(cycle), not_after, slot })
+        let (due_at, left) = (self.start_of(cycle), self.view.left(not_after));
+        Next::Begin(Begin { cycle, part, due_at, not_after, left, slot })
     }
 
     fn lead(&self) -> Next {
         let spare = Duration::from_secs(1);
         let rested = self.rested();
-        match self.view.held {
+        match self.view.held() {
             Some(held) => Next::Look { at: held.until, on_release: true },
             None if rested > self.view.now => Next::Look { at: rested, on_release: false },
             None if self.view.setting.is_paused() => {
@@ -168,6 +184,7 @@ impl Looker<'_> {
                 part: String::new(),
                 due_at: self.view.now,
                 not_after: self.view.now.after(limits::TERM_TTL_MAX + spare),
+                left: limits::TERM_TTL_MAX + spare,
                 slot: Duration::MAX,
             }),
         }
@@ -186,22 +203,18 @@ impl Looker<'_> {
         ended.after(REST_MIN.saturating_mul(2_u32.saturating_pow(fell.min(20) - 1)).min(REST_MAX))
     }
 
-    /// A term that somebody has asked for and nobody has begun. A leader has nothing to run beside its term.
+    /// The first term that somebody has asked for and that is not over. A leader has nothing to run beside its term.
     fn asked(&self) -> Option<Next> {
-        let asked = self.view.setting.asked.as_ref()?;
-        let part = format!("asked-{}", asked.number);
-        let begun =
-            self.view.terms.iter().any(|term| term.part == part && term.outcome != Outcome::HandedOver);
-        let begun = begun || asked.number <= self.view.answered;
-        if begun || self.view.setting.spec.mode == Mode::Leader {
+        let asked = self.view.setting.asked.first()?;
+        if self.view.setting.spec.mode == Mode::Leader {
             return None;
         }
-        Some(match self.view.held {
+        Some(match self.view.held() {
             Some(held) => Next::Look { at: held.until, on_release: true },
             // Of the cycle in which it was asked for: its row is the same whoever begins it, and whenever.
             None => {
                 let cycle = self.view.setting.cycle_of(asked.at);
-                self.begin(cycle, part, Timestamp::from_micros(i64::MAX), self.every())
+                self.begin(cycle, asked.part(), Timestamp::from_micros(i64::MAX), self.every())
             }
         })
     }
@@ -212,7 +225,7 @@ impl Looker<'_> {
             return (missed, asked);
         }
         if let Some(owed) = owed.filter(|_| !self.view.setting.is_paused()) {
-            let next = match self.view.held {
+            let next = match self.view.held() {
                 Some(held) => Next::Look { at: held.until, on_release: true },
                 // It is late as it is: whoever sees it runs it.
                 None => self.begin(owed, String::new(), Timestamp::from_micros(i64::MAX), self.every()),
@@ -238,7 +251,7 @@ impl Looker<'_> {
         let last =
             slot(slots - 1, slots, self.every(), Duration::ZERO).map_or(Duration::ZERO, |slot| slot.start);
         let is_turn = row.is_some() || time >= last || mine.is_some_and(|slot| slot.holds(time));
-        if let Some(held) = self.view.held {
+        if let Some(held) = self.view.held() {
             let tries = [mine.map(|slot| slot.start), Some(last)].into_iter().flatten();
             let later = tries.filter(|start| *start > time).min().map(|at| start.after(at));
             let at = if is_turn { held.until.min(end) } else { later.unwrap_or(end) };
@@ -297,8 +310,13 @@ impl Looker<'_> {
 
     /// The rows of the cycles, since they are counted with this interval.
     fn rows(&self) -> impl Iterator<Item = &Term> {
-        let since = self.view.setting.cycle_of(self.view.setting.since);
+        let since = self.since();
         self.view.terms.iter().filter(move |term| term.part.is_empty() && term.cycle >= since)
+    }
+
+    /// The first cycle that counts; a time that has not come was told by a clock that was wrong.
+    fn since(&self) -> i64 {
+        self.view.setting.cycle_of(self.view.setting.since.min(self.view.now))
     }
 
     /// A look in a cycle to come: in my slot.
@@ -313,27 +331,59 @@ impl Looker<'_> {
     fn missed(&self) -> (Vec<Miss>, Option<i64>) {
         let (setting, now) = (self.view.setting, self.cycle());
         let from = self.rows().map(|term| term.cycle.saturating_add(term.cycles)).max();
-        let from = from.unwrap_or(i64::MIN).max(setting.cycle_of(setting.since));
+        let from = from.unwrap_or(i64::MIN).max(self.since());
         // A cycle that was handed over and never taken up is as good as run: its row stands.
         if from >= now {
             return (Vec::new(), None);
         }
-        let near = from.max(now.saturating_sub(limits::MISSED_CYCLES_MAX));
-        let mut missed = Vec::new();
-        if near > from {
-            missed.push(self.miss(from, near - from, NOBODY.to_owned()));
-        }
-        let owed = (near..now).filter(|cycle| !self.paused_in(*cycle));
-        let earliest = self.view.now.before(setting.spec.catch_up);
-        let mut owed = owed.filter(|cycle| self.start_of(*cycle).after(self.every()) > earliest);
         let owed = match setting.spec.on_missed {
             OnMissed::Skip => None,
-            OnMissed::One => owed.next_back(),
-            OnMissed::All => owed.next(),
+            OnMissed::One => self.last_owed(from, now),
+            OnMissed::All => self.first_owed(from, now),
         };
+        let until = owed.unwrap_or(now);
         // One by one: each of these rows keeps a late runner from its cycle, and is kept away by one that was not.
-        missed.extend((near..owed.unwrap_or(now)).map(|cycle| self.miss(cycle, 1, self.why(cycle))));
+        // What lies further back is one row.
+        let near = from.max(until.saturating_sub(limits::MISSED_CYCLES_MAX));
+        let mut missed = Vec::new();
+        if near > from {
+            missed.push(self.miss(from, near - from, self.why(from)));
+        }
+        missed.extend((near..until).map(|cycle| self.miss(cycle, 1, self.why(cycle))));
         (missed, owed)
+    }
+
+    /// The first of these cycles that is to be made up for: in the window, and not of a pause.
+    fn first_owed(&self, from: i64, now: i64) -> Option<i64> {
+        let first = self.within(from);
+        let open = if self.paused_in(first) { self.after_pause()?.max(first) } else { first };
+        Some(open).filter(|cycle| *cycle < now)
+    }
+
+    /// The last of these cycles that is to be made up for.
+    fn last_owed(&self, from: i64, now: i64) -> Option<i64> {
+        let last = now - 1;
+        let open = if self.paused_in(last) { self.before_pause()?.min(last) } else { last };
+        Some(open).filter(|cycle| *cycle >= self.within(from))
+    }
+
+    /// The first cycle from this one on whose end lies in the window for making up.
+    fn within(&self, from: i64) -> i64 {
+        let earliest = self.view.now.before(self.view.setting.spec.catch_up);
+        from.max(self.view.setting.cycle_of(earliest))
+    }
+
+    /// The first cycle that ends after the pause.
+    fn after_pause(&self) -> Option<i64> {
+        let until = self.view.setting.pause.as_ref()?.until?;
+        let cycle = self.view.setting.cycle_of(until);
+        Some(if self.paused_in(cycle) { cycle + 1 } else { cycle })
+    }
+
+    /// The last cycle that has ended before the pause.
+    fn before_pause(&self) -> Option<i64> {
+        let cycle = self.view.setting.cycle_of(self.view.setting.pause.as_ref()?.at);
+        Some(if self.paused_in(cycle) { cycle - 1 } else { cycle })
     }
 
     fn miss(&self, cycle: i64, cycles: i64, reason: String) -> Miss {
@@ -380,7 +430,7 @@ impl Looker<'_> {
             let missed = Miss { part, ..self.miss(cycle, 1, reason.to_owned()) };
             return (vec![missed], next(cycle + 1));
         }
-        let next = match self.view.held {
+        let next = match self.view.held() {
             _ if over => next(cycle + 1),
             _ if time < slot.start => next(cycle),
             Some(held) => Next::Look {

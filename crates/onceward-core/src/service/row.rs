@@ -5,7 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, OnMissed, Spec, cycle_of, start_of};
-use crate::{Owner, ServiceName, SessionId, Timestamp, Token};
+use crate::{Code, Error, Owner, Result, ServiceName, SessionId, Timestamp, Token, limits};
 
 /// How far ahead of the clock the token of a leader may be.
 const TOKEN_MARGIN: Duration = Duration::from_secs(1);
@@ -34,6 +34,21 @@ pub struct Asked {
     pub by: Owner,
 }
 
+impl Asked {
+    /// Which part of its cycle it is.
+    pub fn part(&self) -> String {
+        format!("{ASKED}{}", self.number)
+    }
+
+    /// Whether a term is one that somebody has asked for.
+    pub fn is_part(part: &str) -> bool {
+        part.starts_with(ASKED)
+    }
+}
+
+/// How the parts of terms that were asked for begin. The look of a store knows it as well.
+const ASKED: &str = "asked-";
+
 /// What a service is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -46,14 +61,16 @@ pub struct Setting {
     pub first: i64,
     /// The last pause.
     pub pause: Option<Pause>,
-    /// The last term that was asked for.
-    pub asked: Option<Asked>,
+    /// The terms that were asked for and are not over, in their order.
+    pub asked: Vec<Asked>,
+    /// How many terms were asked for so far.
+    pub runs: u64,
 }
 
 impl Setting {
     /// A service that is declared for the first time.
     pub fn new(spec: Spec, now: Timestamp) -> Self {
-        Self { spec, since: now, first: 0, pause: None, asked: None }
+        Self { spec, since: now, first: 0, pause: None, asked: Vec::new(), runs: 0 }
     }
 
     /// The setting after another declaration; nothing where that says the same.
@@ -101,9 +118,24 @@ impl Setting {
     }
 
     /// The setting after somebody has asked for a term.
-    pub fn run_now(&self, by: &Owner, now: Timestamp) -> Self {
-        let number = self.asked.as_ref().map_or(1, |asked| asked.number + 1);
-        Self { asked: Some(Asked { number, at: now, by: by.clone() }), ..self.clone() }
+    ///
+    /// # Errors
+    /// [`Code::RunsWaiting`] where as many of them wait as may.
+    pub fn run_now(&self, by: &Owner, now: Timestamp) -> Result<Self> {
+        if self.asked.len() >= limits::RUNS_WAITING_MAX {
+            let max = limits::RUNS_WAITING_MAX;
+            return Err(Error::new(Code::RunsWaiting, format!("{max} runs that were asked for still wait")));
+        }
+        let mut next = Self { runs: self.runs + 1, ..self.clone() };
+        next.asked.push(Asked { number: next.runs, at: now, by: by.clone() });
+        Ok(next)
+    }
+
+    /// The setting after a term that was asked for is over; nothing where it was over before.
+    pub fn answered(&self, part: &str) -> Option<Self> {
+        let mut next = self.clone();
+        next.asked.retain(|asked| asked.part() != part);
+        (next.asked.len() < self.asked.len()).then_some(next)
     }
 
     /// Whether it is paused now.
@@ -133,11 +165,8 @@ impl Setting {
                 by: pause.by.as_str().to_owned(),
                 reason: pause.reason.clone(),
             }),
-            asked: self.asked.as_ref().map(|asked| KeptAsked {
-                number: asked.number,
-                at_us: asked.at.as_micros(),
-                by: asked.by.as_str().to_owned(),
-            }),
+            asked: self.asked.iter().map(KeptAsked::of).collect(),
+            runs: self.runs,
         };
         serde_json::to_string(&kept).unwrap_or_default()
     }
@@ -163,11 +192,8 @@ impl Setting {
                 by: Owner::from_row(pause.by),
                 reason: pause.reason,
             }),
-            asked: kept.asked.map(|asked| Asked {
-                number: asked.number,
-                at: at(asked.at_us),
-                by: Owner::from_row(asked.by),
-            }),
+            asked: kept.asked.into_iter().map(KeptAsked::read).collect(),
+            runs: kept.runs,
         })
     }
 }
@@ -190,8 +216,10 @@ struct Kept {
     first: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<KeptPause>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    asked: Option<KeptAsked>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    asked: Vec<KeptAsked>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    runs: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,6 +235,23 @@ struct KeptAsked {
     number: u64,
     at_us: i64,
     by: String,
+}
+
+impl KeptAsked {
+    fn of(asked: &Asked) -> Self {
+        let by = asked.by.as_str().to_owned();
+        Self { number: asked.number, at_us: asked.at.as_micros(), by }
+    }
+
+    fn read(self) -> Asked {
+        let at = Timestamp::from_micros(self.at_us);
+        Asked { number: self.number, at, by: Owner::from_row(self.by) }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]

@@ -45,6 +45,10 @@ fn term(cycle: i64, outcome: Outcome) -> Term {
     }
 }
 
+fn held(token: i64, until: f64) -> Held {
+    Held { token: Token::from_row(token), until: at(until), is_poisoned: false }
+}
+
 fn setting(spec: Spec) -> Setting {
     Setting::new(spec, at(0.0))
 }
@@ -61,7 +65,7 @@ fn look(
     now: f64,
     me: u128,
 ) -> Plan {
-    plan(&View { now: at(now), setting, runners, terms, held, answered: 0 }, session(me))
+    plan(&View { now: at(now), setting, runners, terms, held }, session(me))
 }
 
 fn begins(plan: &Plan) -> Option<i64> {
@@ -142,7 +146,7 @@ fn a8_a_sticky_service_stays_where_it_was() {
 
 #[test]
 fn nobody_begins_while_a_term_runs_and_the_reason_of_a_missed_cycle_is_its_overrun() {
-    let (runners, held) = ([runner(1, 0.0)], Some(Held { token: Token::from_row(1), until: at(200.0) }));
+    let (runners, held) = ([runner(1, 0.0)], Some(held(1, 200.0)));
     let plan = look(&minutely(), &runners, &[term(0, Outcome::Running)], held, 150.0, 1);
     assert_eq!(begins(&plan), None);
     assert!(plan.lost.is_empty());
@@ -202,6 +206,31 @@ fn a_long_outage_is_one_row_and_its_end_is_looked_at() {
     assert!(plan.missed.len() <= 101);
 }
 
+/// All means all that lie in the window, however many there are.
+#[test]
+fn a_long_outage_is_made_up_for_as_far_as_the_window_reaches() {
+    let runners = [runner(1, 0.0)];
+    let run = |on_missed, paused: Option<(f64, f64)>| {
+        let spec = Spec { on_missed, ..Spec::every(Duration::from_secs(60)) };
+        let by = Owner::from_row("ops");
+        let setting = paused.map_or(setting(spec.clone()), |(from, until)| {
+            setting(spec).paused(&by, None, at(from)).unwrap().resumed(at(until)).unwrap()
+        });
+        let plan = look(&setting, &runners, &[term(2, Outcome::Done)], None, 5_000.0 * 60.0, 1);
+        let missed: i64 = plan.missed.iter().map(|miss| miss.cycles).sum();
+        assert!(plan.missed.len() <= 101 && plan.missed.first().is_none_or(|miss| miss.cycle == 3));
+        (begins(&plan).unwrap(), missed)
+    };
+    // A day is 1,440 cycles: what lies before it is recorded.
+    assert_eq!(run(OnMissed::All, None), (3_560, 3_557));
+    assert_eq!(run(OnMissed::One, None), (4_999, 4_996));
+    assert_eq!(run(OnMissed::Skip, None), (5_000, 4_997));
+    // A pause in between.
+    assert_eq!(run(OnMissed::All, Some((200_000.0, 250_020.0))), (4_167, 4_164));
+    assert_eq!(run(OnMissed::One, Some((250_000.0, 300_000.0))), (4_165, 4_162));
+    assert_eq!(run(OnMissed::One, Some((200.0, 300_000.0))), (5_000, 4_997), "too far back");
+}
+
 #[test]
 fn what_was_paused_is_missed_for_that_and_not_made_up_for() {
     let runners = [runner(1, 0.0)];
@@ -220,15 +249,60 @@ fn what_was_paused_is_missed_for_that_and_not_made_up_for() {
 fn a_term_that_was_asked_for_runs_once_even_while_paused() {
     let runners = [runner(1, 0.0)];
     let by = Owner::from_row("ops");
-    let asked = minutely().paused(&by, None, at(1.0)).unwrap().run_now(&by, at(2.0));
+    let asked = minutely().paused(&by, None, at(1.0)).unwrap().run_now(&by, at(2.0)).unwrap();
     let plan = look(&asked, &runners, &[], None, 5.0, 1);
     let Next::Begin(begin) = plan.next else { panic!("{plan:?}") };
     assert_eq!((begin.part.as_str(), begin.cycle), ("asked-1", 0));
     let later = look(&asked, &runners, &[], None, 200.0, 1);
     assert_eq!(begins(&later), Some(0), "whoever begins it, and whenever, it is one row");
-    let row = Term { part: "asked-1".to_owned(), ..term(0, Outcome::Done) };
-    assert_eq!(begins(&look(&asked, &runners, &[row], None, 6.0, 1)), None);
-    assert_eq!(asked.run_now(&by, at(9.0)).asked.unwrap().number, 2);
+    let over = asked.answered("asked-1").unwrap();
+    assert_eq!(begins(&look(&over, &runners, &[], None, 6.0, 1)), None);
+    assert!(over.answered("asked-1").is_none(), "it was over before");
+    assert_eq!(over.run_now(&by, at(9.0)).unwrap().asked[0].number, 2);
+}
+
+#[test]
+fn what_is_asked_for_while_others_wait_is_run_after_them_and_too_much_of_it_is_refused() {
+    let runners = [runner(1, 0.0)];
+    let by = Owner::from_row("ops");
+    let mut asked = minutely();
+    for n in 0..limits::RUNS_WAITING_MAX {
+        asked = asked.run_now(&by, at(n as f64)).unwrap();
+    }
+    assert_eq!(asked.run_now(&by, at(20.0)).unwrap_err().code(), Code::RunsWaiting);
+    for number in 1..=limits::RUNS_WAITING_MAX {
+        let Next::Begin(begin) = look(&asked, &runners, &[], None, 30.0, 1).next else { panic!("{asked:?}") };
+        assert_eq!(begin.part, format!("asked-{number}"));
+        asked = asked.answered(&begin.part).unwrap();
+    }
+    assert!(asked.asked.is_empty() && asked.run_now(&by, at(40.0)).unwrap().runs == 17);
+}
+
+/// N17: a lease that was written while the store's clock was far ahead is not waited for.
+#[test]
+fn n17_a_poisoned_lease_is_asked_for_and_not_waited_for() {
+    let runners = [runner(1, 0.0)];
+    let poisoned = |until| Some(Held { is_poisoned: true, ..held(1, until) });
+    let terms = [term(0, Outcome::Running)];
+    let plan = look(&minutely(), &runners, &terms, poisoned(1e9), 61.0, 1);
+    assert_eq!(
+        (begins(&plan), plan.lost.len()),
+        (Some(1), 0),
+        "its term runs as long as nobody has taken it"
+    );
+    let leader = setting(Spec { mode: Mode::Leader, ..Spec::every(Duration::ZERO) });
+    assert!(begins(&look(&leader, &runners, &[], poisoned(1e9), 61.0, 1)).is_some());
+}
+
+/// N17: who was seen by a clock that was ahead, and never since, does not keep a slot.
+#[test]
+fn n17_a_runner_of_a_time_that_has_not_come_is_outside() {
+    let ghost = Runner { seen_at: at(1e9), expires_at: at(1e9), ..runner(1, 0.0) };
+    assert_eq!(order(vec![ghost, runner(2, 1.0)], at(100.0)).len(), 1);
+    let spec = Spec::every(Duration::from_secs(60));
+    let ahead = Setting::new(spec, at(1e9));
+    let done = look(&ahead, &[runner(1, 0.0)], &[term(1, Outcome::Done)], None, 61.0, 1);
+    assert_eq!(begins(&done), None, "a service of such a time counts what has been run");
 }
 
 #[test]
@@ -257,7 +331,7 @@ fn a_leader_leads_until_its_lease_is_gone() {
     let setting = setting(Spec { mode: Mode::Leader, ..Spec::every(Duration::ZERO) });
     let runners = [runner(1, 0.0), runner(2, 1.0)];
     assert!(begins(&look(&setting, &runners, &[], None, 5.0, 2)).is_some());
-    let held = Some(Held { token: Token::from_row(7), until: at(9.0) });
+    let held = Some(held(7, 9.0));
     let plan = look(&setting, &runners, &[], held, 5.0, 2);
     assert_eq!(plan.next, Next::Look { at: at(9.0), on_release: true });
 }
@@ -299,7 +373,8 @@ fn a_setting_is_read_back_as_it_was_written() {
         sticky: true,
         ..Spec::every(Duration::from_secs(9))
     };
-    let full = setting(spec).paused(&by, Some("why".to_owned()), at(4.0)).unwrap().run_now(&by, at(5.0));
+    let full =
+        setting(spec).paused(&by, Some("why".to_owned()), at(4.0)).unwrap().run_now(&by, at(5.0)).unwrap();
     assert_eq!(Setting::from_text(&full.to_text()), Some(full));
     assert_eq!(Setting::from_text("nonsense"), None);
     let again = minutely().declared(&Spec::every(Duration::from_secs(30)), at(70.0)).unwrap();
@@ -385,10 +460,9 @@ impl World {
                 continue;
             }
             self.looks += 1;
-            let held = self.running.map(|(_, token, ends)| Held { token, until: ends });
+            let held = self.running.map(|(_, token, ends)| Held { token, until: ends, is_poisoned: false });
             let order = order(self.runners.clone(), now);
-            let view =
-                View { now, setting: &self.setting, runners: &order, terms: &self.terms, held, answered: 0 };
+            let view = View { now, setting: &self.setting, runners: &order, terms: &self.terms, held };
             let plan = plan(&view, session(me));
             assert!(plan.lost.is_empty(), "nobody has died");
             let service = ServiceName::from_row("s");

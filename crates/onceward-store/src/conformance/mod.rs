@@ -68,6 +68,7 @@ pub mod run_pause;
 pub mod schedule;
 pub mod service;
 pub mod session;
+pub mod trigger;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -362,6 +363,7 @@ macro_rules! conformance_suite {
                 d7_a_lost_process_costs_a_run_no_attempt;
                 d7_a_child_starts_with_its_entry;
                 d6_d7_a_child_ends_with_its_entry;
+                a_trigger_hears_of_children_however_they_end;
                 d1_a_zombie_ends_no_child_in_its_journal;
                 journals_go_with_their_runs;
             }
@@ -524,6 +526,15 @@ macro_rules! conformance_suite {
                 ticks_with_jitter_wait_and_those_in_a_line_follow_each_other;
                 a_schedule_is_removed_under_its_version_and_its_jobs_stay;
             }
+            trigger {
+                a_trigger_comes_back_as_it_was_written;
+                every_end_of_an_attempt_is_heard_as_what_it_is;
+                successes_that_go_the_short_way_are_heard;
+                what_others_end_is_heard_as_well;
+                the_payload_of_an_event_is_kept_for_who_listens;
+                what_follows_is_written_once;
+                a_trigger_is_removed_with_what_it_has_heard;
+            }
             endpoint {
                 an_endpoint_comes_back_as_it_was_written;
                 endpoints_are_listed_page_by_page_by_name_and_per_namespace;
@@ -535,6 +546,8 @@ macro_rules! conformance_suite {
             service {
                 a_service_is_what_was_declared_and_its_version_grows;
                 a_look_shows_the_runners_of_a_service_and_no_others;
+                a_look_shows_the_cycles_whatever_else_was_run;
+                n17_a_look_tells_a_poisoned_lease_from_a_renewed_one;
                 a1_a_cycle_is_begun_once_and_only_under_the_lease;
                 a4_an_old_term_begins_and_ends_nothing;
                 a_lease_that_is_closed_for_its_lock_delay_shows_until_when;

@@ -5,12 +5,13 @@ use core::time::Duration;
 use onceward_core::job::{Claimed, Ending, Move, New, Policy, State};
 use onceward_core::once::Body;
 use onceward_core::run::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Position, Start};
-use onceward_core::{JobId, Queue, SessionId};
+use onceward_core::{JobId, Queue, SessionId, trigger};
 use uuid::Uuid;
 
 use super::Harness;
 use super::job_kit::*;
 use super::kit::*;
+use super::trigger::{declare, heard, on};
 use crate::{
     AppendRun, AppendRuns, Appended, Child, HandChildren, HandOver, LoadRun, NoteArrivals, SettledJob,
     TellRun, Told,
@@ -345,6 +346,27 @@ pub async fn d6_d7_a_child_ends_with_its_entry(harness: &dyn Harness) {
     assert_eq!(hand.settle_jobs(&[verdict]).await, [SettledJob::Already(State::Succeeded)]);
     assert_eq!(hand.arrived(parent.job.id).await, []);
     worker.end_all(&[parent], &succeeded()).await;
+}
+
+/// With the entry of its run, or as any job that somebody waits for.
+pub async fn a_trigger_hears_of_children_however_they_end(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    declare(&hand, "t", vec![on(trigger::Outcome::Succeeded, "pick")]).await;
+    let (worker, parent, child) = with_child(&hand).await;
+    let ended = vec![worker.verdict(&child, succeeded())];
+    let ask = AppendRun { ended, ..adding(&worker, &parent, vec![done(&parent, 1, "ok")]) };
+    assert!(hand.append(&ask).await && hand.append(&ask).await, "the answer got lost");
+    let first = only(heard(&hand).await);
+    assert_eq!(
+        (first.job, first.token, first.outcome),
+        (child.job.id, child.token, trigger::Outcome::Succeeded)
+    );
+    let (worker, _, second) = with_child(&hand).await;
+    worker.end_all(core::slice::from_ref(&second), &succeeded()).await;
+    assert_eq!(
+        heard(&hand).await.iter().map(|row| row.job).collect::<Vec<_>>(),
+        [child.job.id, second.job.id]
+    );
 }
 
 /// D1. Where a run is somebody else's its journal says nothing of the child; nor where the child is somebody else's.

@@ -256,6 +256,55 @@ pub async fn parts_of_a_cycle_are_begun_separately(harness: &dyn Harness) {
     assert!(look(&hand, "other").await.terms.is_empty());
 }
 
+/// However many were asked for, the rows of the cycles are seen beside them; those of a time that has not come are not.
+pub async fn a_look_shows_the_cycles_whatever_else_was_run(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let held = hold(&hand, "report").await;
+    let run = |cycle, part: &str, due_at: Timestamp| {
+        let (hand, part) = (hand.clone(), part.to_owned());
+        let ask = BeginTerm { part, due_at, ..term(&held, "report", cycle) };
+        async move {
+            assert_eq!(begin(&hand, &ask).await, Begun::Begun);
+            assert!(end(&hand, &ask, Outcome::Done).await);
+        }
+    };
+    let at = now(&hand).await;
+    for cycle in 1..=4 {
+        run(cycle, "", at).await;
+    }
+    for number in 1..=9 {
+        run(4, &format!("asked-{number}"), at).await;
+        run(1, &format!("asked-{}", number + 9), at).await;
+    }
+    run(900, "", at.after(secs(86_400))).await;
+    run(900, "asked-50", at.after(secs(86_400))).await;
+    let ask = LookService { namespace: Namespace::default(), name: service("report"), terms: 3 };
+    let seen = hand.ask(|| hand.store.service_look(&ask)).await.terms;
+    let parts: Vec<(i64, &str)> = seen.iter().map(|term| (term.cycle, term.part.as_str())).collect();
+    assert_eq!(parts, [(4, "asked-9"), (4, "asked-8"), (4, "asked-7"), (4, ""), (3, ""), (2, "")]);
+    // One that runs is seen however far back it lies.
+    let old = BeginTerm { part: "asked-99".to_owned(), ..term(&held, "report", 0) };
+    assert_eq!(begin(&hand, &old).await, Begun::Begun);
+    let seen = hand.ask(|| hand.store.service_look(&ask)).await.terms;
+    let last = seen.last().unwrap();
+    assert_eq!((seen.len(), last.part.as_str(), last.outcome), (7, "asked-99", Outcome::Running));
+}
+
+/// N17: a lease whose end only a step of the clock explains is told from one that is renewed.
+pub async fn n17_a_look_tells_a_poisoned_lease_from_a_renewed_one(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    hold(&hand, "report").await;
+    assert!(!look(&hand, "report").await.held.unwrap().is_poisoned);
+    if !harness.step_back(secs(86_400)).await {
+        return;
+    }
+    // Where leases run by a clock that can't be set it is as good as before, and ends with its ttl.
+    if !look(&hand, "report").await.held.unwrap().is_poisoned {
+        harness.advance(TTL).await;
+        assert_eq!(look(&hand, "report").await.held, None);
+    }
+}
+
 /// A1: whoever asks at once, one begins.
 pub async fn a1_of_many_at_once_one_begins_a_cycle(harness: &dyn Harness) {
     let hand = Hand::of(harness).await.patient();
@@ -299,7 +348,7 @@ pub async fn a_setting_of_every_kind_comes_back(harness: &dyn Harness) {
     let setting = Setting::new(spec, Timestamp::from_micros(7));
     let setting =
         setting.paused(&owner("ops\"'ü"), Some("why".to_owned()), Timestamp::from_micros(9)).unwrap();
-    let setting = setting.run_now(&owner("ops"), Timestamp::from_micros(10));
+    let setting = setting.run_now(&owner("ops"), Timestamp::from_micros(10)).unwrap();
     let mut ask = record("odd \\ \" name ü", 0, 5);
     ask.record.setting = setting.clone();
     assert!(hand.ask(|| hand.store.service_write(&ask)).await);

@@ -1,13 +1,12 @@
 //! The verbs of services and schedules, past what the script says.
 
 use async_trait::async_trait;
-use onceward_core::schedule::Schedule;
 use onceward_core::{Namespace, Result, ScheduleName, ServiceName};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
-    ServiceStore, ServiceView, Snapshot, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
+    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
 
 #[async_trait]
@@ -46,7 +45,7 @@ impl ServiceStore for Faulty {
         read!(self, ServicePrune, service_prune, ask)
     }
 
-    async fn schedule_list(&self, ask: &ListSchedules) -> Result<Snapshot<Schedule>> {
+    async fn schedule_list(&self, ask: &ListSchedules) -> Result<ListedSchedules> {
         read!(self, ScheduleList, schedule_list, ask)
     }
 

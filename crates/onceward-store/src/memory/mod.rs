@@ -6,6 +6,7 @@ mod endpoints;
 mod jobs;
 mod runs;
 mod services;
+mod triggers;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use onceward_core::endpoint::Endpoint;
 use onceward_core::history::{self, Entry, Event, Subject};
 use onceward_core::lease::{self, Acquire, Standing, Ticket};
 use onceward_core::once::{self, Claim, Resolution, Resolve, Settle, State};
-use onceward_core::{EndpointName, Key, Namespace, Result, Timestamp, Token};
+use onceward_core::trigger::Trigger;
+use onceward_core::{EndpointName, Key, Namespace, Result, Timestamp, Token, TriggerName};
 use tokio::sync::broadcast;
 
 use crate::store::{
@@ -47,6 +49,7 @@ struct Tables {
     jobs: jobs::Jobs,
     services: services::Services,
     endpoints: BTreeMap<(Namespace, EndpointName), Endpoint>,
+    triggers: BTreeMap<(Namespace, TriggerName), Trigger>,
 }
 
 impl Default for MemoryStore {

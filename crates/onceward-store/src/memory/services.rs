@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use onceward_core::lease::Standing;
 use onceward_core::schedule::Schedule;
-use onceward_core::service::{Held, Outcome, Runner, Term, bell_key, lease_key};
-use onceward_core::{Namespace, Result, ScheduleName, ServiceName, Timestamp, Token};
+use onceward_core::service::{Asked, Held, Outcome, Runner, Term, bell_key, lease_key};
+use onceward_core::{Namespace, Result, ScheduleName, ServiceName, Timestamp, Token, limits};
 
 use super::{MemoryStore, Tables};
 use crate::store::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
-    ServiceStore, ServiceView, Snapshot, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
+    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
 
 type Service = (Namespace, ServiceName);
@@ -28,7 +28,8 @@ impl Tables {
     fn held(&self, (namespace, name): &Service, now: Timestamp) -> Option<Held> {
         let row = self.leases.get(&(namespace.clone(), lease_key(name), 0))?;
         let until = row.expires_at.after(row.lock_delay);
-        (row.released_at.is_none() && until > now).then_some(Held { token: row.token, until })
+        let is_poisoned = row.is_poisoned(now);
+        (row.released_at.is_none() && until > now).then_some(Held { token: row.token, until, is_poisoned })
     }
 
     fn look(&self, ask: &LookService, now: Timestamp) -> ServiceView {
@@ -43,14 +44,29 @@ impl Tables {
             expires_at: row.expires_at,
             draining: row.draining,
         };
-        let terms = self.services.terms.get(&name);
         ServiceView {
             now,
             record: self.services.set.get(&name).cloned(),
             runners: serving.map(runner).collect(),
-            terms: terms.into_iter().flat_map(BTreeMap::values).rev().take(ask.terms).cloned().collect(),
+            terms: self.newest(&name, ask.terms, now),
             held: self.held(&name, now),
         }
+    }
+
+    fn newest(&self, name: &Service, limit: usize, now: Timestamp) -> Vec<Term> {
+        let ahead = now.after(limits::TERMS_AHEAD_MAX);
+        let all = self.services.terms.get(name).into_iter().flat_map(BTreeMap::values).rev();
+        let (asked, of_cycles): (Vec<&Term>, Vec<&Term>) =
+            all.filter(|row| row.due_at <= ahead).partition(|row| Asked::is_part(&row.part));
+        let of_cycles: Vec<&Term> = of_cycles.into_iter().take(limit).collect();
+        let since = of_cycles.last().map_or(i64::MIN, |row| row.cycle);
+        let asked = asked.into_iter().filter(|row| row.cycle >= since).take(limit);
+        let all = self.services.terms.get(name).into_iter().flat_map(BTreeMap::values);
+        let running = all.filter(|row| row.outcome == Outcome::Running);
+        let mut terms: Vec<Term> = of_cycles.iter().copied().chain(asked).chain(running).cloned().collect();
+        terms.sort_by(|a, b| (b.cycle, &b.part).cmp(&(a.cycle, &a.part)));
+        terms.dedup_by(|a, b| (a.cycle, &a.part) == (b.cycle, &b.part));
+        terms
     }
 
     fn begin(&mut self, ask: &BeginTerm, now: Timestamp) -> Begun {
@@ -187,7 +203,7 @@ impl ServiceStore for MemoryStore {
         Ok(self.verb(|tables, now| tables.prune_terms(ask, now)))
     }
 
-    async fn schedule_list(&self, ask: &ListSchedules) -> Result<Snapshot<Schedule>> {
+    async fn schedule_list(&self, ask: &ListSchedules) -> Result<ListedSchedules> {
         Ok(self.verb(|tables, now| {
             let wanted = |row: &&Schedule| {
                 row.namespace == ask.namespace
@@ -195,7 +211,7 @@ impl ServiceStore for MemoryStore {
                     && ask.after.as_ref().is_none_or(|after| row.name > *after)
             };
             let rows = tables.services.schedules.values().filter(wanted).take(ask.limit).cloned().collect();
-            Snapshot { now, rows }
+            ListedSchedules { now, rows, unreadable: Vec::new() }
         }))
     }
 
@@ -206,7 +222,8 @@ impl ServiceStore for MemoryStore {
             rows.sort_by_key(|row| (row.next_at, row.name.clone()));
             let next_at = rows.iter().filter_map(|row| row.next_at).find(|at| *at > now);
             let due = rows.into_iter().filter(|row| row.next_at.is_some_and(|at| at <= now));
-            DueSchedules { now, rows: due.take(limit).cloned().collect(), next_at }
+            let rows = due.take(limit).cloned().collect();
+            DueSchedules { now, rows, unreadable: Vec::new(), next_at }
         }))
     }
 

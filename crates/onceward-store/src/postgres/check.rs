@@ -19,7 +19,7 @@ const CLOCK_BEHIND_MAX: f64 = 300.0;
 /// How full the queue of notifications may be; when it is full, commits that notify fail.
 const NOTIFICATION_QUEUE_MAX: f64 = 0.5;
 
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 29] = [
     "endpoint",
     "history",
     "job",
@@ -45,6 +45,9 @@ const TABLES: [&str; 26] = [
     "service",
     "session",
     "term",
+    "trigger",
+    "trigger_heard",
+    "trigger_watch",
     "upkeep",
 ];
 

@@ -26,11 +26,12 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 4] = [
+const PARTS: [(&str, &str, &str); 5] = [
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
     ("{held}", postgres_sql!("run/append"), "held"),
     ("{journal}", postgres_sql!("run/append"), "journal"),
+    ("{overheard}", postgres_sql!("trigger/overhear"), "overheard"),
 ];
 
 /// Puts the parts, the schema and the clock into a text, and leaves its comments behind. `{bound}` stands before a
@@ -259,6 +260,12 @@ statements! {
     endpoint_list = planned "endpoint/list" (TEXT, TEXT_ARRAY, TEXT, INT8);
     endpoint_write = planned "endpoint/write" (TEXT, TEXT, INT8, TEXT, TEXT, TEXT, TEXT);
     endpoint_remove = planned "endpoint/remove" (TEXT, TEXT, INT8, TEXT, TEXT);
+    trigger_list = planned "trigger/list" (TEXT, TEXT_ARRAY, TEXT, INT8);
+    trigger_heard = planned "trigger/heard" (TEXT, TEXT_ARRAY, INT8);
+    trigger_write = prepared "trigger/write" (TEXT, TEXT, INT8, TEXT, BYTEA, BOOL, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+        BOOL_ARRAY, INT8_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+        TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY);
+    trigger_remove = planned "trigger/remove" (TEXT, TEXT, INT8);
     transactions = planned "upkeep/check" "transactions" (TEXT_ARRAY);
     settings = planned "upkeep/check" "settings" ();
     migrations = planned "upkeep/check" "migrations" ();

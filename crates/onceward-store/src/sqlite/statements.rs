@@ -212,6 +212,8 @@ statements! {
     service_read = "service/look", "service";
     service_runners = "service/look", "runners";
     service_terms = "service/look", "terms";
+    service_asked = "service/look", "asked";
+    service_running = "service/look", "running";
     service_list = "service/list";
     service_make = "service/write", "make";
     service_change = "service/write", "change";
@@ -232,6 +234,19 @@ statements! {
     endpoint_change = "endpoint/write", "change";
     endpoint_told = "endpoint/write", "told";
     endpoint_remove = "endpoint/remove";
+    trigger_anybody = "trigger/overhear", "anybody";
+    trigger_overheard = "trigger/overhear", "overheard";
+    trigger_list = "trigger/list";
+    trigger_seen = "trigger/heard", "seen";
+    trigger_listening = "trigger/heard", "listening";
+    trigger_make = "trigger/write", "make";
+    trigger_change = "trigger/write", "change";
+    trigger_unlistened = "trigger/write", "unlistened";
+    trigger_listened = "trigger/write", "listened";
+    trigger_acted_on = "trigger/write", "acted_on";
+    trigger_gone = "trigger/remove", "gone";
+    trigger_absent = "trigger/remove", "absent";
+    trigger_unheard = "trigger/remove", "unheard";
 }
 
 /// The statements that join a caller's transaction.
@@ -255,6 +270,7 @@ fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
     let shared = [
         ("write", step(settle, "write")),
         ("over", SQL.job_over),
+        ("overheard", SQL.trigger_overheard),
         ("known", SQL.job_known),
         ("holder", SQL.job_holder),
         ("key", SQL.job_key),

@@ -8,8 +8,6 @@ use onceward_core::schedule::Schedule;
 use onceward_core::service::{Held, Outcome, Runner, Setting, Term};
 use onceward_core::{Namespace, Owner, Result, ScheduleName, ServiceName, SessionId, Timestamp, Token, job};
 
-use super::Snapshot;
-
 /// What a service is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRecord {
@@ -30,7 +28,8 @@ pub struct LookService {
     pub namespace: Namespace,
     /// Its name.
     pub name: ServiceName,
-    /// How many of its newest terms at most; 1 to [`onceward_core::limits::PAGE_ROWS_MAX`].
+    /// How many of its newest terms at most; 1 to [`onceward_core::limits::PAGE_ROWS_MAX`]. Those that somebody has
+    /// asked for do not count: of these as many are shown, of the time that the others reach back.
     pub terms: usize,
 }
 
@@ -43,7 +42,7 @@ pub struct ServiceView {
     pub record: Option<ServiceRecord>,
     /// The processes that run it, as their sessions say, lost ones included.
     pub runners: Vec<Runner>,
-    /// Its newest terms, the newest cycle first.
+    /// Its newest terms, the newest cycle first, none of them due in a time that has not come; and all that run.
     pub terms: Vec<Term>,
     /// Who has its lease, or until when it is closed.
     pub held: Option<Held>,
@@ -151,8 +150,21 @@ pub struct DueSchedules {
     pub now: Timestamp,
     /// Those that are due, the one that has waited longest first.
     pub rows: Vec<Schedule>,
+    /// Those that are due and can't be read, in the same order; they count in the limit.
+    pub unreadable: Vec<ScheduleName>,
     /// When the next one is due, of those that are not yet.
     pub next_at: Option<Timestamp>,
+}
+
+/// A page of schedules.
+#[derive(Clone, Debug, Default)]
+pub struct ListedSchedules {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// What was found, by name.
+    pub rows: Vec<Schedule>,
+    /// What was found and can't be read, each with its version; they count in the limit.
+    pub unreadable: Vec<(ScheduleName, i64)>,
 }
 
 /// Writes a schedule, if it still has the version that was seen (0 where there was none), and enqueues jobs with it:
@@ -186,7 +198,7 @@ pub trait ServiceStore: Send + Sync + 'static {
     async fn service_prune(&self, ask: &PruneTerms) -> Result<u64>;
 
     /// A page of schedules.
-    async fn schedule_list(&self, ask: &ListSchedules) -> Result<Snapshot<Schedule>>;
+    async fn schedule_list(&self, ask: &ListSchedules) -> Result<ListedSchedules>;
     /// What is due of a namespace: one statement, however many there are.
     async fn schedule_due(&self, namespace: &Namespace, limit: usize) -> Result<DueSchedules>;
     /// Writes a schedule, with jobs; `false` where it has another version.

@@ -209,6 +209,7 @@ pub(super) fn successor(row: &job::Record, id: JobId) -> New {
         trace: row.trace.clone(),
         replay_of: Some(row.id),
         root: row.root,
+        depth: row.depth,
         ..New::of_kind(row.namespace.clone(), id, row.kind.clone(), row.payload.clone())
     }
 }

@@ -13,6 +13,7 @@ mod queues;
 mod recorded;
 mod runs;
 mod services;
+mod triggers;
 
 pub use self::bulk::{BulkAction, BulkJobs, JobFilter};
 pub use self::fork::{ForkedRun, RetriedRun, RunFork};

@@ -3,7 +3,9 @@
 use onceward_core::schedule::Schedule;
 use onceward_core::service::{Mode, Outcome, Runner, Setting, Term, order};
 use onceward_core::{Code, Error, JobId, Result, ScheduleName, ServiceName, SessionId, Timestamp};
-use onceward_store::{ListSchedules, LookService, PruneTerms, ServiceRecord, ServiceView, Snapshot};
+use onceward_store::{
+    ListSchedules, ListedSchedules, LookService, PruneTerms, ServiceRecord, ServiceView, Snapshot,
+};
 
 use super::Admin;
 use crate::schedule::{self, Backfill};
@@ -53,7 +55,8 @@ impl Admin {
     /// As [`service`](Self::service).
     pub async fn pause_service(&self, name: &ServiceName, reason: Option<&str>) -> Result<bool> {
         let by = self.client.owner.clone();
-        self.change_service(name, |setting, now| setting.paused(&by, reason.map(str::to_owned), now)).await
+        let to = |setting: &Setting, now| Ok(setting.paused(&by, reason.map(str::to_owned), now));
+        self.change_service(name, to).await
     }
 
     /// Ends a pause. What was missed during it is not made up for. `false` if it was not paused.
@@ -61,30 +64,32 @@ impl Admin {
     /// # Errors
     /// As [`service`](Self::service).
     pub async fn resume_service(&self, name: &ServiceName) -> Result<bool> {
-        self.change_service(name, Setting::resumed).await
+        self.change_service(name, |setting, now| Ok(setting.resumed(now))).await
     }
 
-    /// Asks for a term beside the cycles, as soon as a runner is free, also while the service is paused.
+    /// Asks for a term beside the cycles, as soon as a runner is free, also while the service is paused. Those that are
+    /// asked for while others wait are all run, one after the other.
     ///
     /// # Errors
-    /// As [`service`](Self::service); [`UsageInvalid`](Code::UsageInvalid) for a leader, who runs all the time.
+    /// As [`service`](Self::service); [`RunsWaiting`](Code::RunsWaiting) where 16 of them wait;
+    /// [`UsageInvalid`](Code::UsageInvalid) for a leader, who runs all the time.
     pub async fn run_service_now(&self, name: &ServiceName) -> Result<()> {
         if self.service(name, 1).await?.record.is_some_and(|row| row.setting.spec.mode == Mode::Leader) {
             let why = format!("{:?} is a leader: it runs all the time", name.as_str());
             return Err(Error::new(Code::UsageInvalid, why));
         }
         let by = self.client.owner.clone();
-        self.change_service(name, |setting, now| Some(setting.run_now(&by, now))).await.map(drop)
+        self.change_service(name, |setting, now| setting.run_now(&by, now).map(Some)).await.map(drop)
     }
 
     async fn change_service(
         &self,
         name: &ServiceName,
-        to: impl Fn(&Setting, Timestamp) -> Option<Setting> + Send + Sync,
+        to: impl Fn(&Setting, Timestamp) -> Result<Option<Setting>> + Send + Sync,
     ) -> Result<bool> {
         self.client.check_open()?;
         change(&self.client, name, |setting, now| match setting {
-            Some(setting) => Ok(to(setting, now)),
+            Some(setting) => to(setting, now),
             None => Err(self.no_service(name)),
         })
         .await
@@ -135,11 +140,13 @@ impl Admin {
         self.client.store().service_prune(ask).await
     }
 
-    /// The schedules of this namespace, by name: a page.
+    /// The schedules of this namespace, by name: a page. Rows that can't be read are named beside the others:
+    /// nothing is enqueued of these, which stop nobody else's; remove them, or declare them again once they are
+    /// gone.
     ///
     /// # Errors
     /// Those of an unreachable store.
-    pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<Snapshot<Schedule>> {
+    pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<ListedSchedules> {
         let namespace = self.client.namespace.clone();
         let ask = ListSchedules { namespace, name: None, after: after.cloned(), limit };
         self.client.store().schedule_list(&ask).await
@@ -148,7 +155,8 @@ impl Admin {
     /// A schedule.
     ///
     /// # Errors
-    /// [`ScheduleUnknown`](Code::ScheduleUnknown), and those of an unreachable store.
+    /// [`ScheduleUnknown`](Code::ScheduleUnknown), [`RowUnreadable`](Code::RowUnreadable), and those of an
+    /// unreachable store.
     pub async fn schedule(&self, name: &ScheduleName) -> Result<Schedule> {
         schedule::lookup(&self.client, name).await.map(|(row, _)| row)
     }
@@ -218,7 +226,7 @@ impl Admin {
         schedule::backfill(&self.client, name, (from, until), dry_run).await
     }
 
-    /// Removes a schedule; its jobs stay.
+    /// Removes a schedule, also one that can't be read; its jobs stay.
     ///
     /// # Errors
     /// As [`pause_schedule`](Self::pause_schedule).

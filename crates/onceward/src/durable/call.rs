@@ -20,7 +20,7 @@ use super::function::Durable;
 use super::run::{Asked, Run};
 use super::step::{engine, read};
 use crate::client::Onceward;
-use crate::jobs::JSON;
+use crate::jobs::{Enqueue, IntoEnqueue, JSON};
 
 /// A call of a durable function, with something said about it or not.
 ///
@@ -66,6 +66,7 @@ impl<D: Durable> Call<D> {
             new.policy.durable = true;
             if let Ok((run, _)) = &place {
                 new.parent = Some(run.job.id);
+                new.depth = run.depth;
                 new.trace.clone_from(&run.trace);
             }
             Ok(new)
@@ -179,6 +180,22 @@ impl<D: Durable> Call<D> {
         }
         new.check()?;
         Ok(new)
+    }
+}
+
+/// For schedules and triggers, which start it; not as a child of the run that declares them.
+impl<D: Durable> IntoEnqueue for Call<D> {
+    fn into_enqueue(self, client: &Onceward) -> Enqueue {
+        let Self { new, expiry, .. } = self;
+        let new = new.and_then(|new| match expiry {
+            None => Ok(new),
+            Some(_) => {
+                let why =
+                    "an expiry counts from a start: it can't be said of what is started again and again";
+                Err(Error::new(Code::DelayInvalid, why))
+            }
+        });
+        Enqueue::described(client.clone(), new)
     }
 }
 

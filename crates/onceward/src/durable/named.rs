@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::call::ATTEMPTS_DEFAULT;
 use crate::client::Onceward;
-use crate::jobs::{self, JSON};
+use crate::jobs::{self, Enqueue, IntoEnqueue, JSON};
 
 impl Onceward {
     /// Starts a durable function by its name, with its arguments by theirs: `{"order": 789}`. Whether there is such a
@@ -127,6 +127,13 @@ impl StartNamed {
             new.tags.push(Tag::new(tag)?);
             Ok(())
         })
+    }
+}
+
+/// For schedules and triggers, which start it.
+impl IntoEnqueue for StartNamed {
+    fn into_enqueue(self, client: &Onceward) -> Enqueue {
+        Enqueue::described(client.clone(), self.new)
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) session: Option<SessionId>,
     /// What its children inherit.
     pub(super) trace: Option<String>,
+    /// The same: by how many triggers it has come to be.
+    pub(super) depth: u32,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
     clock: (Timestamp, Timestamp),
     /// Whether it only follows its journal, and begins nothing.
@@ -166,13 +168,14 @@ impl Run {
             pausing: false,
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
-        let trace = record.trace.clone();
+        let (trace, depth) = (record.trace.clone(), record.depth);
         Some(Self {
             client,
             job,
             token,
             session,
             trace,
+            depth,
             clock,
             dry: session.is_none(),
             state: Mutex::new(state),

@@ -87,6 +87,24 @@ impl Enqueue {
         Self::of(client, new)
     }
 
+    /// A job of a type, with a payload that is written already.
+    pub(crate) fn typed_raw<J: Job>(client: Onceward, payload: Payload) -> Self {
+        let new = || {
+            let mut new = new_job(&client, Kind::new(J::KIND)?, payload);
+            J::OPTIONS.apply(&mut new)?;
+            Ok(new)
+        };
+        let new = new();
+        Self::of(client, new)
+    }
+
+    /// A job that was described elsewhere.
+    pub(crate) fn described(client: Onceward, new: Result<New>) -> Self {
+        let namespace = client.namespace.clone();
+        let new = new.map(|new| New { namespace, parent: None, ..new });
+        Self::of(client, new)
+    }
+
     pub(crate) fn raw(client: Onceward, kind: Result<Kind>, payload: Payload) -> Self {
         let new = kind.map(|kind| new_job(&client, kind, payload));
         Self::of(client, new)

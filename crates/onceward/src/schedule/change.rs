@@ -3,7 +3,7 @@
 use onceward_core::schedule::Schedule;
 use onceward_core::service::bell_key;
 use onceward_core::{Code, Error, JobId, Result, ScheduleName, ServiceName, Timestamp, job, limits};
-use onceward_store::{JobRef, ListSchedules, WriteSchedule};
+use onceward_store::{JobRef, ListSchedules, ListedSchedules, WriteSchedule};
 use serde::Serialize;
 
 use super::NAME;
@@ -34,14 +34,25 @@ pub(crate) async fn lookup(client: &Onceward, name: &ScheduleName) -> Result<(Sc
 }
 
 async fn find(client: &Onceward, name: &ScheduleName) -> Result<(Option<Schedule>, Timestamp)> {
+    let found = read(client, name).await?;
+    if !found.unreadable.is_empty() {
+        let why = format!(
+            "the schedule {:?} can't be read by this program: use a newer one, or remove it and declare it again",
+            name.as_str()
+        );
+        return Err(Error::new(Code::RowUnreadable, why));
+    }
+    Ok((found.rows.into_iter().next(), found.now))
+}
+
+async fn read(client: &Onceward, name: &ScheduleName) -> Result<ListedSchedules> {
     let ask = ListSchedules {
         namespace: client.namespace.clone(),
         name: Some(name.clone()),
         after: None,
         limit: 1,
     };
-    let found = client.store().schedule_list(&ask).await?;
-    Ok((found.rows.into_iter().next(), found.now))
+    client.store().schedule_list(&ask).await
 }
 
 /// Changes a schedule, however many do so at the same time; the row as it was written, if there was anything to change.
@@ -77,8 +88,11 @@ async fn ring(client: &Onceward) {
 pub(crate) async fn remove(client: &Onceward, name: &ScheduleName) -> Result<()> {
     client.check_open()?;
     for _ in 0..ROUNDS {
-        let (row, _) = lookup(client, name).await?;
-        if client.store().schedule_remove(&client.namespace, name, row.version).await? {
+        let version = match read(client, name).await?.unreadable.first() {
+            Some((_, version)) => *version,
+            None => lookup(client, name).await?.0.version,
+        };
+        if client.store().schedule_remove(&client.namespace, name, version).await? {
             return Ok(());
         }
     }

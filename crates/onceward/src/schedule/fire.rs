@@ -4,19 +4,21 @@
 //! version that was looked at: a second scheduler, paused in the middle and gone on with, writes nothing (J12).
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use onceward_core::job::Move;
 use onceward_core::schedule::{Last, Overlap, Schedule, due};
 use onceward_core::service::bell_key;
-use onceward_core::{Result, ServiceName, Timestamp, backoff, job, limits};
+use onceward_core::{Code, Result, ScheduleName, ServiceName, Timestamp, backoff, job, limits};
 use onceward_store::{JobRef, MoveJob, WriteSchedule};
 use tokio::time::{Instant, sleep_until};
 
 use super::NAME;
 use crate::client::Onceward;
 use crate::service::{Service, Term};
+use crate::trigger;
 
 /// How many schedules are read by one statement.
 const PAGE: usize = 200;
@@ -36,14 +38,17 @@ pub(crate) fn service(client: &Onceward) -> Result<Service> {
     let ttl = if client.ttl_min() < limits::TTL_MIN { Duration::from_secs(1) } else { TTL };
     client.service(NAME).always_on().ttl(ttl).does(move |term| {
         let client = of.clone();
-        async move { lead(&client, &term).await }
+        // What is due, and what triggers have heard.
+        async move {
+            tokio::join!(lead(&client, &term), trigger::lead(&client, &term));
+        }
     })
 }
 
 /// Enqueues what is due until the term is over.
 async fn lead(client: &Onceward, term: &Term) {
     let line = client.inner.switchboard.line(&client.namespace, &bell_key(&ServiceName::from_row(NAME)));
-    let mut failures = 0_u32;
+    let (mut failures, mut told) = (0_u32, BTreeSet::new());
     while term.check().is_ok() {
         let mut bell = core::pin::pin!(line.bell.notified());
         bell.as_mut().enable();
@@ -52,6 +57,7 @@ async fn lead(client: &Onceward, term: &Term) {
             Ok(round) => {
                 failures = 0;
                 tracing::trace!(due = round.due, "the scheduler has looked");
+                flag(round.unreadable, &mut told);
                 round.pause
             }
             Err(error) => {
@@ -76,10 +82,23 @@ pub(crate) async fn fire_due(client: &Onceward) -> Result<bool> {
     Ok(round(client, &|| Ok(())).await?.due > 0)
 }
 
+/// Says once of each row that can't be read that nothing is enqueued of it.
+fn flag(unreadable: Vec<ScheduleName>, told: &mut BTreeSet<ScheduleName>) {
+    told.retain(|name| unreadable.contains(name));
+    for name in unreadable {
+        if told.insert(name.clone()) {
+            let code = Code::RowUnreadable.as_str();
+            tracing::error!(schedule = %name, code, "a schedule can't be read; nothing is enqueued of it");
+        }
+    }
+}
+
 /// What came of a look.
 struct Round {
     /// How many schedules were due.
     due: usize,
+    /// Those that were due and can't be read.
+    unreadable: Vec<ScheduleName>,
     /// How long nothing else is.
     pause: Duration,
 }
@@ -89,8 +108,16 @@ type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
 
 /// One look: fires what is due.
 async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
-    let seen = client.store().schedule_due(&client.namespace, PAGE).await?;
-    let found = seen.rows.len();
+    let mut limit = PAGE;
+    let seen = loop {
+        let seen = client.store().schedule_due(&client.namespace, limit).await?;
+        if !seen.rows.is_empty() || seen.unreadable.len() < limit {
+            break seen;
+        }
+        // A page of nothing but rows that can't be read does not stand before the others.
+        limit *= 2;
+    };
+    let (due, is_full) = (seen.rows.len(), seen.rows.len() + seen.unreadable.len() >= limit);
     let now = seen.now;
     let fires = seen.rows.into_iter().map(|row| fire(client, check, row, now));
     let fired: Vec<Result<Option<Timestamp>>> =
@@ -107,9 +134,8 @@ async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
         return Err(error);
     }
     let pause = next.map_or(LOOK_AGAIN, |next| next.since(now));
-    let pause =
-        if found >= PAGE { Duration::ZERO } else { pause.clamp(Duration::from_millis(1), LOOK_AGAIN) };
-    Ok(Round { due: found, pause })
+    let pause = if is_full { Duration::ZERO } else { pause.clamp(Duration::from_millis(1), LOOK_AGAIN) };
+    Ok(Round { due, unreadable: seen.unreadable, pause })
 }
 
 /// Enqueues the ticks of one schedule that are due; when its next one is.
@@ -121,6 +147,9 @@ async fn fire(
 ) -> Result<Option<Timestamp>> {
     let Some(next) = row.next_at else { return Ok(None) };
     check()?;
+    if row.owed.is_some() {
+        return settle(client, row, now).await;
+    }
     let definition = &row.definition;
     let due = due(&definition.when, next, now, definition.on_missed, definition.window, TICKS);
     if due.passed_over {
@@ -139,21 +168,37 @@ async fn fire(
     };
     let jobs: Vec<job::New> = ticks.iter().map(|tick| row.job(*tick)).collect();
     let last = ticks.last().zip(jobs.last()).map(|(tick, new)| Last { tick: *tick, job: new.id });
-    let before = row.last;
-    let written = Schedule { next_at: due.next, last: last.or(row.last), ..row };
-    let cancels = written.definition.overlap == Overlap::CancelPrevious && last.is_some();
-    let ask = Arc::new(WriteSchedule { row: written, jobs });
+    let ask = Arc::new(WriteSchedule { row: row.fired(last, due.next), jobs });
     if !client.store().schedule_write(&ask).await? {
         // Somebody has changed it, or fired it: the next look shows how it is now.
         return Ok(Some(now));
     }
-    if cancels {
-        cancel(client, before, &ask.row).await?;
-    }
     for new in &ask.jobs {
         client.inner.bells.ring(&new.namespace, &new.queue);
     }
+    if ask.row.owed.is_some() {
+        let written = Schedule { version: ask.row.version + 1, ..ask.row.clone() };
+        return settle(client, written, now).await;
+    }
     Ok(ask.row.next_at)
+}
+
+/// Cancels the job of the tick before, and writes down that this is done; when the next tick is due. A scheduler that
+/// dies in between leaves a schedule that is due and says what is owed.
+async fn settle(client: &Onceward, row: Schedule, now: Timestamp) -> Result<Option<Timestamp>> {
+    let Some(owed) = row.owed else { return Ok(row.next_at) };
+    let cancel = MoveJob {
+        job: JobRef { namespace: client.namespace.clone(), id: owed.job },
+        token: None,
+        to: Move::Cancel,
+        actor: client.owner.clone(),
+        reason: Some(format!("the next tick of the schedule {:?} has come", row.name.as_str())),
+        dry_run: false,
+    };
+    client.store().job_move(&cancel).await?;
+    let ask = WriteSchedule { row: row.settled(), jobs: Vec::new() };
+    let written = client.store().schedule_write(&ask).await?;
+    Ok(if written { ask.row.next_at } else { Some(now) })
 }
 
 /// Whether the job of the last tick has not ended.
@@ -162,18 +207,4 @@ async fn is_alive(client: &Onceward, last: Option<Last>) -> Result<bool> {
     let job = JobRef { namespace: client.namespace.clone(), id: last.job };
     let seen = client.store().job_lookup(&[job]).await?;
     Ok(seen.rows.into_iter().flatten().any(|row| !row.state.is_final()))
-}
-
-/// Cancels the job of the tick before.
-async fn cancel(client: &Onceward, before: Option<Last>, row: &Schedule) -> Result<()> {
-    let Some(before) = before.filter(|before| Some(*before) != row.last) else { return Ok(()) };
-    let ask = MoveJob {
-        job: JobRef { namespace: client.namespace.clone(), id: before.job },
-        token: None,
-        to: Move::Cancel,
-        actor: client.owner.clone(),
-        reason: Some(format!("the next tick of the schedule {:?} has come", row.name.as_str())),
-        dry_run: false,
-    };
-    client.store().job_move(&ask).await.map(drop)
 }

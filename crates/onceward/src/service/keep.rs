@@ -3,15 +3,16 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use onceward_core::service::{self, Mode, Next, Outcome, Plan, View};
+use onceward_core::service::{self, Asked, Mode, Next, Outcome, Plan, Setting, View};
 use onceward_core::{Result, SessionId, Timestamp, backoff, limits};
 use onceward_store::{EndTerm, LookService, MissTerm, ServiceView};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::builder::{Service, declare};
+use super::builder::{Service, change, declare};
 use super::run;
 use super::served::Shared;
+use crate::client::Onceward;
 
 /// How long is waited at most before one looks again, whatever was planned: clocks may be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
@@ -19,15 +20,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 const AFTER_HINT: Duration = Duration::from_millis(100);
 /// How soon one looks again after the cycle was somebody else's.
 const AFTER_TAKEN: Duration = Duration::from_millis(500);
+/// How soon one asks again for a lease that only a step of the clock explains.
+const AFTER_POISON: Duration = Duration::from_millis(500);
 /// How many of the newest terms are looked at; where each runner has its own, as many as a page has.
 const TERMS: usize = 16;
-
-/// What this process knows of its service beside the store.
-#[derive(Default)]
-pub(super) struct Memory {
-    /// Up to where terms that were asked for are known to have been begun.
-    answered: u64,
-}
 
 /// Runs a service until the runner leaves.
 pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
@@ -36,7 +32,7 @@ pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
     let asked = switchboard.line(&client.namespace, &service::bell_key(&service.name));
     let freed = switchboard.line(&client.namespace, &service::lease_key(&service.name));
     let (mut leaving, mut session) = (shared.leaving.clone(), shared.session.clone());
-    let (mut memory, mut failures) = (Memory::default(), 0_u32);
+    let mut failures = 0_u32;
     loop {
         if *leaving.borrow() {
             return;
@@ -49,7 +45,7 @@ pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
         let me = *session.borrow_and_update();
         let looked = Instant::now();
         let step = match me {
-            Some(me) => step(&shared, &service, me, &mut memory).await,
+            Some(me) => step(&shared, &service, me).await,
             None => Ok(Step::Wait(looked + Duration::from_secs(1), false)),
         };
         let (until, on_release) = match step {
@@ -93,12 +89,7 @@ pub(super) enum Step {
     Wait(Instant, bool),
 }
 
-async fn step(
-    shared: &Arc<Shared>,
-    service: &Arc<Service>,
-    me: SessionId,
-    memory: &mut Memory,
-) -> Result<Step> {
+async fn step(shared: &Arc<Shared>, service: &Arc<Service>, me: SessionId) -> Result<Step> {
     let client = &shared.client;
     let terms = if service.spec.mode == Mode::PerRunner { limits::PAGE_ROWS_MAX } else { TERMS };
     let ask = LookService { namespace: client.namespace.clone(), name: service.name.clone(), terms };
@@ -110,28 +101,23 @@ async fn step(
         return Ok(Step::Again);
     };
     let runners = service::order(view.runners.clone(), view.now);
-    let plan = service::plan(
-        &View {
-            now: view.now,
-            setting: &record.setting,
-            runners: &runners,
-            terms: &view.terms,
-            held: view.held,
-            answered: memory.answered,
-        },
-        me,
-    );
+    let (now, held) = (view.now, view.held);
+    let seen_now = View { now, setting: &record.setting, runners: &runners, terms: &view.terms, held };
+    let plan = service::plan(&seen_now, me);
     write_down(shared, service, &plan).await?;
     clear_away(shared, &view).await;
     match plan.next {
         Next::Begin(begin) => {
-            let asked = begin.part.strip_prefix("asked-").and_then(|number| number.parse().ok());
             let begun = run::run(shared, service, me, &begin).await?;
-            if let Some(asked) = asked.filter(|_| begun != run::Ran::Held) {
-                memory.answered = memory.answered.max(asked);
+            if Asked::is_part(&begin.part) && matches!(begun, run::Ran::Ended | run::Ran::Taken) {
+                answered(client, service, &begin.part).await?;
             }
             Ok(match begun {
-                run::Ran::Ended => Step::Again,
+                run::Ran::Ended | run::Ran::HandedOver => Step::Again,
+                // Its lease will not run out: whether it is still renewed shows when it is asked for again.
+                run::Ran::Held if held.is_some_and(|held| held.is_poisoned) => {
+                    Step::Wait(seen + AFTER_POISON, true)
+                }
                 // Somebody was quicker; what the next look shows depends on how far he is.
                 run::Ran::Held => Step::Wait(seen + AFTER_HINT, true),
                 run::Ran::Taken => Step::Wait(seen + AFTER_TAKEN, true),
@@ -139,6 +125,12 @@ async fn step(
         }
         Next::Look { at, on_release } => Ok(Step::Wait(seen + wait(&view, at), on_release)),
     }
+}
+
+/// Takes a term that was asked for off the list: it is over, whoever has run it.
+async fn answered(client: &Onceward, service: &Service, part: &str) -> Result<()> {
+    let answered = |setting: Option<&Setting>, _| Ok(setting.and_then(|setting| setting.answered(part)));
+    change(client, &service.name, answered).await.map(drop)
 }
 
 /// How long it is until then, by the store's clock.

@@ -22,6 +22,8 @@ use super::term::{Inner, Stopped, Term};
 pub(super) enum Ran {
     /// It was run.
     Ended,
+    /// It was begun, and somebody else goes on with it.
+    HandedOver,
     /// Somebody else has the lease.
     Held,
     /// The cycle is somebody else's, or its time is over.
@@ -63,6 +65,8 @@ pub(super) async fn run(
         token: lease.token(),
     };
     let store = shared.client.store();
+    // By the store's clock, as far as it was known when this was decided; the one of this host may be wrong.
+    let until = Instant::now() + begin.left;
     let begun = insist(INSIST.min(ttl), || store.service_begin(&ask)).await;
     if !matches!(begun, Ok(Begun::Begun)) {
         if let Err(error) = lease.release().await {
@@ -85,14 +89,15 @@ pub(super) async fn run(
     };
     tracing::debug!(service = %service.name, cycle, token = %term.token(), "a term begins");
     let ((outcome, reason), stuck) = work(shared, service, &term, begin.slot).await;
-    end(shared, &ask, term, outcome, reason).await;
+    let over = Instant::now() >= until;
+    end(shared, &ask, term, (outcome, reason), over).await;
     if let Some(stuck) = stuck {
         outlast(shared, stuck).await;
     }
     if cycle % PRUNE_EVERY == 0 {
         prune(shared).await;
     }
-    Ok(Ran::Ended)
+    Ok(if outcome == Outcome::HandedOver { Ran::HandedOver } else { Ran::Ended })
 }
 
 async fn prune(shared: &Shared) {
@@ -192,7 +197,7 @@ fn ended_by(why: Stopped) -> End {
 }
 
 /// Records the end, gives the lease back, and tells others that may wait.
-async fn end(shared: &Shared, begun: &BeginTerm, term: Term, outcome: Outcome, reason: Option<String>) {
+async fn end(shared: &Shared, begun: &BeginTerm, term: Term, (outcome, reason): End, over: bool) {
     let store = shared.client.store();
     let ask = EndTerm {
         namespace: begun.namespace.clone(),
@@ -218,8 +223,7 @@ async fn end(shared: &Shared, begun: &BeginTerm, term: Term, outcome: Outcome, r
     {
         tracing::debug!(%error, "the lease of a term could not be released and runs out by itself");
     }
-    let late = shared.client.clock().wall() >= begun.not_after;
-    if (late || outcome == Outcome::HandedOver || begun.cycle == begun.token.get())
+    if (over || outcome == Outcome::HandedOver || begun.cycle == begun.token.get())
         && let Err(error) = store.service_ring(&ask.namespace, &ask.service).await
     {
         tracing::debug!(%error, "other runners could not be told; they look by themselves");

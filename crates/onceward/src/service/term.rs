@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicI64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
+use onceward_core::service::Asked;
 use onceward_core::{Code, Error, Namespace, Result, ServiceName, Timestamp, Token};
 use onceward_store::Clock;
 use onceward_store::enlist::Enlist;
@@ -94,7 +95,7 @@ impl Term {
 
     /// Whether somebody has asked for this term beside the cycles.
     pub fn is_asked_for(&self) -> bool {
-        self.inner.part.starts_with("asked-")
+        Asked::is_part(&self.inner.part)
     }
 
     /// Makes a transaction of yours depend on this term, as [`Lease::guard`] does: after another term has begun it

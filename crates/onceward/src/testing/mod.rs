@@ -29,6 +29,14 @@ pub async fn fire_due(client: &Onceward) -> Result<bool> {
     crate::schedule::fire_due(client).await
 }
 
+/// Acts on what triggers of this namespace have heard, once; whether anything was heard.
+///
+/// # Errors
+/// Those of an unreachable store.
+pub async fn fire_heard(client: &Onceward) -> Result<bool> {
+    crate::trigger::fire_heard(client).await
+}
+
 /// Holds recorded runs (`onceward runs export`, [`Admin::export_runs`](crate::Admin::export_runs)) against the
 /// functions of a worker: the test that says whether a change breaks what is under way. No step runs.
 ///

@@ -80,8 +80,12 @@ mod schedule;
 mod service;
 #[cfg(feature = "postgres")]
 mod service_postgres;
+#[cfg(feature = "testing")]
+mod service_trouble;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod step_in;
+#[cfg(feature = "testing")]
+mod trigger;
 #[cfg(feature = "testing")]
 mod weaknesses;
 #[cfg(feature = "http-jobs")]

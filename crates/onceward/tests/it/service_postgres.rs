@@ -5,7 +5,8 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use onceward::service::{Outcome, Term};
-use onceward::{Code, Job, Onceward, ServiceName};
+use onceward::store::clock::LeapingClock;
+use onceward::{Code, Job, Onceward, ScheduleName, ServiceName};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -129,6 +130,68 @@ async fn waiting_costs_next_to_nothing() {
     assert_eq!(ow.admin().schedules(None, 500).await.unwrap().rows.len(), 500);
     waiting.shutdown().await;
     scheduler.shutdown().await;
+}
+
+/// G1: the clock is the database's. That of one runner jumps a day ahead: it begins nothing for that, and ends nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn g1_a_runner_whose_clock_jumps_ahead_begins_and_ends_no_term() {
+    let schema = crate::pg::Schema::migrated().await;
+    let clock = LeapingClock::default();
+    let options = Onceward::options().short_ttls_for_tests().clock(Arc::new(clock.clone()));
+    let ow = options.connect(schema.url()).await.unwrap();
+    let other = connect(schema.url()).await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let work = |leads: bool| {
+        let begun = Arc::clone(&begun);
+        move |term: Term| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if leads {
+                    term.cancelled().await;
+                }
+            }
+        }
+    };
+    let start = async |ow: &Onceward| {
+        let ttl = Duration::from_millis(600);
+        let leader = ow.service("leader").always_on().ttl(ttl).does(work(true)).unwrap();
+        let daily = ow.service("daily").every("7 days").ttl(ttl).does(work(false)).unwrap();
+        ow.runner().service(leader).service(daily).start().await.unwrap()
+    };
+    let first = start(&ow).await;
+    until("both", async || begun.load(Ordering::SeqCst) == 2).await;
+    let second = start(&other).await;
+    clock.leap(Duration::from_secs(30 * 86_400));
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(begun.load(Ordering::SeqCst), 2);
+    let terms =
+        async |name| other.admin().service_history(&ServiceName::new(name).unwrap(), 9).await.unwrap();
+    assert_eq!(terms("leader").await.iter().map(|term| term.outcome).collect::<Vec<_>>(), [Outcome::Running]);
+    assert_eq!(terms("daily").await.iter().map(|term| term.outcome).collect::<Vec<_>>(), [Outcome::Done]);
+    first.shutdown().await;
+    until("the second leader", async || begun.load(Ordering::SeqCst) == 3).await;
+    second.shutdown().await;
+}
+
+/// A schedule that can't be read stops nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_be_read_is_passed_over() {
+    let schema = crate::pg::Schema::migrated().await;
+    let ow = connect(schema.url()).await;
+    ow.schedule("bad", "every 1h", Report { of: 1 }).await.unwrap();
+    let spoil = format!(
+        "UPDATE \"{}\".schedule SET definition = '{{}}', next_at = now() - interval '1 day'",
+        schema.name()
+    );
+    schema.client().await.batch_execute(&spoil).await.unwrap();
+    ow.schedule("often", "every 100ms", Report { of: 2 }).await.unwrap();
+    let scheduler = ow.runner().scheduler().start().await.unwrap();
+    let often = ScheduleName::new("often").unwrap();
+    until("a tick", async || ow.admin().schedule(&often).await.unwrap().last.is_some()).await;
+    scheduler.shutdown().await;
+    let page = ow.admin().schedules(None, 9).await.unwrap();
+    assert_eq!((page.rows.len(), page.unreadable.len()), (1, 1));
+    ow.admin().remove_schedule(&ScheduleName::new("bad").unwrap()).await.unwrap();
 }
 
 /// J12: workers of this namespace run what a schedule enqueues, on PostgreSQL.

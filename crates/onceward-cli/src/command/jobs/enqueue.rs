@@ -160,6 +160,11 @@ fn with<T>(job: Enqueue, value: Option<T>, say: impl FnOnce(Enqueue, T) -> Enque
 }
 
 impl PayloadArgs {
+    /// Whether none was given.
+    pub(in crate::command) fn is_none(&self) -> bool {
+        self.json.is_none() && self.text.is_none() && self.payload_file.is_none()
+    }
+
     pub(in crate::command) fn read(&self) -> Result<(Vec<u8>, &'static str)> {
         if let Some(text) = &self.json {
             json(text)?;

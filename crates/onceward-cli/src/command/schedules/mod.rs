@@ -110,7 +110,13 @@ async fn act(action: &Action, client: &Onceward, globals: &Globals) -> Result<()
     match action {
         Action::Add(args) => show(&add::run(args, client).await?, &[], globals),
         Action::List(List { after, limit }) => {
-            list(&admin.schedules(after.as_ref(), usize::from(*limit)).await?.rows, globals)
+            let found = admin.schedules(after.as_ref(), usize::from(*limit)).await?;
+            for (name, _) in &found.unreadable {
+                let why =
+                    format!("{name} can't be read: nothing is enqueued of it (onceward explain OW0009)");
+                report::note(&why);
+            }
+            list(&found.rows, globals)
         }
         Action::Show(Which { name }) => {
             let row = admin.schedule(name).await?;

@@ -111,7 +111,11 @@ WITH seen AS MATERIALIZED (
     SELECT h.namespace, h.ordering_key
     FROM held h
     WHERE h.ordering_key IS NOT NULL
-)
+), ended AS (
+    SELECT h.namespace, h.id, $4::bigint AS token, h.now, $5::text AS state, h.kind, h.queue, h.spec, $6::text AS error,
+           h.payload
+    FROM held h
+), {overheard}
 SELECT h.queue, EXISTS (SELECT FROM ready) AS ready, h.ordering_key IS NOT NULL AS frees
 FROM held h
 

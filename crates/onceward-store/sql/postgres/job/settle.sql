@@ -19,6 +19,7 @@
 -- why: what became of jobs. $1 namespace[]  $2 id[]
 --   Rows: n, token, state; none of what is gone.
 -- closed: $1 finished claims[]; those of which nothing is left go
+-- What a trigger listens to is written down by each of these steps: see trigger.overhear.
 -- Indexes: places; job_pkey, job_done_of_id, job_key_pkey, job_gate_pkey, job_cancel_pkey, job_claim_pkey, session_pkey.
 
 -- step: done
@@ -44,7 +45,11 @@
            o.now + ($8::bigint[])[o.of] * interval '1 microsecond'
     FROM over o
     WHERE ($8::bigint[])[o.of] > 0
-), closed AS (
+), ended AS (
+    SELECT o.namespace, o.id, ($3::bigint[])[o.of] AS token, o.now, 'succeeded'::text AS state, o.kind, o.queue, o.spec,
+           NULL::text AS error, o.payload
+    FROM over o
+), {overheard}, closed AS (
     DELETE FROM {schema}.job_claim c
     WHERE c.id = ANY ($15::uuid[]) AND (SELECT count(*) FROM over) = cardinality($10::uuid[])
 )
@@ -78,7 +83,11 @@ SELECT array_agg(o.n) FROM over o
     SELECT o.namespace, o.parent, o.id, o.now, 'succeeded', '', o.result
     FROM over o
     ON CONFLICT (namespace, run, id) DO NOTHING
-), closed AS (
+), ended AS (
+    SELECT o.namespace, o.id, ($3::bigint[])[o.of] AS token, o.now, 'succeeded'::text AS state, o.kind, o.queue, o.spec,
+           NULL::text AS error, o.payload
+    FROM over o
+), {overheard}, closed AS (
     DELETE FROM {schema}.job_claim c
     WHERE c.id = ANY ($15::uuid[]) AND (SELECT count(*) FROM over) = cardinality($10::uuid[])
 )
@@ -93,8 +102,12 @@ SELECT array_agg(o.n) FROM over o
     ) a
     WHERE j.ctid = a.place AND j.id = a.id AND j.namespace = ($1::text[])[a.of] AND j.token < ($2::bigint[])[a.of]
       AND j.dedupe_key IS NULL AND j.ordering_key IS NULL AND j.called_off IS NULL
-    RETURNING a.n
-), closed AS (
+    RETURNING a.n, a.of, j.namespace, j.id, j.kind, j.queue, j.spec, j.payload
+), ended AS (
+    SELECT o.namespace, o.id, ($2::bigint[])[o.of] AS token, {clock} AS now, 'succeeded'::text AS state, o.kind, o.queue, o.spec,
+           NULL::text AS error, o.payload
+    FROM over o
+), {overheard}, closed AS (
     DELETE FROM {schema}.job_claim c
     WHERE c.id = ANY ($6::uuid[]) AND (SELECT count(*) FROM over) = cardinality($4::uuid[])
 )
@@ -213,7 +226,11 @@ WITH ask AS MATERIALIZED (
     DELETE FROM {schema}.job_cancel c
     USING now h
     WHERE h.called_off IS NOT NULL AND c.namespace = h.namespace AND c.id = h.id
-)
+), ended AS (
+    SELECT h.namespace, h.id, h.token, h.now, h.next AS state, h.kind, h.queue, h.spec,
+           CASE WHEN h.next <> h.state THEN coalesce(h.error, h.called_off) ELSE h.error END AS error, h.payload
+    FROM now h
+), {overheard}
 SELECT h.n, h.next, h.queue,
        h.ordering_key IS NOT NULL AND h.next IN ('succeeded', 'cancelled', 'dead', 'uncertain') AS frees
 FROM now h

@@ -107,7 +107,11 @@ WITH setting AS MATERIALIZED (
     DELETE FROM {schema}.job_cancel c
     USING now h
     WHERE h.called_off IS NOT NULL AND c.namespace = h.namespace AND c.id = h.id
-), outcome AS (
+), ended AS (
+    SELECT h.namespace, h.id, h.token, h.now, h.next AS state, h.kind, h.queue, h.spec,
+           CASE WHEN h.next <> h.state THEN coalesce(h.error, h.called_off) ELSE h.error END AS error, h.payload
+    FROM now h
+), {overheard}, outcome AS (
     -- One row whatever there is; complete before the setting is put back.
     SELECT max(h.next) AS state FROM now h
 ), seen AS MATERIALIZED (

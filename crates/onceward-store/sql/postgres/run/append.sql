@@ -98,7 +98,11 @@ SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.m
     FROM asked a, over o
     WHERE a.mine[o.of] IS NOT TRUE
     ON CONFLICT (namespace, run, id) DO NOTHING
-), taken AS (
+), ended AS (
+    SELECT o.namespace, o.id, o.token, o.now, 'succeeded'::text AS state, o.kind, o.queue, o.spec, NULL::text AS error,
+           o.payload
+    FROM over o
+), {overheard}, taken AS (
     DELETE FROM {schema}.run_inbox i
     USING asked a, unnest($13::integer[], $14::uuid[]) AS d (of, id)
     WHERE a.mine[d.of] AND i.namespace = ($1::text[])[d.of] AND i.run = ($2::uuid[])[d.of] AND i.id = d.id

@@ -2,7 +2,9 @@
 --
 -- service  ?1 namespace, ?2 name. By the primary key.
 -- runners  ?1 how they say that they run it. Sessions are few.
--- terms    ?1 namespace, ?2 service, ?3 at most; the newest cycle first. By the primary key.
+-- terms    ?1 namespace, ?2 service, ?3 at most, ?4 due until then; the newest cycle first. By the primary key.
+-- asked    the same of those that somebody has asked for, ?5 from that cycle on.
+-- running  ?1 namespace, ?2 service. All that run. By onceward_term_running.
 
 -- step: service
 SELECT version, setting FROM onceward_service WHERE namespace = ?1 AND name = ?2
@@ -15,6 +17,18 @@ WHERE instr(about, ?1) > 0
 -- step: terms
 SELECT cycle, part, due_at, cycles, session, owner, token, started_at, ended_at, outcome, reason
 FROM onceward_term
-WHERE namespace = ?1 AND service = ?2
+WHERE namespace = ?1 AND service = ?2 AND part NOT GLOB 'asked-*' AND due_at <= ?4
 ORDER BY cycle DESC, part DESC
 LIMIT ?3
+
+-- step: asked
+SELECT cycle, part, due_at, cycles, session, owner, token, started_at, ended_at, outcome, reason
+FROM onceward_term
+WHERE namespace = ?1 AND service = ?2 AND cycle >= ?5 AND part GLOB 'asked-*' AND due_at <= ?4
+ORDER BY cycle DESC, part DESC
+LIMIT ?3
+
+-- step: running
+SELECT cycle, part, due_at, cycles, session, owner, token, started_at, ended_at, outcome, reason
+FROM onceward_term
+WHERE namespace = ?1 AND service = ?2 AND outcome = 'running'

@@ -90,6 +90,8 @@ pub(super) async fn settle<T: Enlist>(
         row.run_at = desk.wall.after(delay);
     }
     desk.write(&row, ask, called_off.as_deref()).await?;
+    let error = ask.next.error.as_deref().or(called_off.as_deref());
+    desk.overhear(&row, ask.token, error).await?;
     if row.state.is_final() {
         desk.rest(&row, ask).await?;
     } else {
@@ -402,6 +404,13 @@ impl<'a, T: Enlist> Desk<'a, T> {
             time(row.run_at),
         ];
         self.run("write", &params).await.map(drop)
+    }
+
+    /// Writes down what triggers want to hear of it.
+    async fn overhear(&mut self, row: &Record, token: Token, error: Option<&str>) -> Result<()> {
+        let (at, state) = (time(self.wall), text(row.state.as_str()));
+        let params = [place(row), int(token.get()), at, state, Param::Text(error)];
+        self.run("overheard", &params).await.map(drop)
     }
 
     /// What follows from the end of a job that was written.

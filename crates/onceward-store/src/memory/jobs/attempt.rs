@@ -213,6 +213,8 @@ impl Jobs {
         if let Some(delay) = next.delay.filter(|_| !state.is_final()) {
             row.run_at = now.after(delay);
         }
+        let row = row.clone();
+        self.ears.overhear(&row, now);
         if state.is_final() {
             self.rest(name, verdict.retain, now);
         } else {

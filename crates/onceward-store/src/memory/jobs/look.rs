@@ -88,6 +88,9 @@ impl Jobs {
         let (retain, rests) = (moved.policy.retain, moved.state.is_final());
         self.rows.insert(name.clone(), moved);
         if rests {
+            if let Some(row) = self.rows.get(name) {
+                self.ears.overhear(row, now);
+            }
             self.rest(name, retain, now);
         } else {
             // One that has lost processes may lose the next as well.

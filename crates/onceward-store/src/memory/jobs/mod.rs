@@ -25,6 +25,7 @@ pub use self::leap::Outlook;
 use self::permits::Limited;
 use super::MemoryStore;
 use super::runs::Runs;
+use super::triggers::Ears;
 use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
     JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
@@ -64,6 +65,8 @@ pub(super) struct Jobs {
     woken: BTreeSet<(Namespace, Queue)>,
     /// What runs have beside their jobs.
     pub(super) runs: Runs,
+    /// What triggers listen to.
+    pub(super) ears: Ears,
 }
 
 /// One claim, whatever it took.

@@ -24,6 +24,7 @@ mod sent;
 mod services;
 mod sessions;
 mod settle;
+mod triggers;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -74,6 +74,7 @@ impl Columns<'_> {
             trace: None,
             replay_of: None,
             parent: None,
+            depth: 0,
             root: id,
             until_started: false,
             begun: self.get::<Option<i64>>()?.map(Token::from_row),

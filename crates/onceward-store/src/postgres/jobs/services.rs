@@ -18,8 +18,8 @@ use super::enqueue::due;
 use super::rows::kept_type;
 use super::settle::number;
 use crate::store::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, LookService, MissTerm, PruneTerms, ServiceRecord,
-    ServiceStore, ServiceView, Snapshot, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
+    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
 use crate::wall::WallClock;
 
@@ -133,16 +133,20 @@ impl Inner {
         )
     }
 
-    async fn schedule_list(&self, ask: &ListSchedules) -> Result<Snapshot<Schedule>> {
+    async fn schedule_list(&self, ask: &ListSchedules) -> Result<ListedSchedules> {
         let name = ask.name.as_ref().map(ScheduleName::as_str);
         let after = ask.after.as_ref().map(ScheduleName::as_str);
         let params: &[Param<'_>] = &[&ask.namespace.as_str(), &name, &after, &limit(ask.limit)];
         let call = Call { verb: "schedule.list", statement: &self.sql.schedule_list, params, rows: 1 };
-        let mut page = Snapshot { now: Timestamp::default(), rows: Vec::new() };
+        let mut page = ListedSchedules::default();
         for row in self.admin.read(&call).await? {
             let mut columns = Columns::of(&row);
             page.now = columns.time()?;
-            page.rows.extend(schedule(&ask.namespace, &mut columns)?);
+            match schedule(&ask.namespace, &mut columns)? {
+                Some(Ok(row)) => page.rows.push(row),
+                Some(Err(unreadable)) => page.unreadable.push(unreadable),
+                None => {}
+            }
         }
         Ok(page)
     }
@@ -155,7 +159,11 @@ impl Inner {
             let mut columns = Columns::of(&row);
             due.now = columns.time()?;
             due.next_at = columns.maybe_time()?;
-            due.rows.extend(schedule(namespace, &mut columns)?);
+            match schedule(namespace, &mut columns)? {
+                Some(Ok(row)) => due.rows.push(row),
+                Some(Err((name, _))) => due.unreadable.push(name),
+                None => {}
+            }
         }
         Ok(due)
     }
@@ -222,14 +230,15 @@ fn record_of(namespace: &Namespace, name: ServiceName, version: i64, text: &str)
     Ok(ServiceRecord { namespace: namespace.clone(), name, version, setting })
 }
 
-/// A schedule, unless the row has none.
-fn schedule(namespace: &Namespace, columns: &mut Columns<'_>) -> Result<Option<Schedule>> {
+/// A schedule, or the name and the version of one that can't be read; unless the row has none.
+type Found = Option<core::result::Result<Schedule, (ScheduleName, i64)>>;
+
+fn schedule(namespace: &Namespace, columns: &mut Columns<'_>) -> Result<Found> {
     let Some(name) = columns.get::<Option<&str>>()?.map(ScheduleName::from_row) else { return Ok(None) };
     let (version, next_at) = (columns.get()?, columns.maybe_time()?);
     let (text, payload) = (columns.get::<&str>()?, columns.get()?);
-    Schedule::from_row(namespace.clone(), name, version, next_at, text, payload)
-        .map(Some)
-        .ok_or_else(|| Error::new(Code::RowUnreadable, "a schedule can't be read"))
+    let row = Schedule::from_row(namespace.clone(), name.clone(), version, next_at, text, payload);
+    Ok(Some(row.ok_or((name, version))))
 }
 
 /// A row of a look.
@@ -269,7 +278,8 @@ impl<'a> Seen<'a> {
             }
             "held" => {
                 let token = onceward_core::Token::from_row(number(0));
-                view.held = Some(Held { token, until: time(0).unwrap_or_default() });
+                let is_poisoned = self.flag.unwrap_or_default();
+                view.held = Some(Held { token, until: time(0).unwrap_or_default(), is_poisoned });
             }
             "runner" => view.runners.extend(session.map(|session| Runner {
                 session,
@@ -336,7 +346,7 @@ impl ServiceStore for PostgresStore {
         self.inner.service_prune(ask).await
     }
 
-    async fn schedule_list(&self, ask: &ListSchedules) -> Result<Snapshot<Schedule>> {
+    async fn schedule_list(&self, ask: &ListSchedules) -> Result<ListedSchedules> {
         self.inner.schedule_list(ask).await
     }
 

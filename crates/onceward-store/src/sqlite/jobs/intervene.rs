@@ -31,6 +31,7 @@ impl Jobs<'_> {
         let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), self.now.wall);
         self.write_row(&moved)?;
         if moved.state.is_final() {
+            self.overhear(place_of(&moved), moved.token, moved.state, moved.error.as_deref())?;
             return self.rest_alone(&moved);
         }
         // One that has lost processes may lose the next as well.

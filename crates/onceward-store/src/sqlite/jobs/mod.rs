@@ -19,6 +19,7 @@ mod runs;
 mod services;
 mod session;
 mod settle;
+mod triggers;
 
 use std::collections::BTreeSet;
 

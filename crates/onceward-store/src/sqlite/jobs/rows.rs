@@ -67,6 +67,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record> {
         trace: None,
         replay_of: None,
         parent: None,
+        depth: 0,
         root: id,
         until_started: false,
         begun: row.get::<_, Option<i64>>(15)?.map(Token::from_row),

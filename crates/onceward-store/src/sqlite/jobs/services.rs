@@ -6,7 +6,7 @@ use onceward_core::schedule::Schedule;
 use onceward_core::service::{Held, Outcome, Runner, Setting, Term, bell_key, lease_key};
 use onceward_core::session::About;
 use onceward_core::{
-    Key, Namespace, Owner, Result as Answer, ScheduleName, ServiceName, Timestamp, Token, lease,
+    Key, Namespace, Owner, Result as Answer, ScheduleName, ServiceName, Timestamp, Token, lease, limits,
 };
 use rusqlite::{OptionalExtension, Result, Row, params};
 
@@ -17,8 +17,8 @@ use super::super::statements::SQL;
 use super::super::trust::{self, WallClock};
 use super::{Jobs, PRUNE_ROWS, rows};
 use crate::{
-    BeginTerm, Begun, DueSchedules, EndTerm, KeyRef, ListSchedules, LookService, MissTerm, PruneTerms,
-    ServiceRecord, ServiceStore, ServiceView, Snapshot, Wake, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, KeyRef, ListSchedules, ListedSchedules, LookService, MissTerm,
+    PruneTerms, ServiceRecord, ServiceStore, ServiceView, Wake, WriteSchedule, WriteService,
 };
 
 impl Jobs<'_> {
@@ -33,16 +33,35 @@ impl Jobs<'_> {
         let said = About::service_text(&ask.namespace, &ask.name);
         let runners = runners.query_map([said], |row| rows::session(row, self.now).map(runner))?;
         let runners = runners.collect::<Result<_>>()?;
-        let mut terms = self.at.prepare_cached(SQL.service_terms)?;
-        let limit = i64::try_from(ask.terms).unwrap_or(i64::MAX);
-        let of = params![ask.namespace.as_str(), ask.name.as_str(), limit];
-        let terms = terms.query_map(of, |row| term(&ask.name, row))?.collect::<Result<_>>()?;
+        let terms = self.newest_terms(ask)?;
         let held = self.lease_of(&ask.namespace, &ask.name)?.and_then(|row| {
             let until = row.expires_at.after(row.lock_delay);
             let closed = row.released_at.is_none() && until > self.now.wall;
-            closed.then_some(Held { token: row.token, until })
+            let is_poisoned = row.is_poisoned(self.now.wall);
+            closed.then_some(Held { token: row.token, until, is_poisoned })
         });
         Ok(ServiceView { now: self.now.wall, record, runners, terms, held })
+    }
+
+    fn newest_terms(&self, ask: &LookService) -> Result<Vec<Term>> {
+        let (namespace, name) = (ask.namespace.as_str(), ask.name.as_str());
+        let limit = i64::try_from(ask.terms).unwrap_or(i64::MAX);
+        let ahead = self.now.wall.after(limits::TERMS_AHEAD_MAX).as_micros();
+        let mut of_cycles = self.at.prepare_cached(SQL.service_terms)?;
+        let of_cycles =
+            of_cycles.query_map(params![namespace, name, limit, ahead], |row| term(&ask.name, row))?;
+        let mut terms = of_cycles.collect::<Result<Vec<Term>>>()?;
+        let since = terms.last().map_or(i64::MIN, |row| row.cycle);
+        let mut asked = self.at.prepare_cached(SQL.service_asked)?;
+        let asked =
+            asked.query_map(params![namespace, name, limit, ahead, since], |row| term(&ask.name, row))?;
+        terms.extend(asked.collect::<Result<Vec<Term>>>()?);
+        let mut running = self.at.prepare_cached(SQL.service_running)?;
+        let running = running.query_map([namespace, name], |row| term(&ask.name, row))?;
+        terms.extend(running.collect::<Result<Vec<Term>>>()?);
+        terms.sort_by(|a, b| (b.cycle, &b.part).cmp(&(a.cycle, &a.part)));
+        terms.dedup_by(|a, b| (a.cycle, &a.part) == (b.cycle, &b.part));
+        Ok(terms)
     }
 
     fn lease_of(&self, namespace: &Namespace, service: &ServiceName) -> Result<Option<lease::Record>> {
@@ -149,7 +168,7 @@ impl Jobs<'_> {
         Ok(self.at.prepare_cached(SQL.service_prune)?.execute(params![old, limit])? as u64)
     }
 
-    fn list_schedules(&self, ask: &ListSchedules) -> Result<Snapshot<Schedule>> {
+    fn list_schedules(&self, ask: &ListSchedules) -> Result<ListedSchedules> {
         let mut list = self.at.prepare_cached(SQL.schedule_list)?;
         let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
         let name = ask.name.as_ref().map(ScheduleName::as_str);
@@ -157,18 +176,32 @@ impl Jobs<'_> {
         let rows = list.query_map(params![ask.namespace.as_str(), name, after, limit], |row| {
             schedule(&ask.namespace, row)
         })?;
-        Ok(Snapshot { now: self.now.wall, rows: rows.collect::<Result<_>>()? })
+        let mut page = ListedSchedules { now: self.now.wall, ..ListedSchedules::default() };
+        for row in rows {
+            match row? {
+                Ok(row) => page.rows.push(row),
+                Err(unreadable) => page.unreadable.push(unreadable),
+            }
+        }
+        Ok(page)
     }
 
     fn due_schedules(&self, namespace: &Namespace, limit: usize) -> Result<DueSchedules> {
         let now = self.now.wall.as_micros();
         let mut due = self.at.prepare_cached(SQL.schedule_due)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = due.query_map(params![namespace.as_str(), now, limit], |row| schedule(namespace, row))?;
-        let rows = rows.collect::<Result<_>>()?;
+        let found = due.query_map(params![namespace.as_str(), now, limit], |row| schedule(namespace, row))?;
+        let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
+        for row in found {
+            match row? {
+                Ok(row) => rows.push(row),
+                Err((name, _)) => unreadable.push(name),
+            }
+        }
         let mut next = self.at.prepare_cached(SQL.schedule_next)?;
         let next: Option<i64> = next.query_row(params![namespace.as_str(), now], |row| row.get(0))?;
-        Ok(DueSchedules { now: self.now.wall, rows, next_at: next.map(Timestamp::from_micros) })
+        let next_at = next.map(Timestamp::from_micros);
+        Ok(DueSchedules { now: self.now.wall, rows, unreadable, next_at })
     }
 
     fn write_schedule(&mut self, ask: &WriteSchedule) -> Result<bool> {
@@ -235,11 +268,15 @@ fn term(service: &ServiceName, row: &Row<'_>) -> Result<Term> {
     })
 }
 
-fn schedule(namespace: &Namespace, row: &Row<'_>) -> Result<Schedule> {
-    let name = ScheduleName::from_row(rows::text(row, 0)?);
+/// A schedule, or the name and the version of one that can't be read.
+type Found = core::result::Result<Schedule, (ScheduleName, i64)>;
+
+fn schedule(namespace: &Namespace, row: &Row<'_>) -> Result<Found> {
+    let (name, version) = (ScheduleName::from_row(rows::text(row, 0)?), row.get(1)?);
     let next_at = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_micros);
-    Schedule::from_row(namespace.clone(), name, row.get(1)?, next_at, rows::text(row, 3)?, row.get(4)?)
-        .ok_or_else(|| unreadable(3, "a schedule".to_owned()))
+    let text = rows::text(row, 3)?;
+    let found = Schedule::from_row(namespace.clone(), name.clone(), version, next_at, text, row.get(4)?);
+    Ok(found.ok_or((name, version)))
 }
 
 impl SqliteStore {
@@ -307,7 +344,7 @@ impl ServiceStore for SqliteStore {
         Ok(gone)
     }
 
-    async fn schedule_list(&self, ask: &ListSchedules) -> Answer<Snapshot<Schedule>> {
+    async fn schedule_list(&self, ask: &ListSchedules) -> Answer<ListedSchedules> {
         let ask = ask.clone();
         self.look("schedule.list", move |jobs| jobs.list_schedules(&ask)).await
     }

@@ -42,6 +42,8 @@ struct Batch {
     hanging: bool,
     /// A job has a dedupe key.
     deduped: bool,
+    /// A trigger listens: what is over has to be read, and told of.
+    overheard: bool,
     /// The next free numbers in `job_done`.
     numbers: BTreeMap<i64, i64>,
 }
@@ -83,14 +85,15 @@ impl Jobs<'_> {
     fn batch(&self) -> Result<Batch> {
         let mut hanging = self.at.prepare_cached(SQL.settle_hanging)?;
         let (hanging, deduped) = hanging.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Batch { hanging, deduped, numbers: BTreeMap::new() })
+        let overheard = self.is_overheard()?;
+        Ok(Batch { hanging, deduped, overheard, numbers: BTreeMap::new() })
     }
 
     /// Records the end of a job that is over and that nothing hangs on, without looking at it first. Nothing where
     /// it is not as simple as that.
     fn settle_quickly(&self, ask: &SettleJob, batch: &mut Batch) -> Result<Option<SettledJob>> {
         let (next, place) = (&ask.next, ask.place.0.and_then(|place| i64::try_from(place).ok()));
-        let quick = next.state.is_history() && !batch.hanging && ask.parent.is_none();
+        let quick = next.state.is_history() && !batch.hanging && !batch.overheard && ask.parent.is_none();
         let Some(place) = place.filter(|_| quick) else {
             return Ok(None);
         };
@@ -185,6 +188,7 @@ impl Jobs<'_> {
         }
         self.write_row(&row)?;
         let state = row.state;
+        self.overhear(place_of(&row), row.token, state, row.error.as_deref())?;
         if state.is_final() {
             self.rest(&row, verdict.retain, batch)?;
         } else {

@@ -1,0 +1,221 @@
+//! Services and schedules where something is wrong: clocks that were set, rows that can't be read, a scheduler
+//! that dies between two writes, more runs asked for than a look shows.
+
+use core::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use onceward::jobs::State;
+use onceward::schedule::Overlap;
+use onceward::service::{Outcome, Term};
+use onceward::store::clock::{Clock, ManualClock, SystemClock};
+use onceward::store::faulty::{Fault, Faulty, Verb};
+use onceward::store::memory::MemoryStore;
+use onceward::store::{ListJobs, Store};
+use onceward::{Code, ConnectOptions, Job, Onceward, ScheduleName, ServiceName, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
+
+#[derive(Serialize, Deserialize, Job)]
+#[job(kind = "report")]
+struct Report;
+
+/// The clocks of this host, with a wall clock that is set to and fro.
+#[derive(Default)]
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn boottime(&self) -> Timestamp {
+        SystemClock.boottime()
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_micros(SystemClock.wall().as_micros() + self.0.load(Ordering::SeqCst))
+    }
+
+    fn boot_id(&self) -> &str {
+        SystemClock.boot_id()
+    }
+}
+
+const YEAR: i64 = 366 * 86_400 * 1_000_000;
+
+fn client(store: &Arc<dyn Store>) -> Onceward {
+    ConnectOptions::new().short_ttls_for_tests().build(Arc::clone(store)).unwrap()
+}
+
+fn service(text: &str) -> ServiceName {
+    ServiceName::new(text).unwrap()
+}
+
+fn schedule(text: &str) -> ScheduleName {
+    ScheduleName::new(text).unwrap()
+}
+
+async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let seen = timeout(Duration::from_secs(20), async {
+        while !is().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(seen.await.is_ok(), "never {what}");
+}
+
+async fn states(ow: &Onceward) -> Vec<State> {
+    let jobs = ow.store().job_list(&ListJobs { limit: 500, ..ListJobs::default() }).await.unwrap().rows;
+    jobs.iter().map(|row| row.state).collect()
+}
+
+/// N17: the store's clock was ten years ahead for a moment, and a runner died with the lease it got then.
+#[tokio::test(flavor = "multi_thread")]
+async fn n17_a_lease_of_a_service_that_was_poisoned_is_taken_over() {
+    let clock = Arc::new(SetClock::default());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>));
+    let ow = client(&store);
+    clock.0.store(10 * YEAR, Ordering::SeqCst);
+    for name in ["service:hourly", "service:leader"] {
+        let lease = ow.lease(name).ttl(Duration::from_millis(300)).auto_renew(false).auto_release(false);
+        drop(lease.acquire().await.unwrap().unwrap());
+    }
+    clock.0.store(0, Ordering::SeqCst);
+    let ran = Arc::new(AtomicUsize::new(0));
+    let work = || {
+        let ran = Arc::clone(&ran);
+        move |term: Term| {
+            ran.fetch_add(1, Ordering::SeqCst);
+            async move {
+                term.cancelled().await;
+            }
+        }
+    };
+    let hourly = ow.service("hourly").every("1h").ttl(Duration::from_millis(300)).does(work()).unwrap();
+    let leader = ow.service("leader").always_on().ttl(Duration::from_millis(300)).does(work()).unwrap();
+    let runner = ow.runner().service(hourly).service(leader).start().await.unwrap();
+    until("both begun", async || ran.load(Ordering::SeqCst) == 2).await;
+    runner.shutdown().await;
+}
+
+/// Runs that are asked for while others wait are all run, or refused with a code; the cycle they belong to
+/// stays what it is, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_runs_asked_for_in_one_cycle_are_forty_runs() {
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let faulty = Faulty::new(Arc::clone(&inner));
+    let ow = client(&(Arc::clone(&faulty) as Arc<dyn Store>));
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&ran);
+    let work = move |term: Term| {
+        kept.lock().unwrap().push(term.is_asked_for());
+        async {}
+    };
+    let runner = ow.service("daily").every("7 days").start(work).await.unwrap();
+    until("the cycle", async || ran.lock().unwrap().len() == 1).await;
+    let (mut asked, mut refused) = (0, 0);
+    while asked < 40 {
+        match ow.admin().run_service_now(&service("daily")).await {
+            Ok(()) => asked += 1,
+            Err(error) => {
+                assert_eq!(error.code(), Code::RunsWaiting, "{error}");
+                refused += 1;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    println!("{refused} were refused");
+    until("all", async || ran.lock().unwrap().len() == 41).await;
+    assert_eq!(ran.lock().unwrap().iter().filter(|asked| **asked).count(), 40);
+    until("taken off the list", async || {
+        let view = ow.admin().service(&service("daily"), 100).await.unwrap();
+        view.record.unwrap().setting.asked.is_empty()
+    })
+    .await;
+    let begins = faulty.calls(Verb::ServiceBegin);
+    sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(faulty.calls(Verb::ServiceBegin), begins, "nobody tries to begin the cycle again");
+    assert_eq!(ran.lock().unwrap().len(), 41);
+    runner.shutdown().await;
+    let terms = ow.admin().service_history(&service("daily"), 100).await.unwrap();
+    assert!(terms.len() == 41 && terms.iter().all(|term| term.outcome == Outcome::Done), "{terms:?}");
+}
+
+/// J12: a scheduler that dies after it has enqueued a tick, and before it has cancelled the job of the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn j12_what_was_to_be_cancelled_is_cancelled_by_the_next_scheduler() {
+    let clock = ManualClock::default();
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+    for fault in [Fault::RequestLost, Fault::ReplyLost] {
+        for verb in [Verb::JobMove, Verb::ScheduleWrite] {
+            let faulty = Faulty::new(Arc::clone(&inner));
+            let (dying, other) = (client(&(Arc::clone(&faulty) as Arc<dyn Store>)), client(&inner));
+            let name = format!("{fault:?} of {verb:?}");
+            other.schedule(&name, "every 1h", Report).overlap(Overlap::CancelPrevious).await.unwrap();
+            clock.advance(Duration::from_secs(3_600));
+            assert!(onceward::testing::fire_due(&dying).await.unwrap());
+            let first = other.admin().schedule(&schedule(&name)).await.unwrap().last.unwrap();
+            clock.advance(Duration::from_secs(3_600));
+            faulty.pass(usize::from(verb == Verb::ScheduleWrite), verb);
+            faulty.next(verb, fault);
+            onceward::testing::fire_due(&dying).await.unwrap_err();
+            while onceward::testing::fire_due(&other).await.unwrap() {}
+            let row = other.admin().schedule(&schedule(&name)).await.unwrap();
+            assert_eq!(other.admin().job(first.job).await.unwrap().state, State::Cancelled, "{name}");
+            assert_ne!(row.last.unwrap().job, first.job, "{name}");
+            assert_eq!(
+                (row.owed, row.next_at),
+                (None, Some(row.last.unwrap().tick.after(Duration::from_secs(3_600))))
+            );
+            other.admin().remove_schedule(&row.name).await.unwrap();
+        }
+    }
+    let states = states(&client(&inner)).await;
+    let cancelled = states.iter().filter(|state| **state == State::Cancelled).count();
+    assert_eq!((states.len(), cancelled), (8, 4), "each tick once: {states:?}");
+}
+
+#[cfg(feature = "sqlx-sqlite")]
+async fn with_bad_rows(folder: &tempfile::TempDir) -> Onceward {
+    let file = folder.path().join("ow.db");
+    let ow = Onceward::options().short_ttls_for_tests();
+    let ow = ow.connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    for name in ["bad", "good"] {
+        ow.schedule(name, "at 2020-01-01T00:00:00Z", Report)
+            .within(Duration::from_secs(366 * 86_400))
+            .await
+            .unwrap();
+    }
+    let database = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    sqlx::query(
+        "INSERT INTO onceward_schedule (namespace, name, version, next_at, definition, payload)
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 450)
+         SELECT 'default', 'worse ' || n, 1, 5, '{}', x'' FROM n",
+    )
+    .execute(&database)
+    .await
+    .unwrap();
+    sqlx::query("UPDATE onceward_schedule SET definition = '{}', next_at = 6 WHERE name = 'bad'")
+        .execute(&database)
+        .await
+        .unwrap();
+    ow
+}
+
+/// Rows that can't be read, more than a page of them and all due before the others, stop nobody but themselves.
+#[cfg(feature = "sqlx-sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_that_cannot_be_read_are_passed_over_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ow = with_bad_rows(&folder).await;
+    let admin = ow.admin();
+    ow.schedule("often", "every 100ms", Report).await.unwrap();
+    let scheduler = ow.runner().scheduler().start().await.unwrap();
+    until("ticks", async || states(&ow).await.len() >= 2).await;
+    scheduler.shutdown().await;
+    let page = admin.schedules(None, 500).await.unwrap();
+    assert_eq!((page.rows.len(), page.unreadable.len()), (2, 451));
+    assert_eq!(admin.schedule(&schedule("bad")).await.unwrap_err().code(), Code::RowUnreadable);
+    assert_eq!(ow.schedule("bad", "every 1h", Report).await.unwrap_err().code(), Code::RowUnreadable);
+    admin.remove_schedule(&schedule("bad")).await.unwrap();
+    ow.schedule("bad", "every 1h", Report).await.unwrap();
+    assert_eq!(admin.schedules(None, 500).await.unwrap().unreadable.len(), 450);
+    ow.shutdown().await;
+}
