@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use onceward::jobs::State;
-use onceward::schedule::Overlap;
+use onceward::schedule::{OnMissed, Overlap};
 use onceward::service::{Outcome, Term};
 use onceward::store::clock::{Clock, ManualClock, SystemClock};
 use onceward::store::faulty::{Fault, Faulty, Verb};
@@ -218,4 +218,51 @@ async fn schedules_that_cannot_be_read_are_passed_over_and_named() {
     ow.schedule("bad", "every 1h", Report).await.unwrap();
     assert_eq!(admin.schedules(None, 500).await.unwrap().unreadable.len(), 450);
     ow.shutdown().await;
+}
+
+/// J12: two processes that both believe to lead fire exactly at a tick, again and again, on a real database.
+async fn change_the_leader_at_ticks(one: &Onceward, other: &Onceward) {
+    let rounds = if std::env::var_os("ONCEWARD_PROVE").is_some() { 500 } else { 20 };
+    let row = one.schedule("often", "every 100ms", Report).on_missed(OnMissed::All).await.unwrap();
+    let (first, mut next) = (row.next_at.unwrap(), row.next_at.unwrap());
+    for _ in 0..rounds {
+        sleep(next.since(SystemClock.wall())).await;
+        let fired = tokio::join!(onceward::testing::fire_due(one), onceward::testing::fire_due(other));
+        assert!(fired.0.is_ok() && fired.1.is_ok(), "{fired:?}");
+        next = other.admin().schedule(&row.name).await.unwrap().next_at.unwrap();
+    }
+    let last = one.admin().schedule(&row.name).await.unwrap().last.unwrap().tick;
+    let expected = last.since(first).as_millis() / 100 + 1;
+    let (mut count, mut after) = (0_u128, None);
+    loop {
+        let ask = ListJobs { after, limit: 500, ..ListJobs::default() };
+        let page = one.store().job_list(&ask).await.unwrap().rows;
+        let Some(last) = page.last() else { break };
+        (after, count) = (Some(last.id), count + page.len() as u128);
+    }
+    println!("{rounds} changes of the leader at a tick: {count} jobs for {expected} ticks");
+    assert_eq!((count, count >= rounds), (expected, true), "none twice, none lost");
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_j12_the_leader_changes_at_each_tick_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("ow.db").display());
+    let connect = async || Onceward::options().short_ttls_for_tests().connect(&url).await.unwrap();
+    let (one, other) = (connect().await, connect().await);
+    change_the_leader_at_ticks(&one, &other).await;
+    one.shutdown().await;
+    other.shutdown().await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_j12_the_leader_changes_at_each_tick_on_postgres() {
+    let schema = crate::pg::Schema::migrated().await;
+    let connect = async || Onceward::options().short_ttls_for_tests().connect(schema.url()).await.unwrap();
+    let (one, other) = (connect().await, connect().await);
+    change_the_leader_at_ticks(&one, &other).await;
+    one.shutdown().await;
+    other.shutdown().await;
 }
