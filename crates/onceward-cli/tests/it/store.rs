@@ -79,9 +79,11 @@ fn a_sqlite_store_is_migrated_looked_at_and_taken_back() {
     let pending = place.json(&["migrate", "status"]);
     assert_eq!(pending["pending"][0]["name"], "0001_lease", "looking changes nothing: {pending}");
     assert_eq!(place.json(&["migrate", "up", "--to", "1"])["applied"], serde_json::json!([1]));
-    place
-        .run(&["migrate", "up"])
-        .printed(0, "applied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\napplied 10\n");
+    place.run(&["migrate", "up"]).printed(
+        0,
+        "applied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\
+         applied 10\n",
+    );
     place.run(&["migrate", "up"]).printed(0, "");
     let status = place.json(&["migrate", "status"]);
     assert_eq!((status["applied"][1]["version"].as_u64(), status["ahead"].as_u64()), (Some(2), Some(0)));
