@@ -26,6 +26,8 @@ const MAY_SCAN: &[(&str, &str)] = &[
     // Sessions and claims are few, and hardly ever has anybody called a job off.
     ("session_list", "SCAN onceward_session"),
     ("session_noted", "SCAN onceward_job_cancel"),
+    // The first row of an index that has nothing but what is paused.
+    ("session_any_paused", "SCAN onceward_job USING INDEX onceward_job_paused"),
     ("rescue_any", "SCAN onceward_session"),
     ("rescue_any", "SCAN claim"),
     ("rescue_claims", "SCAN claim"),
@@ -113,8 +115,11 @@ const FILL: [&str; 9] = [
      SELECT i, 'once', 'ns' || (i % 3), 'key' || (i / 5), 'done', i, 'o', 0, NULL, NULL, NULL FROM n",
     "INSERT INTO onceward_job
      SELECT i, 'ns' || (i % 3), CAST(i AS BLOB), 'kind' || (i % 5), 'default', 0, iif(i % 100, 'ready', 'dead'), i,
+        1, 0, 0, 0, x'00', 't', NULL, NULL, NULL, i, NULL, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL FROM n",
+    "INSERT INTO onceward_job_done
+     SELECT i, 'ns' || (i % 3), CAST(i AS BLOB), 'kind' || (i % 5), 'default', 0, iif(i % 100, 'ready', 'dead'), i,
         1, 0, 0, 0, x'00', 't', NULL, NULL, NULL, i, NULL, NULL, NULL, NULL, NULL, NULL FROM n",
-    "INSERT INTO onceward_job_done SELECT * FROM onceward_job",
     "INSERT INTO onceward_job_ready SELECT namespace, queue, kind, '', 0, 0, 0, id, place FROM onceward_job",
     "INSERT INTO onceward_job_later SELECT place, id, namespace, queue, place FROM onceward_job",
     "INSERT INTO onceward_job_key
