@@ -49,11 +49,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// until it ends: keep it short.
 ///
 /// ```no_run
+/// # #[cfg(feature = "sqlx-postgres")] mod bank {
 /// use onceward::durable::{AnyError, step_in};
 /// use onceward::worker::State;
 ///
-/// # #[cfg(feature = "sqlx-postgres")] mod bank {
-/// # use super::*;
 /// #[onceward::durable]
 /// async fn transfer(bank: State<sqlx::PgPool>, from: i64, to: i64, cents: i64) -> Result<i64, AnyError> {
 ///     let left = step_in("move", |pen| {
