@@ -39,8 +39,6 @@ pub(super) struct Run {
     pub(super) depth: u32,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
     clock: (Timestamp, Timestamp),
-    /// Whether it only follows its journal, and begins nothing.
-    dry: bool,
     state: Mutex<State>,
     /// What it shows to whoever looks at it.
     pub(super) report: Mutex<Report>,
@@ -177,10 +175,14 @@ impl Run {
             trace,
             depth,
             clock,
-            dry: session.is_none(),
             state: Mutex::new(state),
             report: Mutex::default(),
         })
+    }
+
+    /// Whether it only follows its journal, and begins nothing.
+    fn is_dry(&self) -> bool {
+        self.session.is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -214,7 +216,7 @@ impl Run {
         // What was begun goes on, so that an intent is followed by its body.
         let begins = start.is_none();
         // Nothing is begun before the journal is followed to its end (D2).
-        let waits = ended || slot.ended || !live || self.dry;
+        let waits = ended || slot.ended || !live || self.is_dry();
         if waits || (begins && pausing) { Asked::Waits } else { Asked::Fresh(start) }
     }
 
@@ -227,23 +229,17 @@ impl Run {
 
     /// Starts a child.
     pub(super) fn start_child(&self, position: &Position, name: &str, input: u64, child: job::New) {
-        let id = child.id;
-        let now = self.store_now();
+        let (now, id) = (self.store_now(), child.id);
         let mut state = self.lock();
-        let phase = Phase::Started(Start::Child { id, input });
-        let seq = state.record(position, Op::Child, name, phase, now, self.token);
-        state.children.push(Child { seq, job: child, at_once: false });
+        state.start_child((position, name), input, child, now, self.token);
         state.waits_of.insert(id, position.clone());
     }
 
     /// Starts a run that nobody waits for: that it was started is all there is to know of it.
     pub(super) fn spawn(&self, position: &Position, name: &str, input: u64, child: job::New) {
-        let id = child.id;
-        let now = self.store_now();
+        let (now, id) = (self.store_now(), child.id);
         let mut state = self.lock();
-        let phase = Phase::Started(Start::Child { id, input });
-        let seq = state.record(position, Op::Child, name, phase, now, self.token);
-        state.children.push(Child { seq, job: child, at_once: false });
+        state.start_child((position, name), input, child, now, self.token);
         let value = serde_json::to_vec(&id.as_uuid()).unwrap_or_default();
         state.record(position, Op::Child, name, Phase::Ended(Outcome::Value(value)), now, self.token);
     }
@@ -604,6 +600,20 @@ impl State {
         }
         self.entries.push(entry);
         seq
+    }
+
+    /// Writes down that a child is started, and has it enqueued with that.
+    fn start_child(
+        &mut self,
+        (position, name): (&Position, &str),
+        input: u64,
+        child: job::New,
+        now: Timestamp,
+        token: Token,
+    ) {
+        let phase = Phase::Started(Start::Child { id: child.id, input });
+        let seq = self.record(position, Op::Child, name, phase, now, token);
+        self.children.push(Child { seq, job: child, at_once: false });
     }
 
     fn listens(&self) -> bool {
