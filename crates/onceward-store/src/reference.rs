@@ -135,7 +135,7 @@ impl Reference {
         }
     }
 
-    /// Removes what [`open`](Self::open) made.
+    /// Removes what [`open`](Self::open) made, the schema too: nothing else may be in it any more.
     ///
     /// # Errors
     /// Those of an unreachable store.
@@ -399,7 +399,7 @@ mod postgres {
         pub(super) async fn remove(self) -> Result<()> {
             self.admin
                 .client()
-                .batch_execute(&format!("DROP TABLE {}.reference", self.at.schema))
+                .batch_execute(&format!("DROP TABLE {0}.reference; DROP SCHEMA {0}", self.at.schema))
                 .await
                 .map_err(failed)
         }

@@ -3,6 +3,10 @@
 //! A wall clock may step; the boot clock of this host may not. When their difference changes by more than a minute,
 //! nothing is forgotten until it has gone back or has stayed like that for an hour.
 
+use std::sync::{Mutex, PoisonError};
+
+use onceward_core::Timestamp;
+
 const SECOND: i64 = 1_000_000;
 /// How far the wall clock may step before it is doubted.
 pub(crate) const SLACK: i64 = 60 * SECOND;
@@ -64,5 +68,70 @@ pub(crate) fn judge(known: Believed, wall: i64, boot: i64) -> Verdict {
             let doubted = Some(Offset { offset, since: boot });
             Verdict { clock, changed: Some(Believed { doubted, ..known }) }
         }
+    }
+}
+
+/// The time up to which outcomes may be forgotten: what the wall clock says, or, while it has jumped ahead, what it
+/// should say.
+pub(crate) fn forget_until(known: Believed, wall: i64, boot: i64) -> i64 {
+    match judge(known, wall, boot).clock {
+        WallClock::Ahead => boot + known.offset,
+        WallClock::Trusted | WallClock::Behind => wall,
+    }
+}
+
+/// What this process believes about a server's clock: each answer tells the server's time, and this host's boot clock
+/// tells how much time has passed since an earlier one.
+#[derive(Debug, Default)]
+pub(crate) struct Trust(Mutex<Option<Believed>>);
+
+impl Trust {
+    /// Compares the server's time with the boot clock's.
+    pub(crate) fn observe(&self, server: Timestamp, boot: Timestamp) -> WallClock {
+        let (wall, boot) = (server.as_micros(), boot.as_micros());
+        let mut believed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = *believed else {
+            *believed = Some(Believed { offset: wall - boot, doubted: None });
+            return WallClock::Trusted;
+        };
+        let verdict = judge(known, wall, boot);
+        *believed = verdict.changed.or(Some(known));
+        verdict.clock
+    }
+
+    /// The latest that the server's clock may show now without being doubted; `None` before the first observation.
+    pub(crate) fn latest(&self, boot: Timestamp) -> Option<i64> {
+        let believed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        believed.map(|known| boot.as_micros() + known.offset + SLACK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// N16: thirty days ahead for ten seconds, and back.
+    #[test]
+    fn n16_a_server_whose_clock_jumps_is_doubted_until_it_is_back() {
+        const DAY: i64 = 86_400_000_000;
+        let at = Timestamp::from_micros;
+        let trust = Trust::default();
+        assert_eq!(trust.latest(at(0)), None);
+        assert_eq!(trust.observe(at(100 * DAY), at(0)), WallClock::Trusted);
+        assert_eq!(trust.observe(at(101 * DAY), at(DAY)), WallClock::Trusted);
+        assert_eq!(trust.observe(at(131 * DAY), at(DAY)), WallClock::Ahead);
+        assert_eq!(trust.latest(at(DAY)), Some(101 * DAY + SLACK), "what it should show, not what it shows");
+        assert_eq!(trust.observe(at(131 * DAY + 10_000_000), at(DAY + 10_000_000)), WallClock::Ahead);
+        assert_eq!(trust.observe(at(101 * DAY + 20_000_000), at(DAY + 20_000_000)), WallClock::Trusted);
+        assert_eq!(trust.observe(at(91 * DAY), at(DAY + 30_000_000)), WallClock::Behind);
+    }
+
+    /// N16: while a clock is ahead, forgetting goes on by the time that has really passed.
+    #[test]
+    fn n16_what_jumped_ahead_is_forgotten_by_the_time_that_passed() {
+        let known = Believed { offset: 1_000 * SECOND, doubted: None };
+        assert_eq!(forget_until(known, 1_010 * SECOND, 10 * SECOND), 1_010 * SECOND);
+        assert_eq!(forget_until(known, 9_999 * SECOND, 10 * SECOND), 1_010 * SECOND);
+        assert_eq!(forget_until(known, 500 * SECOND, 10 * SECOND), 500 * SECOND, "behind forgets less");
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(feature = "sqlite")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod bench;
 mod crash;
 mod http;
 mod jobs;

@@ -43,6 +43,10 @@ impl Place {
         Self::on("memory:")
     }
 
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -29,6 +29,17 @@ impl Drop for Schema {
     }
 }
 
+/// How many rows there are of what is said behind FROM.
+pub(crate) fn count(place: &Place, of: &str) -> i64 {
+    let url = place.store().split('?').next().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.query_one(&format!("SELECT count(*) FROM {of}"), &[]).await.unwrap().get(0)
+    })
+}
+
 #[test]
 fn a_schema_comes_by_command_and_nobody_works_without_it() {
     let Schema { place, .. } = &Schema::new();

@@ -19,8 +19,9 @@ use onceward_core::Result;
 
 pub use self::jobs::{EnqueuedIn, enqueue_in, settle_job_in};
 pub use self::runs::{ToldIn, WriteStep, tell_run_in, write_step_in};
-pub use self::verbs::{ClaimedIn, claim_in, guard, settle_in};
+pub use self::verbs::{ClaimedIn, DoneIn, claim_in, guard, settle_in};
 use crate::StoreKind;
+use crate::wall::Trust;
 
 /// A value to bind. Four kinds are enough, and every driver knows them.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +74,13 @@ pub struct EnlistSql {
     pub kind: StoreKind,
     /// `lease/guard`: on SQLite the steps `lock` and `check`, on PostgreSQL one statement.
     pub guard: Vec<Arc<str>>,
-    /// `once/claim_in`: on SQLite the steps `lock`, `ended`, `claim` and `read`, on PostgreSQL one statement.
+    /// `once/claim_in`: on SQLite the steps `lock`, `clocks`, `ended`, `claim` and `read`, on PostgreSQL one
+    /// statement.
     pub claim_in: Vec<Arc<str>>,
     /// `once/settle_in`: on SQLite the steps `settle` and `history`, on PostgreSQL one statement.
     pub settle_in: Vec<Arc<str>>,
+    /// What is believed about the clock of a PostgreSQL server (N16). The file of SQLite knows itself.
+    pub(crate) server_clock: Arc<Trust>,
     /// The statements about jobs and runs, by name: those of `job/enqueue_in`, `job/settle_in` and `run/tell_in`, and
     /// what runs between them.
     pub jobs: BTreeMap<&'static str, Arc<str>>,

@@ -3,11 +3,12 @@
 use core::time::Duration;
 
 use onceward_core::once::{self, Body, Record, Settle, State};
-use onceward_core::{Code, Error, Result, Timestamp, Token};
+use onceward_core::{Code, Error, Key, Namespace, Result, Timestamp, Token};
 
 use super::columns::Columns;
 use super::{Cell, Enlist, EnlistSql, Param};
-use crate::{ClaimRef, Clock, SettleOnce};
+use crate::wall::{self, Believed, Offset, Trust};
+use crate::{ClaimRef, Clock};
 
 /// What came of claiming a once key in the caller's transaction.
 #[derive(Clone, Debug)]
@@ -75,8 +76,10 @@ pub async fn claim_in(
 ) -> Result<ClaimedIn> {
     check_kind(sql, tx)?;
     let claimed = match sql.claim_in.as_slice() {
-        [one] => claim_postgres(one, tx, ask).await,
-        [lock, ended, claim, read] => claim_sqlite([lock, ended, claim, read], clock, tx, ask).await,
+        [one] => claim_postgres(one, &sql.server_clock, clock, tx, ask).await,
+        [lock, clocks, ended, claim, read] => {
+            claim_sqlite([lock, clocks, ended, claim, read], clock, tx, ask).await
+        }
         _ => Err(no_enlist()),
     };
     claimed.map_err(|error| error.at("once.claim_in"))
@@ -85,7 +88,13 @@ pub async fn claim_in(
 /// How often a claim that met a row in the making is sent again.
 const RACES_MAX: usize = 5;
 
-async fn claim_postgres(sql: &str, tx: &mut impl Enlist, ask: &once::Ask) -> Result<ClaimedIn> {
+async fn claim_postgres(
+    sql: &str,
+    server_clock: &Trust,
+    clock: &dyn Clock,
+    tx: &mut impl Enlist,
+    ask: &once::Ask,
+) -> Result<ClaimedIn> {
     let session = ask.session.to_string();
     let params = [
         Param::Text(Some(ask.namespace.as_str())),
@@ -98,12 +107,14 @@ async fn claim_postgres(sql: &str, tx: &mut impl Enlist, ask: &once::Ask) -> Res
         Param::Bytes(ask.fingerprint.as_ref().map(|print| print.0.as_slice())),
         Param::Bool(ask.restartable),
         Param::Text(Some(once::EXPIRED)),
+        Param::Int(server_clock.latest(clock.boottime())),
     ];
     for _ in 0..RACES_MAX {
         let rows = tx.query(sql, &params).await?;
         let mut columns = Columns::of(rows.into_iter().next().unwrap_or_default());
         let Some(granted) = columns.bool_or_null()? else { continue };
         let now = columns.time()?;
+        server_clock.observe(now, clock.boottime());
         let row = columns.postgres_record()?;
         return Ok(answer(granted, row, ask, now));
     }
@@ -125,7 +136,7 @@ fn answer(granted: bool, row: Record, ask: &once::Ask, now: Timestamp) -> Claime
 }
 
 async fn claim_sqlite(
-    [lock, ended, claim, read]: [&str; 4],
+    [lock, clocks, ended, claim, read]: [&str; 5],
     clock: &dyn Clock,
     tx: &mut impl Enlist,
     ask: &once::Ask,
@@ -133,6 +144,8 @@ async fn claim_sqlite(
     let name = [Param::Text(Some(ask.namespace.as_str())), Param::Text(Some(ask.key.as_str()))];
     tx.query(lock, &name).await?;
     let (wall, boot) = (clock.wall(), clock.boottime());
+    let known = tx.query(clocks, &[]).await?.into_iter().next();
+    let forget_until = known.map(|known| forget_until(known, clock.boot_id(), wall, boot)).transpose()?;
     let hard = ask.hard_ttl.map(|hard| boot.after(hard));
     let expires_boot = onceward_core::lease::clipped(boot, ask.ttl, hard);
     let session = ask.session.as_uuid();
@@ -146,6 +159,7 @@ async fn claim_sqlite(
         Param::Text(Some(ask.owner.as_str())),
         Param::Bytes(ask.fingerprint.as_ref().map(|print| print.0.as_slice())),
         Param::Bool(ask.restartable),
+        Param::Int(Some(forget_until.unwrap_or(wall.as_micros()))),
         Param::Bytes(Some(session.as_bytes())),
         Param::Int(Some(wall.after(expires_boot.since(boot)).as_micros())),
         Param::Int(Some(expires_boot.as_micros())),
@@ -153,7 +167,7 @@ async fn claim_sqlite(
         Param::Int(Some(micros(ask.ttl))),
         Param::Int(Some(micros(ask.retain))),
     ];
-    let first = params.get(..8).unwrap_or_default();
+    let first = params.get(..9).unwrap_or_default();
     tx.query(ended, first).await?;
     if let Some(row) = tx.query(claim, &params).await?.into_iter().next() {
         let mut columns = Columns::of(row);
@@ -164,7 +178,34 @@ async fn claim_sqlite(
     Ok(answer(false, row, ask, wall))
 }
 
-/// Records how a once function ended in the caller's transaction.
+/// The time up to which outcomes may be forgotten, by what the file of SQLite knows about the clocks (N16).
+fn forget_until(known: super::Row, boot_id: &str, wall: Timestamp, boot: Timestamp) -> Result<i64> {
+    let mut columns = Columns::of(known);
+    let (wall, boot) = (wall.as_micros(), boot.as_micros());
+    if columns.text()? != boot_id {
+        return Ok(wall);
+    }
+    let offset = columns.int()?;
+    let doubted = columns.int_or_null()?.zip(columns.int_or_null()?);
+    let doubted = doubted.map(|(offset, since)| Offset { offset, since });
+    Ok(wall::forget_until(Believed { offset, doubted }, wall, boot))
+}
+
+/// A result to record in the caller's transaction. There is no word for other endings: whoever did not succeed rolls
+/// back, and the claim vanishes with what was done under it.
+#[derive(Clone, Debug)]
+pub struct DoneIn {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The key.
+    pub key: Key,
+    /// The token of the claim.
+    pub token: Token,
+    /// The result.
+    pub body: Body,
+}
+
+/// Records the result of a once function in the caller's transaction.
 ///
 /// # Errors
 /// The driver's.
@@ -172,29 +213,25 @@ pub async fn settle_in(
     sql: &EnlistSql,
     clock: &dyn Clock,
     tx: &mut impl Enlist,
-    ask: &SettleOnce,
+    done: &DoneIn,
 ) -> Result<Settle> {
     check_kind(sql, tx)?;
     let settled = match sql.settle_in.as_slice() {
-        [one] => settle_postgres(one, tx, ask).await,
-        [settle, history] => settle_sqlite(settle, history, clock, tx, ask).await,
+        [one] => settle_postgres(one, tx, done).await,
+        [settle, history] => settle_sqlite(settle, history, clock, tx, done).await,
         _ => Err(no_enlist()),
     };
     settled.map_err(|error| error.at("once.settle_in"))
 }
 
-async fn settle_postgres(sql: &str, tx: &mut impl Enlist, ask: &SettleOnce) -> Result<Settle> {
-    let body = ask.ending.body();
+async fn settle_postgres(sql: &str, tx: &mut impl Enlist, done: &DoneIn) -> Result<Settle> {
     let params = [
-        Param::Text(Some(ask.namespace.as_str())),
-        Param::Text(Some(ask.key.as_str())),
-        Param::Int(Some(ask.token.get())),
-        Param::Text(Some(ask.ending.state().as_str())),
-        Param::Text(Some(ask.ending.event().as_str())),
-        Param::Bytes(body.and_then(|body| body.bytes.as_deref())),
-        Param::Text(body.map(|body| body.content_type.as_str())),
-        Param::Int(body.map(size)),
-        Param::Text(ask.ending.reason()),
+        Param::Text(Some(done.namespace.as_str())),
+        Param::Text(Some(done.key.as_str())),
+        Param::Int(Some(done.token.get())),
+        Param::Bytes(done.body.bytes.as_deref()),
+        Param::Text(Some(done.body.content_type.as_str())),
+        Param::Int(Some(size(&done.body))),
     ];
     let rows = tx.query(sql, &params).await?;
     let mut columns = Columns::of(rows.into_iter().next().unwrap_or_default());
@@ -208,27 +245,23 @@ async fn settle_sqlite(
     history: &str,
     clock: &dyn Clock,
     tx: &mut impl Enlist,
-    ask: &SettleOnce,
+    done: &DoneIn,
 ) -> Result<Settle> {
-    let (body, wall) = (ask.ending.body(), clock.wall().as_micros());
-    let name = [Param::Text(Some(ask.namespace.as_str())), Param::Text(Some(ask.key.as_str()))];
-    let [namespace, key] = name;
+    let wall = Param::Int(Some(clock.wall().as_micros()));
+    let [namespace, key] = [Param::Text(Some(done.namespace.as_str())), Param::Text(Some(done.key.as_str()))];
     let params = [
         namespace,
         key,
-        Param::Int(Some(ask.token.get())),
-        Param::Text(Some(ask.ending.state().as_str())),
+        Param::Int(Some(done.token.get())),
         Param::Text(Some(clock.boot_id())),
         Param::Int(Some(clock.boottime().as_micros())),
-        Param::Int(Some(wall)),
-        Param::Text(ask.ending.reason()),
-        Param::Text(body.map(|body| body.content_type.as_str())),
-        Param::Int(body.map(size)),
-        Param::Bytes(body.and_then(|body| body.bytes.as_deref())),
+        wall,
+        Param::Text(Some(done.body.content_type.as_str())),
+        Param::Int(Some(size(&done.body))),
+        Param::Bytes(done.body.bytes.as_deref()),
     ];
     let Some(row) = tx.query(settle, &params).await?.into_iter().next() else { return Ok(Settle::Stale) };
-    let event = Param::Text(Some(ask.ending.event().as_str()));
-    tx.query(history, &[namespace, key, event, Param::Int(Some(wall))]).await?;
+    tx.query(history, &[namespace, key, wall]).await?;
     Ok(Settle::Applied { late: Columns::of(row).int()? != 0 })
 }
 

@@ -28,7 +28,6 @@ mod renew;
 mod row;
 mod statements;
 mod tls;
-mod trust;
 mod upkeep;
 mod wake;
 
@@ -56,6 +55,7 @@ use crate::store::{
     Store, StoreKind, WaitLease, Wake,
 };
 use crate::url::PostgresAt;
+use crate::wall::Trust;
 use crate::{Clock, OpenOptions};
 
 pub use self::migrate::PostgresMigrator;
@@ -103,7 +103,7 @@ struct Inner {
     admin: Link,
     /// Where in the tables upkeep goes on.
     places: upkeep::Places,
-    trust: trust::Trust,
+    trust: Arc<Trust>,
     wakes: Arc<Wakes>,
 }
 
@@ -117,11 +117,12 @@ impl PostgresStore {
         let dial = Arc::new(Dial::new(at, &options)?);
         let sql = Arc::new(Statements::new(&at.schema, options.test_clock, at.pooler));
         let keyed = || Link::new(&dial, Purpose::Keyed);
+        let trust = Arc::new(Trust::default());
         let inner = Inner {
             url: at.redacted.clone(),
             schema: at.schema.clone(),
             clock: options.clock.clone(),
-            enlist: statements::enlisted(&at.schema, options.test_clock),
+            enlist: statements::enlisted(&at.schema, options.test_clock, &trust),
             begin: [keyed(), keyed()],
             end: [keyed(), keyed()],
             apart: keyed(),
@@ -132,7 +133,7 @@ impl PostgresStore {
             read: keyed(),
             admin: Link::new(&dial, Purpose::Plain),
             places: upkeep::Places::default(),
-            trust: trust::Trust::default(),
+            trust,
             wakes: Arc::new(Wakes::new(&dial, &sql, &at.schema, options.carrier)),
             dial,
             sql,

@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 use crate::StoreKind;
 use crate::enlist::EnlistSql;
 use crate::sql::{postgres_sql, step};
+use crate::wall::Trust;
 
 /// A statement with the types of its parameters, so that neither side has to ask for them.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub(super) fn fill(text: &str, schema: &str, test_clock: bool, pooled: bool) -> 
 }
 
 /// The statements that may join a caller's transaction.
-pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
+pub(super) fn enlisted(schema: &str, test_clock: bool, server_clock: &Arc<Trust>) -> EnlistSql {
     let text = |text: &str| Arc::from(fill(text, schema, test_clock, false));
     let one = |file: &str| vec![text(file)];
     EnlistSql {
@@ -67,6 +68,7 @@ pub(super) fn enlisted(schema: &str, test_clock: bool) -> EnlistSql {
         guard: one(postgres_sql!("lease/guard")),
         claim_in: one(postgres_sql!("once/claim_in")),
         settle_in: one(postgres_sql!("once/settle_in")),
+        server_clock: Arc::clone(server_clock),
         jobs: BTreeMap::from([
             ("enqueue", text(step(postgres_sql!("job/enqueue_in"), "enqueue"))),
             ("waiting", text(step(postgres_sql!("job/enqueue_in"), "waiting"))),
@@ -331,7 +333,7 @@ mod tests {
             assert!(last == 0 || text.contains(&format!("${last}::")), "{name} has other parameters");
             assert!(!text.contains(&format!("${}", last + 1)), "{name} has more parameters");
         }
-        let sql = enlisted("select", false);
+        let sql = enlisted("select", false, &Arc::default());
         for text in [sql.guard, sql.claim_in, sql.settle_in].concat() {
             assert!(text.contains("\"select\".") && text.contains("clock_timestamp()"));
         }

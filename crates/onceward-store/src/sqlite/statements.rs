@@ -255,8 +255,9 @@ pub(crate) fn enlist() -> EnlistSql {
     EnlistSql {
         kind: StoreKind::Sqlite,
         guard: steps(sqlite_sql!("lease/guard"), &["lock", "check"]),
-        claim_in: steps(sqlite_sql!("once/claim_in"), &["lock", "ended", "claim", "read"]),
+        claim_in: steps(sqlite_sql!("once/claim_in"), &["lock", "clocks", "ended", "claim", "read"]),
         settle_in: steps(sqlite_sql!("once/settle_in"), &["settle", "history"]),
+        server_clock: Arc::default(),
         jobs: enlisted_jobs(),
     }
 }

@@ -1,9 +1,8 @@
 //! `once` inside the caller's own transaction: effects and outcome commit together, and then it is exactly once.
 
-use onceward_core::once::{Body, Ending, Settle};
+use onceward_core::once::{Body, Settle};
 use onceward_core::{Code, Error, Result};
-use onceward_store::SettleOnce;
-use onceward_store::enlist::{self, ClaimedIn, Enlist};
+use onceward_store::enlist::{self, ClaimedIn, DoneIn, Enlist};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -57,15 +56,9 @@ impl OnceBuilder {
         })?;
         let unwritable =
             |error| Error::new(Code::ResultUnwritable, "roll back, the result is no JSON").with_source(error);
-        let ending = Ending::Done(Body::new(serde_json::to_vec(&value).map_err(unwritable)?, JSON));
-        let settle = SettleOnce {
-            namespace: ask.namespace,
-            key: ask.key,
-            token,
-            ending,
-            place: onceward_core::Place::default(),
-        };
-        match enlist::settle_in(sql, clock, tx, &settle).await? {
+        let body = Body::new(serde_json::to_vec(&value).map_err(unwritable)?, JSON);
+        let done = DoneIn { namespace: ask.namespace, key: ask.key, token, body };
+        match enlist::settle_in(sql, clock, tx, &done).await? {
             Settle::Stale => {
                 Err(Error::new(Code::SettleStale, "roll back: the claim of this transaction is gone"))
             }

@@ -66,12 +66,17 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let url = beside(&store::url(globals)?)?;
     let migrator =
         migrate::migrator(&url, OpenOptions { unmigrated: true, ..OpenOptions::default() }).await?;
-    migrator.up(None).await?;
-    let measured = measured(args, globals, &workloads, &url).await;
+    let reference = Reference::open(&url).await?;
+    let measured = async {
+        migrator.up(None).await?;
+        measured(args, globals, &workloads, &url, &reference).await
+    };
+    let measured = measured.await;
     if migrator.kind() == StoreKind::Postgres {
         migrator.down(0).await?;
     }
     drop(migrator);
+    reference.remove().await?;
     remove_file(&url);
     let report = measured?;
     if args.json || globals.output.is_json() {
@@ -101,12 +106,17 @@ fn chosen(args: &Args) -> Result<Vec<Workload>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-async fn measured(args: &Args, globals: &Globals, workloads: &[Workload], url: &str) -> Result<Report> {
+async fn measured(
+    args: &Args,
+    globals: &Globals,
+    workloads: &[Workload],
+    url: &str,
+    reference: &Reference,
+) -> Result<Report> {
     let options = Onceward::options().deadline(globals.deadline).application_name("onceward-bench");
     // Replays from the store and replays from the process are two workloads, so there is a client without a cache.
     let stored = options.clone().cache_bytes(0).connect(url).await?;
     let cached = options.connect(url).await?;
-    let reference = Reference::open(url).await?;
     let progress = |what: &str| {
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K{what}");
@@ -114,11 +124,10 @@ async fn measured(args: &Args, globals: &Globals, workloads: &[Workload], url: &
     };
     let rounds = usize::from(args.rounds);
     let clients = Clients { stored: &stored, cached: &cached, url };
-    let report = measure(&reference, &clients, workloads, rounds, args.seconds, progress).await;
+    let report = measure(reference, &clients, workloads, rounds, args.seconds, progress).await;
     progress("");
     stored.shutdown().await;
     cached.shutdown().await;
-    reference.remove().await?;
     report
 }
 

@@ -1,7 +1,8 @@
 -- once.claim_in: claims one key in the caller's own transaction; the claim commits or vanishes with it (O11).
 --
 -- $1 namespace  $2 key  $3 owner  $4 session (as text)  $5 ttl_ms  $6 hard_ttl_ms  $7 retain_ms  $8 fingerprint
--- $9 restartable  $10 the reason written on an expired claim
+-- $9 restartable  $10 the reason written on an expired claim  $11 the latest that the clock may show, in microseconds
+-- since 1970, before outcomes are not forgotten by it (N16), NULL where nothing is known yet
 -- One row: granted, now, then the columns of the row, as written where granted, else as it was read; times in
 -- microseconds since 1970. Where granted is NULL, somebody else was writing the row: run the statement again.
 -- A second transaction that claims the key waits at most 40 ms for the first one to end, then fails with 55P03. The
@@ -14,7 +15,7 @@ WITH setting AS MATERIALIZED (
 ), ask AS MATERIALIZED (
     SELECT $1::text AS namespace, $2::text AS key, $3::text AS owner, $4::text::uuid AS session, $5::bigint AS ttl_ms,
            $6::bigint AS hard_ttl_ms, $7::bigint AS retain_ms, $8::bytea AS fingerprint, $9::boolean AS restartable,
-           {clock} AS now
+           {clock} AS now, coalesce((extract(epoch FROM {clock}) * 1000000)::bigint <= $11::bigint, true) AS trusted
     FROM setting
 ), seen AS MATERIALIZED (
     SELECT o.*,
@@ -22,7 +23,7 @@ WITH setting AS MATERIALIZED (
                WHEN 'released' THEN true
                WHEN 'running' THEN o.expires_at <= a.now
                WHEN 'uncertain' THEN a.restartable AND coalesce(o.fingerprint = a.fingerprint, true)
-               ELSE o.retain_until <= a.now
+               ELSE a.trusted AND o.retain_until <= a.now
            END AS movable
     FROM ask a
     JOIN {schema}.once o ON o.namespace = a.namespace AND o.key = a.key
@@ -38,7 +39,7 @@ WITH setting AS MATERIALIZED (
               WHEN 'released' THEN true
               WHEN 'running' THEN o.expires_at <= {clock}
               WHEN 'uncertain' THEN a.restartable AND coalesce(o.fingerprint = a.fingerprint, true)
-              ELSE o.retain_until <= {clock}
+              ELSE a.trusted AND o.retain_until <= {clock}
           END
     FOR UPDATE OF o SKIP LOCKED
 ), doubted AS (

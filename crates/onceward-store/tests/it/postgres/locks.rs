@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::support::{Fresh, Server, ask, claim_of, key, once_ask, once_claim_of};
 use onceward_core::once::{Body, Ending, Settle};
 use onceward_core::{Code, Namespace, lease, once};
+use onceward_store::enlist::{ClaimedIn, claim_in};
 use onceward_store::postgres::PostgresStore;
 use onceward_store::url::PostgresAt;
 use onceward_store::{
@@ -66,6 +67,11 @@ async fn o14_a_server_clock_that_jumps_ahead_forgets_nothing() {
     assert_eq!(store.prune(&prune).await.unwrap().once, 0);
     let seen = store.once_claim(std::slice::from_ref(&again)).await.unwrap().remove(0);
     assert!(matches!(&seen, Claimed::Existing { row, .. } if row.state == once::State::Done), "{seen:?}");
+    let mut client = fresh.client().await;
+    let mut tx = client.transaction().await.unwrap();
+    let seen = claim_in(store.enlist().unwrap(), &**store.clock(), &mut tx, &again).await.unwrap();
+    assert!(matches!(&seen, ClaimedIn::Existing { row, .. } if row.state == once::State::Done), "{seen:?}");
+    tx.rollback().await.unwrap();
     fresh.shift(-MONTH).await;
     assert_eq!(store.prune(&prune).await.unwrap().once, 0, "its retention has not ended");
     fresh.advance(day * 30).await;
@@ -474,26 +480,14 @@ async fn o11_the_callers_lock_timeout_is_put_back() {
                     &none,
                     &false,
                     &"expired",
+                    &None::<i64>,
                 ],
             )
             .await
             .unwrap();
         let token: i64 = claimed[0].get("token");
         let settled = tx
-            .query(
-                &*sql.settle_in[0],
-                &[
-                    &"default",
-                    &"k",
-                    &token,
-                    &"done",
-                    &"done",
-                    &none,
-                    &None::<&str>,
-                    &None::<i64>,
-                    &None::<&str>,
-                ],
-            )
+            .query(&*sql.settle_in[0], &[&"default", &"k", &token, &none, &None::<&str>, &None::<i64>])
             .await
             .unwrap();
         assert!(settled[0].get::<_, i64>("token") == token);

@@ -6,7 +6,7 @@ use onceward_core::history::{Entry, Subject, unfold};
 use onceward_core::once::{self, Ending};
 use onceward_core::{Code, Token};
 use onceward_store::clock::ManualClock;
-use onceward_store::enlist::{ClaimedIn, claim_in, guard, settle_in};
+use onceward_store::enlist::{ClaimedIn, DoneIn, claim_in, guard, settle_in};
 use onceward_store::sqlite::SqliteStore;
 use onceward_store::{ClaimRef, HistoryOf, SettleOnce, Store};
 use rusqlite::Connection;
@@ -20,21 +20,15 @@ async fn history(store: &SqliteStore, text: &str) -> Vec<Entry> {
     unfold(store.history(&ask).await.unwrap())
 }
 
-/// Claims in a transaction of the user's, and ends it in the same one if it is told how.
-async fn run_in(store: &SqliteStore, file: &File, ask: &once::Ask, ending: Option<Ending>) -> ClaimedIn {
+/// Claims in a transaction of the user's, and records its result in the same one if it has one.
+async fn run_in(store: &SqliteStore, file: &File, ask: &once::Ask, result: Option<once::Body>) -> ClaimedIn {
     let mut user = Connection::open(file.path()).unwrap();
     let mut tx = user.transaction().unwrap();
     let (sql, clock) = (store.enlist().unwrap(), store.clock().as_ref());
     let claimed = claim_in(sql, clock, &mut tx, ask).await.unwrap();
-    if let (ClaimedIn::Granted { token, .. }, Some(ending)) = (&claimed, ending) {
-        let settle = SettleOnce {
-            namespace: ask.namespace.clone(),
-            key: ask.key.clone(),
-            token: *token,
-            ending,
-            place: onceward_core::Place::default(),
-        };
-        settle_in(sql, clock, &mut tx, &settle).await.unwrap();
+    if let (ClaimedIn::Granted { token, .. }, Some(body)) = (&claimed, result) {
+        let done = DoneIn { namespace: ask.namespace.clone(), key: ask.key.clone(), token: *token, body };
+        settle_in(sql, clock, &mut tx, &done).await.unwrap();
     }
     tx.commit().unwrap();
     claimed
@@ -58,7 +52,7 @@ async fn a_claim_in_a_transaction_tells_what_it_overwrites() {
     clock.advance(Duration::from_secs(1));
     let second = begin(store.as_ref(), own).await;
     end(store.as_ref(), &second, result()).await;
-    let granted = run_in(store.as_ref(), &file, &once(joined), Some(result())).await;
+    let granted = run_in(store.as_ref(), &file, &once(joined), Some(body())).await;
     assert!(matches!(granted, ClaimedIn::Granted { attempts: 2, .. }), "{granted:?}");
 
     clock.advance(RETAIN);
@@ -68,7 +62,7 @@ async fn a_claim_in_a_transaction_tells_what_it_overwrites() {
     let existing = run_in(store.as_ref(), &file, &once(joined), None).await;
     assert!(matches!(existing, ClaimedIn::Existing { .. }), "{existing:?}");
     store.once_claim(&[restartable(own)]).await.unwrap();
-    let restarted = run_in(store.as_ref(), &file, &restartable(joined), Some(result())).await;
+    let restarted = run_in(store.as_ref(), &file, &restartable(joined), Some(body())).await;
     assert!(matches!(restarted, ClaimedIn::Granted { attempts: 4, .. }), "{restarted:?}");
     let row = store.once_lookup(&[name(own)]).await.unwrap().rows.remove(0).unwrap();
     assert!(row.token > third.token);
@@ -84,7 +78,27 @@ async fn a_claim_in_a_transaction_tells_what_it_overwrites() {
 }
 
 fn result() -> Ending {
-    Ending::Done(once::Body::new(b"x".to_vec(), "text/plain"))
+    Ending::Done(body())
+}
+
+fn body() -> once::Body {
+    once::Body::new(b"x".to_vec(), "text/plain")
+}
+
+/// O14, N16: a transaction does not take a kept outcome for over because the wall clock has jumped ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn o14_a_wall_clock_that_jumps_ahead_claims_nothing_again_in_a_transaction() {
+    const MONTH: i64 = 30 * 86_400_000_000;
+    let (file, clock) = (File::new(), ManualClock::default());
+    let store = file.open(&clock).await;
+    run_in(store.as_ref(), &file, &once("pay"), Some(body())).await;
+    clock.step_wall(MONTH);
+    let kept = run_in(store.as_ref(), &file, &once("pay"), None).await;
+    assert!(matches!(&kept, ClaimedIn::Existing { row, .. } if row.state == once::State::Done), "{kept:?}");
+    clock.step_wall(-MONTH);
+    clock.advance(RETAIN);
+    let again = run_in(store.as_ref(), &file, &once("pay"), None).await;
+    assert!(matches!(again, ClaimedIn::Granted { attempts: 2, .. }), "{again:?}");
 }
 
 /// L4: until the guarded transaction ends, nobody takes the lease over; a token that is not current is refused.
