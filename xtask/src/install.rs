@@ -28,6 +28,11 @@ const NEEDS: &[Need] = &[
 /// Installs what is missing.
 pub(crate) fn everything() -> Result<()> {
     components()?;
+    packages()
+}
+
+/// Installs the packages that are missing.
+pub(crate) fn packages() -> Result<()> {
     let missing = missing();
     if missing.is_empty() {
         return Ok(());
@@ -56,7 +61,8 @@ fn missing() -> Vec<&'static str> {
     NEEDS.iter().filter(|need| !(need.present)()).map(|need| need.package).collect()
 }
 
-fn components() -> Result<()> {
+/// Whether the toolchain has what it takes.
+pub(crate) fn components() -> Result<()> {
     for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if !process::succeeds(&mut process::cargo(&[subcommand, "--version"])) {
             bail!("`cargo {subcommand}` does not run; install it with `rustup component add {component}`");

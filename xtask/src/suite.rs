@@ -5,9 +5,9 @@
 
 use std::num::NonZero;
 use std::process::Command;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::install;
 use crate::process;
@@ -55,15 +55,27 @@ pub(crate) fn servers() -> Result<()> {
 }
 
 fn whole_suite(steps: &mut Steps) -> Result<()> {
-    steps.step("install", install::everything)?;
-    steps.step("fmt", || process::run(&mut process::cargo(&["fmt", "--all", "--check"])))?;
-    steps.step("tidy", tidy::tidy)?;
-    steps.step("clippy", || process::run(&mut clippy()))?;
+    install::components()?;
+    // Packages come over the network while the processors are busy with what needs none of them.
+    let installing = thread::spawn(install::packages);
+    let checked = checks(steps);
+    let installed = steps.step("install", || match installing.join() {
+        Ok(installed) => installed,
+        Err(_) => bail!("it panicked"),
+    });
+    checked.and(installed)?;
     on_servers(steps, |steps, servers| {
         steps.step("test", || process::run(&mut tests(servers, "ci", &[], &[])))?;
         steps.step("doctest", || process::run(&mut doctests(servers)))
     })?;
     steps.step("doc", || process::run(&mut documentation()))
+}
+
+/// What needs nothing but the sources.
+fn checks(steps: &mut Steps) -> Result<()> {
+    steps.step("fmt", || process::run(&mut process::cargo(&["fmt", "--all", "--check"])))?;
+    steps.step("tidy", tidy::tidy)?;
+    steps.step("clippy", || process::run(&mut clippy()))
 }
 
 fn installed_on_servers(
@@ -97,8 +109,8 @@ fn tests(servers: &Servers, profile: &str, options: &[&str], filters: &[&str]) -
         let mut command = process::cargo(&["nextest", "run", "--profile", profile]);
         command.args(WHOLE).args(options).args(filters);
         if profile == "ci" {
-            // Most tests of this profile take two of them.
-            let threads = 2 * available_parallelism().map_or(1, NonZero::get);
+            // Many tests mostly wait. How many of these threads one takes is in .config/nextest.toml.
+            let threads = 3 * available_parallelism().map_or(1, NonZero::get);
             command.args(["--test-threads", &threads.to_string()]);
         }
         command

@@ -214,7 +214,17 @@ impl Admin {
         reason: &str,
         dry_run: bool,
     ) -> Result<Bulk> {
-        self.probe_all(prefix, reason, dry_run, async |_| Ok(Some(resolution.clone()))).await
+        check_reason(reason)?;
+        let (mut bulk, mut after) = (Bulk::default(), None);
+        loop {
+            let rows = self.uncertain_after(prefix, &mut after).await?;
+            if rows.is_empty() {
+                return Ok(bulk);
+            }
+            for row in &rows {
+                self.settle_uncertain(row, resolution.clone(), reason, dry_run, &mut bulk).await?;
+            }
+        }
     }
 
     /// Asks `probe` about every uncertain key that starts with `prefix`, and settles each by the answer.
@@ -227,44 +237,53 @@ impl Admin {
         reason: &str,
         probe: impl AsyncFn(&once::Record) -> Verdict<T>,
     ) -> Result<Bulk> {
-        self.probe_all(prefix, reason, false, async |row| crate::once::resolution(probe(row).await)).await
-    }
-
-    async fn probe_all(
-        &self,
-        prefix: Option<&str>,
-        reason: &str,
-        dry_run: bool,
-        decide: impl AsyncFn(&once::Record) -> Result<Option<Resolution>>,
-    ) -> Result<Bulk> {
         check_reason(reason)?;
         let (mut bulk, mut after) = (Bulk::default(), None);
         loop {
-            let prefix = prefix.map(str::to_owned);
-            let page =
-                self.once_keys(Some(State::Uncertain), prefix, after.take(), limits::PAGE_ROWS_MAX).await?;
-            let Some(last) = page.rows.last() else { return Ok(bulk) };
-            after = Some(last.key.clone());
-            for row in &page.rows {
-                let Some(resolution) = decide(row).await? else {
-                    bulk.unknown.push(row.key.clone());
-                    continue;
-                };
-                // Each by the token that was seen: what moved meanwhile is left alone.
-                match self.resolve(row.key.as_str(), Some(row.token), resolution, reason, dry_run).await {
-                    Ok(_) => bulk.changed.push(row.key.clone()),
-                    Err(error)
-                        if matches!(
-                            error.code(),
-                            Code::TokenStale | Code::NotUncertain | Code::KeyAbsent
-                        ) =>
-                    {
-                        bulk.moved.push(row.key.clone());
+            let rows = self.uncertain_after(prefix, &mut after).await?;
+            if rows.is_empty() {
+                return Ok(bulk);
+            }
+            for row in &rows {
+                match crate::once::resolution(probe(row).await)? {
+                    Some(resolution) => {
+                        self.settle_uncertain(row, resolution, reason, false, &mut bulk).await?;
                     }
-                    Err(error) => return Err(error),
+                    None => bulk.unknown.push(row.key.clone()),
                 }
             }
         }
+    }
+
+    /// The next page of keys in doubt behind `after`, which moves on.
+    async fn uncertain_after(
+        &self,
+        prefix: Option<&str>,
+        after: &mut Option<Key>,
+    ) -> Result<Vec<once::Record>> {
+        let (state, prefix) = (Some(State::Uncertain), prefix.map(str::to_owned));
+        let rows = self.once_keys(state, prefix, after.take(), limits::PAGE_ROWS_MAX).await?.rows;
+        *after = rows.last().map(|row| row.key.clone());
+        Ok(rows)
+    }
+
+    /// Settles one key by the token that was seen: what moved meanwhile is left alone.
+    async fn settle_uncertain(
+        &self,
+        row: &once::Record,
+        resolution: Resolution,
+        reason: &str,
+        dry_run: bool,
+        bulk: &mut Bulk,
+    ) -> Result<()> {
+        match self.resolve(row.key.as_str(), Some(row.token), resolution, reason, dry_run).await {
+            Ok(_) => bulk.changed.push(row.key.clone()),
+            Err(error) if matches!(error.code(), Code::TokenStale | Code::NotUncertain | Code::KeyAbsent) => {
+                bulk.moved.push(row.key.clone());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// What happened to a key, newest first, the open claim included.

@@ -77,6 +77,7 @@ mod redis;
 #[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod redis_kit;
 mod schedule;
+mod sendable;
 mod service;
 #[cfg(feature = "postgres")]
 mod service_postgres;
