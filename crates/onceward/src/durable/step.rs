@@ -2,6 +2,7 @@
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::job::Retry;
@@ -9,7 +10,7 @@ use onceward_core::run::{Op, Outcome, Phase, Position, Start, Wanted};
 use onceward_core::{Code, Error, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 use super::ambient::{Ambient, claim, within};
 use super::failure::{Failure, Never};
@@ -39,7 +40,8 @@ where
     E: Serialize + DeserializeOwned,
 {
     let place = check_name(name).and_then(|()| claim());
-    Step { place, name, body, work: Work::Idle, attempt: 0, attempts: 1, retry: Retry::default(), once: None }
+    let retry = Retry::default();
+    Step { place, name, body, work: Work::Idle, attempt: 0, attempts: 1, retry, timeout: None, once: None }
 }
 
 /// Refuses names that can't stand in a journal.
@@ -64,6 +66,7 @@ pin_project_lite::pin_project! {
         attempt: u32,
         attempts: u32,
         retry: Retry,
+        timeout: Option<Duration>,
         once: Option<Once>,
     }
 
@@ -89,8 +92,8 @@ pin_project_lite::pin_project! {
     #[project = WorkProjected]
     enum Work<Fut> {
         Idle,
-        Body { #[pin] future: Fut },
-        Pause { #[pin] sleep: Sleep },
+        Body { #[pin] future: Fut, #[pin] limit: Option<Sleep> },
+        Pause { #[pin] pause: Sleep },
         Over,
     }
 }
@@ -115,6 +118,14 @@ impl<F, Fut> Step<F, Fut> {
         self
     }
 
+    /// How long one attempt of the body may take; as long as the run may by default. An attempt that takes longer is
+    /// dropped where it waits, and has failed as [`TimedOut`](Failure::TimedOut), or as
+    /// [`Uncertain`](Failure::Uncertain) if it must not run twice. A body that blocks its thread can't be stopped.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
     /// Writes down that the body begins before it begins. Where nobody can know whether it did its work, the step fails
     /// as [`Uncertain`](Failure::Uncertain) instead of running again. It costs one more write.
     pub fn at_most_once(mut self) -> Self {
@@ -123,6 +134,7 @@ impl<F, Fut> Step<F, Fut> {
     }
 }
 
+const LONG: &str = "its time was over before it had ended, and it must not run twice";
 const STARTED: &str =
     "its process died, or was away for too long, after the step had begun and before it had ended";
 
@@ -167,29 +179,32 @@ where
                         },
                     }
                     run.body_begins(position, this.name);
-                    let future = within(Ambient::Step, || (this.body)());
-                    this.work.set(Work::Body { future });
+                    let (future, limit) = (within(Ambient::Step, || (this.body)()), this.timeout.map(sleep));
+                    this.work.set(Work::Body { future, limit });
                 }
-                WorkProjected::Body { future } => {
-                    let result = ready!(within(Ambient::Step, || future.poll(cx)));
+                WorkProjected::Body { future, limit } => {
+                    let result = match within(Ambient::Step, || future.poll(cx)) {
+                        Poll::Ready(result) => result.map_err(Failure::App),
+                        Poll::Pending => {
+                            ready!(limit.as_pin_mut().map_or(Poll::Pending, |limit| limit.poll(cx)));
+                            Err(too_long(this.once.is_some()))
+                        }
+                    };
                     *this.attempt += 1;
                     if result.is_err() && *this.attempt < *this.attempts && this.once.is_none() {
                         let pause = run.pause(this.retry.delay(*this.attempt, seed(run, *this.attempt)));
-                        this.work.set(Work::Pause { sleep: sleep_until(Instant::now() + pause) });
+                        this.work.set(Work::Pause { pause: sleep(pause) });
                         continue;
                     }
                     run.body(false);
-                    let outcome = match result {
-                        Ok(value) => written(&value),
-                        Err(error) => failed(&Failure::App(error)),
-                    };
+                    let outcome = result.map_or_else(|failure| failed(&failure), |value| written(&value));
                     run.record(position, Op::Step, this.name, Phase::Ended(outcome));
                     this.work.set(Work::Over);
                 }
-                WorkProjected::Pause { sleep } => {
-                    ready!(sleep.poll(cx));
-                    let future = within(Ambient::Step, || (this.body)());
-                    this.work.set(Work::Body { future });
+                WorkProjected::Pause { pause } => {
+                    ready!(pause.poll(cx));
+                    let (future, limit) = (within(Ambient::Step, || (this.body)()), this.timeout.map(sleep));
+                    this.work.set(Work::Body { future, limit });
                 }
                 WorkProjected::Over => {
                     let wanted = Wanted { op: Op::Step, name: this.name, input: None };
@@ -201,6 +216,10 @@ where
             }
         }
     }
+}
+
+fn too_long<E>(once: bool) -> Failure<E> {
+    if once { Failure::Uncertain(LONG.to_owned()) } else { Failure::TimedOut }
 }
 
 pub(super) fn seed(run: &Run, attempt: u32) -> u64 {

@@ -23,6 +23,8 @@ mod durable_kit;
 mod durable_outside;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_sweep;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_weaknesses;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod enlist;
 #[cfg(feature = "postgres")]
