@@ -138,6 +138,7 @@ codes! {
     WorkerIdle = "OW0709", Caller, "the worker has no handler or no queue";
     StateMissing = "OW0710", Caller, "a handler wants a state that the worker was not given";
     ProgressInvalid = "OW0711", Caller, "what a handler says of its progress is too long, or of another type";
+    JobKeyTaken = "OW0712", Caller, "another job has the dedupe key of this one";
 
     // 09xx: durable functions.
     RunAbsent = "OW0901", Caller, "a durable call was awaited outside of a durable function";
