@@ -35,11 +35,11 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
-    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 10);
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 11);
     place.run(&["migrate", "up"]).printed(
         0,
         "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\
-         applied 10\n",
+         applied 10\napplied 11\n",
     );
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");

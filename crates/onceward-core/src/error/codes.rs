@@ -86,6 +86,7 @@ codes! {
     TagsInvalid = "OW0125", Caller, "a tag is malformed, or there are too many";
     JobIdInvalid = "OW0126", Caller, "the text is not the id of a job";
     LimitInvalid = "OW0127", Caller, "the limit is out of range";
+    OptionInvalid = "OW0128", Caller, "an option of a job is unknown or can't be read";
 
     // 02xx: leases.
     LeaseHeld = "OW0201", Race, "another holder has the lease";

@@ -52,6 +52,8 @@ mod http_kit;
 #[cfg(feature = "tower")]
 mod http_server;
 mod jobs;
+#[cfg(feature = "postgres")]
+mod jobs_by_sql;
 mod jobs_faults;
 mod jobs_hand_over;
 mod jobs_kit;
