@@ -90,5 +90,7 @@ mod step_in;
 mod trigger;
 #[cfg(feature = "testing")]
 mod weaknesses;
+#[cfg(feature = "testing")]
+mod weaknesses_jobs;
 #[cfg(feature = "http-jobs")]
 mod webhook_snippets;
