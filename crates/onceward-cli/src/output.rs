@@ -62,6 +62,16 @@ fn json_text(value: &impl Serialize) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| unwritten(io::Error::other(error)))
 }
 
+/// A row that can't be read, in a list of others.
+pub(crate) fn unreadable(name: &str, version: i64) -> Value {
+    json!({ "name": name, "version": version, "unreadable": true, "code": Code::RowUnreadable.as_str() })
+}
+
+/// What stands in a table beside the name of such a row.
+pub(crate) fn unreadable_cell() -> String {
+    format!("unreadable ({})", Code::RowUnreadable.as_str())
+}
+
 /// As [`json`], on one line.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<String> {
     let mut bytes = Vec::new();

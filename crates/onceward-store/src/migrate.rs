@@ -57,7 +57,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (7, "0007_service"),
     (8, "0008_endpoints"),
     (9, "0009_pause"),
-    (10, "0010_triggers")
+    (10, "0010_triggers"),
+    (11, "0011_enqueue")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -71,7 +72,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (7, "0007_service"),
     (8, "0008_endpoints"),
     (9, "0009_pause"),
-    (10, "0010_triggers")
+    (10, "0010_triggers"),
+    (11, "0011_enqueue")
 );
 
 /// A migration that a schema has seen.

@@ -1,16 +1,17 @@
 //! `onceward runners`: the processes that run services.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::Result;
-use onceward::service::Runner;
+use onceward::service::{Runner, TermRecord};
 use onceward::store::Snapshot;
+use onceward::{Admin, Code, Result, ServiceName, SessionId};
 use serde_json::{Value, json};
 
 use crate::args::Globals;
 use crate::output::{self, Table};
-use crate::{exit, store};
+use crate::{exit, report, store};
 
 /// Look at the processes that run services
 #[derive(Debug, clap::Args)]
@@ -29,10 +30,36 @@ enum Action {
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let client = store::connect(globals).await?;
     let Action::List = args.action;
-    let runners = client.admin().runners().await;
+    let runners = look(&client.admin()).await;
     store::close(globals, &client).await;
-    print(&runners?, globals)?;
+    let (runners, last) = runners?;
+    print(&runners, &last, globals)?;
     Ok(ExitCode::from(exit::DONE))
+}
+
+/// The last term that each runner began, by its service.
+type Last = BTreeMap<String, BTreeMap<SessionId, TermRecord>>;
+
+async fn look(admin: &Admin) -> Result<(Snapshot<(Runner, Vec<String>)>, Last)> {
+    let runners = admin.runners().await?;
+    let services: BTreeSet<&String> = runners.rows.iter().flat_map(|(_, services)| services).collect();
+    let mut last = Last::new();
+    for name in services {
+        match admin.last_terms(&ServiceName::new(name)?).await {
+            Ok(terms) => drop(last.insert(name.clone(), terms)),
+            // It has just been declared by a session, or its row is damaged: its runners are there all the same.
+            Err(error) if matches!(error.code(), Code::ServiceUnknown | Code::RowUnreadable) => {
+                report::note(&format!("{name}: {error} (onceward explain {})", error.code().as_str()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((runners, last))
+}
+
+/// What a runner began last of a service.
+fn term_of<'a>(last: &'a Last, service: &str, runner: &Runner) -> Option<&'a TermRecord> {
+    last.get(service)?.get(&runner.session)
 }
 
 fn state(runner: &Runner, now: onceward::Timestamp) -> &'static str {
@@ -43,26 +70,46 @@ fn state(runner: &Runner, now: onceward::Timestamp) -> &'static str {
     }
 }
 
-fn print(runners: &Snapshot<(Runner, Vec<String>)>, globals: &Globals) -> Result<()> {
+fn print(runners: &Snapshot<(Runner, Vec<String>)>, last: &Last, globals: &Globals) -> Result<()> {
     if globals.output.is_json() {
         let rows = runners.rows.iter().map(|(runner, services)| {
             let mut row = serde_json::to_value(runner).unwrap_or_default();
             row["services"] = json!(services);
             row["state"] = json!(state(runner, runners.now));
+            let terms = services.iter().filter_map(|service| term_of(last, service, runner));
+            row["last"] = json!(terms.collect::<Vec<_>>());
             row
         });
         return output::json(&rows.collect::<Vec<Value>>());
     }
-    let mut table = Table::new(&["SESSION", "OWNER", "STARTED", "SEEN", "STATE", "SERVICES"]);
+    let mut table = Table::new(&[
+        "SESSION",
+        "OWNER",
+        "STARTED",
+        "SEEN",
+        "STATE",
+        "SERVICE",
+        "LAST BEGAN",
+        "LAST ENDED",
+        "OUTCOME",
+    ]);
     for (runner, services) in &runners.rows {
-        table.row([
-            &runner.session as &dyn core::fmt::Display,
-            &runner.owner,
-            &runner.started_at,
-            &runner.seen_at,
-            &state(runner, runners.now),
-            &services.join(" "),
-        ]);
+        for service in services {
+            let term = term_of(last, service, runner);
+            let began = term.map(|term| term.started_at.to_string());
+            let ended = term.and_then(|term| term.ended_at).map(|at| at.to_string());
+            table.row([
+                &runner.session as &dyn core::fmt::Display,
+                &runner.owner,
+                &runner.started_at,
+                &runner.seen_at,
+                &state(runner, runners.now),
+                service,
+                &began.unwrap_or_default(),
+                &ended.unwrap_or_default(),
+                &term.map_or("", |term| term.outcome.as_str()),
+            ]);
+        }
     }
     table.print()
 }

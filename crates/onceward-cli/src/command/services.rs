@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use onceward::duration::format;
 use onceward::service::{Mode, TermRecord};
-use onceward::store::{ServiceRecord, ServiceView};
+use onceward::store::{ListedServices, ServiceRecord, ServiceView};
 use onceward::{Admin, Result, ServiceName, Timestamp};
 use onceward_core::service::plan;
 use serde_json::{Value, json};
@@ -133,12 +133,17 @@ fn value(record: &ServiceRecord) -> Value {
     })
 }
 
-fn list(services: &[ServiceRecord], globals: &Globals) -> Result<()> {
+fn list(services: &ListedServices, globals: &Globals) -> Result<()> {
+    for (name, _) in &services.unreadable {
+        report::note(&format!("{name} can't be read: nobody runs it (onceward explain OW0009)"));
+    }
     if globals.output.is_json() {
-        return output::json(&services.iter().map(value).collect::<Vec<_>>());
+        let unreadable = services.unreadable.iter();
+        let unreadable = unreadable.map(|(name, version)| output::unreadable(name.as_str(), *version));
+        return output::json(&services.rows.iter().map(value).chain(unreadable).collect::<Vec<_>>());
     }
     let mut table = Table::new(&["SERVICE", "MODE", "EVERY", "MARGIN", "ON MISSED", "PAUSED", "WHY"]);
-    for record in services {
+    for record in &services.rows {
         let setting = &record.setting;
         let pause = setting.pause.as_ref().filter(|_| setting.is_paused());
         let every =
@@ -152,6 +157,9 @@ fn list(services: &[ServiceRecord], globals: &Globals) -> Result<()> {
             &pause.map_or_else(String::new, |pause| pause.at.to_string()),
             &pause.and_then(|pause| pause.reason.as_deref()).unwrap_or_default(),
         ]);
+    }
+    for (name, _) in &services.unreadable {
+        table.row([name as &dyn Display, &output::unreadable_cell(), &"", &"", &"", &"", &""]);
     }
     table.print()
 }

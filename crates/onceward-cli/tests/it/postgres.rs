@@ -10,6 +10,8 @@ use server::Server;
 /// A schema of its own, on the server of the tests or on one of its own; gone at the end.
 pub(crate) struct Schema {
     pub(crate) place: Place,
+    url: String,
+    name: String,
     _server: Option<Server>,
 }
 
@@ -19,7 +21,20 @@ impl Schema {
         let server = if given.is_none() { Some(Server::start()) } else { None };
         let url = given.or(server.as_ref().map(Server::url)).unwrap();
         let schema = format!("cli_{}", uuid::Uuid::new_v4().simple());
-        Self { place: Place::on(&format!("{url}?schema={schema}")), _server: server }
+        let place = Place::on(&format!("{url}?schema={schema}"));
+        Self { place, url, name: schema, _server: server }
+    }
+
+    /// Runs statements with `{schema}` in them, past the program.
+    fn sql(&self, text: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) =
+                tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.unwrap();
+            let connection = tokio::spawn(connection);
+            client.batch_execute(&text.replace("{schema}", &self.name)).await.unwrap();
+            connection.abort();
+        });
     }
 }
 
@@ -46,11 +61,11 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
-    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 10);
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 11);
     place.run(&["migrate", "up"]).printed(
         0,
         "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\
-         applied 10\n",
+         applied 10\napplied 11\n",
     );
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");
@@ -83,6 +98,47 @@ fn a_webhook_goes_from_the_shell_to_its_receiver() {
     let Schema { place, .. } = &Schema::new();
     assert_eq!(place.run(&["migrate", "up"]).code, 0);
     crate::http::the_whole_way(place);
+}
+
+/// One that is damaged is named with its code, and hides none of the others.
+#[test]
+fn what_can_not_be_read_is_listed_as_such() {
+    let schema = Schema::new();
+    let place = &schema.place;
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    let host = place.start(&["service", "--name", "good", "--every", "1h", "--", "true"]);
+    wait_until("it is declared", || place.json(&["services", "list"]).as_array().unwrap().len() == 1);
+    host.signal(rustix::process::Signal::TERM);
+    host.end();
+    for name in ["good", "bad"] {
+        let schedule = ["schedules", "add", name, "report", "--when", "0 2 * * *", "--json", "{}"];
+        assert_eq!(place.run(&schedule).code, 0);
+        assert_eq!(place.run(&["triggers", "add", name, "letter", "--on", "dead"]).code, 0);
+    }
+    schema.sql(
+        "INSERT INTO {schema}.service (namespace, name, version, setting) VALUES ('default', 'bad', 7, '{\"every')
+         ; UPDATE {schema}.schedule SET definition = '[' WHERE name = 'bad'
+         ; UPDATE {schema}.trigger SET definition = '{}' WHERE name = 'bad'",
+    );
+    for (kind, version) in [("services", 7), ("schedules", 1), ("triggers", 1)] {
+        let listed = place.json(&[kind, "list"]);
+        assert_eq!(
+            (listed.as_array().unwrap().len(), listed[0]["name"].as_str()),
+            (2, Some("good")),
+            "{kind}"
+        );
+        let bad =
+            serde_json::json!({"name": "bad", "version": version, "unreadable": true, "code": "OW0009"});
+        assert_eq!(listed[1], bad, "{kind}");
+        let seen = place.run(&[kind, "list"]);
+        assert!(seen.code == 0 && seen.text().contains("good"), "{kind}: {seen:?}");
+        assert!(
+            seen.stderr.contains("bad can't be read") && seen.stderr.contains("OW0009"),
+            "{kind}: {seen:?}"
+        );
+    }
+    assert!(place.run(&["services", "list"]).text().contains("unreadable (OW0009)"));
+    place.run(&["services", "show", "bad"]).refused(1, "OW0009");
 }
 
 /// G5, N3

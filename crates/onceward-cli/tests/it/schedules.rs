@@ -55,6 +55,33 @@ fn a_schedule_is_declared_looked_at_paused_and_removed() {
 }
 
 #[test]
+fn a_durable_function_is_scheduled() {
+    let place = Place::new();
+    let add = |more: &[&str]| {
+        let base = ["schedules", "add", "nightly", "settle", "--when", "0 2 * * *", "--durable"];
+        place.run(&[&base[..], more].concat())
+    };
+    let order = ["--json", "{\"order\": 17}"];
+    for refused in [
+        &["--text", "x"][..],
+        &["--payload-file", "-"],
+        &["--json", "{}", "--at-most-once"],
+        &["--json", "{}", "--timeout", "5m"],
+    ] {
+        add(refused).refused(2, "OW0601");
+    }
+    add(&["--json", "[17]"]).refused(2, "OW0707");
+    place.run(&["schedules", "show", "nightly"]).refused(2, "OW1014");
+    assert_eq!(add(&[]).code, 0, "a function without arguments");
+    assert_eq!(add(&[&order[..], &["--queue", "runs", "--tag", "eu"]].concat()).code, 0);
+    let run = place.json(&["schedules", "trigger", "nightly"])["job"].as_str().unwrap().to_owned();
+    let runs = place.json(&["runs", "list"]);
+    assert_eq!((runs[0]["id"].as_str(), runs.as_array().unwrap().len()), (Some(run.as_str()), 1), "{runs}");
+    let job = place.json(&["jobs", "show", &run]);
+    assert_eq!((job["durable"].as_bool(), job["queue"].as_str()), (Some(true), Some("runs")), "{job}");
+}
+
+#[test]
 fn a_trigger_is_declared_looked_at_paused_and_removed() {
     let place = Place::new();
     let add = ["triggers", "add", "mourn", "letter", "--on", "dead kind=import", "--on", "event order.*"];

@@ -29,7 +29,14 @@ fn a1_started_on_three_hosts_it_runs_once_per_cycle() {
     let options = ["--every", "1s", "--session-ttl", "2s"];
     let hosts: Vec<Running> = (0..3).map(|_| place.start(&args(&options, SCRIPT))).collect();
     wait_until("four cycles", || ledger(&place).len() >= 4);
-    assert_eq!(place.json(&["runners", "list"]).as_array().unwrap().len(), 3);
+    let runners = place.json(&["runners", "list"]);
+    assert_eq!(runners.as_array().unwrap().len(), 3);
+    let last: Vec<&Value> = runners.as_array().unwrap().iter().filter_map(|row| row["last"].get(0)).collect();
+    let ended = |term: &&&Value| term["ended_at"].as_str() >= term["started_at"].as_str();
+    assert!(last.iter().filter(ended).count() >= 2, "four cycles were run by more than one: {runners}");
+    assert!(last.iter().all(|term| term["service"] == "tick" && term["started_at"].is_string()), "{runners}");
+    let text = place.run(&["runners", "list"]).text();
+    assert!(text.contains("LAST BEGAN") && text.contains("done"), "{text}");
     let shown = place.json(&["services", "show", "tick"]);
     assert_eq!((shown["every_ms"].as_i64(), shown["mode"].as_str()), (Some(1_000), Some("cycle")));
     assert_eq!(shown["slots"].as_array().unwrap().len(), 3);

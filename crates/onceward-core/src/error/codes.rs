@@ -86,6 +86,7 @@ codes! {
     TagsInvalid = "OW0125", Caller, "a tag is malformed, or there are too many";
     JobIdInvalid = "OW0126", Caller, "the text is not the id of a job";
     LimitInvalid = "OW0127", Caller, "the limit is out of range";
+    OptionInvalid = "OW0128", Caller, "an option of a job is unknown or can't be read";
 
     // 02xx: leases.
     LeaseHeld = "OW0201", Race, "another holder has the lease";
@@ -138,6 +139,7 @@ codes! {
     WorkerIdle = "OW0709", Caller, "the worker has no handler or no queue";
     StateMissing = "OW0710", Caller, "a handler wants a state that the worker was not given";
     ProgressInvalid = "OW0711", Caller, "what a handler says of its progress is too long, or of another type";
+    JobKeyTaken = "OW0712", Caller, "another job has the dedupe key of this one";
 
     // 09xx: durable functions.
     RunAbsent = "OW0901", Caller, "a durable call was awaited outside of a durable function";

@@ -3,7 +3,7 @@
 
 use super::{Pause, Record, State, remember};
 use crate::once::{Body, cut};
-use crate::{Owner, Timestamp, Token, limits};
+use crate::{JobId, Key, Owner, Timestamp, Token, limits};
 
 /// What somebody wants of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum Moved {
     Wrong(State),
     /// It has moved on since it was looked at: this is its token now.
     Stale(Token),
+    /// It would be alive again, and this one is that has its dedupe key.
+    KeyTaken(JobId),
 }
 
 /// Decides (J6, J8). `seen`: the token that was looked at; `None` takes the row as it is. Where the answer is
@@ -64,6 +66,15 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
         (_, Move::Cancel | Move::RunNow) | (State::Uncertain, _) => Moved::Applied { from: state },
         _ => Moved::Wrong(state),
     }
+}
+
+/// The dedupe key that a job takes again with what is done to it (J9): it gave that up when it ended, and is alive
+/// again. Where another job has it, nothing is done, and the answer is [`KeyTaken`](Moved::KeyTaken). A key until its
+/// job is started was used up if it was.
+pub fn key_again<'a>(row: &'a Record, to: &Move) -> Option<&'a Key> {
+    let lives_again = *to == Move::RunNow && row.state.is_final();
+    let is_used_up = row.until_started && row.begun.is_some();
+    row.dedupe_key.as_ref().filter(|_| lives_again && !is_used_up)
 }
 
 /// The row after an intervention that was applied. Its token is a new one: whatever was still on its way to the row as

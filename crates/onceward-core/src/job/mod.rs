@@ -30,7 +30,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 pub use ending::{CALLED_OFF, Ended, Ending, Facts, LOST, Next, end, may_end};
-pub use intervene::{Move, Moved, intervene, moved};
+pub use intervene::{Move, Moved, intervene, key_again, moved};
 pub use new::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, pushed_out};
 pub use past::{Attempt, from_text as past_from_text, remember, to_text as past_to_text};
 pub use retry::{Growth, Retry};
@@ -206,6 +206,9 @@ pub struct Record {
     /// Whether its dedupe key is free for others once its handler starts, which is written down therefore.
     #[serde(skip)]
     pub until_started: bool,
+    /// Its dedupe key, if that lasts until its handler starts or until it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedupe_key: Option<Key>,
     /// The token under which its handler was started, if that had to be written down.
     #[serde(skip)]
     pub begun: Option<Token>,
@@ -262,6 +265,7 @@ impl Record {
             parent: new.parent,
             depth: new.depth,
             until_started: new.is_until_started(),
+            dedupe_key: new.lasting_key().cloned(),
             begun: None,
             attempted_at: None,
             finished_at: None,
@@ -289,6 +293,7 @@ impl Record {
         self.parent = spec.parent;
         self.depth = spec.depth;
         self.until_started = spec.until_started;
+        self.dedupe_key = spec.dedupe_key;
         self
     }
 
@@ -373,6 +378,7 @@ impl Record {
             replay_of: self.replay_of,
             root: Some(self.root).filter(|root| *root != self.id),
             until_started: self.until_started,
+            dedupe_key: self.dedupe_key.clone(),
             parent: self.parent,
             depth: self.depth,
         }

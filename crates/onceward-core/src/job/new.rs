@@ -141,6 +141,7 @@ impl New {
             replay_of: self.replay_of,
             root: Some(self.root).filter(|root| *root != self.id),
             until_started: self.is_until_started(),
+            dedupe_key: self.lasting_key().cloned(),
             parent: self.parent,
             depth: self.depth,
         }
@@ -149,6 +150,12 @@ impl New {
     /// Whether its dedupe key is free for others once its handler starts.
     pub fn is_until_started(&self) -> bool {
         self.dedupe.as_ref().is_some_and(|dedupe| dedupe.scope == DedupeScope::UntilStarted)
+    }
+
+    /// Its dedupe key, unless that lasts for a time of its own.
+    pub fn lasting_key(&self) -> Option<&Key> {
+        let lasts = |dedupe: &&Dedupe| !matches!(dedupe.scope, DedupeScope::Window(_));
+        self.dedupe.as_ref().filter(lasts).map(|dedupe| &dedupe.key)
     }
 
     /// What becomes of a job that waits under the dedupe key of this one and is replaced by it: what this one is, under

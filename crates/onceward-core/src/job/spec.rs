@@ -29,6 +29,8 @@ pub struct Spec {
     pub root: Option<JobId>,
     /// Whether its dedupe key is free for others once its handler starts.
     pub until_started: bool,
+    /// Its dedupe key, if that lasts until then, or until it has ended.
+    pub dedupe_key: Option<Key>,
     /// The run that waits for it.
     pub parent: Option<JobId>,
     /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
@@ -65,6 +67,8 @@ struct Kept {
     root: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     until_started: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dedupe_key: Option<String>,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     durable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +104,7 @@ impl Spec {
             replay_of: self.replay_of.map(JobId::as_uuid),
             root: self.root.map(JobId::as_uuid),
             until_started: self.until_started,
+            dedupe_key: self.dedupe_key.as_ref().map(|key| key.as_str().to_owned()),
             durable: policy.durable,
             parent: self.parent.map(JobId::as_uuid),
             depth: self.depth,
@@ -131,6 +136,7 @@ impl Spec {
             replay_of: kept.replay_of.map(JobId::from_uuid),
             root: kept.root.map(JobId::from_uuid),
             until_started: kept.until_started,
+            dedupe_key: kept.dedupe_key.map(Key::from_row),
             parent: kept.parent.map(JobId::from_uuid),
             depth: kept.depth,
         }
@@ -176,6 +182,7 @@ mod tests {
             replay_of: Some(id),
             root: Some(id),
             until_started: true,
+            dedupe_key: Some(Key::from_row("d")),
             parent: Some(id),
             depth: 3,
         };

@@ -250,6 +250,34 @@ fn attempts_are_told_once() {
     assert_eq!((row.finished_at, numbers(&row)), (Some(at(30)), vec![1, 2]));
 }
 
+/// J9: what lives again has its key again, unless that was about its start, and it has started.
+#[test]
+fn a_job_that_is_run_again_wants_the_key_that_it_gave_up() {
+    let dedupe = |scope| Dedupe { key: Key::from_row("d"), scope, on_conflict: OnConflict::Existing };
+    let hour = DedupeScope::Window(Duration::from_secs(3_600));
+    for (scope, begun, wanted) in [
+        (DedupeScope::UntilDone, false, true),
+        (DedupeScope::UntilDone, true, true),
+        (DedupeScope::UntilStarted, false, true),
+        (DedupeScope::UntilStarted, true, false),
+        (hour, false, false),
+    ] {
+        let row = Record::of_new(&New { dedupe: Some(dedupe(scope)), ..new() }, at(0));
+        let begun = begun.then(|| Token::from_row(7));
+        for state in [State::Dead, State::Uncertain] {
+            let row = Record { state, begun, ..row.clone() };
+            assert_eq!(key_again(&row, &Move::RunNow).is_some(), wanted, "{scope:?}, {begun:?}");
+            for to in [Move::Cancel, Move::Dead, Move::Done(None)] {
+                assert_eq!(key_again(&row, &to), None);
+            }
+        }
+        // What waits has not given it up.
+        for state in [State::Scheduled, State::Ready, State::Retrying] {
+            assert_eq!(key_again(&Record { state, begun, ..row.clone() }, &Move::RunNow), None);
+        }
+    }
+}
+
 /// J4, J6: whoever wants a job to run again grants the attempt it has not left, and no more.
 #[test]
 fn a_job_that_is_run_again_has_an_attempt() {

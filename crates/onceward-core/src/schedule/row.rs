@@ -62,7 +62,7 @@ impl Target {
             queue: new.queue.clone(),
             priority: new.priority,
             payload: new.payload.clone(),
-            spec: Spec { root: None, replay_of: None, until_started: false, ..new.spec() },
+            spec: Spec { root: None, replay_of: None, until_started: false, dedupe_key: None, ..new.spec() },
         }
     }
 }

@@ -35,6 +35,7 @@
 pub mod about;
 pub mod batch;
 pub mod endpoint;
+pub mod job_again;
 pub mod job_claim;
 pub mod job_enqueue;
 pub mod job_hand_over;
@@ -326,6 +327,17 @@ macro_rules! conformance_suite {
                 j9_a_newcomer_pushes_out_what_waits_under_its_key;
                 j9_of_many_at_once_one_gets_the_key;
                 j13_a_replay_asked_for_twice_is_one_job_that_tells_its_line;
+            }
+            job_again {
+                j9_a_job_that_is_run_again_takes_its_key_again;
+                j9_a_job_whose_key_another_has_is_not_run_again;
+                j9_a_key_until_started_is_taken_again_by_what_never_started;
+                j9_a_window_is_the_same_for_a_job_that_is_run_again;
+                j9_a_job_that_is_run_at_once_keeps_its_key;
+                j9_a_job_that_is_run_again_can_be_replaced_and_pushed_out;
+                j9_j10_a_job_that_is_run_again_has_its_key_in_its_line;
+                j9_of_a_run_now_and_newcomers_one_gets_the_key;
+                j9_a_replay_has_none_of_the_keys;
             }
             job_claim {
                 j14_a_claim_takes_no_more_than_asked;

@@ -5,8 +5,8 @@ use onceward_core::{Namespace, Result, ScheduleName, ServiceName};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
-    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, ListedServices, LookService,
+    MissTerm, PruneTerms, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
 
 #[async_trait]
@@ -15,7 +15,7 @@ impl ServiceStore for Faulty {
         read!(self, ServiceLook, service_look, ask)
     }
 
-    async fn service_list(&self, namespace: &Namespace) -> Result<Vec<ServiceRecord>> {
+    async fn service_list(&self, namespace: &Namespace) -> Result<ListedServices> {
         read!(self, ServiceList, service_list, namespace)
     }
 

@@ -10,8 +10,8 @@ use onceward_core::{Namespace, Result, ScheduleName, ServiceName, Timestamp, Tok
 
 use super::{MemoryStore, Tables};
 use crate::store::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
-    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, ListedServices, LookService,
+    MissTerm, PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
 
 type Service = (Namespace, ServiceName);
@@ -157,11 +157,12 @@ impl ServiceStore for MemoryStore {
         Ok(self.verb(|tables, now| tables.look(ask, now)))
     }
 
-    async fn service_list(&self, namespace: &Namespace) -> Result<Vec<ServiceRecord>> {
-        Ok(self.verb(|tables, _| {
+    async fn service_list(&self, namespace: &Namespace) -> Result<ListedServices> {
+        let rows = self.verb(|tables, _| {
             let set = tables.services.set.values();
             set.filter(|record| record.namespace == *namespace).cloned().collect()
-        }))
+        });
+        Ok(ListedServices { rows, unreadable: Vec::new() })
     }
 
     async fn service_write(&self, ask: &WriteService) -> Result<bool> {

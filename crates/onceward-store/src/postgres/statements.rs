@@ -207,7 +207,8 @@ statements! {
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
     job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
-        BYTEA, TEXT, INT8, INT8, BOOL, UUID, TIMESTAMPTZ, TEXT, TEXT, BOOL);
+        BYTEA, TEXT, INT8, INT8, BOOL, UUID, TIMESTAMPTZ, TEXT, TEXT, BOOL, TEXT, BOOL);
+    job_holder = prepared "job/move" "holder" (TEXT, TEXT);
     job_mark = prepared "job/move" "mark" (TEXT, UUID, INT8, TIMESTAMPTZ, TEXT, TEXT);
     job_note = prepared "job/move" "note" (TEXT, UUID, INT8, TEXT, TEXT, TEXT);
     job_lookup = prepared "job/lookup" (TEXT_ARRAY, UUID_ARRAY);

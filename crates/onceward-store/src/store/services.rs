@@ -21,6 +21,15 @@ pub struct ServiceRecord {
     pub setting: Setting,
 }
 
+/// The services of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct ListedServices {
+    /// What was found, by name.
+    pub rows: Vec<ServiceRecord>,
+    /// What was found and can't be read, each with its version, by name.
+    pub unreadable: Vec<(ServiceName, i64)>,
+}
+
 /// Looks at a service: everything that the next step is decided from.
 #[derive(Clone, Debug)]
 pub struct LookService {
@@ -182,8 +191,8 @@ pub struct WriteSchedule {
 pub trait ServiceStore: Send + Sync + 'static {
     /// Looks at a service.
     async fn service_look(&self, ask: &LookService) -> Result<ServiceView>;
-    /// The services of a namespace, by name.
-    async fn service_list(&self, namespace: &Namespace) -> Result<Vec<ServiceRecord>>;
+    /// The services of a namespace, by name. One that can't be read is named, and hides none of the others.
+    async fn service_list(&self, namespace: &Namespace) -> Result<ListedServices>;
     /// Writes what a service is set to, and wakes its runners; `false` where it has another version.
     async fn service_write(&self, ask: &WriteService) -> Result<bool>;
     /// Begins a term. It is durable when it is answered.

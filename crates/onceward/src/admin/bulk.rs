@@ -109,5 +109,5 @@ impl Admin {
 
 /// Whether an error is about this job alone.
 fn was_left(error: &Error) -> bool {
-    matches!(error.code(), Code::TokenStale | Code::JobStateWrong | Code::JobAbsent)
+    matches!(error.code(), Code::TokenStale | Code::JobStateWrong | Code::JobAbsent | Code::JobKeyTaken)
 }

@@ -73,10 +73,11 @@ impl Admin {
     }
 
     /// Makes a job ready now, with one more attempt if it has none left: one that waits, that is dead, or that is
-    /// uncertain and known not to have happened.
+    /// uncertain and known not to have happened. One that has ended takes the dedupe key again that it had until then.
     ///
     /// # Errors
     /// As [`cancel_job`](Self::cancel_job); a job that runs or has ended well is in the wrong state.
+    /// [`JobKeyTaken`](Code::JobKeyTaken) where another job has its dedupe key.
     pub async fn retry_job(&self, id: JobId, token: Option<Token>, reason: Option<&str>) -> Result<()> {
         self.move_job(id, token, Move::RunNow, reason, false).await.map(drop)
     }
@@ -119,6 +120,7 @@ impl Admin {
             Moved::Running => Err(wrong(State::Running)),
             Moved::Absent => Err(self.absent(id)),
             Moved::Wrong(state) => Err(wrong(state)),
+            Moved::KeyTaken(other) => Err(key_taken(other)),
             Moved::Stale(token) => {
                 let why = format!("the job has moved on: its token is {token} now");
                 Err(Error::new(Code::TokenStale, why))
@@ -220,6 +222,11 @@ pub(super) fn named(job: JobId, request: &str) -> uuid::Uuid {
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// A job that would be alive again, and another one is that has its dedupe key.
+pub(super) fn key_taken(other: JobId) -> Error {
+    Error::new(Code::JobKeyTaken, format!("job {other} has its dedupe key and is alive"))
 }
 
 fn wrong(state: State) -> Error {

@@ -212,7 +212,13 @@ impl Admin {
 
 /// Whether an error is about this run alone.
 fn was_left(error: &Error) -> bool {
-    let codes =
-        [Code::TokenStale, Code::JobStateWrong, Code::RunUnknown, Code::RunEnded, Code::RunForkRefused];
+    let codes = [
+        Code::TokenStale,
+        Code::JobStateWrong,
+        Code::JobKeyTaken,
+        Code::RunUnknown,
+        Code::RunEnded,
+        Code::RunForkRefused,
+    ];
     codes.contains(&error.code())
 }

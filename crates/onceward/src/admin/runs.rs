@@ -47,6 +47,7 @@ impl Admin {
                 Err(Error::new(Code::RunEnded, format!("run {id} has ended: {state}")))
             }
             Moved::Running => Err(Error::new(Code::JobStateWrong, format!("run {id} is running"))),
+            Moved::KeyTaken(other) => Err(super::jobs::key_taken(other)),
             Moved::Stale(token) => {
                 let why = format!("run {id} has moved on: its token is {token} now");
                 Err(Error::new(Code::TokenStale, why))

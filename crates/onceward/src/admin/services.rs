@@ -1,10 +1,12 @@
 //! Looking at services, runners and schedules, and intervening.
 
+use std::collections::BTreeMap;
+
 use onceward_core::schedule::Schedule;
 use onceward_core::service::{Mode, Outcome, Runner, Setting, Term, order};
-use onceward_core::{Code, Error, JobId, Result, ScheduleName, ServiceName, SessionId, Timestamp};
+use onceward_core::{Code, Error, JobId, Result, ScheduleName, ServiceName, SessionId, Timestamp, limits};
 use onceward_store::{
-    ListSchedules, ListedSchedules, LookService, PruneTerms, ServiceRecord, ServiceView, Snapshot,
+    ListSchedules, ListedSchedules, ListedServices, LookService, PruneTerms, ServiceView, Snapshot,
 };
 
 use super::Admin;
@@ -12,11 +14,11 @@ use crate::schedule::{self, Backfill};
 use crate::service::change;
 
 impl Admin {
-    /// The services of this namespace, by name.
+    /// The services of this namespace, by name. One that can't be read is named, and hides none of the others.
     ///
     /// # Errors
     /// Those of an unreachable store.
-    pub async fn services(&self) -> Result<Vec<ServiceRecord>> {
+    pub async fn services(&self) -> Result<ListedServices> {
         self.client.store().service_list(&self.client.namespace).await
     }
 
@@ -122,6 +124,22 @@ impl Admin {
             (!services.is_empty()).then_some((runner, services))
         });
         Ok(Snapshot { now: seen.now, rows: runners.collect() })
+    }
+
+    /// Of each runner that has run a service lately, the last term that it began: one of the newest 500.
+    ///
+    /// # Errors
+    /// As [`service`](Self::service).
+    pub async fn last_terms(&self, name: &ServiceName) -> Result<BTreeMap<SessionId, Term>> {
+        let mut last = BTreeMap::new();
+        for term in self.service_history(name, limits::PAGE_ROWS_MAX).await? {
+            let Some(session) = term.session.filter(|_| term.was_begun()) else { continue };
+            let newest = last.entry(session).or_insert_with(|| term.clone());
+            if newest.started_at < term.started_at {
+                *newest = term;
+            }
+        }
+        Ok(last)
     }
 
     /// Asks a runner to begin no more terms, or to begin some again; `false` if there is no such one.

@@ -23,7 +23,7 @@ pub(crate) use builder::change;
 pub use builder::{Service, ServiceBuilder};
 pub use ending::TermResult;
 pub use onceward_core::service::{Mode, OnMissed, Outcome, Pause, Runner, Setting, Spec, Term as TermRecord};
-pub use onceward_store::{ServiceRecord, ServiceView};
+pub use onceward_store::{ListedServices, ServiceRecord, ServiceView};
 pub use runner::{RunnerBuilder, RunnerHandle};
 pub(crate) use served::{Served, about, check};
 pub use term::{Stopped, Term};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::jobs_kit::{AtMostOnce, NOW, Number, client, job, until, until_that};
 use onceward::jobs::{DedupeScope, OnConflict, State as JobState};
 use onceward::worker::{JobContext, Outcome, State, Stop};
-use onceward::{Classify, Code, NotDone};
+use onceward::{BulkAction, Classify, Code, JobFilter, NotDone, Replay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_typed_handler_gets_what_was_enqueued() {
@@ -403,7 +403,7 @@ async fn a_replay_is_recognised_by_its_root() {
     let key = async |_: Number, context: JobContext| Ok::<_, String>(context.idempotency_key());
     let first = ow.enqueue(Number(1)).await.unwrap();
     ow.worker().job(key).run_until_empty(NOW).await.unwrap();
-    let how = onceward::Replay { force: true, request: Some("r-1".to_owned()) };
+    let how = Replay { force: true, request: Some("r-1".to_owned()) };
     let copy = ow.admin().replay_job(first.id, &how).await.unwrap();
     assert_eq!(ow.admin().replay_job(first.id, &how).await.unwrap().id, copy.id);
     ow.worker().job(key).run_until_empty(NOW).await.unwrap();
@@ -452,4 +452,33 @@ async fn layers_stand_around_handlers() {
     let seen = seen.lock().unwrap();
     assert!(seen.contains(&(jobs[0], true)) && seen.contains(&(jobs[2], false)));
     assert!(seen.iter().all(|(id, _)| *id != jobs[1]));
+}
+
+/// J9: a dead job whose dedupe key another one has is not run again; a replay is a job of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn j9_a_retry_gives_way_to_the_job_that_has_the_key() {
+    let ow = client().await;
+    let fails = async |_: Number| Outcome::dead("no such address");
+    let sync = |number| ow.enqueue(Number(number)).dedupe("sync", DedupeScope::UntilDone);
+    let first = sync(1).await.unwrap().id;
+    ow.worker().job(fails).run_until_empty(NOW).await.unwrap();
+    let second = sync(2).delay(Duration::from_secs(3_600)).await.unwrap();
+    assert!(second.created, "the first one has let go of it");
+    let admin = ow.admin();
+    let refused = admin.retry_job(first, None, None).await.unwrap_err();
+    assert_eq!(refused.code(), Code::JobKeyTaken);
+    assert!(refused.message().contains(&second.id.to_string()), "{refused}");
+    let dead = JobFilter { state: Some(JobState::Dead), ..JobFilter::default() };
+    for dry_run in [true, false] {
+        let bulk = admin.each_job(&dead, &BulkAction::Retry, None, 10, dry_run).await.unwrap();
+        assert_eq!((bulk.changed.as_slice(), bulk.left.as_slice()), (&[][..], &[first][..]));
+    }
+    let replay = admin.replay_job(first, &Replay::default()).await.unwrap();
+    assert_eq!((replay.replay_of, job(&ow, replay.id).await.dedupe_key), (first, None));
+    admin.cancel_job(second.id, None, None).await.unwrap();
+    admin.retry_job(first, None, None).await.unwrap();
+    assert_eq!(sync(3).await.unwrap().id, first, "alive again, it has its key again");
+    assert_eq!(job(&ow, first).await.dedupe_key.unwrap().as_str(), "sync");
+    ow.worker().job(async |_: Number| ()).run_until_empty(NOW).await.unwrap();
+    assert!(sync(4).await.unwrap().created);
 }

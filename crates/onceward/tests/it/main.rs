@@ -54,6 +54,8 @@ mod http_kit;
 #[cfg(feature = "tower")]
 mod http_server;
 mod jobs;
+#[cfg(feature = "postgres")]
+mod jobs_by_sql;
 mod jobs_faults;
 mod jobs_hand_over;
 mod jobs_kit;
@@ -91,5 +93,7 @@ mod step_in;
 mod trigger;
 #[cfg(feature = "testing")]
 mod weaknesses;
+#[cfg(feature = "testing")]
+mod weaknesses_jobs;
 #[cfg(feature = "http-jobs")]
 mod webhook_snippets;

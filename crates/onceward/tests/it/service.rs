@@ -354,5 +354,5 @@ async fn what_no_service_can_be_is_refused_at_once() {
     assert_eq!(ow.runner().start().await.unwrap_err().code(), Code::RunnerIdle);
     let twice = ow.runner().service(one()).service(one()).start().await;
     assert_eq!(twice.unwrap_err().code(), Code::ServiceTwice);
-    assert!(ow.admin().services().await.unwrap().is_empty(), "nothing was written");
+    assert!(ow.admin().services().await.unwrap().rows.is_empty(), "nothing was written");
 }

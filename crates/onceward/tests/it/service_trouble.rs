@@ -220,6 +220,29 @@ async fn schedules_that_cannot_be_read_are_passed_over_and_named() {
     ow.shutdown().await;
 }
 
+/// The same of services: the others are shown, and the one that is damaged is named.
+#[cfg(feature = "sqlx-sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_cannot_be_read_hides_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let ow = with_bad_rows(&folder).await;
+    let scheduler = ow.runner().scheduler().start().await.unwrap();
+    scheduler.shutdown().await;
+    let before = ow.admin().services().await.unwrap();
+    assert!(!before.rows.is_empty() && before.unreadable.is_empty());
+    let database = sqlx::SqlitePool::connect(ow.store().url()).await.unwrap();
+    let bad = "INSERT INTO onceward_service (namespace, name, version, setting) VALUES ('default', 'bad', 3, '{\"')";
+    sqlx::query(bad).execute(&database).await.unwrap();
+    let listed = ow.admin().services().await.unwrap();
+    assert_eq!(listed.rows, before.rows);
+    let unreadable: Vec<_> =
+        listed.unreadable.iter().map(|(name, version)| (name.as_str(), *version)).collect();
+    assert_eq!(unreadable, [("bad", 3)]);
+    let name = ServiceName::new("bad").unwrap();
+    assert_eq!(ow.admin().service(&name, 1).await.unwrap_err().code(), Code::RowUnreadable);
+    ow.shutdown().await;
+}
+
 /// J12: two processes that both believe to lead fire exactly at a tick, again and again, on a real database.
 async fn change_the_leader_at_ticks(one: &Onceward, other: &Onceward) {
     let rounds = if std::env::var_os("ONCEWARD_PROVE").is_some() { 500 } else { 20 };

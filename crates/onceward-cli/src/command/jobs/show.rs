@@ -84,6 +84,7 @@ pub(crate) fn print(row: &Record) -> Result<()> {
     field("time-out", Some(&duration::format(row.policy.timeout)));
     field("at most once", row.policy.at_most_once.then_some(&"yes" as &dyn Display));
     optional(&mut field, "ordering key", row.ordering_key.as_ref());
+    optional(&mut field, "dedupe key", row.dedupe_key.as_ref());
     let tags: Vec<&str> = row.tags.iter().map(|tag| tag.as_str()).collect();
     field("tags", (!tags.is_empty()).then_some(&tags.join(", ") as &dyn Display));
     optional(&mut field, "metadata", row.metadata.as_ref());

@@ -3,9 +3,10 @@
 use core::time::Duration;
 
 use clap::ValueEnum;
-use onceward::jobs::{Enqueue, Retry};
+use onceward::jobs::{Enqueue, IntoEnqueue, Retry};
 use onceward::schedule::{OnMissed, Overlap, Schedule};
 use onceward::{Onceward, Result};
+use serde_json::{Value, json};
 
 use crate::args::duration;
 use crate::command::jobs::PayloadArgs;
@@ -14,7 +15,8 @@ use crate::command::jobs::PayloadArgs;
 pub(super) struct Args {
     /// What the schedule is called
     name: String,
-    /// What the job is: the handler of this name runs it
+    /// What the job is: the handler of this name runs it; or, with --durable, the function: its name, and #VERSION if
+    /// it has one
     kind: String,
     /// When: "MINUTE HOUR DAY MONTH WEEKDAY", with seconds before them if need be; "every 5m"; "at
     /// 2027-01-01T00:00:00Z"
@@ -35,6 +37,9 @@ pub(super) struct Args {
     /// Put each job off by up to this long [default: 0s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     jitter: Option<Duration>,
+    /// It is a durable function, and its payload the arguments by their names; each tick is a run
+    #[arg(long, conflicts_with_all = ["text", "payload_file", "timeout", "at_most_once"])]
+    durable: bool,
     #[command(flatten)]
     payload: PayloadArgs,
     /// The queue its jobs wait in [default: default]
@@ -93,7 +98,17 @@ fn retry(text: &str) -> Result<Retry> {
 
 pub(super) async fn run(args: &Args, client: &Onceward) -> Result<Schedule> {
     let (bytes, content_type) = args.payload.read()?;
-    let job = job(args, client.enqueue_raw(&args.kind, bytes, content_type));
+    let job = job(
+        args,
+        match args.durable {
+            true if args.payload.is_none() => client.start_named(&args.kind, &json!({})).into_enqueue(client),
+            true => {
+                let values: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                client.start_named(&args.kind, &values).into_enqueue(client)
+            }
+            false => client.enqueue_raw(&args.kind, bytes, content_type),
+        },
+    );
     let when = match &args.zone {
         Some(zone) => format!("{} {zone}", args.when),
         None => args.when.clone(),

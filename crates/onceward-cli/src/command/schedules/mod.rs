@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use onceward::duration::format;
 use onceward::schedule::{Backfill, Schedule};
+use onceward::store::ListedSchedules;
 use onceward::{Admin, Code, Error, Onceward, Result, ScheduleName, Timestamp};
 use serde_json::json;
 
@@ -116,7 +117,7 @@ async fn act(action: &Action, client: &Onceward, globals: &Globals) -> Result<()
                     format!("{name} can't be read: nothing is enqueued of it (onceward explain OW0009)");
                 report::note(&why);
             }
-            list(&found.rows, globals)
+            list(&found, globals)
         }
         Action::Show(Which { name }) => {
             let row = admin.schedule(name).await?;
@@ -180,9 +181,12 @@ fn optional(at: Option<Timestamp>) -> String {
     at.map_or_else(String::new, |at| at.to_string())
 }
 
-fn list(rows: &[Schedule], globals: &Globals) -> Result<()> {
+fn list(found: &ListedSchedules, globals: &Globals) -> Result<()> {
+    let rows = &found.rows;
     if globals.output.is_json() {
-        return output::json(&rows);
+        let unreadable = found.unreadable.iter();
+        let unreadable = unreadable.map(|(name, version)| output::unreadable(name.as_str(), *version));
+        return output::json(&rows.iter().map(|row| json!(row)).chain(unreadable).collect::<Vec<_>>());
     }
     let mut table =
         Table::new(&["SCHEDULE", "WHEN", "KIND", "NEXT", "LAST", "ON MISSED", "OVERLAP", "PAUSED", "WHY"]);

@@ -113,7 +113,9 @@ async fn list(args: &List, admin: &Admin, globals: &Globals) -> Result<()> {
         report::note(&format!("{name} can't be read: nothing is enqueued by it (onceward explain OW0009)"));
     }
     if globals.output.is_json() {
-        return output::json(&found.rows);
+        let unreadable = found.unreadable.iter();
+        let unreadable = unreadable.map(|(name, version)| output::unreadable(name.as_str(), *version));
+        return output::json(&found.rows.iter().map(|row| json!(row)).chain(unreadable).collect::<Vec<_>>());
     }
     let mut table =
         Table::new(&["TRIGGER", "ON", "NEEDS", "KIND", "FIRED", "LAST", "STOPPED", "PAUSED", "WHY"]);

@@ -3,9 +3,11 @@
 -- moved
 --   $1 namespace  $2 id  $3 its token  $4 the new one  $5 state  $6 error  $7 finished_at  $8 run_at  $9 past  $10 spec
 --   $11 result  $12 result_type  $13 result_size  $14 retain_us  $15 alone  $16 parent  $17 paused_at  $18 paused_by
---   $19 pause_reason  $20 whether it was paused
+--   $19 pause_reason  $20 whether it was paused  $21 the dedupe key that it takes again (NULL: none)  $22 until_started
 --   Rows: queue, whether it is ready, whether jobs of its ordering key may have become free; none if it has moved on,
---   which one that waited has where its row in a lane is gone: it was claimed. One that is paused waits in no lane.
+--   which one that waited has where its row in a lane is gone: it was claimed; none if somebody has taken the key. One
+--   that is paused waits in no lane.
+-- holder: the job that has a dedupe key. $1 namespace  $2 key
 -- mark: writes down that a run is paused, or not any more, that somebody runs. He is told at the next renewal.
 --   $1 namespace  $2 id  $3 its token  $4 paused_at  $5 paused_by  $6 pause_reason
 --   Rows: one if it still runs.
@@ -39,11 +41,21 @@ WITH seen AS MATERIALIZED (
     WHERE w.namespace = h.namespace AND w.ordering_key = h.ordering_key AND w.rank = - h.priority
       AND w.run_at = h.run_at AND w.id = h.id
     RETURNING w.id
+), again AS (
+    INSERT INTO {schema}.job_key AS k (namespace, purpose, key, id, until_started)
+    SELECT h.namespace, 'dedupe', $21::text, h.id, $22::boolean
+    FROM seen h
+    WHERE $21::text IS NOT NULL
+    ON CONFLICT (namespace, purpose, key) DO UPDATE
+    SET id = excluded.id, expires_at = NULL, until_started = excluded.until_started
+    WHERE k.expires_at <= {clock}
+    RETURNING k.id
 ), held AS MATERIALIZED (
     SELECT h.*, 'dedupe'::text AS purpose
     FROM seen h
-    WHERE h.state IN ('dead', 'uncertain') OR EXISTS (SELECT FROM from_ready) OR EXISTS (SELECT FROM from_later)
-       OR EXISTS (SELECT FROM from_held) OR ($20::boolean AND h.paused_at IS NOT NULL)
+    WHERE (h.state IN ('dead', 'uncertain') OR EXISTS (SELECT FROM from_ready) OR EXISTS (SELECT FROM from_later)
+           OR EXISTS (SELECT FROM from_held) OR ($20::boolean AND h.paused_at IS NOT NULL))
+      AND ($21::text IS NULL OR EXISTS (SELECT FROM again))
 ), over AS (
     DELETE FROM {schema}.job j
     USING held h
@@ -84,7 +96,7 @@ WITH seen AS MATERIALIZED (
     SELECT s.namespace, s.queue, s.kind, s.route, - s.priority, s.run_at, s.id, s.token, s.place, s.ordering_key
     FROM stays s
     WHERE s.waits AND s.is_later
-), again AS (
+), line AS (
     INSERT INTO {schema}.job_held (namespace, queue, kind, route, rank, run_at, id, token, place, ordering_key)
     SELECT s.namespace, s.queue, s.kind, s.route, - s.priority, s.run_at, s.id, s.token, s.place, s.ordering_key
     FROM stays s
@@ -132,6 +144,12 @@ SELECT n.namespace, n.id, {clock}, $4::text, $5::text
 FROM noted n
 ON CONFLICT (namespace, id) DO UPDATE SET asked_at = c.asked_at
 RETURNING c.id
+
+-- step: holder
+SELECT k.id
+FROM {schema}.job_key k
+WHERE k.namespace = $1::text AND k.purpose = 'dedupe' AND k.key = $2::text
+  AND (k.expires_at IS NULL OR k.expires_at > {clock})
 
 -- step: mark
 UPDATE {schema}.job j

@@ -1,6 +1,6 @@
 //! Enqueueing in the memory model, and the keys under which a second enqueue finds the first one's job.
 
-use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record};
+use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Record};
 use onceward_core::once::Fingerprint;
 use onceward_core::{JobId, Key, Namespace, Timestamp};
 
@@ -107,6 +107,22 @@ impl Jobs {
             self.keys.insert((new.namespace.clone(), Purpose::Dedupe, key.clone()), held);
             self.dedupe.insert((new.namespace.clone(), new.id), key.clone());
         }
+    }
+
+    /// The other job that has the dedupe key which a job would take again.
+    pub(super) fn other_holder(&self, row: &Record, to: &Move, now: Timestamp) -> Option<JobId> {
+        let key = job::key_again(row, to)?.clone();
+        let holder = self.holder(&(row.namespace.clone(), Purpose::Dedupe, key), now)?.id;
+        Some(holder).filter(|id| *id != row.id)
+    }
+
+    /// Takes the dedupe key again that a job gave up when it ended.
+    pub(super) fn take_again(&mut self, row: &Record, to: &Move) {
+        let Some(key) = job::key_again(row, to) else { return };
+        let (id, until_started) = (row.id, row.until_started);
+        let held = HeldKey { id, fingerprint: None, expires_at: None, until_started };
+        self.keys.insert((row.namespace.clone(), Purpose::Dedupe, key.clone()), held);
+        self.dedupe.insert((row.namespace.clone(), id), key.clone());
     }
 
     /// Whether a job waits for a worker, for its time, or for its turn: nobody runs it, and it has not ended.

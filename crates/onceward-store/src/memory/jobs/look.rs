@@ -63,7 +63,12 @@ impl Jobs {
     pub(super) fn intervene(&mut self, ask: &MoveJob, now: Timestamp) -> Moved {
         let name = name(&ask.job);
         let row = self.lookup(core::slice::from_ref(&ask.job)).pop().flatten();
-        let answer = job::intervene(row.as_ref(), ask.token, &ask.to);
+        let answer = match (job::intervene(row.as_ref(), ask.token, &ask.to), &row) {
+            (applied @ Moved::Applied { .. }, Some(row)) => {
+                self.other_holder(row, &ask.to, now).map_or(applied, Moved::KeyTaken)
+            }
+            (answer, _) => answer,
+        };
         if ask.dry_run {
             return answer;
         }
@@ -84,6 +89,7 @@ impl Jobs {
 
     fn apply(&mut self, name: &Name, row: &Record, ask: &MoveJob, now: Timestamp) {
         self.unplace(name);
+        self.take_again(row, &ask.to);
         let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), now);
         let (retain, rests) = (moved.policy.retain, moved.state.is_final());
         self.rows.insert(name.clone(), moved);

@@ -2,11 +2,12 @@
 
 use onceward_core::job::{self, Move, Moved, past_to_text};
 use onceward_core::once::cut;
-use onceward_core::{Queue, Result, Timestamp, limits};
+use onceward_core::{JobId, Key, Queue, Result, Timestamp, limits};
 
 use super::super::Inner;
 use super::super::lease::{ROUNDS, in_the_way};
 use super::super::link::Call;
+use super::super::live::Param;
 use super::super::row::{Columns, Instant, micros};
 use crate::store::{MoveJob, result_columns};
 
@@ -17,12 +18,17 @@ impl Inner {
         for _ in 0..=ROUNDS {
             let seen = self.lookup_jobs(VERB, self.end_link(), core::slice::from_ref(&ask.job)).await?;
             let row = seen.rows.into_iter().next().flatten();
-            let answer = job::intervene(row.as_ref(), ask.token, &ask.to);
+            let answer = match (job::intervene(row.as_ref(), ask.token, &ask.to), &row) {
+                (applied @ Moved::Applied { .. }, Some(row)) => {
+                    self.other_holder(row, &ask.to).await?.map_or(applied, Moved::KeyTaken)
+                }
+                (answer, _) => answer,
+            };
             let Some(row) = row.filter(|_| !ask.dry_run) else { return Ok(answer) };
             let written = match answer {
                 Moved::Applied { .. } => {
                     let next = job::moved(&row, &ask.to, &ask.actor, ask.reason.as_deref(), seen.now);
-                    self.moved(&row, &next).await?
+                    self.moved(&row, &next, job::key_again(&row, &ask.to)).await?
                 }
                 Moved::Noted if matches!(ask.to, Move::Pause | Move::Resume) => {
                     self.mark(&row, ask, seen.now).await?
@@ -37,8 +43,19 @@ impl Inner {
         Err(in_the_way(VERB))
     }
 
-    /// Writes the row as core wants it; `false` if it has moved on.
-    async fn moved(&self, row: &job::Record, next: &job::Record) -> Result<bool> {
+    /// The other job that has the dedupe key which a job would take again.
+    async fn other_holder(&self, row: &job::Record, to: &Move) -> Result<Option<JobId>> {
+        let Some(key) = job::key_again(row, to) else { return Ok(None) };
+        let params: &[Param<'_>] = &[&row.namespace.as_str(), &key.as_str()];
+        let call = Call { verb: VERB, statement: &self.sql.job_holder, params, rows: 1 };
+        let rows = self.end_link().read(&call).await?;
+        let holder = rows.first().map(|row| Columns::of(row).get()).transpose()?;
+        Ok(holder.map(JobId::from_uuid).filter(|id| *id != row.id))
+    }
+
+    /// Writes the row as core wants it, which takes its dedupe key with it; `false` if it has moved on, or somebody has
+    /// got the key.
+    async fn moved(&self, row: &job::Record, next: &job::Record, key: Option<&Key>) -> Result<bool> {
         let (result, result_type, result_size) = result_columns(next.result.as_ref());
         let call = Call {
             verb: VERB,
@@ -60,11 +77,13 @@ impl Inner {
                 &micros(next.policy.retain),
                 // One that has lost processes may lose the next as well.
                 &row.runs_alone(),
-                &row.parent.map(onceward_core::JobId::as_uuid),
+                &row.parent.map(JobId::as_uuid),
                 &next.paused.as_ref().map(|pause| Instant(pause.at)),
                 &next.paused.as_ref().map(|pause| pause.by.as_str()),
                 &next.paused.as_ref().and_then(|pause| pause.reason.as_deref()),
                 &row.paused.is_some(),
+                &key.map(Key::as_str),
+                &row.until_started,
             ],
             rows: 1,
         };

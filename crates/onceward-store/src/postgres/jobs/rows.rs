@@ -77,6 +77,7 @@ impl Columns<'_> {
             depth: 0,
             root: id,
             until_started: false,
+            dedupe_key: None,
             begun: self.get::<Option<i64>>()?.map(Token::from_row),
             attempted_at: self.maybe_time()?,
             finished_at: self.maybe_time()?,

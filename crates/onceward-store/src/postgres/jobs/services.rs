@@ -18,8 +18,8 @@ use super::enqueue::due;
 use super::rows::kept_type;
 use super::settle::number;
 use crate::store::{
-    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, LookService, MissTerm,
-    PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, ListedServices, LookService,
+    MissTerm, PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
 use crate::wall::WallClock;
 
@@ -38,16 +38,20 @@ impl Inner {
         Ok(view)
     }
 
-    async fn service_list(&self, namespace: &Namespace) -> Result<Vec<ServiceRecord>> {
+    async fn service_list(&self, namespace: &Namespace) -> Result<ListedServices> {
         let params: &[Param<'_>] = &[&namespace.as_str()];
         let call = Call { verb: "service.list", statement: &self.sql.service_list, params, rows: 1 };
-        let rows = self.admin.read(&call).await?;
-        let record = |row: &Row| {
-            let mut columns = Columns::of(row);
+        let mut listed = ListedServices::default();
+        for row in self.admin.read(&call).await? {
+            let mut columns = Columns::of(&row);
             let name = ServiceName::from_row(columns.get::<&str>()?);
-            record_of(namespace, name, columns.get()?, columns.get()?)
-        };
-        rows.iter().map(record).collect()
+            let version = columns.get()?;
+            match record_of(namespace, name.clone(), version, columns.get()?) {
+                Ok(record) => listed.rows.push(record),
+                Err(_) => listed.unreadable.push((name, version)),
+            }
+        }
+        Ok(listed)
     }
 
     async fn service_write(&self, ask: &WriteService) -> Result<bool> {
@@ -317,7 +321,7 @@ impl ServiceStore for PostgresStore {
         self.inner.service_look(ask).await
     }
 
-    async fn service_list(&self, namespace: &Namespace) -> Result<Vec<ServiceRecord>> {
+    async fn service_list(&self, namespace: &Namespace) -> Result<ListedServices> {
         self.inner.service_list(namespace).await
     }
 

@@ -1,6 +1,6 @@
 //! Enqueueing, and the keys under which a second enqueue finds the first one's job.
 
-use onceward_core::job::{self, Dedupe, DedupeScope, New, OnConflict, Record, State};
+use onceward_core::job::{self, Dedupe, DedupeScope, Move, New, OnConflict, Record, State};
 use onceward_core::once::{self, Fingerprint};
 use onceward_core::{ClaimId, JobId, Key, Namespace, Place, SessionId, Timestamp};
 use rusqlite::{OptionalExtension, Result, params};
@@ -224,6 +224,28 @@ impl Jobs<'_> {
             };
             take(DEDUPE, key, None, expires_at, new.is_until_started())?;
         }
+        Ok(())
+    }
+
+    /// The other job that has the dedupe key which a job would take again.
+    pub(super) fn other_holder(&self, row: &Record, to: &Move) -> Result<Option<JobId>> {
+        let Some(key) = job::key_again(row, to) else { return Ok(None) };
+        let holder = self.holder(&row.namespace, DEDUPE, key)?;
+        Ok(holder.map(|(id, _)| id).filter(|id| *id != row.id))
+    }
+
+    /// Takes the dedupe key again that a job gave up when it ended.
+    pub(super) fn take_again(&self, row: &Record, to: &Move) -> Result<()> {
+        let Some(key) = job::key_again(row, to) else { return Ok(()) };
+        self.at.prepare_cached(SQL.job_key)?.execute(params![
+            row.namespace.as_str(),
+            DEDUPE,
+            key.as_str(),
+            job_id(row.id),
+            None::<&[u8]>,
+            None::<i64>,
+            row.until_started,
+        ])?;
         Ok(())
     }
 

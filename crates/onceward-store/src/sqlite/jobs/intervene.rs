@@ -13,7 +13,12 @@ impl Jobs<'_> {
     /// Moves a job; wants the write lock unless it is only tried.
     pub(super) fn intervene(&mut self, ask: &MoveJob) -> Result<Moved> {
         let row = self.lookup(core::slice::from_ref(&ask.job))?.pop().flatten();
-        let answer = job::intervene(row.as_ref(), ask.token, &ask.to);
+        let answer = match (job::intervene(row.as_ref(), ask.token, &ask.to), &row) {
+            (applied @ Moved::Applied { .. }, Some(row)) => {
+                self.other_holder(row, &ask.to)?.map_or(applied, Moved::KeyTaken)
+            }
+            (answer, _) => answer,
+        };
         match (&answer, row) {
             _ if ask.dry_run => {}
             (Moved::Applied { .. }, Some(row)) => self.apply(&row, ask)?,
@@ -28,6 +33,7 @@ impl Jobs<'_> {
 
     fn apply(&mut self, row: &Record, ask: &MoveJob) -> Result<()> {
         self.unplace(row)?;
+        self.take_again(row, &ask.to)?;
         let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), self.now.wall);
         self.write_row(&moved)?;
         if moved.state.is_final() {

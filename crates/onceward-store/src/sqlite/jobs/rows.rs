@@ -70,6 +70,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record> {
         depth: 0,
         root: id,
         until_started: false,
+        dedupe_key: None,
         begun: row.get::<_, Option<i64>>(15)?.map(Token::from_row),
         attempted_at: instant(16)?,
         finished_at: instant(17)?,

@@ -17,8 +17,9 @@ use super::super::statements::SQL;
 use super::super::trust::{self, WallClock};
 use super::{Jobs, PRUNE_ROWS, rows};
 use crate::{
-    BeginTerm, Begun, DueSchedules, EndTerm, KeyRef, ListSchedules, ListedSchedules, LookService, MissTerm,
-    PruneTerms, ServiceRecord, ServiceStore, ServiceView, Wake, WriteSchedule, WriteService,
+    BeginTerm, Begun, DueSchedules, EndTerm, KeyRef, ListSchedules, ListedSchedules, ListedServices,
+    LookService, MissTerm, PruneTerms, ServiceRecord, ServiceStore, ServiceView, Wake, WriteSchedule,
+    WriteService,
 };
 
 impl Jobs<'_> {
@@ -70,12 +71,24 @@ impl Jobs<'_> {
         Ok(found.rows.into_iter().find(|row| row.slot == 0))
     }
 
-    fn list_services(&self, namespace: &Namespace) -> Result<Vec<ServiceRecord>> {
+    fn list_services(&self, namespace: &Namespace) -> Result<ListedServices> {
         let mut list = self.at.prepare_cached(SQL.service_list)?;
         let found = list.query_map([namespace.as_str()], |row| {
-            record_of(namespace, ServiceName::from_row(rows::text(row, 0)?), row, 1)
+            let (name, version) = (ServiceName::from_row(rows::text(row, 0)?), row.get(1)?);
+            Ok((name, version, Setting::from_text(rows::text(row, 2)?)))
         })?;
-        found.collect()
+        let mut listed = ListedServices::default();
+        for row in found {
+            let (name, version, setting) = row?;
+            match setting {
+                Some(setting) => {
+                    let namespace = namespace.clone();
+                    listed.rows.push(ServiceRecord { namespace, name, version, setting });
+                }
+                None => listed.unreadable.push((name, version)),
+            }
+        }
+        Ok(listed)
     }
 
     fn write_service(&self, ask: &WriteService) -> Result<bool> {
@@ -292,7 +305,7 @@ impl ServiceStore for SqliteStore {
         self.look("service.look", move |jobs| jobs.look_service(&ask)).await
     }
 
-    async fn service_list(&self, namespace: &Namespace) -> Answer<Vec<ServiceRecord>> {
+    async fn service_list(&self, namespace: &Namespace) -> Answer<ListedServices> {
         let namespace = namespace.clone();
         self.look("service.list", move |jobs| jobs.list_services(&namespace)).await
     }

@@ -377,8 +377,8 @@ async fn jobs_are_enqueued_by_sql() {
     assert_eq!((&jobs[1].job.policy, &jobs[1].job.payload), (&Policy::default(), &work("mail").payload));
     for (arguments, code) in [
         ("'default', '', '{}'::jsonb", "OW117"),
-        ("'default', 'mail', '{}'::jsonb, '{\"delay\": \"soon\"}'", "OW122"),
-        ("'default', 'mail', '{}'::jsonb, '{\"dely\": \"1s\"}'", "OW108"),
+        ("'default', 'mail', '{}'::jsonb, '{\"delay\": \"soon\"}'", "OW105"),
+        ("'default', 'mail', '{}'::jsonb, '{\"dely\": \"1s\"}'", "OW128"),
         ("'default', 'mail', '{}'::jsonb, '{\"priority\": 1001}'", "OW120"),
     ] {
         let error = client.batch_execute(&call(arguments)).await.unwrap_err();

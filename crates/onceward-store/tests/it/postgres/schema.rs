@@ -11,7 +11,7 @@ use onceward_store::{Finding, OpenOptions, Severity, Store};
 use tokio::time::sleep;
 
 /// The newest migration.
-const LAST: u32 = 10;
+const LAST: u32 = 11;
 
 async fn refused(fresh: &Fresh) -> Error {
     match fresh.try_store().await {
@@ -296,6 +296,17 @@ async fn n18_a_clock_behind_the_newest_grant_is_found() {
     let findings = fresh.store().await.check().await.unwrap();
     let clock = finding(&findings, "clock");
     assert_eq!((clock.severity, clock.code), (Severity::Warning, Some(Code::ClockBehind)), "{clock:?}");
+}
+
+/// W70: a password may hold whatever it likes, written as in any URL.
+#[tokio::test(flavor = "multi_thread")]
+async fn w70_a_password_may_hold_percent_and_at_signs() {
+    let fresh = Fresh::unmigrated(&shared().postgres).await;
+    let dsn = shared().postgres.replace("postgres@", "postgres:50%25%40%3A%2Fs3cret@");
+    let at = through(&fresh, dsn);
+    let migrator = PostgresMigrator::open(&at, fresh.options.clone()).await.unwrap();
+    assert_eq!(migrator.up(None).await.unwrap(), (1..=LAST).collect::<Vec<_>>());
+    PostgresStore::open(&at, fresh.options.clone()).await.unwrap();
 }
 
 /// S38: nothing that is printed holds a password.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use onceward_core::job::{Dedupe, DedupeScope, Ending, IdempotencyKey, Move, New, OnConflict, State};
+use onceward_core::job::{Dedupe, DedupeScope, Ending, IdempotencyKey, Move, Moved, New, OnConflict, State};
 use onceward_core::once::Fingerprint;
 use onceward_core::{JobId, Owner, SessionId, Tag};
 use onceward_store::clock::ManualClock;
@@ -224,6 +224,25 @@ fn run(tx: &Transaction<'_>, block: &str, params: &[(&str, &dyn rusqlite::ToSql)
     changed
 }
 
+/// A connection that knows nothing of us but what the guide says.
+struct Stranger<'a> {
+    user: &'a mut Connection,
+    now: i64,
+}
+
+impl Stranger<'_> {
+    /// Runs blocks of the guide in one transaction; how many rows the last statement of the first one has changed.
+    fn run(&mut self, blocks: &[&str], params: &[(&str, &dyn rusqlite::ToSql)]) -> usize {
+        let now = self.now;
+        let own: [(&str, &dyn rusqlite::ToSql); 2] = [(":now", &now), (":payload", &b"{}".as_slice())];
+        let params = [&own[..], params].concat();
+        let tx = self.user.transaction().unwrap();
+        let changed: Vec<usize> = blocks.iter().map(|block| run(&tx, block, &params)).collect();
+        tx.commit().unwrap();
+        changed[0]
+    }
+}
+
 /// What the guide prints for other languages does what it says.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guide_to_plain_sql_is_right() {
@@ -231,47 +250,25 @@ async fn the_guide_to_plain_sql_is_right() {
     let store = file.open(&clock).await;
     let session = open_session(&store).await;
     let mut user = Connection::open(file.path()).unwrap();
-    let [ready, later, once, look] = <[String; 4]>::try_from(blocks()).unwrap();
+    let [ready, later, .., look] = <[String; 6]>::try_from(blocks()).unwrap();
     let now = store.session_list().await.unwrap().now.as_micros();
-    let due = now + 5_000_000;
-    let ids = [0; 4].map(|_| uuid::Uuid::now_v7());
-    let spec = |at: usize| match at {
-        1 => None,
-        _ => Some(r#"{"ordering_key":"c","max_attempts":3}"#),
-    };
-    for (at, id) in ids.iter().enumerate() {
-        let (id, payload, spec) = (id.as_bytes().as_slice(), b"{}".as_slice(), spec(at));
-        let due = if at == 1 { due } else { now };
-        let params: [(&str, &dyn rusqlite::ToSql); 6] = [
-            (":id", &id),
-            (":now", &now),
-            (":payload", &payload),
-            (":due", &due),
-            (":spec", &spec),
-            (":key", &"k"),
-        ];
-        let tx = user.transaction().unwrap();
-        let taken = run(&tx, &once, &params);
-        assert_eq!(taken, usize::from(at == 0), "one key, one job");
-        run(&tx, if at == 0 { &ready } else { &later }, &params);
-        tx.commit().unwrap();
+    let ids = [0; 3].map(|_| uuid::Uuid::now_v7());
+    let spec = r#"{"ordering_key":"c","max_attempts":3,"deadline_us":9999999999999999,
+                   "metadata":"{\"a\":1}","trace":"t"}"#;
+    let mut stranger = Stranger { user: &mut user, now };
+    stranger.run(&[&ready], &[(":id", &ids[0].as_bytes().as_slice())]);
+    for (id, due, spec) in [(ids[1], now + 5_000_000, None), (ids[2], now, Some(spec))] {
+        stranger.run(&[&later], &[(":id", &id.as_bytes().as_slice()), (":due", &due), (":spec", &spec)]);
     }
     let ids = ids.map(JobId::from_uuid);
-    let ask = |limit| {
-        let mut ask = claim_of(session, "order.placed", limit);
-        ask.limit = limit;
-        ask
-    };
-    let claimed = store.job_claim(&ask(10)).await.unwrap();
+    let ask = || claim_of(session, "order.placed", 10);
+    let claimed = store.job_claim(&ask()).await.unwrap();
     assert_eq!(claimed.jobs.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(), ids[..1]);
-    assert_eq!(store.job_promote(10).await.unwrap().moved, 2, "due at once, through job_later");
-    let second = store.job_claim(&ask(10)).await.unwrap();
-    assert_eq!(
-        second.jobs.iter().map(|claimed| claimed.job.id).collect::<Vec<_>>(),
-        [ids[2]],
-        "one of the key"
-    );
-    assert_eq!(second.jobs[0].job.policy.max_attempts, 3);
+    assert_eq!(store.job_promote(10).await.unwrap().moved, 1, "due at once, through job_later");
+    let second = store.job_claim(&ask()).await.unwrap();
+    let job = &second.jobs[0].job;
+    assert_eq!((job.id, job.policy.max_attempts, job.policy.deadline.is_some()), (ids[2], 3, true));
+    assert_eq!((job.metadata.as_deref(), job.trace.as_deref()), (Some(r#"{"a":1}"#), Some("t")));
     clock.advance(Duration::from_secs(5));
     assert_eq!(store.job_promote(10).await.unwrap().moved, 1);
     let jobs = claimed.jobs.iter().map(|job| ending(job, Ending::Done(None), claimed.now)).collect();
@@ -279,9 +276,80 @@ async fn the_guide_to_plain_sql_is_right() {
     let seen: String =
         user.query_row(&look, [ids[0].as_uuid().as_bytes().as_slice()], |row| row.get(0)).unwrap();
     assert_eq!(seen, "succeeded");
-    // The library finds the key, and has nothing to compare the request with.
-    let print =
-        IdempotencyKey { key: key("k"), fingerprint: Fingerprint([1; 32]), ttl: Duration::from_secs(9) };
-    let same = New { key: Some(print), ..new("order.placed") };
-    assert_eq!(store.job_enqueue(&[same]).await.unwrap(), [Enqueued::Existing(ids[0])]);
+}
+
+/// J9: of the keys that the guide takes, the library knows, and the other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn j9_the_guide_to_plain_sql_takes_keys_as_the_library_does() {
+    let (file, clock) = (File::new(), ManualClock::default());
+    let store = file.open(&clock).await;
+    let session = open_session(&store).await;
+    let mut user = Connection::open(file.path()).unwrap();
+    let [ready, later, once, whose, alive, _] = <[String; 6]>::try_from(blocks()).unwrap();
+    let now = store.session_list().await.unwrap().now.as_micros();
+    let fresh = uuid::Uuid::now_v7;
+    let (first, print) = (fresh(), [7_u8; 32]);
+    let mut stranger = Stranger { user: &mut user, now };
+    let take = |stranger: &mut Stranger<'_>, id: uuid::Uuid, blocks: &[&str]| {
+        stranger
+            .run(blocks, &[(":id", &id.as_bytes().as_slice()), (":key", &"k"), (":print", &print.as_slice())])
+    };
+    assert_eq!(take(&mut stranger, first, &[&once, &ready]), 1);
+    assert_eq!(take(&mut stranger, fresh(), &[&once]), 0, "one key, one job");
+    // However long ago that was: a key lasts at least as long as its job.
+    stranger.now += 31 * 86_400_000_000;
+    assert_eq!(take(&mut stranger, fresh(), &[&once]), 0);
+    stranger.now = now;
+    for (other, same) in [(print, true), ([8; 32], false)] {
+        let params = rusqlite::named_params! { ":key": "k", ":print": other.as_slice() };
+        let seen =
+            stranger.user.query_row(&whose, params, |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?)));
+        assert_eq!(seen.unwrap(), (*first.as_bytes(), same));
+        let ttl = Duration::from_secs(9);
+        let new = New {
+            key: Some(IdempotencyKey { key: key("k"), fingerprint: Fingerprint(other), ttl }),
+            ..new("x")
+        };
+        let found = if same { Enqueued::Existing } else { Enqueued::Mismatch };
+        assert_eq!(store.job_enqueue(&[new]).await.unwrap(), [found(JobId::from_uuid(first))]);
+    }
+    let unique = |scope| New {
+        dedupe: Some(Dedupe { key: key("k"), scope, on_conflict: OnConflict::Existing }),
+        ..new("order.placed")
+    };
+    let hour = DedupeScope::Window(Duration::from_secs(3_600));
+    for (at, scope) in [DedupeScope::UntilDone, DedupeScope::UntilStarted, hour].into_iter().enumerate() {
+        let (id, due) = (fresh(), now);
+        let spec = [r#"{"dedupe_key":"k"}"#, r#"{"dedupe_key":"k","until_started":true}"#, "{}"][at];
+        let until = (at == 2).then_some(now + 3_600_000_000);
+        let take = |stranger: &mut Stranger<'_>, id: uuid::Uuid, blocks: &[&str]| {
+            let params: [(&str, &dyn rusqlite::ToSql); 6] = [
+                (":id", &id.as_bytes().as_slice()),
+                (":key", &"k"),
+                (":until", &until),
+                (":until_started", &(at == 1)),
+                (":due", &due),
+                (":spec", &spec),
+            ];
+            stranger.run(blocks, &params)
+        };
+        assert_eq!(take(&mut stranger, id, &[&alive, &later]), 1);
+        assert_eq!(take(&mut stranger, fresh(), &[&alive]), 0, "it is alive");
+        let held = [Enqueued::Existing(JobId::from_uuid(id))];
+        assert_eq!(store.job_enqueue(&[unique(scope)]).await.unwrap(), held);
+        store.job_promote(10).await.unwrap();
+        let claimed = store.job_claim(&claim_of(session, "order.placed", 10)).await.unwrap();
+        let job = claimed.jobs.iter().find(|claimed| claimed.job.id == JobId::from_uuid(id)).unwrap();
+        assert_eq!(job.job.wants_begin(), at == 1, "its start is written down");
+        let dead = Ending::Dead("no".to_owned());
+        let jobs = claimed.jobs.iter().map(|job| ending(job, dead.clone(), claimed.now)).collect();
+        store.job_settle(&onceward_store::SettleJobs { jobs, finished: Vec::new() }).await.unwrap();
+        // Run again, it has the key again.
+        let (actor, to) = (Owner::new("test").unwrap(), Move::RunNow);
+        let again = MoveJob { job: name(job.job.id), token: None, to, actor, reason: None, dry_run: false };
+        assert!(matches!(store.job_move(&again).await.unwrap(), Moved::Applied { .. }));
+        assert_eq!(store.job_enqueue(&[unique(scope)]).await.unwrap(), held);
+        let cancel = MoveJob { to: Move::Cancel, ..again };
+        store.job_move(&cancel).await.unwrap();
+    }
 }

@@ -53,8 +53,8 @@ pub(crate) async fn j1_a_job_is_there_if_its_transaction_is<D: Driver>(ow: &Once
     assert_eq!(state(ow, kept.id).await, Some(JobState::Succeeded));
 }
 
-/// J9: a key finds the job of this transaction and of those before; another request under it is refused, and the
-/// transaction goes on.
+/// J9, W57: a key finds the job of this transaction and of those before; another request under it, or one that no store
+/// could keep, is refused, and the transaction goes on.
 pub(crate) async fn j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction<D: Driver>(
     ow: &Onceward,
     mut mine: D,
@@ -70,6 +70,8 @@ pub(crate) async fn j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction<D: Dr
         let other = ow.enqueue(Number(9)).key(key).enqueue_in(&mut tx).await.unwrap_err();
         assert_eq!(other.code(), Code::JobKeyMismatch, "{key}");
     }
+    let nul = ow.enqueue(Number(3)).trace("a\0b").enqueue_in(&mut tx).await.unwrap_err();
+    assert_eq!(nul.code(), Code::MetadataInvalid);
     D::insert(&mut tx, 1).await;
     D::commit(tx).await.unwrap();
     assert_eq!((mine.count().await, state(ow, here.id).await), (1, Some(JobState::Ready)));
