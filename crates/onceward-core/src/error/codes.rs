@@ -150,6 +150,7 @@ codes! {
     RunEnded = "OW0908", Caller, "the run has ended";
     StepNameInvalid = "OW0909", Caller, "the name of a step or a signal is refused";
     StepNotCommitted = "OW0910", Caller, "a step has not committed what it wrote";
+    RunContinueRefused = "OW0911", Caller, "a run can't go on as new here";
 
     // 08xx: HTTP jobs and webhooks.
     UrlInvalid = "OW0801", Caller, "the URL can't be understood, or is too long";

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::ambient::claim;
+use super::continuing::Continue;
 use super::failure::Failure;
 use super::function::Durable;
 use super::run::{Asked, Run};
@@ -32,6 +33,8 @@ pub struct Call<D: Durable> {
     pub(super) new: Result<New>,
     place: Result<(Arc<Run>, Position)>,
     expiry: Option<Duration>,
+    /// Whether something was said about it.
+    said: bool,
     function: PhantomData<fn() -> D>,
 }
 
@@ -72,11 +75,12 @@ impl<D: Durable> Call<D> {
             Ok(new)
         };
         let new = new();
-        Self { new, place, expiry: None, function: PhantomData }
+        Self { new, place, expiry: None, said: false, function: PhantomData }
     }
 
     fn with(mut self, change: impl FnOnce(&mut New) -> Result<()>) -> Self {
         self.new = self.new.and_then(|mut new| change(&mut new).map(|()| new));
+        self.said = true;
         self
     }
 
@@ -136,7 +140,7 @@ impl<D: Durable> Call<D> {
 
     /// How long it may take in all, from now on; after that it is not taken up any more.
     pub fn expiry(mut self, expiry: Duration) -> Self {
-        self.expiry = Some(expiry);
+        (self.expiry, self.said) = (Some(expiry), true);
         self
     }
 
@@ -170,6 +174,31 @@ impl<D: Durable> Call<D> {
             new.parent = None;
         }
         Spawn(self.into_future())
+    }
+
+    /// Has the run go on as new, with these arguments: its journal ends here, and its code begins from its beginning,
+    /// as the same run, whose result is what it comes to then. So a loop without an end has a journal that has one.
+    ///
+    /// Only a function itself can go on as new, and as it was started: nothing is said about the call. It has to have
+    /// waited for its children, or to have given them up; see [`RunContinueRefused`](Code::RunContinueRefused). Signals
+    /// that the code has not taken stay, whoever waits for the run waits on, and its attempts are counted anew. An
+    /// expiry stays what it was. A run that was called off fails here as [`Cancelled`](Failure::Cancelled).
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, durable, sleep, step};
+    /// use std::time::Duration;
+    ///
+    /// # async fn fetch(cursor: u64) -> Result<u64, AnyError> { Ok(cursor + 1) }
+    /// #[durable]
+    /// async fn poll(cursor: u64) -> Result<u64, AnyError> {
+    ///     let next = step("fetch", || fetch(cursor)).await?;
+    ///     sleep(Duration::from_secs(60)).await?;
+    ///     Ok(poll(next).continue_as_new().await?)
+    /// }
+    /// ```
+    pub fn continue_as_new(self) -> Continue<D> {
+        let Self { new, place, said, .. } = self;
+        Continue::of(place, new, said)
     }
 
     /// What is enqueued, checked.
@@ -209,7 +238,7 @@ impl<D: Durable> IntoFuture for Call<D> {
     fn into_future(self) -> Child<D> {
         let Self { new, place, expiry, .. } = self;
         let place = place.and_then(|(run, position)| {
-            let call = Self { new, place: Err(nowhere()), expiry, function: PhantomData };
+            let call = Self { new, place: Err(nowhere()), expiry, said: false, function: PhantomData };
             let new = call.finish(&run.client)?;
             Ok((run, position, input(&new.payload), Some(Box::new(new))))
         });

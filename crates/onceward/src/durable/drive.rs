@@ -20,10 +20,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
+use super::continuing::{Found, open};
 use super::failure::{Failure, Never};
 use super::function::Durable;
 use super::hot::News;
-use super::run::{Broken, Run, failed, load};
+use super::run::{Broken, Run, failed};
 use super::step::written;
 use crate::jobs::JSON;
 use crate::worker::{JobContext, Lent, Outcome, Stop};
@@ -55,16 +56,12 @@ enum Event<T> {
 
 /// Runs a durable function as the handler of its job.
 pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
-    let args = match context.decode::<D::Args>() {
-        Ok(args) => args,
-        Err(error) => return Outcome::dead(error),
-    };
     let (id, token) = (context.id(), context.token());
     let hot = Leave(context.clone());
     let mail = context.client().inner.hot.enter(id, token);
-    let begun = begin::<D>(&context, args).await;
+    let begun = begin::<D>(&context).await;
     let outcome = match begun {
-        Ok((run, code)) => {
+        Ok(Some((run, code))) => {
             Box::pin(
                 Driver {
                     context,
@@ -80,13 +77,22 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
             )
             .await
         }
-        Err(error) if error.code() == Code::JournalUnreadable => Outcome::dead(error),
+        Ok(None) => {
+            context.note_refused();
+            Outcome::Snooze(STORE_AWAY)
+        }
+        Err(error) if is_hopeless(&error) => Outcome::dead(error),
         // The store's trouble is not the run's: no attempt is charged.
         Err(error) if error.is_retryable() => Outcome::Snooze(STORE_AWAY),
         Err(error) => Outcome::not_started(error),
     };
     drop(hot);
     outcome
+}
+
+/// Whether nothing will come of it, however often it is tried.
+fn is_hopeless(error: &Error) -> bool {
+    matches!(error.code(), Code::JournalUnreadable | Code::PayloadUnreadable)
 }
 
 /// Takes the run out of memory, however it ends.
@@ -98,13 +104,15 @@ impl Drop for Leave {
     }
 }
 
-/// Reads what has happened so far, and calls the code.
-async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<Run>, Running<D>)> {
+/// Reads what has happened so far, and calls the code; `None` where the run is not this attempt's any more.
+async fn begin<D: Durable>(context: &JobContext) -> Result<Option<(Arc<Run>, Running<D>)>> {
     let record = context.job();
     let job = JobRef { namespace: record.namespace.clone(), id: record.id };
     // One of which no attempt has ended has done nothing.
     let fresh = record.token.get() == 0;
-    let entries = if fresh { Vec::new() } else { load(context.client(), &job).await? };
+    let found = if fresh { Some(Found::default()) } else { open(context, &job).await? };
+    let Some(Found { entries, args }) = found else { return Ok(None) };
+    let args = args.as_deref().map_or_else(|| context.decode(), |args| context.decode_bytes(args))?;
     let client = context.client().in_namespace(record.namespace.as_str())?;
     let session = Some(context.session());
     let run = Run::new(client, record, context.token(), context.claimed_at(), entries, session);
@@ -119,7 +127,7 @@ async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<R
     let ambient = Ambient::In(Arc::clone(&run), scope);
     let mut code = within(ambient.clone(), || D::call(args, context))?;
     let code: Running<D> = Box::pin(poll_fn(move |cx| within(ambient.clone(), || code.as_mut().poll(cx))));
-    Ok((run, code))
+    Ok(Some((run, code)))
 }
 
 struct Driver {
@@ -173,6 +181,9 @@ impl Driver {
             }
             if let Some(broken) = self.run.broken() {
                 break self.give_up(broken).await;
+            }
+            if self.run.is_over() {
+                break self.go_on_as_new().await;
             }
             if self.wants_to_park() {
                 break self.park().await;
@@ -352,8 +363,17 @@ impl Driver {
         }
     }
 
-    /// Writes down what is left, and says how the run has ended.
-    async fn finish<D: Durable>(&mut self, ended: Ended<D>) -> Outcome {
+    /// Gives the run back, which goes on as new at once: whoever takes it up sees that this generation is over.
+    async fn go_on_as_new(&mut self) -> Outcome {
+        if !self.write_what_is_left().await {
+            return Outcome::Snooze(STORE_AWAY);
+        }
+        self.context.continues();
+        Outcome::Snooze(Duration::ZERO)
+    }
+
+    /// Writes down what is left, and calls off what nobody waits for any more; whether it is written.
+    async fn write_what_is_left(&mut self) -> bool {
         let mut durable = 0;
         loop {
             match poll_fn(|cx| match self.poll_append(cx, &mut durable) {
@@ -364,12 +384,20 @@ impl Driver {
             {
                 None => break,
                 Some(Ok(true)) => {}
-                Some(Ok(false) | Err(_)) => return Outcome::Snooze(STORE_AWAY),
+                Some(Ok(false) | Err(_)) => return false,
             }
         }
         let children = self.run.take_called_off();
         if !children.is_empty() {
             call_off(self.run.client.clone(), children).await;
+        }
+        true
+    }
+
+    /// Writes down what is left, and says how the run has ended.
+    async fn finish<D: Durable>(&mut self, ended: Ended<D>) -> Outcome {
+        if !self.write_what_is_left().await {
+            return Outcome::Snooze(STORE_AWAY);
         }
         match ended {
             Ok(value) => match written(&value) {

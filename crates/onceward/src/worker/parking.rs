@@ -88,6 +88,11 @@ impl JobContext {
         self.around.refused(&self.attempt);
     }
 
+    /// The run goes on as new when it is given back.
+    pub(crate) fn continues(&self) {
+        self.attempt.note_continued();
+    }
+
     /// How the function has failed, should this be its last attempt.
     pub(crate) fn fails_with(&self, failure: Body) {
         self.attempt.note_failure(failure);

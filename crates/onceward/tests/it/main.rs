@@ -18,6 +18,8 @@ mod durable_again;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_calls;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_continue;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_outside;

@@ -41,7 +41,7 @@ impl State {
     /// written
     /// before the code gave up the wait, so that this comes out the same each time, whether the code was given it or
     /// not.
-    fn take_back(&mut self, position: &Position, name: &str) {
+    pub(super) fn take_back(&mut self, position: &Position, name: &str) {
         let taken = self.slots.get_mut(position).and_then(|slot| Some((slot.seq, slot.outcome.take()?)));
         let pending = || self.replay.pending(position).map(|(seq, outcome)| (seq, outcome.clone()));
         let is_given = taken.is_some();
@@ -81,7 +81,7 @@ impl State {
 
     /// Gives signals to those who wait for them, first come, first served.
     pub(super) fn hand_out(&mut self, now: Timestamp, token: Token) {
-        if !self.replay.is_live() {
+        if !self.goes_on() {
             return;
         }
         self.hand_back(now, token);
