@@ -1,12 +1,13 @@
 //! Journals of runs, and what arrives for them.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use onceward_core::job::{Claimed, Ending, Move, New, Policy, State};
 use onceward_core::once::Body;
 use onceward_core::run::generation::{Turn, turn};
 use onceward_core::run::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Position, Start};
-use onceward_core::{JobId, Queue, SessionId, trigger};
+use onceward_core::{JobId, Key, Queue, SessionId, trigger};
 use uuid::Uuid;
 
 use super::Harness;
@@ -391,6 +392,29 @@ pub async fn d1_a_zombie_ends_no_child_in_its_journal(harness: &dyn Harness) {
     let taken = AppendRun { ended: Vec::new(), taken: vec![arrived.id], ..ask };
     assert!(hand.append(&taken).await);
     assert_eq!((hand.journal(parent.job.id).await.len(), hand.arrived(parent.job.id).await.len()), (2, 0));
+}
+
+/// J10. Children with an ordering key wait for their turn, whichever run has started them.
+pub async fn j10_children_of_one_key_run_one_at_a_time(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent) = running(&hand).await;
+    let keyed = |key: &str| New { ordering_key: Some(Key::new(key).unwrap()), ..run("pick") };
+    let children = [keyed("a"), keyed("a"), keyed("b"), run("pick")];
+    let parts: Vec<_> = (0..).zip(&children).map(|(seq, child)| started(&parent, seq, child)).collect();
+    let (entries, children): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let ask = AppendRun { children, ..adding(&worker, &parent, entries) };
+    assert!(hand.append(&ask).await && hand.append(&ask).await, "the answer got lost");
+    hand.promote().await;
+    let first = worker.take("pick", ALL).await;
+    let keys: BTreeSet<_> = first.iter().map(|claimed| claimed.job.ordering_key.clone()).collect();
+    assert_eq!((first.len(), keys.len()), (3, 3), "one of each key, and the one without");
+    worker.end_all(&first, &succeeded()).await;
+    assert_eq!(hand.arrived(parent.job.id).await.len(), 3);
+    hand.promote().await;
+    let second = worker.take_one("pick").await;
+    assert_eq!(second.job.ordering_key, Some(Key::new("a").unwrap()));
+    worker.end_all(&[second], &succeeded()).await;
+    assert_eq!(hand.arrived(parent.job.id).await.len(), 4);
 }
 
 /// Journals go with their runs, and no sooner.

@@ -26,7 +26,10 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 5] = [
+const PARTS: [(&str, &str, &str); 7] = [
+    // These have parts of their own.
+    ("{starts}", postgres_sql!("run/append"), "starts"),
+    ("{ends}", postgres_sql!("run/append"), "ends"),
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
     ("{held}", postgres_sql!("run/append"), "held"),
@@ -230,7 +233,13 @@ statements! {
         INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
         TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
-        UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID);
+        UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID, TEXT_ARRAY);
+    run_append_ordered = prepared "run/append" "ordered" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY,
+        INT4_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        INT4_ARRAY, UUID_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY,
+        TEXT_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY,
+        INT8_ARRAY, INT8_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID, TEXT_ARRAY);
     run_continue = planned "run/continue" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, BYTEA_ARRAY,
         BYTEA_ARRAY, INT4_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
         BYTEA_ARRAY);

@@ -21,7 +21,7 @@ pub struct AppendRun {
     pub token: Token,
     /// What is added, in order. Sending the same again changes nothing.
     pub entries: Vec<Entry>,
-    /// The children that these entries start, due now or later, without keys.
+    /// The children that these entries start, due now or later, without idempotency and dedupe keys.
     pub children: Vec<Child>,
     /// What has arrived and stands in the journal now: it waits no more (D6).
     pub taken: Vec<Uuid>,
@@ -69,7 +69,8 @@ pub struct Child {
     pub seq: u32,
     /// The child.
     pub job: job::New,
-    /// Whether it is claimed at once, if it is due and its queue is neither paused nor limited.
+    /// Whether it is claimed at once, if it is due and its queue is neither paused nor limited; not one with an
+    /// ordering key.
     pub at_once: bool,
 }
 

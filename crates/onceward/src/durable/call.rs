@@ -18,6 +18,7 @@ use super::ambient::claim;
 use super::continuing::Continue;
 use super::failure::Failure;
 use super::function::Durable;
+use super::remembered;
 use super::run::{Asked, Run};
 use super::step::{engine, read};
 use crate::client::Onceward;
@@ -67,6 +68,7 @@ impl<D: Durable> Call<D> {
             new.policy.max_attempts = ATTEMPTS_DEFAULT;
             D::OPTIONS.apply(&mut new)?;
             new.policy.durable = true;
+            new.ordering_key = remembered::key::<D>(&new.payload.bytes)?;
             if let Ok((run, _)) = &place {
                 new.parent = Some(run.job.id);
                 new.depth = run.depth;
@@ -204,6 +206,10 @@ impl<D: Durable> Call<D> {
     /// What is enqueued, checked.
     pub(super) fn finish(self, client: &Onceward) -> Result<New> {
         let mut new = self.new?;
+        if D::REMEMBERS.is_some() && new.policy.at_most_once {
+            let why = "what is kept for later calls can't run at most once: that belongs into a step of it";
+            return Err(Error::new(Code::RunCallRefused, why));
+        }
         if let Some(expiry) = self.expiry {
             new.policy.deadline = Some(client.clock().wall().after(expiry.min(limits::DELAY_MAX)));
         }
@@ -240,6 +246,10 @@ impl<D: Durable> IntoFuture for Call<D> {
         let place = place.and_then(|(run, position)| {
             let call = Self { new, place: Err(nowhere()), expiry, said: false, function: PhantomData };
             let new = call.finish(&run.client)?;
+            if new.parent.is_some() && new.ordering_key.is_some() && new.ordering_key == run.line {
+                let why = "a run of the function with the same arguments would wait for itself";
+                return Err(Error::new(Code::RunCallRefused, why));
+            }
             Ok((run, position, input(&new.payload), Some(Box::new(new))))
         });
         Child { place, over: false, function: PhantomData }

@@ -24,6 +24,7 @@ use super::continuing::{Found, open};
 use super::failure::{Failure, Never};
 use super::function::Durable;
 use super::hot::News;
+use super::remembered::{keep, recall};
 use super::run::{Broken, Run, failed};
 use super::step::written;
 use crate::jobs::JSON;
@@ -61,7 +62,8 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
     let mail = context.client().inner.hot.enter(id, token);
     let begun = begin::<D>(&context).await;
     let outcome = match begun {
-        Ok(Some((run, code))) => {
+        Ok(Begun::Known(value)) => done(&value),
+        Ok(Begun::Code(run, code)) => {
             Box::pin(
                 Driver {
                     context,
@@ -77,7 +79,7 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
             )
             .await
         }
-        Ok(None) => {
+        Ok(Begun::Stale) => {
             context.note_refused();
             Outcome::Snooze(STORE_AWAY)
         }
@@ -104,14 +106,33 @@ impl Drop for Leave {
     }
 }
 
-/// Reads what has happened so far, and calls the code; `None` where the run is not this attempt's any more.
-async fn begin<D: Durable>(context: &JobContext) -> Result<Option<(Arc<Run>, Running<D>)>> {
+/// What an attempt begins with.
+enum Begun<D: Durable> {
+    Code(Arc<Run>, Running<D>),
+    /// What another run with the same arguments has come to.
+    Known(D::Value),
+    /// The run is not this attempt's any more.
+    Stale,
+}
+
+/// How a run has ended that has come to this.
+fn done<T: serde::Serialize>(value: &T) -> Outcome {
+    match written(value) {
+        RunOutcome::Value(bytes) => Outcome::Done(Some(Body::new(bytes, JSON))),
+        _ => {
+            Outcome::dead(Error::new(Code::StepUnwritable, "what the function returns can't be written down"))
+        }
+    }
+}
+
+/// Reads what has happened so far, and calls the code.
+async fn begin<D: Durable>(context: &JobContext) -> Result<Begun<D>> {
     let record = context.job();
     let job = JobRef { namespace: record.namespace.clone(), id: record.id };
     // One of which no attempt has ended has done nothing.
     let fresh = record.token.get() == 0;
     let found = if fresh { Some(Found::default()) } else { open(context, &job).await? };
-    let Some(Found { entries, args }) = found else { return Ok(None) };
+    let Some(Found { entries, args }) = found else { return Ok(Begun::Stale) };
     let args = args.as_deref().map_or_else(|| context.decode(), |args| context.decode_bytes(args))?;
     let client = context.client().in_namespace(record.namespace.as_str())?;
     let session = Some(context.session());
@@ -120,6 +141,12 @@ async fn begin<D: Durable>(context: &JobContext) -> Result<Option<(Arc<Run>, Run
         Error::new(Code::JournalUnreadable, "the journal of the run has a gap: somebody has changed it")
     })?;
     let run = Arc::new(run);
+    if run.generation == 0
+        && run.is_blank()
+        && let Some(value) = recall::<D>(context, &run.client).await?
+    {
+        return Ok(Begun::Known(value));
+    }
     if !fresh {
         run.read_arrived().await?;
     }
@@ -127,7 +154,7 @@ async fn begin<D: Durable>(context: &JobContext) -> Result<Option<(Arc<Run>, Run
     let ambient = Ambient::In(Arc::clone(&run), scope);
     let mut code = within(ambient.clone(), || D::call(args, context))?;
     let code: Running<D> = Box::pin(poll_fn(move |cx| within(ambient.clone(), || code.as_mut().poll(cx))));
-    Ok(Some((run, code)))
+    Ok(Begun::Code(run, code))
 }
 
 struct Driver {
@@ -400,13 +427,7 @@ impl Driver {
             return Outcome::Snooze(STORE_AWAY);
         }
         match ended {
-            Ok(value) => match written(&value) {
-                RunOutcome::Value(bytes) => Outcome::Done(Some(Body::new(bytes, JSON))),
-                _ => Outcome::dead(Error::new(
-                    Code::StepUnwritable,
-                    "what the function returns can't be written down",
-                )),
-            },
+            Ok(value) => self.keep::<D>(done(&value)).await,
             Err(error) => {
                 // One that has failed keeps what it has shown.
                 if let Some(report) = self.run.take_report() {
@@ -415,6 +436,19 @@ impl Driver {
                 self.failed::<D>(error)
             }
         }
+    }
+
+    /// Keeps what the run has come to for later ones with the same arguments, before it has ended: they begin then.
+    async fn keep<D: Durable>(&mut self, outcome: Outcome) -> Outcome {
+        if let (Outcome::Done(Some(Body { bytes: Some(value), .. })), Some(_)) = (&outcome, D::REMEMBERS) {
+            let of = (self.context.job(), self.run.generation);
+            if let Err(error) = keep::<D>(of, &self.run.client, value).await {
+                let run = self.context.id();
+                tracing::warn!(%error, %run, "what a run has come to could not be kept; it ends later");
+                return Outcome::Snooze(STORE_AWAY);
+            }
+        }
+        outcome
     }
 
     fn failed<D: Durable>(&self, error: D::Error) -> Outcome {

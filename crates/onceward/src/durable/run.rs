@@ -16,7 +16,7 @@ use onceward_core::run::generation::{generation, signals};
 use onceward_core::run::{
     Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start, Wanted,
 };
-use onceward_core::{Code, Error, JobId, Kind, SessionId, Timestamp, Token, limits};
+use onceward_core::{Code, Error, JobId, Key, Kind, SessionId, Timestamp, Token, limits};
 use onceward_store::{AppendRun, Child, JobRef, LoadRun};
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub(super) kind: Kind,
     /// How often it has gone on as new.
     pub(super) generation: u32,
+    /// The runs that go one after the other with it.
+    pub(super) line: Option<Key>,
     /// With how many entries its journal began then.
     began: u32,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
@@ -192,6 +194,7 @@ impl Run {
             depth,
             kind: record.kind.clone(),
             generation,
+            line: record.ordering_key.clone(),
             began,
             clock,
             state: Mutex::new(state),

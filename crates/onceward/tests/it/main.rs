@@ -24,6 +24,8 @@ mod durable_kit;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_outside;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_remembered;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_sweep;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod enlist;

@@ -21,7 +21,7 @@
     UPDATE {schema}.job j
     SET payload = a.args
     FROM asked a
-    JOIN held h ON h.id = a.session
+    JOIN alive h ON h.id = a.session
     WHERE j.namespace = a.namespace AND j.id = a.run AND j.token < a.token AND j.state NOT IN ('dead', 'uncertain')
       AND h.expires_at > {clock} AND NOT a.done
       AND EXISTS (SELECT FROM {schema}.run_journal e
@@ -52,7 +52,7 @@ SELECT t.n FROM turned t
 UNION ALL
 SELECT a.n
 FROM asked a
-JOIN held h ON h.id = a.session AND h.expires_at > {clock}
+JOIN alive h ON h.id = a.session AND h.expires_at > {clock}
 JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run AND j.token < a.token
                    AND j.state NOT IN ('dead', 'uncertain')
 WHERE a.done
