@@ -43,7 +43,7 @@ pub enum Start {
     },
     /// A wait until this time.
     Due(Timestamp),
-    /// A step that must not run twice.
+    /// A step that must not run twice, or a signal that is waited for without a time.
     Intent,
 }
 

@@ -177,6 +177,11 @@ impl Replay {
         self.known.get(position).map(|known| (known.op, known.name.as_str()))
     }
 
+    /// Whether the journal says that something was begun there.
+    pub fn is_begun(&self, position: &Position) -> bool {
+        self.known.get(position).is_some_and(|known| known.start.is_some())
+    }
+
     /// What that is called.
     pub fn name_at(&self, position: &Position) -> Option<&str> {
         self.asked_at(position).map(|(_, name)| name)

@@ -373,6 +373,10 @@ impl Driver {
             // Where it was resumed meanwhile, it goes on at once.
             return Outcome::Snooze(Duration::from_millis(1));
         }
+        self.run.note_waits();
+        if !self.write_what_is_left().await {
+            return Outcome::Snooze(STORE_AWAY);
+        }
         self.note(self.run.unread()).await;
         let due = [self.run.next_timer(), self.context.job().policy.deadline].into_iter().flatten().min();
         let due = due.map(|due| due.since(self.run.store_now()));

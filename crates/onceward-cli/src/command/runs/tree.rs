@@ -143,8 +143,8 @@ pub(super) async fn generation_of(client: &Onceward, id: JobId) -> Result<u32> {
     Ok(generation(&client.admin().journal(id, 0, 1).await?))
 }
 
-/// What a run has asked for and what has not ended, as far as that is written down: children, times, signals that are
-/// waited for until some time, and steps that were announced.
+/// What a run has asked for and what has not ended, as far as that is written down: children, times, signals, and steps
+/// that were announced.
 pub(super) async fn waits(client: &Onceward, id: JobId) -> Result<Vec<(Asked, Option<JobId>)>> {
     let asked = asked(&journal(client, id).await?);
     Ok(asked.into_iter().filter(|(asked, _)| asked.state == "waits").collect())
@@ -183,7 +183,12 @@ fn asked(journal: &[Entry]) -> Vec<(Asked, Option<JobId>)> {
             Phase::Ended(_) => asked.state = "done",
         }
     }
-    places.into_values().collect()
+    let mut asked: Vec<_> = places.into_values().collect();
+    // The tenth place comes after the second one.
+    asked.sort_by_cached_key(|(asked, _)| {
+        asked.position.split('.').map(|part| part.parse::<u32>().unwrap_or_default()).collect::<Vec<_>>()
+    });
+    asked
 }
 
 /// The tree as lines of text, in which nothing is left that a terminal obeys.

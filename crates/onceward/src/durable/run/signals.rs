@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use onceward_core::run::{Op, Outcome, Phase, Position};
+use onceward_core::run::{Op, Outcome, Phase, Position, Start};
 use onceward_core::{Timestamp, Token};
 
 use super::{Run, State};
@@ -18,6 +18,23 @@ impl Run {
         }
         state.unread.1 = true;
         state.hand_out(now, self.token);
+    }
+
+    /// Writes down which signals the run waits for, where that does not stand in its journal: whoever looks at a run
+    /// that is parked sees it. One that is waited for until some time was written down with that.
+    pub(in crate::durable) fn note_waits(&self) {
+        let now = self.store_now();
+        let mut state = self.lock();
+        if !state.goes_on() {
+            return;
+        }
+        let waits = state.listening.iter();
+        let waits = waits.flat_map(|(name, line)| line.iter().map(move |at| (at.clone(), name.clone())));
+        let mut waits: Vec<(Position, String)> = waits.filter(|(at, _)| !state.replay.is_begun(at)).collect();
+        waits.sort_unstable();
+        for (position, name) in waits {
+            state.record(&position, Op::Signal, &name, Phase::Started(Start::Intent), now, self.token);
+        }
     }
 
     /// The code has given up its wait for a signal, and has taken none: one that this wait had, or gets, is the next
