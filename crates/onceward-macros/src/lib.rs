@@ -59,6 +59,8 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `timeout` | how long one attempt may take while it is in memory | 7 days |
 /// | `retain` | how long its runs are kept when they are over | 7 days |
 /// | `at_most_once` | an attempt nobody knows the end of makes it uncertain | it goes on |
+/// | `idempotent` | for 30 days, the result of one run is that of all later ones with the same arguments | each runs |
+/// | `cached` | the same for as long as it says: `cached = "1h"` | each runs |
 ///
 /// # Methods
 ///

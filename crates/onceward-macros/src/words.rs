@@ -26,6 +26,11 @@ impl Words {
         Ok(())
     }
 
+    /// Whether a word was said.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.seen.iter().any(|seen| seen == word)
+    }
+
     /// Reads a word; `false` if it is none of these.
     pub(crate) fn read(&mut self, meta: &ParseNestedMeta<'_>, word: &str) -> Result<bool> {
         match word {
@@ -56,17 +61,21 @@ impl Words {
                 self.calls.push(quote!(.retain(#span)));
             }
             "at_most_once" => {
-                if meta.input.peek(syn::Token![=]) {
-                    return Err(
-                        meta.error("`at_most_once` has no value: leave it out, or say just `at_most_once`")
-                    );
-                }
+                bare(meta, word)?;
                 self.calls.push(quote!(.at_most_once()));
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
+}
+
+/// Refuses a value of a word that has none.
+pub(crate) fn bare(meta: &ParseNestedMeta<'_>, word: &str) -> Result<()> {
+    if meta.input.peek(syn::Token![=]) {
+        return Err(meta.error(format!("`{word}` has no value: leave it out, or say just `{word}`")));
+    }
+    Ok(())
 }
 
 /// A text that the rules accept.
@@ -92,7 +101,7 @@ fn number(meta: &ParseNestedMeta<'_>, min: i64, max: i64) -> Result<i64> {
 }
 
 /// A duration like `"30s"`, as an expression.
-fn span(meta: &ParseNestedMeta<'_>, min: Duration, max: Duration) -> Result<TokenStream> {
+pub(crate) fn span(meta: &ParseNestedMeta<'_>, min: Duration, max: Duration) -> Result<TokenStream> {
     let text: LitStr = meta.value()?.parse()?;
     let span = duration::parse(&text.value()).map_err(|error| Error::new(text.span(), error.message()))?;
     if span < min || span > max {

@@ -153,6 +153,8 @@ verbs! {
     JobPrune = "job.prune", true;
     /// [`RunStore::run_append`](crate::RunStore::run_append).
     RunAppend = "run.append", true;
+    /// [`RunStore::run_continue`](crate::RunStore::run_continue).
+    RunContinue = "run.continue", true;
     /// [`RunStore::run_load`](crate::RunStore::run_load).
     RunLoad = "run.load", false;
     /// [`RunStore::run_arrived`](crate::RunStore::run_arrived).

@@ -39,10 +39,10 @@ pub use insist::insist;
 pub use open::{OpenOptions, open};
 pub use store::{
     Acquired, AppendRun, AppendRuns, Appended, AskPermits, BeginJob, BeginTerm, Begun, BreakLease, Broken,
-    Capabilities, Child, ClaimJobs, ClaimRef, Claimed, ClaimedJobs, CommitOutcome, Counters, DueSchedules,
-    EndTerm, EndpointStore, Enqueued, Finding, ForkRun, HandChildren, HandOver, HandedOver, HeardOutcomes,
-    HeardTriggers, HistoryOf, JobProgress, JobRef, JobStore, KeyRef, LeaveLease, LimitKeys, LimitQueue,
-    ListEndpoints, ListJobs, ListLeases, ListOnce, ListSchedules, ListTriggers, ListedSchedules,
+    Capabilities, Child, ClaimJobs, ClaimRef, Claimed, ClaimedJobs, CommitOutcome, ContinueRun, Counters,
+    DueSchedules, EndTerm, EndpointStore, Enqueued, Finding, ForkRun, HandChildren, HandOver, HandedOver,
+    HeardOutcomes, HeardTriggers, HistoryOf, JobProgress, JobRef, JobStore, KeyRef, LeaveLease, LimitKeys,
+    LimitQueue, ListEndpoints, ListJobs, ListLeases, ListOnce, ListSchedules, ListTriggers, ListedSchedules,
     ListedServices, ListedTriggers, LoadRun, LookService, MissTerm, MoveJob, NoteArrivals, Outstanding,
     PauseQueue, Permits, Promoted, Prune, PruneJobs, PruneTerms, Pruned, PrunedJobs, QUEUE_COUNT_MAX,
     QueueRecord, ReleaseLease, RemoveEndpoint, Renew, Rescued, RescuedJob, ResolveOnce, RunStore,

@@ -32,8 +32,8 @@ pub use jobs::{
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
 pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits};
 pub use runs::{
-    AppendRun, AppendRuns, Appended, Child, ForkRun, HandChildren, LoadRun, NoteArrivals, RunStore, TellRun,
-    Told, Woken,
+    AppendRun, AppendRuns, Appended, Child, ContinueRun, ForkRun, HandChildren, LoadRun, NoteArrivals,
+    RunStore, TellRun, Told, Woken,
 };
 pub use services::{
     BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, ListedServices, LookService,

@@ -48,7 +48,7 @@ fn a_run_is_started_watched_checked_and_brought_to_its_end() {
     let tree = place.run(&["runs", "tree", id]);
     let expected =
         format!("· checkout parked {id}\n├─ ✓ step reserve\n├─ ✓ pack ████████████████████ 8 of 8\n");
-    assert_eq!(tree.text(), expected.trim_end().replacen("├─ ✓ pack", "└─ ✓ pack", 1) + "\n");
+    assert_eq!(tree.text(), expected + "└─ · signal courier\n");
     let tree = place.json(&["runs", "tree", id]);
     let asked = tree["asked"].as_array().unwrap();
     let packs = asked.iter().filter(|asked| asked["name"] == "pack");
@@ -56,6 +56,7 @@ fn a_run_is_started_watched_checked_and_brought_to_its_end() {
 
     the_code_is_held_against_it(&place, id);
     it_moves_to_another_store(&place, id);
+    it_says_which_generation_it_is(&place);
 
     it_stands_still_for_a_while(&place, id);
     place.run(&["runs", "signal", id, "courier", "--json", "\"Ada\""]);
@@ -96,7 +97,11 @@ fn it_stands_still_for_a_while(place: &Place, id: &str) {
         (&shown["paused"]["reason"], &shown["standing"]),
         (&json!("the bank is away"), &json!("paused"))
     );
-    assert!(shown["waits_for"].is_array(), "{shown}");
+    let waits = &shown["waits_for"][0];
+    assert_eq!(
+        (&waits["op"], &waits["name"], &waits["until"]),
+        (&json!("signal"), &json!("courier"), &Value::Null)
+    );
     let shown = place.run(&["runs", "show", id]).text();
     assert!(shown.contains("paused") && shown.contains(": the bank is away"), "{shown}");
     place.run(&["runs", "pause", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");
@@ -136,6 +141,32 @@ fn it_is_done_once_more(place: &Place, id: &str) {
     work(place);
     assert!(place.run(&["runs", "tree", new]).text().starts_with("✓ checkout succeeded"));
     assert_eq!(place.json(&["runs", "show", new])["replay_of"], json!(id));
+}
+
+/// One that has gone on as new twice, and has a signal from before.
+fn it_says_which_generation_it_is(place: &Place) {
+    let id = "01980000-0000-7000-8000-000000000001";
+    let at = r#""at":"2026-11-01T00:00:00Z","token":5"#;
+    let recorded = [
+        format!(
+            r#"{{"onceward":"run","format":1,"id":"{id}","kind":"mailbox","queue":"default","state":"scheduled",
+                "content_type":"application/json","args":{{"value":{{"seen":2}}}},
+                "enqueued_at":"2026-11-01T00:00:00Z"}}"#
+        )
+        .replace('\n', " "),
+        format!(r#"{{"seq":0,"position":"","op":"continue","phase":"value","data":{{"value":2}},{at}}}"#),
+        format!(r#"{{"seq":1,"position":"","op":"signal","name":"mail","phase":"value","data":{{"value":1}},{at}}}"#),
+        format!(r#"{{"seq":2,"position":"0","op":"step","name":"file","phase":"value","data":{{"value":7}},{at}}}"#),
+    ];
+    fs::write(place.path("mailbox.jsonl"), recorded.join("\n")).unwrap();
+    place.run(&["runs", "import", "mailbox.jsonl"]);
+    let shown = place.json(&["runs", "show", id]);
+    assert_eq!((&shown["generation"], &shown["waits_for"]), (&json!(2), &json!([])));
+    assert!(place.run(&["runs", "show", id]).text().contains("generation 2: so often"));
+    let tree = place.run(&["runs", "tree", id]).text();
+    assert_eq!(tree, format!("· mailbox parked, generation 2 {id}\n└─ ✓ step file\n"));
+    assert_eq!(place.json(&["runs", "tree", id])["generation"], json!(2));
+    place.run(&["runs", "cancel", id]);
 }
 
 fn it_moves_to_another_store(place: &Place, id: &str) {

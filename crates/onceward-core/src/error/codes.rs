@@ -152,6 +152,8 @@ codes! {
     RunEnded = "OW0908", Caller, "the run has ended";
     StepNameInvalid = "OW0909", Caller, "the name of a step or a signal is refused";
     StepNotCommitted = "OW0910", Caller, "a step has not committed what it wrote";
+    RunContinueRefused = "OW0911", Caller, "a run can't go on as new here";
+    RunCallRefused = "OW0912", Caller, "a durable function can't be called like this";
 
     // 08xx: HTTP jobs and webhooks.
     UrlInvalid = "OW0801", Caller, "the URL can't be understood, or is too long";

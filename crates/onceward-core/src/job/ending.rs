@@ -29,6 +29,8 @@ pub enum Ending {
     TimedOut,
     /// It wants to run later; no attempt is charged.
     Snoozed(Duration),
+    /// A run goes on as new, at once: its attempts are counted anew.
+    Continued,
     /// It was never started: the worker has to leave. No attempt is charged.
     HandedBack,
     /// Somebody called it off, and it stopped.
@@ -132,6 +134,10 @@ pub fn end(
             // A run that parks has come through: what it has lost before is not held against it.
             next.lost = if job.policy.durable { 0 } else { job.lost };
         }
+        Ending::Continued => {
+            (next.state, next.delay, next.attempt, next.lost) =
+                (State::Scheduled, Some(Duration::ZERO), 0, 0);
+        }
         Ending::HandedBack => (next.state, next.attempt) = (State::Ready, job.attempt),
         // Whoever says that it failed knows that it ran: at most once means not again.
         Ending::Failed { error, .. } if job.policy.at_most_once => next.error = Some(error),
@@ -202,6 +208,10 @@ fn lost_run(next: &mut Next, job: Facts<'_>) {
 /// The attempts so far. The last one of a job that has ended stands in its own columns; only what was seen of an
 /// exchange has no place there, except in the result of one that succeeded.
 fn past(next: &Next, job: Facts<'_>, ended: &Ended, now: Timestamp) -> Vec<Attempt> {
+    if next.attempt < job.attempt {
+        // Those of another generation.
+        return Vec::new();
+    }
     let stands_in_row = next.state == State::Succeeded || (next.state.is_final() && ended.http.is_none());
     if stands_in_row || next.attempt == job.attempt {
         return job.past.to_vec();

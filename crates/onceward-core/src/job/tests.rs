@@ -196,6 +196,20 @@ proptest! {
     }
 }
 
+/// A run that goes on as new has all its attempts, unless somebody has called it off.
+#[test]
+fn a_run_that_goes_on_as_new_has_its_attempts_anew() {
+    let policy = Policy { durable: true, ..Policy::default() };
+    let facts = Facts { attempt: 0, lost: 0, policy: &policy, state: State::Ready, past: &[] };
+    let failed = end(facts, &ended(), failed(), at(0), false, 1);
+    assert_eq!((failed.attempt, failed.past.len()), (1, 1));
+    let facts = Facts { attempt: 1, lost: 1, past: &failed.past, ..facts };
+    let next = end(facts, &ended(), Ending::Continued, at(0), false, 1);
+    assert_eq!((next.state, next.delay), (State::Scheduled, Some(Duration::ZERO)));
+    assert_eq!((next.attempt, next.lost, next.past), (0, 0, Vec::new()));
+    assert_eq!(end(facts, &ended(), Ending::Continued, at(0), true, 1).state, State::Cancelled);
+}
+
 /// J6: what has ended well, or was called off, stays so; the rest can be moved by whoever saw it as it is.
 #[test]
 fn interventions_respect_what_has_ended() {

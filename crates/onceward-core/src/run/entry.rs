@@ -26,6 +26,8 @@ words! {
         Patch = "patch",
         /// Somebody has called the run off.
         Cancel = "cancel",
+        /// The run goes on as new, with other arguments.
+        Continue = "continue",
     }
 }
 
@@ -41,7 +43,7 @@ pub enum Start {
     },
     /// A wait until this time.
     Due(Timestamp),
-    /// A step that must not run twice.
+    /// A step that must not run twice, or a signal that is waited for without a time.
     Intent,
 }
 
@@ -54,7 +56,8 @@ pub enum Outcome {
     Failed(Vec<u8>),
     /// The time has come.
     Due,
-    /// With a signal that a wait before it had taken, and that its code did not take from there: as JSON.
+    /// With a signal that a wait before it had taken, and that its code did not take from there: as JSON. Of the run as
+    /// a whole: a signal that it has when it goes on as new.
     Again(Vec<u8>),
 }
 

@@ -72,7 +72,9 @@ impl fmt::Display for Refused {
 /// Where there is no such place, or it lies behind a cancellation.
 pub fn fork(entries: &[Entry], place: &str) -> Result<Part, Refused> {
     let at = entries.iter().position(|entry| entry.position.as_str() == place && !place.is_empty());
-    let named = || entries.iter().position(|entry| entry.name == place && !place.is_empty());
+    // A signal that it had from the beginning is no place.
+    let is_named = |entry: &Entry| entry.name == place && !place.is_empty() && !entry.position.is_whole();
+    let named = || entries.iter().position(is_named);
     let at = at.or_else(named).ok_or_else(|| Refused::Nowhere(place.to_owned()))?;
     let kept = entries.get(..at).unwrap_or_default();
     if kept.iter().any(|entry| entry.op == Op::Cancel) {
@@ -200,6 +202,18 @@ mod tests {
         assert_eq!(part("charge"), part("2"));
         assert_eq!(fork(&entries, "3").unwrap_err(), Refused::Nowhere("3".to_owned()));
         assert_eq!(fork(&entries, "").unwrap_err(), Refused::Nowhere(String::new()));
+    }
+
+    #[test]
+    fn a_fork_keeps_what_its_generation_began_with() {
+        let entries = journal(&[
+            ("", Op::Continue, "", value()),
+            ("", Op::Signal, "go", value()),
+            ("0", Op::Step, "reserve", value()),
+            ("1", Op::Signal, "go", Phase::Ended(Outcome::Again(b"1".to_vec()))),
+        ]);
+        assert_eq!(fork(&entries, "0").unwrap(), Part { until: 2, ..Part::default() });
+        assert_eq!(fork(&entries, "go").unwrap(), Part { until: 3, ..Part::default() });
     }
 
     #[test]

@@ -11,9 +11,12 @@
 //! The journal has up to two entries for a position: that something was started there, and how it has ended. What has
 //! ended is given to the code in the order of the journal, one at a time, so that the code takes the same way again
 //! (D2, D3).
+//!
+//! Where the code wants to go on as new, the journal ends and another [generation] of it begins, with other arguments.
 
 mod entry;
 pub mod fork;
+pub mod generation;
 mod position;
 mod replay;
 

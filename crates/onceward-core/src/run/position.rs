@@ -20,6 +20,11 @@ impl Position {
         Self("".into())
     }
 
+    /// Whether it concerns the run as a whole, and is no place in its code.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it lies further along the same way than another one: not in a branch beside it, and not within it.
     pub fn comes_after(&self, other: &Self) -> bool {
         let (mut here, mut there) = (self.0.split('.'), other.0.split('.'));

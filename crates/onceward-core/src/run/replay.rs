@@ -119,6 +119,13 @@ impl Replay {
     fn note(&mut self, entry: Entry) {
         self.next_seq = entry.seq.saturating_add(1);
         let Entry { seq, position, op, name, phase, at, .. } = entry;
+        if position.is_whole() && op != Op::Cancel {
+            // What its generation began with, or leaves to the next one: nothing that the code asks for.
+            if op == Op::Continue {
+                self.now = self.now.max(at);
+            }
+            return;
+        }
         if op != Op::Cancel {
             let fresh = || Known { op, name, start: None, ended: false, issued: false };
             let known = self.known.entry(position.clone()).or_insert_with(fresh);
@@ -168,6 +175,11 @@ impl Replay {
     /// What the code has asked for at a position.
     pub fn asked_at(&self, position: &Position) -> Option<(Op, &str)> {
         self.known.get(position).map(|known| (known.op, known.name.as_str()))
+    }
+
+    /// Whether the journal says that something was begun there.
+    pub fn is_begun(&self, position: &Position) -> bool {
+        self.known.get(position).is_some_and(|known| known.start.is_some())
     }
 
     /// What that is called.

@@ -11,10 +11,10 @@ use syn::{Error, FnArg, ItemFn, LitStr, Pat, PatType, Path, Result, ReturnType, 
 
 pub(crate) use methods::expand as expand_methods;
 
-use crate::words::Words;
+use crate::words::{Words, bare, span};
 
-const WORDS: &str = "name, version, queue, priority, max_attempts, timeout, retry, retain, retry_if (each `word = …`), \
-                     and at_most_once";
+const WORDS: &str = "name, version, queue, priority, max_attempts, timeout, retry, retain, retry_if, cached (each \
+                     `word = …`), at_most_once and idempotent";
 
 const NOTHING_RETURNED: &str = "a durable function returns `Result<T, E>`: `E` is how it fails, \
                                 `onceward::durable::AnyError` if nobody needs to tell its errors apart";
@@ -25,6 +25,8 @@ struct Said {
     name: Option<LitStr>,
     version: Option<LitStr>,
     retry_if: Option<Path>,
+    /// For how long a result is kept for later calls.
+    remembers: Option<TokenStream>,
     words: Words,
 }
 
@@ -117,6 +119,9 @@ impl Function<'_> {
 fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) -> TokenStream {
     let Function { said, marker, kind, arguments, output, .. } = function;
     let calls = &said.words.calls;
+    let remembers = said.remembers.as_ref().map(|span| {
+        quote!(const REMEMBERS: ::core::option::Option<::core::time::Duration> = ::core::option::Option::Some(#span);)
+    });
     let state = this.map(|ty| quote!(::onceward::worker::State<#ty>));
     let state: Vec<_> = state.into_iter().collect();
     let receiver = state.first().map(|_| quote!(&this,));
@@ -137,6 +142,7 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
         impl ::onceward::durable::Durable for #marker {
             const KIND: &'static str = #kind;
             const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)*;
+            #remembers
             type Args = Args;
             type Value = <#output as ::onceward::durable::DurableResult>::Value;
             type Error = <#output as ::onceward::durable::DurableResult>::Error;
@@ -234,6 +240,11 @@ impl Said {
                 "name" => said.name = Some(meta.value()?.parse()?),
                 "version" => said.version = Some(meta.value()?.parse()?),
                 "retry_if" => said.retry_if = Some(meta.value()?.parse()?),
+                "idempotent" => {
+                    bare(&meta, &word)?;
+                    said.remembers = Some(quote!(::onceward::durable::IDEMPOTENT));
+                }
+                "cached" => said.remembers = Some(span(&meta, limits::RETAIN_MIN, limits::RETAIN_MAX)?),
                 _ if said.words.read(&meta, &word)? => {}
                 _ => {
                     return Err(
@@ -241,10 +252,27 @@ impl Said {
                     );
                 }
             }
-            Ok(())
+            said.check_remembers(&meta)
         });
         parser.parse2(attribute)?;
         Ok(said)
+    }
+
+    /// Refuses what does not go together.
+    fn check_remembers(&self, meta: &syn::meta::ParseNestedMeta<'_>) -> Result<()> {
+        let has = |word| self.words.has(word);
+        if has("idempotent") && has("cached") {
+            return Err(meta.error(
+                "`idempotent` keeps a result for 30 days, and `cached` for as long as it says: say one of the two",
+            ));
+        }
+        if has("at_most_once") && (has("idempotent") || has("cached")) {
+            return Err(meta.error(
+                "a run nobody knows the end of would let the next one with the same arguments begin: what may happen \
+                 once at most belongs into a step, `step(…).at_most_once()`",
+            ));
+        }
+        Ok(())
     }
 
     /// What the function is called in the store: a version of its own is another kind of job, which only workers take

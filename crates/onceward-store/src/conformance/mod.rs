@@ -378,6 +378,10 @@ macro_rules! conformance_suite {
                 a_trigger_hears_of_children_however_they_end;
                 d1_a_zombie_ends_no_child_in_its_journal;
                 journals_go_with_their_runs;
+                j10_children_of_one_key_run_one_at_a_time;
+                d1_d8_a_run_goes_on_as_new;
+                d1_a_zombie_turns_no_journal;
+                d1_d11_generations_follow_each_other;
             }
             run_fork {
                 d1_a_fork_begins_with_a_part_of_a_journal;

@@ -1,11 +1,13 @@
 //! Journals of runs, and what arrives for them.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use onceward_core::job::{Claimed, Ending, Move, New, Policy, State};
 use onceward_core::once::Body;
+use onceward_core::run::generation::{Turn, turn};
 use onceward_core::run::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Position, Start};
-use onceward_core::{JobId, Queue, SessionId, trigger};
+use onceward_core::{JobId, Key, Queue, SessionId, trigger};
 use uuid::Uuid;
 
 use super::Harness;
@@ -13,8 +15,8 @@ use super::job_kit::*;
 use super::kit::*;
 use super::trigger::{declare, heard, on};
 use crate::{
-    AppendRun, AppendRuns, Appended, Child, HandChildren, HandOver, LoadRun, NoteArrivals, SettledJob,
-    TellRun, Told,
+    AppendRun, AppendRuns, Appended, Child, ContinueRun, HandChildren, HandOver, LoadRun, NoteArrivals,
+    SettledJob, TellRun, Told,
 };
 
 /// A run of this kind.
@@ -392,6 +394,29 @@ pub async fn d1_a_zombie_ends_no_child_in_its_journal(harness: &dyn Harness) {
     assert_eq!((hand.journal(parent.job.id).await.len(), hand.arrived(parent.job.id).await.len()), (2, 0));
 }
 
+/// J10. Children with an ordering key wait for their turn, whichever run has started them.
+pub async fn j10_children_of_one_key_run_one_at_a_time(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, parent) = running(&hand).await;
+    let keyed = |key: &str| New { ordering_key: Some(Key::new(key).unwrap()), ..run("pick") };
+    let children = [keyed("a"), keyed("a"), keyed("b"), run("pick")];
+    let parts: Vec<_> = (0..).zip(&children).map(|(seq, child)| started(&parent, seq, child)).collect();
+    let (entries, children): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let ask = AppendRun { children, ..adding(&worker, &parent, entries) };
+    assert!(hand.append(&ask).await && hand.append(&ask).await, "the answer got lost");
+    hand.promote().await;
+    let first = worker.take("pick", ALL).await;
+    let keys: BTreeSet<_> = first.iter().map(|claimed| claimed.job.ordering_key.clone()).collect();
+    assert_eq!((first.len(), keys.len()), (3, 3), "one of each key, and the one without");
+    worker.end_all(&first, &succeeded()).await;
+    assert_eq!(hand.arrived(parent.job.id).await.len(), 3);
+    hand.promote().await;
+    let second = worker.take_one("pick").await;
+    assert_eq!(second.job.ordering_key, Some(Key::new("a").unwrap()));
+    worker.end_all(&[second], &succeeded()).await;
+    assert_eq!(hand.arrived(parent.job.id).await.len(), 4);
+}
+
 /// Journals go with their runs, and no sooner.
 pub async fn journals_go_with_their_runs(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
@@ -417,4 +442,117 @@ pub async fn journals_go_with_their_runs(harness: &dyn Harness) {
     let (_, first) = hand.ask(|| hand.store.run_prune(None, 1)).await;
     assert_eq!(first, Some(job_ref(stays.job.id)), "one look at a time");
     assert_eq!(hand.ask(|| hand.store.run_prune(first.as_ref(), 1)).await, (0, None));
+}
+
+/// A run whose journal says that it goes on as new, in the hands of the attempt that has seen it; and what follows.
+async fn continued(hand: &Hand, args: &str) -> (Worker, Claimed, ContinueRun) {
+    let (worker, first) = running(hand).await;
+    let phase = Phase::Ended(Outcome::Value(args.as_bytes().to_vec()));
+    let over = Entry { op: Op::Continue, phase, ..done(&first, 2, "") };
+    let entries = vec![done(&first, 0, "1"), done(&first, 1, "2"), over];
+    assert!(hand.append(&adding(&worker, &first, entries)).await);
+    worker.end_all(&[first], &Ending::Continued).await;
+    let (again, ask) = turning(hand, &worker).await;
+    (worker, again, ask)
+}
+
+/// Takes the run up, and looks at what follows from its journal.
+async fn turning(hand: &Hand, worker: &Worker) -> (Claimed, ContinueRun) {
+    let claimed = worker.take_one("checkout").await;
+    let journal = hand.journal(claimed.job.id).await;
+    let turn = turn(&journal, claimed.token.as_timestamp(), claimed.token).unwrap();
+    let (run, session) = (job_ref(claimed.job.id), worker.session.id);
+    let ask = ContinueRun { run, session, token: claimed.token, turn };
+    (claimed, ask)
+}
+
+impl Hand {
+    async fn go_on(&self, ask: &ContinueRun) -> bool {
+        self.ask(|| self.store.run_continue(core::slice::from_ref(ask))).await == [true]
+    }
+}
+
+/// D1, D8. A run that goes on as new is ready at once, with other arguments, all its attempts, and another journal;
+/// what its steps have committed is forgotten, and what has arrived for it is not.
+pub async fn d1_d8_a_run_goes_on_as_new(harness: &dyn Harness) {
+    let (hand, other) = (Hand::of(harness).await, Hand::second(harness).await);
+    let (worker, claimed, ask) = continued(&hand, r#"{"cursor":1}"#).await;
+    let id = claimed.job.id;
+    assert_eq!((claimed.job.attempt, claimed.job.lost), (0, 0));
+    let step = Arrived::Step { position: position(0), value: Some(b"1".to_vec()) };
+    let written = TellRun { run: job_ref(id), id: Uuid::now_v7(), what: step };
+    let go = signal(id, "go", "1");
+    for told in [&written, &go] {
+        hand.tell(told).await;
+    }
+    assert!(hand.go_on(&ask).await && other.go_on(&ask).await, "the answer got lost");
+    assert_eq!(other.journal(id).await, ask.turn.entries);
+    assert_eq!(other.job(id).await.payload.bytes, ask.turn.args);
+    let arrived: Vec<_> = hand.arrived(id).await.iter().map(|arrival| arrival.id).collect();
+    assert_eq!(arrived, [go.id]);
+    let more = done(&claimed, 1, "3");
+    assert!(hand.append(&adding(&worker, &claimed, vec![more.clone()])).await);
+    assert!(hand.go_on(&ask).await, "sent once more, it takes nothing away");
+    assert_eq!(hand.journal(id).await, [ask.turn.entries[0].clone(), more]);
+    worker.end_all(core::slice::from_ref(&claimed), &succeeded()).await;
+    let row = hand.job(id).await;
+    assert_eq!((row.state, row.payload.bytes), (State::Succeeded, ask.turn.args.clone()));
+    assert!(!hand.go_on(&ask).await, "it has ended");
+}
+
+/// D1. Only who has the run turns its journal, and only where that says so; and nothing of the old one is added later.
+pub async fn d1_a_zombie_turns_no_journal(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, claimed, ask) = continued(&hand, "{}").await;
+    let (id, journal) = (claimed.job.id, hand.journal(claimed.job.id).await);
+    let stranger = SessionId::from_uuid(Uuid::new_v4());
+    let early = Turn { seq: 1, ..ask.turn.clone() };
+    for refused in [
+        ContinueRun { session: stranger, ..ask.clone() },
+        ContinueRun { token: claimed.job.token, ..ask.clone() },
+        ContinueRun { turn: early, ..ask.clone() },
+        ContinueRun { run: job_ref(job_id()), ..ask.clone() },
+    ] {
+        assert!(!hand.go_on(&refused).await, "{refused:?}");
+    }
+    let before =
+        AppendRun { token: claimed.job.token, ..adding(&worker, &claimed, vec![done(&claimed, 3, "4")]) };
+    assert!(!hand.append(&before).await, "the attempt that has ended adds nothing");
+    assert_eq!(
+        (hand.journal(id).await, hand.job(id).await.payload.bytes),
+        (journal, claimed.job.payload.bytes.clone())
+    );
+    worker.end_all(&[claimed], &Ending::Snoozed(Duration::ZERO)).await;
+    assert!(!hand.go_on(&ask).await, "it was given back");
+    let (again, anew) = turning(&hand, &worker).await;
+    assert!(hand.go_on(&anew).await && !hand.go_on(&ask).await);
+    assert!(hand.journal(id).await.iter().all(|entry| entry.token == again.token));
+}
+
+/// D1, D11. Generation follows upon generation, longer or shorter than the one before, with signals in their order.
+pub async fn d1_d11_generations_follow_each_other(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let (worker, mut claimed, mut ask) = continued(&hand, "{}").await;
+    let id = claimed.job.id;
+    let left = |claimed: &Claimed, seq, value: &str| {
+        let phase = Phase::Ended(Outcome::Again(value.as_bytes().to_vec()));
+        let name = "go".to_owned();
+        Entry { position: Position::whole(), op: Op::Signal, name, phase, ..done(claimed, seq, "") }
+    };
+    for (generation, signals) in [(1, 3_u32), (2, 0), (3, 2)] {
+        assert_eq!(ask.turn.generation, generation);
+        assert!(hand.go_on(&ask).await && hand.go_on(&ask).await);
+        let begun = hand.journal(id).await;
+        assert_eq!(begun, ask.turn.entries);
+        let next = u32::try_from(begun.len()).unwrap();
+        let mut entries: Vec<Entry> =
+            (next..next + signals).map(|seq| left(&claimed, seq, &seq.to_string())).collect();
+        let args = format!("{{\"cursor\":{generation}}}");
+        let phase = Phase::Ended(Outcome::Value(args.clone().into_bytes()));
+        entries.push(Entry { op: Op::Continue, phase, ..done(&claimed, next + signals, "") });
+        assert!(hand.append(&adding(&worker, &claimed, entries)).await);
+        worker.end_all(&[claimed], &Ending::Continued).await;
+        (claimed, ask) = turning(&hand, &worker).await;
+        assert_eq!((ask.turn.entries.len(), &ask.turn.args), (1 + signals as usize, &args.into_bytes()));
+    }
 }

@@ -2,7 +2,7 @@
 
 use onceward_core::job::{Claimed, Ending, New, Policy, State};
 use onceward_core::run::{Entry, Op, Outcome, Phase, Position, Start};
-use onceward_core::{JobId, Key};
+use onceward_core::{JobId, Key, Token};
 
 use super::Harness;
 use super::job_kit::*;
@@ -46,7 +46,8 @@ async fn failed(hand: &Hand, steps: u32) -> (Worker, JobId, Vec<Entry>) {
 
 fn forking(of: JobId, until: u32) -> ForkRun {
     let (without, instead, more) = (Vec::new(), Vec::new(), Vec::new());
-    ForkRun { run: New { replay_of: Some(of), ..run("checkout") }, of, until, without, instead, more }
+    let (run, by) = (New { replay_of: Some(of), ..run("checkout") }, Token::from_row(i64::MAX));
+    ForkRun { run, of, until, by, without, instead, more }
 }
 
 impl Hand {
@@ -103,7 +104,9 @@ pub async fn a_fork_is_whole_or_not_there(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
     let (worker, id, entries) = failed(&hand, 3).await;
     let (good, far, gone) = (forking(id, 3), forking(id, 4), forking(job_id(), 1));
-    for bad in [far, gone] {
+    // By the time the journal was another one.
+    let anew = ForkRun { by: Token::from_row(entries[2].token.get() - 1), ..forking(id, 3) };
+    for bad in [far, gone, anew] {
         assert!(!hand.fork(&[good.clone(), bad.clone()]).await);
         assert_eq!((hand.find_job(good.run.id).await, hand.find_job(bad.run.id).await), (None, None));
         assert!(hand.entries(good.run.id).await.is_empty());

@@ -6,13 +6,17 @@ use onceward_core::run::{Arrival, Entry};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    AppendRuns, Appended, ForkRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken,
+    AppendRuns, Appended, ContinueRun, ForkRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken,
 };
 
 #[async_trait]
 impl RunStore for Faulty {
     async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
         read!(self, RunAppend, run_append, ask)
+    }
+
+    async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>> {
+        read!(self, RunContinue, run_continue, batch)
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use onceward_core::job::{Record, State};
+use onceward_core::run::generation::{generation, turn};
 use onceward_core::run::{Arrival, Arrived, Entry, Phase};
 use onceward_core::{JobId, Result, Timestamp, Token};
 use uuid::Uuid;
@@ -11,8 +12,8 @@ use uuid::Uuid;
 use super::MemoryStore;
 use super::jobs::{Jobs, Lane, Name, name};
 use crate::store::{
-    AppendRun, AppendRuns, Appended, ForkRun, HandChildren, JobRef, LoadRun, NoteArrivals, RunStore, TellRun,
-    Told, Woken,
+    AppendRun, AppendRuns, Appended, ContinueRun, ForkRun, HandChildren, JobRef, LoadRun, NoteArrivals,
+    RunStore, TellRun, Told, Woken,
 };
 
 /// What is kept of runs beside their jobs.
@@ -105,6 +106,28 @@ impl Jobs {
         true
     }
 
+    fn go_on_as_new(&mut self, ask: &ContinueRun, now: Timestamp) -> bool {
+        let run = name(&ask.run);
+        if self.is_lost(ask.session, now) || !self.runs(&run, ask.token) {
+            return false;
+        }
+        let journal = self.runs.journals.get(&run).map(Vec::as_slice).unwrap_or_default();
+        if generation(journal) == ask.turn.generation {
+            return true;
+        }
+        if turn(journal, now, ask.token).is_none_or(|turn| turn.seq != ask.turn.seq) {
+            return false;
+        }
+        let entries = ask.turn.entries.iter().map(|entry| Entry { token: ask.token, ..entry.clone() });
+        self.runs.journals.insert(run.clone(), entries.collect());
+        let is_step = |what: &Arrived| matches!(what, Arrived::Step { .. });
+        self.runs.inbox.retain(|(of, _), waiting| *of != run || !is_step(&waiting.arrival.what));
+        if let Some(row) = self.rows.get_mut(&run) {
+            row.payload.bytes.clone_from(&ask.turn.args);
+        }
+        true
+    }
+
     fn tell(&mut self, ask: &TellRun, now: Timestamp) -> Told {
         let run = name(&ask.run);
         let Some(row) = self.rows.get(&run) else { return Told::Unknown };
@@ -151,7 +174,9 @@ impl Jobs {
     fn fork_all(&mut self, batch: &[ForkRun], now: Timestamp) -> bool {
         let reaches = |jobs: &Self, ask: &ForkRun| {
             let journal = jobs.runs.journals.get(&(ask.run.namespace.clone(), ask.of));
-            journal.into_iter().flatten().filter(|entry| entry.seq < ask.until).count() == ask.until as usize
+            let part = journal.into_iter().flatten();
+            let part = part.filter(|entry| entry.seq < ask.until && entry.token <= ask.by);
+            part.count() == ask.until as usize
         };
         let is_known =
             |jobs: &Self, ask: &ForkRun| jobs.rows.contains_key(&(ask.run.namespace.clone(), ask.run.id));
@@ -209,6 +234,10 @@ impl Jobs {
 impl RunStore for MemoryStore {
     async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
         Ok(self.jobs(|jobs, now| jobs.append_all(ask, now)))
+    }
+
+    async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>> {
+        Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.go_on_as_new(ask, now)).collect()))
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {

@@ -27,7 +27,10 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 5] = [
+const PARTS: [(&str, &str, &str); 7] = [
+    // These have parts of their own.
+    ("{starts}", postgres_sql!("run/append"), "starts"),
+    ("{ends}", postgres_sql!("run/append"), "ends"),
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
     ("{held}", postgres_sql!("run/append"), "held"),
@@ -233,7 +236,16 @@ statements! {
         INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
         TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
-        UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID);
+        UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID, TEXT_ARRAY);
+    run_append_ordered = prepared "run/append" "ordered" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY,
+        INT4_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        INT4_ARRAY, UUID_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY,
+        TEXT_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY,
+        INT8_ARRAY, INT8_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID, TEXT_ARRAY);
+    run_continue = planned "run/continue" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, BYTEA_ARRAY,
+        BYTEA_ARRAY, INT4_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+        BYTEA_ARRAY);
     run_load = prepared "run/load" (TEXT, UUID, INT4, INT8);
     run_arrived = prepared "run/arrived" (TEXT_ARRAY, UUID_ARRAY);
     run_tell = prepared "run/tell" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
@@ -241,7 +253,8 @@ statements! {
     run_wake = prepared "run/wake" ();
     run_fork = planned "run/fork" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT4_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY,
         BYTEA_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY,
-        BYTEA_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
+        BYTEA_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        INT8_ARRAY);
     run_prune = planned "run/prune" (TEXT, UUID, INT8);
     rotate_jobs = planned "upkeep/prune_jobs" "rotate" ();
     prune_done = planned "upkeep/prune_jobs" "done" (INT8);

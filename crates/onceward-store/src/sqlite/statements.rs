@@ -136,6 +136,8 @@ statements! {
     run_holds = "run/append", "holds";
     run_entry = "run/append", "entry";
     run_take = "run/append", "take";
+    run_continue_payload = "run/continue", "payload";
+    run_continue_steps = "run/continue", "steps";
     run_load = "run/load";
     run_arrived = "run/arrived";
     run_standing = "run/tell", "standing";

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use onceward_core::job::{self, State};
+use onceward_core::run::generation::Turn;
 use onceward_core::run::{Arrival, Arrived, Entry};
 use onceward_core::{ClaimId, JobId, Namespace, Queue, Result, SessionId, Token};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ pub struct AppendRun {
     pub token: Token,
     /// What is added, in order. Sending the same again changes nothing.
     pub entries: Vec<Entry>,
-    /// The children that these entries start, due now or later, without keys.
+    /// The children that these entries start, due now or later, without idempotency and dedupe keys.
     pub children: Vec<Child>,
     /// What has arrived and stands in the journal now: it waits no more (D6).
     pub taken: Vec<Uuid>,
@@ -68,7 +69,8 @@ pub struct Child {
     pub seq: u32,
     /// The child.
     pub job: job::New,
-    /// Whether it is claimed at once, if it is due and its queue is neither paused nor limited.
+    /// Whether it is claimed at once, if it is due and its queue is neither paused nor limited; not one with an
+    /// ordering key.
     pub at_once: bool,
 }
 
@@ -103,12 +105,28 @@ pub struct ForkRun {
     pub of: JobId,
     /// The entries before this number are in it.
     pub until: u32,
+    /// None of them was written by a later attempt than this one: a run that has gone on as new has others.
+    pub by: Token,
     /// Except these.
     pub without: Vec<u32>,
     /// What some of them hold instead, as [`Phase::data`](onceward_core::run::Phase::data).
     pub instead: Vec<(u32, Vec<u8>)>,
     /// What follows them. All entries are numbered anew.
     pub more: Vec<Entry>,
+}
+
+/// Has a run go on as new whose journal says that its generation is over: with the arguments that it says, and another
+/// journal in the place of that one (D1). To be done by whoever has taken the run up, before anything else.
+#[derive(Clone, Debug)]
+pub struct ContinueRun {
+    /// Which run.
+    pub run: JobRef,
+    /// The session that has it.
+    pub session: SessionId,
+    /// The token of the attempt.
+    pub token: Token,
+    /// What follows from the journal.
+    pub turn: Turn,
 }
 
 /// What came of telling a run something.
@@ -148,6 +166,10 @@ pub trait RunStore: Send + Sync + 'static {
     /// Adds to journals; not where the session has run out, or the run is no longer this attempt's: nothing was
     /// written.
     async fn run_append(&self, ask: &AppendRuns) -> Result<Appended>;
+    /// Has runs go on as new; not where the session has run out, or the run is no longer this attempt's. Sent again it
+    /// changes nothing. What steps have committed for the generation that is over is forgotten; whatever else has
+    /// arrived stays.
+    async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>>;
     /// Reads a part of a journal, in order.
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>>;
     /// What has arrived for these runs, in the order in which it came; in the order asked for.

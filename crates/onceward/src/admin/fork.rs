@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use onceward_core::job::{Move, Record, State};
 use onceward_core::once::check_reason;
 use onceward_core::run::fork::{self, OpenChild, Part};
+use onceward_core::run::generation::generation;
 use onceward_core::run::{Entry, Op, Outcome, Phase, Start};
 use onceward_core::{Code, Error, JobId, Result, Timestamp, Token};
 use onceward_store::{ForkRun, JobRef};
@@ -88,13 +89,12 @@ impl Admin {
     /// or was called off before it; [`PayloadUnwritable`](Code::PayloadUnwritable) for arguments without names; those
     /// of an unreachable store.
     pub async fn fork_run(&self, id: JobId, from: &str, how: &RunFork) -> Result<ForkedRun> {
-        let row = self.run_row(id).await?;
-        let entries = self.entries(id).await?;
+        let (row, entries) = self.run_with_journal(id).await?;
         let part = fork::fork(&entries, from).map_err(|refused| refuse(id, &refused))?;
         let kept = part.until - count(&part.without);
         let new =
             how.request.as_ref().map_or_else(Uuid::now_v7, |request| named(id, &format!("fork {request}")));
-        let mut fork = forking(&row, JobId::from_uuid(new), part);
+        let mut fork = forking(&row, JobId::from_uuid(new), part, last(&entries).1);
         if let Some(args) = &how.args {
             fork.run.payload.bytes = crate::durable::named_args(args)?;
         }
@@ -166,7 +166,7 @@ impl Admin {
     async fn plan_one(&self, run: Again, open: &mut VecDeque<Again>) -> Result<ForkRun> {
         let Again { row, new, parent, mut part, last } = run;
         let children = core::mem::take(&mut part.children);
-        let mut fork = forking(&row, new, part);
+        let mut fork = forking(&row, new, part, last.1);
         fork.run.parent = parent;
         for child in children {
             match self.child(&row, &child).await? {
@@ -216,7 +216,9 @@ impl Admin {
     async fn send_forks(&self, of: JobId, forks: Vec<ForkRun>) -> Result<()> {
         let queues: Vec<_> = forks.iter().map(|fork| fork.run.queue.clone()).collect();
         if !self.client.store().run_fork(&forks).await? {
-            let why = format!("the journal of run {of}, or of a child of it, was forgotten meanwhile");
+            let why = format!(
+                "the journal of run {of}, or of a child of it, was forgotten meanwhile, or has begun anew"
+            );
             return Err(Error::new(Code::RunForkRefused, why));
         }
         for queue in queues {
@@ -229,6 +231,18 @@ impl Admin {
         let job = JobRef { namespace: self.client.namespace.clone(), id };
         let seen = self.client.store().job_lookup(core::slice::from_ref(&job)).await?.rows.pop().flatten();
         seen.filter(|row| row.policy.durable).ok_or_else(|| absent(id))
+    }
+
+    /// A run and its journal, both of the same generation, whatever it does meanwhile.
+    pub(super) async fn run_with_journal(&self, id: JobId) -> Result<(Record, Vec<Entry>)> {
+        loop {
+            let entries = self.entries(id).await?;
+            let row = self.run_row(id).await?;
+            // Its arguments change with the first entry.
+            if generation(&self.journal(id, 0, 1).await?) == generation(&entries) {
+                return Ok((row, entries));
+            }
+        }
     }
 
     async fn entries(&self, id: JobId) -> Result<Vec<Entry>> {
@@ -251,9 +265,10 @@ fn count(entries: &[u32]) -> u32 {
     u32::try_from(entries.len()).unwrap_or(u32::MAX)
 }
 
-fn forking(row: &Record, new: JobId, part: Part) -> ForkRun {
+fn forking(row: &Record, new: JobId, part: Part, by: Token) -> ForkRun {
     let Part { until, without, children: _ } = part;
-    ForkRun { run: successor(row, new), of: row.id, until, without, instead: Vec::new(), more: Vec::new() }
+    let (instead, more) = (Vec::new(), Vec::new());
+    ForkRun { run: successor(row, new), of: row.id, until, by, without, instead, more }
 }
 
 fn last(entries: &[Entry]) -> (Timestamp, Token) {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Admin;
 use crate::client::new_session;
-use crate::durable::{RecordedRun, load};
+use crate::durable::RecordedRun;
 use crate::jobs::JSON;
 
 /// For how long a run that is taken in is held at the most.
@@ -26,11 +26,8 @@ impl Admin {
     /// # Errors
     /// [`RunUnknown`](Code::RunUnknown); those of an unreachable store.
     pub async fn export_run(&self, id: JobId) -> Result<RecordedRun> {
-        let job = JobRef { namespace: self.client.namespace.clone(), id };
-        let seen = self.client.store().job_lookup(core::slice::from_ref(&job)).await?;
-        let row = seen.rows.into_iter().flatten().next().filter(|row| row.policy.durable);
-        let row = row.ok_or_else(|| crate::durable::absent(id))?;
-        Ok(RecordedRun::of(&row, load(&self.client, &job).await?))
+        let (row, entries) = self.run_with_journal(id).await?;
+        Ok(RecordedRun::of(&row, entries))
     }
 
     /// Takes a run out of the store together with those that it has started, and those that these have started, as far

@@ -15,8 +15,10 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::ambient::claim;
+use super::continuing::Continue;
 use super::failure::Failure;
 use super::function::Durable;
+use super::remembered;
 use super::run::{Asked, Run};
 use super::step::{engine, read};
 use crate::client::Onceward;
@@ -32,6 +34,8 @@ pub struct Call<D: Durable> {
     pub(super) new: Result<New>,
     place: Result<(Arc<Run>, Position)>,
     expiry: Option<Duration>,
+    /// Whether something was said about it.
+    said: bool,
     function: PhantomData<fn() -> D>,
 }
 
@@ -64,6 +68,7 @@ impl<D: Durable> Call<D> {
             new.policy.max_attempts = ATTEMPTS_DEFAULT;
             D::OPTIONS.apply(&mut new)?;
             new.policy.durable = true;
+            new.ordering_key = remembered::key::<D>(&new.payload.bytes)?;
             if let Ok((run, _)) = &place {
                 new.parent = Some(run.job.id);
                 new.depth = run.depth;
@@ -72,11 +77,12 @@ impl<D: Durable> Call<D> {
             Ok(new)
         };
         let new = new();
-        Self { new, place, expiry: None, function: PhantomData }
+        Self { new, place, expiry: None, said: false, function: PhantomData }
     }
 
     fn with(mut self, change: impl FnOnce(&mut New) -> Result<()>) -> Self {
         self.new = self.new.and_then(|mut new| change(&mut new).map(|()| new));
+        self.said = true;
         self
     }
 
@@ -136,7 +142,7 @@ impl<D: Durable> Call<D> {
 
     /// How long it may take in all, from now on; after that it is not taken up any more.
     pub fn expiry(mut self, expiry: Duration) -> Self {
-        self.expiry = Some(expiry);
+        (self.expiry, self.said) = (Some(expiry), true);
         self
     }
 
@@ -172,9 +178,38 @@ impl<D: Durable> Call<D> {
         Spawn(self.into_future())
     }
 
+    /// Has the run go on as new, with these arguments: its journal ends here, and its code begins from its beginning,
+    /// as the same run, whose result is what it comes to then. So a loop without an end has a journal that has one.
+    ///
+    /// Only a function itself can go on as new, and as it was started: nothing is said about the call. It has to have
+    /// waited for its children, or to have given them up; see [`RunContinueRefused`](Code::RunContinueRefused). Signals
+    /// that the code has not taken stay, whoever waits for the run waits on, and its attempts are counted anew. An
+    /// expiry stays what it was. A run that was called off fails here as [`Cancelled`](Failure::Cancelled).
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, durable, sleep, step};
+    /// use std::time::Duration;
+    ///
+    /// # async fn fetch(cursor: u64) -> Result<u64, AnyError> { Ok(cursor + 1) }
+    /// #[durable]
+    /// async fn poll(cursor: u64) -> Result<u64, AnyError> {
+    ///     let next = step("fetch", || fetch(cursor)).await?;
+    ///     sleep(Duration::from_secs(60)).await?;
+    ///     Ok(poll(next).continue_as_new().await?)
+    /// }
+    /// ```
+    pub fn continue_as_new(self) -> Continue<D> {
+        let Self { new, place, said, .. } = self;
+        Continue::of(place, new, said)
+    }
+
     /// What is enqueued, checked.
     pub(super) fn finish(self, client: &Onceward) -> Result<New> {
         let mut new = self.new?;
+        if D::REMEMBERS.is_some() && new.policy.at_most_once {
+            let why = "what is kept for later calls can't run at most once: that belongs into a step of it";
+            return Err(Error::new(Code::RunCallRefused, why));
+        }
         if let Some(expiry) = self.expiry {
             new.policy.deadline = Some(client.clock().wall().after(expiry.min(limits::DELAY_MAX)));
         }
@@ -209,8 +244,12 @@ impl<D: Durable> IntoFuture for Call<D> {
     fn into_future(self) -> Child<D> {
         let Self { new, place, expiry, .. } = self;
         let place = place.and_then(|(run, position)| {
-            let call = Self { new, place: Err(nowhere()), expiry, function: PhantomData };
+            let call = Self { new, place: Err(nowhere()), expiry, said: false, function: PhantomData };
             let new = call.finish(&run.client)?;
+            if new.parent.is_some() && new.ordering_key.is_some() && new.ordering_key == run.line {
+                let why = "a run of the function with the same arguments would wait for itself";
+                return Err(Error::new(Code::RunCallRefused, why));
+            }
             Ok((run, position, input(&new.payload), Some(Box::new(new))))
         });
         Child { place, over: false, function: PhantomData }

@@ -20,10 +20,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
+use super::continuing::{Found, open};
 use super::failure::{Failure, Never};
 use super::function::Durable;
 use super::hot::News;
-use super::run::{Broken, Run, failed, load};
+use super::remembered::{keep, recall};
+use super::run::{Broken, Run, failed};
 use super::step::written;
 use crate::jobs::JSON;
 use crate::worker::{JobContext, Lent, Outcome, Stop};
@@ -55,16 +57,13 @@ enum Event<T> {
 
 /// Runs a durable function as the handler of its job.
 pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
-    let args = match context.decode::<D::Args>() {
-        Ok(args) => args,
-        Err(error) => return Outcome::dead(error),
-    };
     let (id, token) = (context.id(), context.token());
     let hot = Leave(context.clone());
     let mail = context.client().inner.hot.enter(id, token);
-    let begun = begin::<D>(&context, args).await;
+    let begun = begin::<D>(&context).await;
     let outcome = match begun {
-        Ok((run, code)) => {
+        Ok(Begun::Known(value)) => done(&value),
+        Ok(Begun::Code(run, code)) => {
             Box::pin(
                 Driver {
                     context,
@@ -80,13 +79,22 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
             )
             .await
         }
-        Err(error) if error.code() == Code::JournalUnreadable => Outcome::dead(error),
+        Ok(Begun::Stale) => {
+            context.note_refused();
+            Outcome::Snooze(STORE_AWAY)
+        }
+        Err(error) if is_hopeless(&error) => Outcome::dead(error),
         // The store's trouble is not the run's: no attempt is charged.
         Err(error) if error.is_retryable() => Outcome::Snooze(STORE_AWAY),
         Err(error) => Outcome::not_started(error),
     };
     drop(hot);
     outcome
+}
+
+/// Whether nothing will come of it, however often it is tried.
+fn is_hopeless(error: &Error) -> bool {
+    matches!(error.code(), Code::JournalUnreadable | Code::PayloadUnreadable)
 }
 
 /// Takes the run out of memory, however it ends.
@@ -98,13 +106,34 @@ impl Drop for Leave {
     }
 }
 
+/// What an attempt begins with.
+enum Begun<D: Durable> {
+    Code(Arc<Run>, Running<D>),
+    /// What another run with the same arguments has come to.
+    Known(D::Value),
+    /// The run is not this attempt's any more.
+    Stale,
+}
+
+/// How a run has ended that has come to this.
+fn done<T: serde::Serialize>(value: &T) -> Outcome {
+    match written(value) {
+        RunOutcome::Value(bytes) => Outcome::Done(Some(Body::new(bytes, JSON))),
+        _ => {
+            Outcome::dead(Error::new(Code::StepUnwritable, "what the function returns can't be written down"))
+        }
+    }
+}
+
 /// Reads what has happened so far, and calls the code.
-async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<Run>, Running<D>)> {
+async fn begin<D: Durable>(context: &JobContext) -> Result<Begun<D>> {
     let record = context.job();
     let job = JobRef { namespace: record.namespace.clone(), id: record.id };
     // One of which no attempt has ended has done nothing.
     let fresh = record.token.get() == 0;
-    let entries = if fresh { Vec::new() } else { load(context.client(), &job).await? };
+    let found = if fresh { Some(Found::default()) } else { open(context, &job).await? };
+    let Some(Found { entries, args }) = found else { return Ok(Begun::Stale) };
+    let args = args.as_deref().map_or_else(|| context.decode(), |args| context.decode_bytes(args))?;
     let client = context.client().in_namespace(record.namespace.as_str())?;
     let session = Some(context.session());
     let run = Run::new(client, record, context.token(), context.claimed_at(), entries, session);
@@ -112,6 +141,12 @@ async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<R
         Error::new(Code::JournalUnreadable, "the journal of the run has a gap: somebody has changed it")
     })?;
     let run = Arc::new(run);
+    if run.generation == 0
+        && run.is_blank()
+        && let Some(value) = recall::<D>(context, &run.client).await?
+    {
+        return Ok(Begun::Known(value));
+    }
     if !fresh {
         run.read_arrived().await?;
     }
@@ -119,7 +154,7 @@ async fn begin<D: Durable>(context: &JobContext, args: D::Args) -> Result<(Arc<R
     let ambient = Ambient::In(Arc::clone(&run), scope);
     let mut code = within(ambient.clone(), || D::call(args, context))?;
     let code: Running<D> = Box::pin(poll_fn(move |cx| within(ambient.clone(), || code.as_mut().poll(cx))));
-    Ok((run, code))
+    Ok(Begun::Code(run, code))
 }
 
 struct Driver {
@@ -173,6 +208,9 @@ impl Driver {
             }
             if let Some(broken) = self.run.broken() {
                 break self.give_up(broken).await;
+            }
+            if self.run.is_over() {
+                break self.go_on_as_new().await;
             }
             if self.wants_to_park() {
                 break self.park().await;
@@ -335,6 +373,10 @@ impl Driver {
             // Where it was resumed meanwhile, it goes on at once.
             return Outcome::Snooze(Duration::from_millis(1));
         }
+        self.run.note_waits();
+        if !self.write_what_is_left().await {
+            return Outcome::Snooze(STORE_AWAY);
+        }
         self.note(self.run.unread()).await;
         let due = [self.run.next_timer(), self.context.job().policy.deadline].into_iter().flatten().min();
         let due = due.map(|due| due.since(self.run.store_now()));
@@ -352,8 +394,17 @@ impl Driver {
         }
     }
 
-    /// Writes down what is left, and says how the run has ended.
-    async fn finish<D: Durable>(&mut self, ended: Ended<D>) -> Outcome {
+    /// Gives the run back, which goes on as new at once: whoever takes it up sees that this generation is over.
+    async fn go_on_as_new(&mut self) -> Outcome {
+        if !self.write_what_is_left().await {
+            return Outcome::Snooze(STORE_AWAY);
+        }
+        self.context.continues();
+        Outcome::Snooze(Duration::ZERO)
+    }
+
+    /// Writes down what is left, and calls off what nobody waits for any more; whether it is written.
+    async fn write_what_is_left(&mut self) -> bool {
         let mut durable = 0;
         loop {
             match poll_fn(|cx| match self.poll_append(cx, &mut durable) {
@@ -364,21 +415,23 @@ impl Driver {
             {
                 None => break,
                 Some(Ok(true)) => {}
-                Some(Ok(false) | Err(_)) => return Outcome::Snooze(STORE_AWAY),
+                Some(Ok(false) | Err(_)) => return false,
             }
         }
         let children = self.run.take_called_off();
         if !children.is_empty() {
             call_off(self.run.client.clone(), children).await;
         }
+        true
+    }
+
+    /// Writes down what is left, and says how the run has ended.
+    async fn finish<D: Durable>(&mut self, ended: Ended<D>) -> Outcome {
+        if !self.write_what_is_left().await {
+            return Outcome::Snooze(STORE_AWAY);
+        }
         match ended {
-            Ok(value) => match written(&value) {
-                RunOutcome::Value(bytes) => Outcome::Done(Some(Body::new(bytes, JSON))),
-                _ => Outcome::dead(Error::new(
-                    Code::StepUnwritable,
-                    "what the function returns can't be written down",
-                )),
-            },
+            Ok(value) => self.keep::<D>(done(&value)).await,
             Err(error) => {
                 // One that has failed keeps what it has shown.
                 if let Some(report) = self.run.take_report() {
@@ -387,6 +440,19 @@ impl Driver {
                 self.failed::<D>(error)
             }
         }
+    }
+
+    /// Keeps what the run has come to for later ones with the same arguments, before it has ended: they begin then.
+    async fn keep<D: Durable>(&mut self, outcome: Outcome) -> Outcome {
+        if let (Outcome::Done(Some(Body { bytes: Some(value), .. })), Some(_)) = (&outcome, D::REMEMBERS) {
+            let of = (self.context.job(), self.run.generation);
+            if let Err(error) = keep::<D>(of, &self.run.client, value).await {
+                let run = self.context.id();
+                tracing::warn!(%error, %run, "what a run has come to could not be kept; it ends later");
+                return Outcome::Snooze(STORE_AWAY);
+            }
+        }
+        outcome
     }
 
     fn failed<D: Durable>(&self, error: D::Error) -> Outcome {

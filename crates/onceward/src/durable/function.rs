@@ -2,6 +2,7 @@
 
 use core::any::TypeId;
 use core::fmt;
+use core::time::Duration;
 
 use futures_util::future::BoxFuture;
 use onceward_core::Result;
@@ -19,6 +20,9 @@ pub trait Durable: Sized + Send + Sync + 'static {
     const KIND: &'static str;
     /// How it is run when nothing else is said.
     const OPTIONS: JobOptions;
+    /// For how long what a run has come to is that of later runs with the same arguments as well: `idempotent`,
+    /// `cached`.
+    const REMEMBERS: Option<Duration> = None;
     /// Its arguments, except those that the worker gives it.
     type Args: Serialize + DeserializeOwned + Send;
     /// What it returns.

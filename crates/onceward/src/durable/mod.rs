@@ -48,10 +48,16 @@
 //! its steps and children tried again, not it. A panic, or a time-out, is a failed attempt of either.
 //!
 //! A process that dies costs a run nothing: another one goes on where the journal ends.
+//!
+//! # Without an end
+//!
+//! A run reads its whole journal each time it is taken up. A function that goes on for ever goes on
+//! [as new](Call::continue_as_new) now and then: the same run with other arguments, whose journal begins anew.
 
 mod ambient;
 mod branches;
 mod call;
+mod continuing;
 mod drive;
 mod dry;
 mod failure;
@@ -61,6 +67,7 @@ mod hot;
 mod named;
 mod onlooker;
 mod recorded;
+mod remembered;
 mod report;
 mod run;
 mod saga;
@@ -81,12 +88,14 @@ pub use crate::durable_try_join as try_join;
 pub use ambient::{Branch, Fork};
 pub use branches::{join_all, join_two, map, race, try_join_all};
 pub use call::{Call, Child, Spawn};
+pub use continuing::{Continue, generation};
 pub use dry::{Checked, Verdict};
 pub use failure::{AnyError, Failure, Never};
 pub use function::{Durable, DurableFn, DurableResult};
 pub use handle::{RunHandle, StartRun};
 pub use named::{StartNamed, StartedRun};
 pub use recorded::RecordedRun;
+pub use remembered::IDEMPOTENT;
 pub use report::{count, progress, report};
 pub use saga::Saga;
 pub use step::{Step, step};
@@ -142,6 +151,11 @@ pub fn uuid() -> Result<Uuid> {
         .chain_update([0])
         .chain_update(run.job.id.as_uuid().as_bytes())
         .chain_update(position.as_str());
+    // The same place comes again in each generation of a run.
+    let digest = match run.generation {
+        0 => digest,
+        generation => digest.chain_update([0]).chain_update(generation.to_be_bytes()),
+    };
     let digest: [u8; 32] = digest.finalize().into();
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
     Ok(uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid())

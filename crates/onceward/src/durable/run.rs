@@ -3,6 +3,7 @@
 //! The code asks through the futures of this module; the driver (`drive.rs`) writes down, and gives back what has
 //! ended. Neither does anything of the other.
 
+mod over;
 mod signals;
 
 use core::task::Waker;
@@ -11,10 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onceward_core::job::{self, Record, State as JobState};
+use onceward_core::run::generation::{generation, signals};
 use onceward_core::run::{
     Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start, Wanted,
 };
-use onceward_core::{Code, Error, JobId, SessionId, Timestamp, Token, limits};
+use onceward_core::{Code, Error, JobId, Key, Kind, SessionId, Timestamp, Token, limits};
 use onceward_store::{AppendRun, Child, JobRef, LoadRun};
 use uuid::Uuid;
 
@@ -37,6 +39,14 @@ pub(super) struct Run {
     pub(super) trace: Option<String>,
     /// The same: by how many triggers it has come to be.
     pub(super) depth: u32,
+    /// Of which function.
+    pub(super) kind: Kind,
+    /// How often it has gone on as new.
+    pub(super) generation: u32,
+    /// The runs that go one after the other with it.
+    pub(super) line: Option<Key>,
+    /// With how many entries its journal began then.
+    began: u32,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
     clock: (Timestamp, Timestamp),
     state: Mutex<State>,
@@ -95,6 +105,8 @@ struct State {
     closing: bool,
     /// Whether it begins nothing any more, because somebody has paused it.
     pausing: bool,
+    /// The entry that says that it goes on as new: nothing is written down after it.
+    over: Option<u32>,
 }
 
 /// What a future of the code waits at.
@@ -137,6 +149,11 @@ impl Run {
         session: Option<SessionId>,
     ) -> Option<Self> {
         let (waits_of, entries_are_none) = (open_children(&entries), record.token.get() == 0);
+        let (generation, began) = (generation(&entries), began(&entries));
+        let mut returned = HashMap::<String, BTreeMap<u32, Vec<u8>>>::new();
+        for (seq, name, value) in signals(&entries) {
+            returned.entry(name.to_owned()).or_default().insert(seq, value.to_vec());
+        }
         let replay = Replay::of(entries, record.enqueued_at)?;
         let state = State {
             durable: replay.len(),
@@ -151,7 +168,7 @@ impl Run {
             listening: HashMap::new(),
             mail: VecDeque::new(),
             given_up: HashSet::new(),
-            returned: HashMap::new(),
+            returned,
             again: HashMap::new(),
             written: HashMap::new(),
             seen: HashSet::new(),
@@ -164,6 +181,7 @@ impl Run {
             unread: (entries_are_none, false),
             closing: false,
             pausing: false,
+            over: None,
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
         let (trace, depth) = (record.trace.clone(), record.depth);
@@ -174,6 +192,10 @@ impl Run {
             session,
             trace,
             depth,
+            kind: record.kind.clone(),
+            generation,
+            line: record.ordering_key.clone(),
+            began,
             clock,
             state: Mutex::new(state),
             report: Mutex::default(),
@@ -207,7 +229,7 @@ impl Run {
     pub(super) fn ask(&self, position: &Position, wanted: Wanted<'_>, waker: &Waker) -> Asked {
         let mut state = self.lock();
         let Some(Issued { start, ended }) = state.issue(position, wanted) else { return Asked::Waits };
-        let (live, pausing) = (state.replay.is_live(), state.pausing);
+        let (live, pausing, is_over) = (state.replay.is_live(), state.pausing, state.over.is_some());
         let slot = state.slots.entry(position.clone()).or_default();
         if let Some(outcome) = slot.outcome.take() {
             return Asked::Ended(outcome);
@@ -216,7 +238,7 @@ impl Run {
         // What was begun goes on, so that an intent is followed by its body.
         let begins = start.is_none();
         // Nothing is begun before the journal is followed to its end (D2).
-        let waits = ended || slot.ended || !live || self.is_dry();
+        let waits = ended || slot.ended || !live || is_over || self.is_dry();
         if waits || (begins && pausing) { Asked::Waits } else { Asked::Fresh(start) }
     }
 
@@ -459,7 +481,7 @@ impl Run {
     pub(super) fn ring(&self) -> Option<Duration> {
         let now = self.store_now();
         let mut state = self.lock();
-        if !state.replay.is_live() {
+        if !state.goes_on() {
             return None;
         }
         while state.timers.first().is_some_and(|(due, _)| *due <= now) {
@@ -474,7 +496,7 @@ impl Run {
     pub(super) fn note_cancel(&self) {
         let now = self.store_now();
         let mut state = self.lock();
-        if !state.replay.is_live() {
+        if !state.goes_on() {
             return;
         }
         if let Some((id, reason)) = state.cancel_asked.take() {
@@ -540,9 +562,9 @@ impl Run {
         self.lock().seen.iter().copied().collect()
     }
 
-    /// Whether nothing was ever written down.
+    /// Whether nothing was written down since it began, as new or for the first time.
     pub(super) fn is_blank(&self) -> bool {
-        self.lock().replay.is_empty()
+        self.lock().replay.len() <= self.began
     }
 
     /// What it shows, if that is news.
@@ -681,6 +703,12 @@ impl State {
         self.listening.values_mut().for_each(|line| line.retain(|waits| waits != position));
         self.record(position, op, &name, Phase::Ended(Outcome::Due), now, token);
     }
+}
+
+/// How many entries of a journal were there when its generation began.
+fn began(entries: &[Entry]) -> u32 {
+    let begins = |entry: &&Entry| entry.position.is_whole() && entry.op != Op::Cancel;
+    u32::try_from(entries.iter().take_while(begins).count()).unwrap_or(u32::MAX)
 }
 
 /// The children of a journal that have not ended in it: what arrives of them has its place, wherever the code is.

@@ -175,7 +175,7 @@ impl<D: Durable> CrashTest<D> {
         let first = self.round(Cut::Never).await?;
         let expected = written::<D>(&first.ended);
         let mut survived = Survived { result: first.ended, crashes: 0, again: first.again };
-        let series = [Verb::RunAppend, Verb::JobSettle]
+        let series = [Verb::RunAppend, Verb::RunContinue, Verb::JobSettle]
             .into_iter()
             .flat_map(|verb| [Fault::DiesBefore, Fault::DiesAfter].map(|fault| (verb, fault)));
         let series = series.map(|(verb, fault)| self.series(verb, fault, &expected));
@@ -311,7 +311,8 @@ struct Witness {
 
 #[derive(Default)]
 struct Seen {
-    bodies: BTreeMap<(JobId, Position), u32>,
+    /// Of each run, in which generation and where.
+    bodies: BTreeMap<(JobId, u32, Position), u32>,
     wrong: Option<String>,
 }
 
@@ -329,8 +330,9 @@ impl Witness {
 impl Onlooker for Witness {
     fn begins(&self, run: &JobRef, position: &Position, name: &str) {
         let (ended, intent) = self.store.knows_of(run, position);
+        let generation = self.store.generation_of(run);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = seen.bodies.entry((run.id, position.clone())).or_default();
+        let times = seen.bodies.entry((run.id, generation, position.clone())).or_default();
         *times += 1;
         let wrong = match (ended, intent && *times > 1) {
             (true, _) => "after its outcome was written down",

@@ -73,6 +73,8 @@ pub(super) struct Attempt {
     refused: AtomicBool,
     /// How a durable function has failed, if that is the end of it.
     failure: Mutex<Option<Body>>,
+    /// Whether it is given back to go on as new.
+    continued: AtomicBool,
     writing: Mutex<Writing>,
 }
 
@@ -96,6 +98,7 @@ impl Attempt {
             seen: Mutex::default(),
             refused: AtomicBool::new(false),
             failure: Mutex::default(),
+            continued: AtomicBool::new(false),
             writing: Mutex::default(),
         })
     }
@@ -171,6 +174,15 @@ impl Attempt {
 
     pub(super) fn take_failure(&self) -> Option<Body> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the run that it is goes on as new when it is given back.
+    pub(super) fn note_continued(&self) {
+        self.continued.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_continued(&self) -> bool {
+        self.continued.load(Ordering::SeqCst)
     }
 
     pub(super) fn note_settled_in(&self) {

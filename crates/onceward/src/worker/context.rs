@@ -145,9 +145,13 @@ impl JobContext {
     /// # Errors
     /// [`PayloadUnreadable`](Code::PayloadUnreadable).
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        let payload = self.payload();
-        serde_json::from_slice(&payload.bytes).map_err(|error| {
-            let (content, bytes) = (&payload.content_type, payload.bytes.len());
+        self.decode_bytes(&self.payload().bytes)
+    }
+
+    /// The same of other bytes.
+    pub(crate) fn decode_bytes<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            let (content, bytes) = (&self.payload().content_type, bytes.len());
             let why = format!("the payload ({bytes} bytes of {content}) is no {}: {error}", type_name::<T>());
             Error::new(Code::PayloadUnreadable, why)
         })

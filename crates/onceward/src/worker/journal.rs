@@ -178,6 +178,8 @@ fn hand_children(shared: &Shared, part: &mut Batch, session: &Session) -> bool {
         for child in &mut ask.children {
             let job = &child.job;
             let plain = job.tags.is_empty() && job.run_at.is_none() && job.delay.is_none();
+            // One that has to wait for its turn goes where those wait.
+            let plain = plain && job.ordering_key.is_none();
             child.at_once = ours && plain && free > 0 && shared.kinds.contains(&job.kind);
             free -= usize::from(child.at_once);
             any |= child.at_once;

@@ -88,6 +88,11 @@ impl JobContext {
         self.around.refused(&self.attempt);
     }
 
+    /// The run goes on as new when it is given back.
+    pub(crate) fn continues(&self) {
+        self.attempt.note_continued();
+    }
+
     /// How the function has failed, should this be its last attempt.
     pub(crate) fn fails_with(&self, failure: Body) {
         self.attempt.note_failure(failure);
@@ -97,7 +102,10 @@ impl JobContext {
 /// Has the ending of an attempt recorded: that of a child by its run, if that is in the memory of this process.
 pub(super) fn end(shared: &Arc<Shared>, attempt: &Arc<Attempt>, ending: Ending) {
     let row = shared.settlement(attempt, ending);
-    match row.parent.filter(|_| row.next.state == State::Succeeded && attempt.stopped_by().is_none()) {
+    let succeeded = row.next.state == State::Succeeded && attempt.stopped_by().is_none();
+    // One of a line lets the next one go, which the statement that writes journals does not.
+    let is_plain = succeeded && attempt.job.ordering_key.is_none();
+    match row.parent.filter(|_| is_plain) {
         // Where it is not here, dropping what comes back records it in the usual way.
         Some(run) => {
             let child = Box::new(EndedChild::new(shared, attempt, row));

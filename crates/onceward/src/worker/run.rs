@@ -11,6 +11,7 @@ use onceward_store::{BeginJob, JobRef};
 
 use super::attempt::{Attempt, Stop};
 use super::context::JobContext;
+use super::outcome::Outcome;
 use super::service::JobRequest;
 use super::shared::Shared;
 use crate::once::panic_words;
@@ -105,6 +106,7 @@ async fn handle(shared: &Arc<Shared>, attempt: &Arc<Attempt>) -> Option<Ending> 
     let ending = tokio::select! {
         biased;
         outcome = work => match outcome {
+            Ok(Outcome::Snooze(_)) if attempt.is_continued() => Ending::Continued,
             Ok(outcome) => outcome.into_ending(),
             Err(panic) => panicked(attempt, &panic_words(&*panic)),
         },

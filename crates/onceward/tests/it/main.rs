@@ -18,9 +18,13 @@ mod durable_again;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_calls;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_continue;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_outside;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_remembered;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_sweep;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]

@@ -15,17 +15,22 @@ use crate::{exit, store};
 pub(super) async fn run(args: &ShowArgs, globals: &Globals) -> Result<ExitCode> {
     let client = store::connect(globals).await?;
     let row = client.admin().job(args.id).await?;
+    let generation = if row.policy.durable { tree::generation_of(&client, args.id).await? } else { 0 };
     let waits = if row.state.is_final() { Vec::new() } else { tree::waits(&client, args.id).await? };
     store::close(globals, &client).await;
     if globals.output.is_json() {
         let mut value = jobs::job_value(&row)?;
         if row.policy.durable {
             value["standing"] = json!(tree::standing(&row));
+            value["generation"] = json!(generation);
             value["waits_for"] = waits.iter().map(waits_for).collect();
         }
         output::json(&value)?;
     } else {
         jobs::print_job(&row)?;
+        if generation > 0 {
+            output::text(&format!("\ngeneration {generation}: so often it has gone on as new\n"))?;
+        }
         print(&waits)?;
     }
     Ok(ExitCode::from(exit::DONE))

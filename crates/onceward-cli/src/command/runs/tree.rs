@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use onceward::store::JobRef;
 use onceward::{Code, Error, JobId, Onceward, Result};
 use onceward_core::job::{Record, State};
+use onceward_core::run::generation::generation;
 use onceward_core::run::{Entry, Op, Outcome, Phase, Position, Standing, Start};
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ pub(super) struct Args {
     /// The id of the run
     #[arg(value_name = "ID", value_parser = filter::id)]
     id: JobId,
-    /// How many generations of runs are shown
+    /// How many levels of runs are shown
     #[arg(long, value_name = "N", default_value_t = 5)]
     depth: u32,
     /// Show each run, however many there are
@@ -40,11 +41,19 @@ pub(super) struct Node {
     pub(super) id: JobId,
     pub(super) function: String,
     pub(super) state: String,
+    /// How often it has gone on as new.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) generation: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) progress: Option<serde_json::Value>,
     pub(super) asked: Vec<Asked>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Something that a run has asked for.
@@ -99,7 +108,8 @@ async fn rows(client: &Onceward, ids: &[JobId]) -> Result<HashMap<JobId, Record>
 
 fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node>> {
     Box::pin(async move {
-        let mut asked = asked(&journal(client, row.id).await?);
+        let journal = journal(client, row.id).await?;
+        let mut asked = asked(&journal);
         let children: Vec<JobId> = asked.iter().filter_map(|(_, child)| *child).collect();
         let mut found = if depth == 0 { HashMap::new() } else { rows(client, &children).await? };
         for (asked, child) in &mut asked {
@@ -112,6 +122,7 @@ fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node
             id: row.id,
             function: row.kind.as_str().to_owned(),
             state: standing(&row).to_owned(),
+            generation: generation(&journal),
             error: row.error.clone().filter(|_| row.state != State::Succeeded),
             progress: said.and_then(|said| serde_json::from_slice(said).ok()),
             asked: asked.into_iter().map(|(asked, _)| asked).collect(),
@@ -127,8 +138,13 @@ pub(super) fn standing(row: &Record) -> &'static str {
     }
 }
 
-/// What a run has asked for and what has not ended, as far as that is written down: children, times, signals that are
-/// waited for until some time, and steps that were announced.
+/// How often a run has gone on as new.
+pub(super) async fn generation_of(client: &Onceward, id: JobId) -> Result<u32> {
+    Ok(generation(&client.admin().journal(id, 0, 1).await?))
+}
+
+/// What a run has asked for and what has not ended, as far as that is written down: children, times, signals, and steps
+/// that were announced.
 pub(super) async fn waits(client: &Onceward, id: JobId) -> Result<Vec<(Asked, Option<JobId>)>> {
     let asked = asked(&journal(client, id).await?);
     Ok(asked.into_iter().filter(|(asked, _)| asked.state == "waits").collect())
@@ -150,7 +166,9 @@ async fn journal(client: &Onceward, id: JobId) -> Result<Vec<Entry>> {
 /// What was asked for, in the order of the places in the code.
 fn asked(journal: &[Entry]) -> Vec<(Asked, Option<JobId>)> {
     let mut places: BTreeMap<&Position, (Asked, Option<JobId>)> = BTreeMap::new();
-    for entry in journal {
+    // What a generation began with is nothing that was asked for.
+    let is_place = |entry: &&Entry| !entry.position.is_whole() || entry.op == Op::Cancel;
+    for entry in journal.iter().filter(is_place) {
         let (asked, child) = places.entry(&entry.position).or_insert_with(|| {
             let position = entry.position.as_str().to_owned();
             let (op, name) = (entry.op, entry.name.clone());
@@ -165,7 +183,12 @@ fn asked(journal: &[Entry]) -> Vec<(Asked, Option<JobId>)> {
             Phase::Ended(_) => asked.state = "done",
         }
     }
-    places.into_values().collect()
+    let mut asked: Vec<_> = places.into_values().collect();
+    // The tenth place comes after the second one.
+    asked.sort_by_cached_key(|(asked, _)| {
+        asked.position.split('.').map(|part| part.parse::<u32>().unwrap_or_default()).collect::<Vec<_>>()
+    });
+    asked
 }
 
 /// The tree as lines of text, in which nothing is left that a terminal obeys.
@@ -177,6 +200,9 @@ pub(super) fn drawn(tree: &Node, many: usize) -> Vec<String> {
 
 fn headline(node: &Node) -> String {
     let mut line = format!("{} {} {}", mark(&node.state), output::shown(&node.function), node.state);
+    if node.generation > 0 {
+        let _ = write!(line, ", generation {}", node.generation);
+    }
     if let Some(error) = &node.error {
         let _ = write!(line, ": {}", output::shown(error));
     }
@@ -293,13 +319,15 @@ mod tests {
         all.push(asked(Op::Child, "ship", "failed"));
         let id: JobId = "01980000-0000-7000-8000-000000000000".parse().unwrap();
         let (function, state) = ("checkout".to_owned(), "running".to_owned());
-        let tree = Node { id, function, state, error: None, progress: None, asked: all };
+        let tree = Node { id, function, state, generation: 0, error: None, progress: None, asked: all };
         let lines = drawn(&tree, MANY);
         assert_eq!(lines[0], format!("▸ checkout running {id}"));
         assert_eq!(lines[1], "├─ ✓ step reserve\\u{1b}[2J");
         assert_eq!(lines[2], "├─ ▸ pack ████████░░░░░░░░░░░░ 4 of 10");
         assert_eq!(lines[3], "└─ ✗ child ship");
         assert_eq!(drawn(&tree, usize::MAX).len(), 13);
+        let tree = Node { generation: 2, ..tree };
+        assert_eq!(drawn(&tree, MANY)[0], format!("▸ checkout running, generation 2 {id}"));
     }
 
     #[test]

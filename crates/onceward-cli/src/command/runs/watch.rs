@@ -15,7 +15,7 @@ use crate::args::{Globals, duration};
 use crate::command::jobs::filter;
 use crate::{exit, output, store};
 
-/// How many generations are shown.
+/// How many levels are shown.
 const DEPTH: u32 = 5;
 /// From so many children of one function on, they are shown as one line.
 const MANY: usize = 5;
@@ -125,17 +125,26 @@ impl Lines {
     }
 
     fn changed(&mut self, node: &Node, position: &str, what: &str, state: &str) -> Result<()> {
-        let place = format!("{} {position}", node.id);
+        // The same place comes again in each generation.
+        let place = format!("{} {} {position}", node.id, node.generation);
         if self.seen.insert(place, state.to_owned()).is_some_and(|before| before == state) {
             return Ok(());
         }
         if self.json {
-            let line = json!({
+            let mut line = json!({
                 "run": node.id, "function": node.function, "position": position, "what": what, "state": state,
             });
+            if node.generation > 0 {
+                line["generation"] = json!(node.generation);
+            }
             return output::text(&format!("{}\n", output::json_line(&line)?));
         }
         let what = if position.is_empty() { what.to_owned() } else { format!("{}: {what}", node.function) };
-        output::text(&format!("{} {} {state}\n", node.id, output::shown(&what)))
+        let of = if position.is_empty() && node.generation > 0 {
+            format!(", generation {}", node.generation)
+        } else {
+            String::new()
+        };
+        output::text(&format!("{} {} {state}{of}\n", node.id, output::shown(&what)))
     }
 }

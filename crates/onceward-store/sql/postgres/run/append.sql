@@ -9,13 +9,14 @@
 --   of one entry each
 -- $13 run[]  $14 id[]; of one arrival each
 -- $15 run[]  $16 seq of the entry that starts it[]  $17 id[]  $18 kind[]  $19 queue[]  $20 priority[]  $21 content_type[]
---   $22 route[]  $23 payload[]  $24 spec[]  $25 due[] (as in job.enqueue); of one child each, sorted by id
+--   $22 route[]  $23 payload[]  $24 spec[]  $25 due[] (as in job.enqueue)  $46 ordering_key[]; of one child each, sorted by id
 -- $26 how many children have ended[]  $27 the last of its entries[]; of one run each, as $1
 -- $28 run[]  $29 id[]  $30 place[]  $31 fence[]  $32 token[]  $33 started_at[]  $34 worker[]  $35 attempt[]  $36 lost[]
 --   $37 retain_us[]  $38 result[]  $39 result_type[]  $40 result_size[]; of one child each that has ended, sorted by id
 -- $41 finished claims[]; they go if all of those were there
 -- $42 the children that are claimed at once[]  $43 namespace  $44 session  $45 claim
--- held, journal: what both have in common
+-- ordered: the same, where a child has an ordering key
+-- held, journal, starts, ends: what they have in common
 -- Rows of entries: n (the place of a run in the arrays), of those that were added to. Rows of any: the same, and with NULL
 --   for n the token and the time of the claim, id and place of each child that was claimed. An entry that is there
 --   already stays, and the child it starts is not enqueued again.
@@ -24,7 +25,7 @@
 -- Indexes: session_pkey, job_pkey, run_journal_pkey, run_inbox_pkey, places.
 
 -- step: held
-held AS MATERIALIZED (
+alive AS MATERIALIZED (
     SELECT s.id, s.expires_at
     FROM {bounded}(SELECT DISTINCT a.session FROM unnest($3::uuid[]) AS a (session)) a
     JOIN {schema}.session s ON s.id = a.session
@@ -49,13 +50,13 @@ added AS (
     SELECT array_agg(h.expires_at > {clock} AND j.token < a.token AND j.state NOT IN ('dead', 'uncertain')
                      ORDER BY a.n) AS mine
     FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS a (namespace, run, session, token, n)
-    LEFT JOIN held h ON h.id = a.session
+    LEFT JOIN alive h ON h.id = a.session
     LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
 ), {journal}
 SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.mine
 
--- step: any
-{bound}WITH {held}, over AS (
+-- step: starts
+over AS (
     DELETE FROM {schema}.job j
     USING (
         SELECT e.*, t.now
@@ -79,7 +80,7 @@ SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.m
            {clock} AS now
     FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $26::integer[], $27::integer[]) WITH ORDINALITY
              AS a (namespace, run, session, token, ended, last, n)
-    LEFT JOIN held h ON h.id = a.session
+    LEFT JOIN alive h ON h.id = a.session
     LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
     LEFT JOIN (SELECT o.of, count(*) FROM over o GROUP BY o.of) o ON o.of = a.n
 ), {journal}, kept AS (
@@ -108,9 +109,9 @@ SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.m
     WHERE a.mine[d.of] AND i.namespace = ($1::text[])[d.of] AND i.run = ($2::uuid[])[d.of] AND i.id = d.id
 ), written AS (
     INSERT INTO {schema}.job (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,
-                              payload, content_type, spec, route)
+                              payload, content_type, spec, route, ordering_key)
     SELECT c.namespace, c.id, c.kind, c.queue, c.priority, CASE WHEN c.run_at > c.now THEN 'scheduled' ELSE 'ready' END,
-           0, 0, 0, c.now, c.run_at, c.payload, c.content_type, c.spec, c.route
+           0, 0, 0, c.now, c.run_at, c.payload, c.content_type, c.spec, c.route, c.ordering_key
     FROM (
         SELECT c.*, ($1::text[])[c.of] AS namespace, ($2::uuid[])[c.of] AS run, a.now,
                CASE WHEN c.due IS NULL THEN a.now
@@ -118,15 +119,16 @@ SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.m
                     ELSE timestamptz 'epoch' + c.due * interval '1 microsecond' END AS run_at
         FROM asked a,
              unnest($15::integer[], $16::integer[], $17::uuid[], $18::text[], $19::text[], $20::smallint[], $21::text[],
-                    $22::text[], $23::bytea[], $24::text[], $25::bigint[])
-                 AS c (of, seq, id, kind, queue, priority, content_type, route, payload, spec, due)
+                    $22::text[], $23::bytea[], $24::text[], $25::bigint[], $46::text[])
+                 AS c (of, seq, id, kind, queue, priority, content_type, route, payload, spec, due, ordering_key)
         WHERE a.mine[c.of]
     ) c
     -- As it was before this statement: an entry that was there has started its child before.
     WHERE NOT EXISTS (SELECT FROM {schema}.run_journal j
                       WHERE j.namespace = c.namespace AND j.run = c.run AND j.seq = c.seq)
     ON CONFLICT (namespace, id) DO NOTHING
-    RETURNING namespace, id, kind, queue, priority, state, enqueued_at, run_at, coalesce(route, '') AS route, ctid AS place
+    RETURNING namespace, id, kind, queue, priority, state, enqueued_at, run_at, coalesce(route, '') AS route, ordering_key,
+              ctid AS place
 ), placed AS MATERIALIZED (
     SELECT w.*,
            w.state = 'ready' AND w.id = ANY ($42::uuid[])
@@ -136,7 +138,10 @@ SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.m
     FROM written w
 ), made AS (
     SELECT p.* FROM placed p WHERE NOT p.taken
-), {lanes}, claimed AS (
+)
+
+-- step: ends
+claimed AS (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $45::uuid, $43::text, $44::uuid, (extract(epoch FROM t.now) * 1000000)::bigint, t.now, t.jobs
     FROM (SELECT max(p.enqueued_at) AS now, array_agg(p.id) AS jobs FROM placed p WHERE p.taken HAVING count(*) > 0) t
@@ -152,3 +157,9 @@ UNION ALL
 SELECT NULL, c.token, c.claimed_at, p.id, p.place
 FROM claimed c
 JOIN placed p ON p.taken
+
+-- step: any
+{bound}WITH {held}, {starts}, {lanes}, {ends}
+
+-- step: ordered
+{bound}WITH {held}, {starts}, {ordered_lanes}, {ends}

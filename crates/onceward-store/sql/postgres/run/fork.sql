@@ -5,6 +5,7 @@
 -- $13 run (its place in the arrays, from 1)[]  $14 seq[]; entries that are left out
 -- $15 run[]  $16 seq[]  $17 data[]; what stands in others instead
 -- $18 run[]  $19 at[]  $20 position[]  $21 op[]  $22 phase[]  $23 name[]  $24 data[]; what follows, in order
+-- $25 the last attempt that has written what is copied[]; of one run each, as $1
 -- Rows: n (place in the arrays), and whether it is there, by this send or an earlier one; false of all of them where a
 --   journal does not reach that far, or is forgotten.
 -- The job has the token of an attempt that has ended: whoever takes it up reads its journal.
@@ -14,15 +15,17 @@ WITH ask AS MATERIALIZED (
     SELECT a.*, t.now, (extract(epoch FROM t.now) * 1000000)::bigint AS token
     FROM (SELECT {clock} AS now OFFSET 0) t,
          unnest($1::text[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[], $7::smallint[], $8::bytea[],
-                $9::text[], $10::text[], $11::text[], $12::text[]) WITH ORDINALITY
-             AS a (namespace, id, source, until, kind, queue, priority, payload, content_type, spec, route, ordering_key, n)
+                $9::text[], $10::text[], $11::text[], $12::text[], $25::bigint[]) WITH ORDINALITY
+             AS a (namespace, id, source, until, kind, queue, priority, payload, content_type, spec, route, ordering_key,
+                   by, n)
 ), seen AS MATERIALIZED (
     SELECT a.n,
            EXISTS (SELECT FROM {schema}.job j WHERE j.namespace = a.namespace AND j.id = a.id)
            OR EXISTS (SELECT FROM {schema}.job_done d WHERE d.namespace = a.namespace AND d.id = a.id) AS known,
            (SELECT count(*)
             FROM {schema}.run_journal e
-            WHERE e.namespace = a.namespace AND e.run = a.source AND e.seq < a.until) = a.until AS whole
+            WHERE e.namespace = a.namespace AND e.run = a.source AND e.seq < a.until
+              AND e.token <= a.by) = a.until AS whole
     FROM ask a
 ), written AS (
     INSERT INTO {schema}.job (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,

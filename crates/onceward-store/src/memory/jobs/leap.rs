@@ -5,6 +5,7 @@ use core::time::Duration;
 use onceward_core::job::{self, State};
 use onceward_core::lease::Standing;
 use onceward_core::once;
+use onceward_core::run::generation::generation;
 use onceward_core::run::{Phase, Position, Start};
 use onceward_core::{Kind, Queue, Timestamp};
 
@@ -51,6 +52,11 @@ impl MemoryStore {
     /// What is still to happen, as far as the workers that are there do it.
     pub fn outlook(&self) -> Outlook {
         self.verb(|tables, now| tables.jobs.outlook(now))
+    }
+
+    /// Which generation of a run its journal is of.
+    pub fn generation_of(&self, run: &JobRef) -> u32 {
+        self.verb(|tables, _| generation(tables.jobs.runs.journal(&name(run))))
     }
 
     /// Whether the journal of a run says how something has ended, and whether it says that it was begun and may not be

@@ -57,6 +57,11 @@ impl<'a> Parts<'a> {
         self.taken.is_empty() && self.children.is_empty() && self.ended.is_empty()
     }
 
+    /// Whether a child waits for its turn.
+    fn is_ordered(&self) -> bool {
+        self.children.iter().any(|(_, child)| child.job.ordering_key.is_some())
+    }
+
     /// The children that are to be claimed at once.
     fn at_once(&self) -> impl Iterator<Item = &'a Child> {
         self.children.iter().map(|(_, child)| *child).filter(|child| child.at_once)
@@ -139,6 +144,7 @@ impl<'a> Parts<'a> {
             Box::new(hand.map_or("", |hand| hand.namespace.as_str())),
             Box::new(hand.map_or(Uuid::nil(), |hand| hand.session.as_uuid())),
             Box::new(hand.map_or(Uuid::nil(), |hand| hand.claim.as_uuid())),
+            Box::new(column(&self.children, |child| child.job.ordering_key.as_ref().map(|key| key.as_str()))),
         ]
     }
 }
@@ -165,7 +171,7 @@ impl Inner {
             true => statement,
             false => {
                 params.extend(parts.starts().into_iter().chain(parts.ends()).chain(parts.claims(ask)));
-                &self.sql.run_append
+                if parts.is_ordered() { &self.sql.run_append_ordered } else { &self.sql.run_append }
             }
         };
         let params: Vec<Param<'_>> = params.iter().map(|param| &**param as Param<'_>).collect();
@@ -179,6 +185,9 @@ impl Inner {
         }
         appended.claimed.jobs.sort_by_key(|claimed| edge_of(&claimed.job));
         let claimed: HashSet<JobId> = appended.claimed.jobs.iter().map(|claimed| claimed.job.id).collect();
+        if parts.is_ordered() {
+            self.admit_soon().await;
+        }
         let children = parts.children.iter().map(|(_, child)| &child.job);
         self.tell_of(children.filter(|child| !claimed.contains(&child.id)));
         Ok(appended)

@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::super::link::{Call, Link};
 use super::super::live::Param;
-use super::super::row::Columns;
+use super::super::row::{Columns, Instant};
 use super::super::{Inner, PostgresStore};
 use super::claim::unasked;
 use crate::store::{
-    AppendRuns, Appended, ForkRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken,
+    AppendRuns, Appended, ContinueRun, ForkRun, JobRef, LoadRun, NoteArrivals, RunStore, TellRun, Told, Woken,
 };
 
 /// A batch in the order in which rows are locked everywhere, each with its place among the answers.
@@ -28,6 +28,43 @@ pub(super) fn int(number: u32) -> i32 {
 }
 
 impl Inner {
+    async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>> {
+        let runs = sorted(batch, |ask| &ask.run);
+        let begins = |ask: &ContinueRun| ask.turn.entries.first().map(|entry| entry.phase.data());
+        let entries = || {
+            (1_i32..)
+                .zip(&runs)
+                .flat_map(|(of, (_, ask))| ask.turn.entries.iter().map(move |entry| (of, entry)))
+        };
+        let params: &[Param<'_>] = &[
+            &runs.iter().map(|(_, ask)| ask.run.namespace.as_str()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| ask.run.id.as_uuid()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| ask.session.as_uuid()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| ask.token.get()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| int(ask.turn.seq)).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| ask.turn.args.as_slice()).collect::<Vec<_>>(),
+            &runs.iter().map(|(_, ask)| begins(ask)).collect::<Vec<_>>(),
+            &entries().map(|(of, _)| of).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| int(entry.seq)).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| Instant(entry.at)).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| entry.position.as_str()).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| entry.op.as_str()).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| entry.phase.word()).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| entry.name.as_str()).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| entry.phase.data()).collect::<Vec<_>>(),
+        ];
+        let call =
+            Call { verb: "run.continue", statement: &self.sql.run_continue, params, rows: batch.len() };
+        let mut continued = vec![false; batch.len()];
+        for row in Link::idlest(&self.begin).write(&call).await? {
+            let n: i64 = Columns::of(&row).get()?;
+            let at = usize::try_from(n).ok().and_then(|n| runs.get(n.checked_sub(1)?));
+            let slot = at.and_then(|(at, _)| continued.get_mut(*at));
+            *slot.ok_or_else(|| unasked("run.continue"))? = true;
+        }
+        Ok(continued)
+    }
+
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
         let params: &[Param<'_>] = &[
             &ask.run.namespace.as_str(),
@@ -159,6 +196,10 @@ fn arrival(columns: &mut Columns<'_>) -> Result<Arrival> {
 impl RunStore for PostgresStore {
     async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
         self.inner.run_append(ask).await
+    }
+
+    async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>> {
+        self.inner.run_continue(batch).await
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {

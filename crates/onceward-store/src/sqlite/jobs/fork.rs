@@ -35,7 +35,7 @@ impl Jobs<'_> {
     }
 
     fn reaches(&self, ask: &ForkRun) -> Result<bool> {
-        let of = params![ask.run.namespace.as_str(), job_id(ask.of), ask.until];
+        let of = params![ask.run.namespace.as_str(), job_id(ask.of), ask.until, ask.by.get()];
         let reach: u32 = self.at.prepare_cached(SQL.run_fork_reach)?.query_row(of, |row| row.get(0))?;
         Ok(reach == ask.until)
     }

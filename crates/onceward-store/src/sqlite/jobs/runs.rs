@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use onceward_core::job::{Record, State};
+use onceward_core::run::generation::{generation, turn};
 use onceward_core::run::{Arrival, Arrived, Entry, Op, Phase, Position};
 use onceward_core::{JobId, Namespace, Queue, Result as Answer, SessionId, Timestamp, Token};
 use rusqlite::{OptionalExtension, Result, Row, params};
@@ -13,8 +14,8 @@ use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id};
 use crate::store::{
-    AppendRun, AppendRuns, Appended, ClaimedJobs, ForkRun, HandChildren, JobRef, LoadRun, NoteArrivals,
-    RunStore, TellRun, Told, Woken,
+    AppendRun, AppendRuns, Appended, ClaimedJobs, ContinueRun, ForkRun, HandChildren, JobRef, LoadRun,
+    NoteArrivals, RunStore, TellRun, Told, Woken,
 };
 
 /// How many journals are forgotten in one transaction.
@@ -45,27 +46,22 @@ impl Jobs<'_> {
         Ok(Appended { added, claimed })
     }
 
+    /// Whether a run still is this attempt's, and its session lasts.
+    fn is_held(&self, run: &JobRef, session: SessionId, token: Token) -> Result<bool> {
+        let mut holds = self.at.prepare_cached(SQL.run_holds)?;
+        let name = params![run.namespace.as_str(), job_id(run.id), token.get()];
+        let holds: bool = holds.query_row(name, |row| row.get(0))?;
+        Ok(holds && !self.is_lost(session)?)
+    }
+
     fn append(&mut self, ask: &AppendRun, open: &mut Vec<Record>) -> Result<bool> {
         let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
-        let mut holds = self.at.prepare_cached(SQL.run_holds)?;
-        let holds: bool = holds.query_row(params![namespace, run, ask.token.get()], |row| row.get(0))?;
-        if !holds || self.is_lost(ask.session)? || !self.end_children(ask)? {
+        if !self.is_held(&ask.run, ask.session, ask.token)? || !self.end_children(ask)? {
             return Ok(false);
         }
         let mut fresh = Vec::with_capacity(ask.entries.len());
         for entry in &ask.entries {
-            let added = self.at.prepare_cached(SQL.run_entry)?.execute(params![
-                namespace,
-                run,
-                entry.seq,
-                entry.at.as_micros(),
-                ask.token.get(),
-                entry.position.as_str(),
-                entry.op.as_str(),
-                entry.phase.word(),
-                entry.name,
-                entry.phase.data(),
-            ])?;
+            let added = self.add_entry(&ask.run, entry, ask.token)?;
             fresh.extend((added > 0).then_some(entry.seq));
         }
         for id in &ask.taken {
@@ -74,6 +70,44 @@ impl Jobs<'_> {
         // A child is enqueued with the entry that starts it, or was before.
         for child in ask.children.iter().filter(|child| fresh.contains(&child.seq)) {
             open.extend(self.enqueue_child(child)?);
+        }
+        Ok(true)
+    }
+
+    fn add_entry(&self, run: &JobRef, entry: &Entry, token: Token) -> Result<usize> {
+        self.at.prepare_cached(SQL.run_entry)?.execute(params![
+            run.namespace.as_str(),
+            job_id(run.id),
+            entry.seq,
+            entry.at.as_micros(),
+            token.get(),
+            entry.position.as_str(),
+            entry.op.as_str(),
+            entry.phase.word(),
+            entry.name,
+            entry.phase.data(),
+        ])
+    }
+
+    /// Has a run go on as new; wants the write lock.
+    fn go_on_as_new(&self, ask: &ContinueRun) -> Result<bool> {
+        if !self.is_held(&ask.run, ask.session, ask.token)? {
+            return Ok(false);
+        }
+        let entry = |from| self.load(&LoadRun { run: ask.run.clone(), from, limit: 1 });
+        if generation(&entry(0)?) == ask.turn.generation {
+            return Ok(true);
+        }
+        if turn(&entry(ask.turn.seq)?, self.now.wall, ask.token).is_none_or(|turn| turn.seq != ask.turn.seq) {
+            return Ok(false);
+        }
+        let name = params![ask.run.namespace.as_str(), job_id(ask.run.id)];
+        self.at.prepare_cached(SQL.run_prune_journal)?.execute(name)?;
+        self.at.prepare_cached(SQL.run_continue_steps)?.execute(name)?;
+        let to = params![ask.run.namespace.as_str(), job_id(ask.run.id), ask.turn.args];
+        self.at.prepare_cached(SQL.run_continue_payload)?.execute(to)?;
+        for entry in &ask.turn.entries {
+            self.add_entry(&ask.run, entry, ask.token)?;
         }
         Ok(true)
     }
@@ -244,6 +278,12 @@ impl RunStore for SqliteStore {
     async fn run_append(&self, ask: &AppendRuns) -> Answer<Appended> {
         let ask = ask.clone();
         self.jobs("run.append", ask.runs.len(), move |jobs| jobs.append_all(&ask)).await
+    }
+
+    async fn run_continue(&self, batch: &[ContinueRun]) -> Answer<Vec<bool>> {
+        let (batch, rows) = (batch.to_vec(), batch.len());
+        let go_on = move |jobs: &mut Jobs<'_>| batch.iter().map(|ask| jobs.go_on_as_new(ask)).collect();
+        self.jobs("run.continue", rows, go_on).await
     }
 
     async fn run_load(&self, ask: &LoadRun) -> Answer<Vec<Entry>> {

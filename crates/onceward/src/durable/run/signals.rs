@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use onceward_core::run::{Op, Outcome, Phase, Position};
+use onceward_core::run::{Op, Outcome, Phase, Position, Start};
 use onceward_core::{Timestamp, Token};
 
 use super::{Run, State};
@@ -18,6 +18,23 @@ impl Run {
         }
         state.unread.1 = true;
         state.hand_out(now, self.token);
+    }
+
+    /// Writes down which signals the run waits for, where that does not stand in its journal: whoever looks at a run
+    /// that is parked sees it. One that is waited for until some time was written down with that.
+    pub(in crate::durable) fn note_waits(&self) {
+        let now = self.store_now();
+        let mut state = self.lock();
+        if !state.goes_on() {
+            return;
+        }
+        let waits = state.listening.iter();
+        let waits = waits.flat_map(|(name, line)| line.iter().map(move |at| (at.clone(), name.clone())));
+        let mut waits: Vec<(Position, String)> = waits.filter(|(at, _)| !state.replay.is_begun(at)).collect();
+        waits.sort_unstable();
+        for (position, name) in waits {
+            state.record(&position, Op::Signal, &name, Phase::Started(Start::Intent), now, self.token);
+        }
     }
 
     /// The code has given up its wait for a signal, and has taken none: one that this wait had, or gets, is the next
@@ -41,7 +58,7 @@ impl State {
     /// written
     /// before the code gave up the wait, so that this comes out the same each time, whether the code was given it or
     /// not.
-    fn take_back(&mut self, position: &Position, name: &str) {
+    pub(super) fn take_back(&mut self, position: &Position, name: &str) {
         let taken = self.slots.get_mut(position).and_then(|slot| Some((slot.seq, slot.outcome.take()?)));
         let pending = || self.replay.pending(position).map(|(seq, outcome)| (seq, outcome.clone()));
         let is_given = taken.is_some();
@@ -81,7 +98,7 @@ impl State {
 
     /// Gives signals to those who wait for them, first come, first served.
     pub(super) fn hand_out(&mut self, now: Timestamp, token: Token) {
-        if !self.replay.is_live() {
+        if !self.goes_on() {
             return;
         }
         self.hand_back(now, token);
