@@ -245,7 +245,11 @@ impl<D: Durable> IntoFuture for Call<D> {
         let Self { new, place, expiry, .. } = self;
         let place = place.and_then(|(run, position)| {
             let call = Self { new, place: Err(nowhere()), expiry, said: false, function: PhantomData };
-            let new = call.finish(&run.client)?;
+            let mut new = call.finish(&run.client)?;
+            if new.parent.is_some() {
+                // Nobody waits for it any longer than that.
+                new.policy.deadline = [new.policy.deadline, run.deadline].into_iter().flatten().min();
+            }
             if new.parent.is_some() && new.ordering_key.is_some() && new.ordering_key == run.line {
                 let why = "a run of the function with the same arguments would wait for itself";
                 return Err(Error::new(Code::RunCallRefused, why));

@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) trace: Option<String>,
     /// The same: by how many triggers it has come to be.
     pub(super) depth: u32,
+    /// The same: when its time is over, and so is theirs.
+    pub(super) deadline: Option<Timestamp>,
     /// Of which function.
     pub(super) kind: Kind,
     /// How often it has gone on as new.
@@ -195,6 +197,7 @@ impl Run {
             kind: record.kind.clone(),
             generation,
             line: record.ordering_key.clone(),
+            deadline: record.policy.deadline,
             began,
             clock,
             state: Mutex::new(state),

@@ -15,7 +15,7 @@ use onceward::store::Store;
 use onceward::store::faulty::{Faulty, Verb};
 use onceward::store::memory::MemoryStore;
 use onceward::worker::{State, WorkerBuilder};
-use onceward::{Code, JobId, Onceward};
+use onceward::{Code, JobFilter, JobId, Onceward};
 
 fn worker(place: &Place) -> WorkerBuilder {
     place.ow.worker().state(place.ledger.clone()).park_after(Duration::ZERO)
@@ -307,7 +307,11 @@ async fn w47_time_is_over_for_those_who_wait_and_for_children() {
         assert_eq!(place.ledger.all().len(), 0, "it did not begin");
         let late = place.ow.start(parent()).expiry(soon).await.unwrap();
         assert!(late.result().await.is_err());
-        place.until(async || place.ledger.count("Err(Cancelled)") == 1).await;
+        // Its child had no time of its own, and has none left either.
+        let jobs = async || place.ow.admin().jobs(&JobFilter::default(), None, 10).await.unwrap().rows;
+        place.until(async || jobs().await.iter().all(|job| job.state.is_final())).await;
+        let children = jobs().await.into_iter().filter(|job| job.parent.is_some());
+        assert_eq!(children.map(|job| job.state).collect::<Vec<_>>(), [onceward_core::job::State::Dead]);
         worker.shutdown().await;
     })
     .await;
