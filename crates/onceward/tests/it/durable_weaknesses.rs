@@ -1,8 +1,9 @@
 //! What was proved wrong with the durable functions before ours, each as a test that ours passes, on every store. The
 //! numbers are those of the field notes. What is not here stands elsewhere: W36 (writes of a stale worker) with D4 in
-//! the conformance suite, W41 (limits) with J11 there and in `jobs_limits.rs`, W42 (what a claim reads) with the plans of
-//! the PostgreSQL store, W43 (clocks of clients) with J15 there and the clocks of both stores, W49 (heartbeats) in
-//! `faults.rs`, W50 (growth) with pruning in the conformance suite, W51 (what `show` can't show) in the tests of the shell.
+//! the conformance suite, W39 (equal calls) in `durable_remembered.rs`, W41 (limits) with J11 in the conformance suite
+//! and in `jobs_limits.rs`, W42 (what a claim reads) with the plans of the PostgreSQL store, W43 (clocks of clients)
+//! with J15 in the conformance suite and the clocks of both stores, W49 (heartbeats) in `faults.rs`, W50 (growth) with
+//! pruning in the conformance suite, W51 (what `show` can't show) in the tests of the shell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
