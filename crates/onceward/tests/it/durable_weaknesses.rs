@@ -347,9 +347,9 @@ async fn w52_what_was_missing_is_there() {
     #[durable]
     async fn modern(ledger: State<Ledger>) -> Result<String, AnyError> {
         let new = patched("second edition")?;
-        let hung = step("hung", || std::future::pending::<Result<u32, AnyError>>());
+        let hung = step("hung", std::future::pending::<Result<u32, AnyError>>);
         let hung = hung.timeout(Duration::from_millis(20)).await;
-        let sent = step("sent", || std::future::pending::<Result<u32, AnyError>>());
+        let sent = step("sent", std::future::pending::<Result<u32, AnyError>>);
         let sent = sent.timeout(Duration::from_millis(20)).at_most_once().await;
         ledger.note("hung");
         let child = race(two_words(), sleep(Duration::from_millis(20))).await;
