@@ -1,11 +1,17 @@
 //! Looking at jobs in the memory model, moving them from outside, and forgetting what is over.
 
+use core::time::Duration;
+
 use onceward_core::Timestamp;
 use onceward_core::job::{self, Move, Moved, Payload, Record, State};
 use onceward_core::once::Body;
 
+use super::enqueue::HeldKey;
 use super::{Jobs, Name, name};
 use crate::store::{JobRef, ListJobs, MoveJob, Outstanding, PruneJobs, PrunedJobs};
+
+/// When a key is looked at again that lasts as long as its job.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Jobs {
     pub(super) fn lookup(&self, asked: &[JobRef]) -> Vec<Option<Record>> {
@@ -104,6 +110,18 @@ impl Jobs {
         }
     }
 
+    /// A key that lasts as long as its job is looked at again tomorrow: so it may last up to a day longer.
+    fn keep_keys(&mut self, now: Timestamp) {
+        let expired = |held: &HeldKey| held.expires_at.is_some_and(|expires_at| expires_at <= now);
+        let kept = self.keys.iter().filter(|(key, held)| expired(held) && !self.is_over(key, held, now));
+        let kept: Vec<_> = kept.map(|(key, _)| key.clone()).collect();
+        for key in &kept {
+            if let Some(held) = self.keys.get_mut(key) {
+                held.expires_at = Some(now.after(KEPT_FOR));
+            }
+        }
+    }
+
     pub(super) fn prune(&mut self, ask: &PruneJobs, now: Timestamp) -> PrunedJobs {
         let done = self.forget_at.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone());
         let done: Vec<Name> = done.take(ask.limit).collect();
@@ -114,6 +132,7 @@ impl Jobs {
         let dead = self.rows.iter().filter(|(_, row)| is_old(row)).map(|(name, _)| name.clone());
         let dead: Vec<Name> = dead.take(ask.limit).collect();
         done.iter().chain(&dead).for_each(|name| self.forget(name));
+        self.keep_keys(now);
         let over = self.keys.iter().filter(|(key, held)| self.is_over(key, held, now));
         let over: Vec<_> = over.map(|(key, _)| key.clone()).take(ask.limit).collect();
         for key in &over {
