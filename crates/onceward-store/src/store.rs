@@ -24,6 +24,7 @@ mod services;
 mod triggers;
 
 pub use endpoints::{EndpointStore, ListEndpoints, RemoveEndpoint, WriteEndpoint};
+pub(crate) use jobs::KEY_KEPT_FOR;
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
     ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QUEUE_COUNT_MAX,

@@ -343,6 +343,9 @@ pub struct PauseQueue {
     pub reason: Option<String>,
 }
 
+/// When pruning looks again at an idempotency key that lasts as long as its job (PostgreSQL says it in its SQL).
+pub(crate) const KEY_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Forgets what is over.
 #[derive(Clone, Debug)]
 pub struct PruneJobs {

@@ -179,8 +179,7 @@ where
                         },
                     }
                     run.body_begins(position, this.name);
-                    let (future, limit) = (within(Ambient::Step, || (this.body)()), this.timeout.map(sleep));
-                    this.work.set(Work::Body { future, limit });
+                    this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Body { future, limit } => {
                     let result = match within(Ambient::Step, || future.poll(cx)) {
@@ -203,8 +202,7 @@ where
                 }
                 WorkProjected::Pause { pause } => {
                     ready!(pause.poll(cx));
-                    let (future, limit) = (within(Ambient::Step, || (this.body)()), this.timeout.map(sleep));
-                    this.work.set(Work::Body { future, limit });
+                    this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Over => {
                     let wanted = Wanted { op: Op::Step, name: this.name, input: None };
@@ -216,6 +214,11 @@ where
             }
         }
     }
+}
+
+/// An attempt of the body.
+fn begun<F: FnMut() -> Fut, Fut>(body: &mut F, timeout: Option<Duration>) -> Work<Fut> {
+    Work::Body { future: within(Ambient::Step, body), limit: timeout.map(sleep) }
 }
 
 fn too_long<E>(once: bool) -> Failure<E> {

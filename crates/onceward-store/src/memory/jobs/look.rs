@@ -1,17 +1,12 @@
 //! Looking at jobs in the memory model, moving them from outside, and forgetting what is over.
 
-use core::time::Duration;
-
 use onceward_core::Timestamp;
 use onceward_core::job::{self, Move, Moved, Payload, Record, State};
 use onceward_core::once::Body;
 
 use super::enqueue::HeldKey;
 use super::{Jobs, Name, name};
-use crate::store::{JobRef, ListJobs, MoveJob, Outstanding, PruneJobs, PrunedJobs};
-
-/// When a key is looked at again that lasts as long as its job.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::store::{JobRef, KEY_KEPT_FOR, ListJobs, MoveJob, Outstanding, PruneJobs, PrunedJobs};
 
 impl Jobs {
     pub(super) fn lookup(&self, asked: &[JobRef]) -> Vec<Option<Record>> {
@@ -117,7 +112,7 @@ impl Jobs {
         let kept: Vec<_> = kept.map(|(key, _)| key.clone()).collect();
         for key in &kept {
             if let Some(held) = self.keys.get_mut(key) {
-                held.expires_at = Some(now.after(KEPT_FOR));
+                held.expires_at = Some(now.after(KEY_KEPT_FOR));
             }
         }
     }

@@ -1,16 +1,12 @@
 //! Forgetting jobs that are over.
 
-use core::time::Duration;
-
 use rusqlite::{Result, ToSql, params};
 
 use super::super::statements::SQL;
 use super::super::trust::{self, WallClock};
 use super::{Jobs, settle};
+use crate::store::KEY_KEPT_FOR;
 use crate::{PruneJobs, PrunedJobs};
-
-/// When a key is looked at again that lasts as long as its job.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Jobs<'_> {
     /// Forgets what may be forgotten; wants the write lock.
@@ -28,7 +24,7 @@ impl Jobs<'_> {
         let wall = self.now.wall;
         let kept = settle::slots(wall).end;
         let old = wall.before(ask.dead_older_than).as_micros();
-        let tomorrow = wall.after(KEPT_FOR).as_micros();
+        let tomorrow = wall.after(KEY_KEPT_FOR).as_micros();
         // So many that none of the keys below belongs to a job that goes on.
         while run(SQL.prune_kept, params![wall.as_micros(), limit, tomorrow])? > 0 {}
         Ok(PrunedJobs {
