@@ -5,6 +5,7 @@
 mod install;
 mod process;
 mod rivals;
+mod rustdoc;
 mod servers;
 mod steps;
 mod suite;
@@ -18,7 +19,7 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 usage: cargo xtask <command>
 
-  test                 install what is missing, then fmt, tidy, clippy, tests on real servers, doctests, docs
+  test                 install what is missing, then fmt, tidy, clippy, tests on real servers, doctests and docs
   test -- <filter>...  only the tests that match, on the same servers (arguments of `cargo nextest run`)
   prove                the long proofs: every test named proof_*, in release mode, without time limits
   prove -- <filter>... only the proofs that match
@@ -31,7 +32,8 @@ usage: cargo xtask <command>
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&arguments) {
+    let outcome = if rustdoc::is_meant() { rustdoc::tests_and_pages() } else { dispatch(&arguments) };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");

@@ -1,7 +1,8 @@
 //! The tests: `test`, `test -- <filter>`, `prove`, and `servers` for whoever runs them by hand.
 //!
-//! Every cargo command uses the same packages and features, so that what one has built serves the next:
-//! clippy and the documentation share one set of artefacts, tests and doctests the other.
+//! Every cargo command uses the same packages and features, so that what one has built serves the next. The whole
+//! suite compiles everything once: clippy's driver is the compiler of our own crates, and the documentation is made
+//! from what the doctests run against.
 
 use std::num::NonZero;
 use std::process::Command;
@@ -11,6 +12,7 @@ use anyhow::{Result, bail};
 
 use crate::install;
 use crate::process;
+use crate::rustdoc;
 use crate::servers::Servers;
 use crate::steps::Steps;
 use crate::tidy;
@@ -28,7 +30,7 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn test_only(filters: &[&str]) -> Result<()> {
     let mut steps = Steps::of("test");
     let outcome = installed_on_servers(&mut steps, |steps, servers| {
-        steps.step("test", || process::run(&mut tests(servers, "default", &[], filters)))
+        steps.step("test", || run_on(servers, &mut tests("default", &[], filters)))
     });
     steps.finish(outcome)
 }
@@ -37,8 +39,8 @@ pub(crate) fn test_only(filters: &[&str]) -> Result<()> {
 pub(crate) fn prove(filters: &[&str]) -> Result<()> {
     let mut steps = Steps::of("prove");
     let outcome = installed_on_servers(&mut steps, |steps, servers| {
-        let mut proofs = tests(servers, "prove", &["--release"], filters);
-        steps.step("prove", || process::run(proofs.env("ONCEWARD_PROVE", "long")))
+        let mut proofs = tests("prove", &["--release"], filters);
+        steps.step("prove", || run_on(servers, proofs.env("ONCEWARD_PROVE", "long")))
     });
     steps.finish(outcome)
 }
@@ -65,17 +67,20 @@ fn whole_suite(steps: &mut Steps) -> Result<()> {
     });
     checked.and(installed)?;
     on_servers(steps, |steps, servers| {
-        steps.step("test", || process::run(&mut tests(servers, "ci", &[], &[])))?;
-        steps.step("doctest", || process::run(&mut doctests(servers)))
-    })?;
-    steps.step("doc", || process::run(&mut documentation()))
+        steps.step("test", || run_on(servers, linted(&mut tests("ci", &[], &[]))))?;
+        steps.step("doc", || run_on(servers, linted(&mut documentation()?)))
+    })
 }
 
 /// What needs nothing but the sources.
 fn checks(steps: &mut Steps) -> Result<()> {
     steps.step("fmt", || process::run(&mut process::cargo(&["fmt", "--all", "--check"])))?;
     steps.step("tidy", tidy::tidy)?;
-    steps.step("clippy", || process::run(&mut clippy()))
+    steps.step("clippy", || process::run(linted(&mut tests("ci", &["--no-run"], &[]))))
+}
+
+fn run_on(servers: &Servers, command: &mut Command) -> Result<()> {
+    process::run(command.envs(servers.environment().iter().cloned()))
 }
 
 fn installed_on_servers(
@@ -96,43 +101,36 @@ fn on_servers(steps: &mut Steps, work: impl FnOnce(&mut Steps, &Servers) -> Resu
     })
 }
 
-fn clippy() -> Command {
-    let mut command = process::cargo(&["clippy", "--all-targets"]);
-    command.args(WHOLE).args(["--", "-D", "warnings"]);
-    command
+/// Clippy as the compiler of our own crates, called as `cargo clippy -- -D warnings` does it, but for artefacts that
+/// run: nothing is compiled a second time.
+fn linted(command: &mut Command) -> &mut Command {
+    let arguments = "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__";
+    command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", arguments)
 }
 
 /// `cargo nextest`, or `cargo test` where that is all there is.
-fn tests(servers: &Servers, profile: &str, options: &[&str], filters: &[&str]) -> Command {
+fn tests(profile: &str, options: &[&str], filters: &[&str]) -> Command {
     let nextest = process::succeeds(&mut process::cargo(&["nextest", "--version"]));
-    let mut command = if nextest {
-        let mut command = process::cargo(&["nextest", "run", "--profile", profile]);
-        command.args(WHOLE).args(options).args(filters);
-        if profile == "ci" {
-            // Many tests mostly wait. How many of these threads one takes is in .config/nextest.toml.
-            let threads = 3 * available_parallelism().map_or(1, NonZero::get);
-            command.args(["--test-threads", &threads.to_string()]);
-        }
-        command
-    } else {
+    if !nextest {
         eprintln!("    cargo-nextest is not installed: no time limits, and tests share a process");
-        let mut command = process::cargo(&["test", "--lib", "--bins", "--tests"]);
+        let mut command = process::cargo(&["test", "--lib", "--bins", "--tests", "--examples"]);
         command.args(WHOLE).args(options).arg("--").args(filters);
-        command
-    };
-    command.envs(servers.environment().iter().cloned());
+        return command;
+    }
+    let mut command = process::cargo(&["nextest", "run", "--profile", profile]);
+    command.args(WHOLE).args(options).args(filters);
+    if profile == "ci" {
+        // Many tests mostly wait. How many of these threads one takes is in .config/nextest.toml.
+        let threads = 3 * available_parallelism().map_or(1, NonZero::get);
+        command.args(["--test-threads", &threads.to_string()]);
+    }
     command
 }
 
-fn doctests(servers: &Servers) -> Command {
+/// The doctests, and beside them the documentation: see [`rustdoc`].
+fn documentation() -> Result<Command> {
     let mut command = process::cargo(&["test", "--doc"]);
-    command.args(WHOLE).envs(servers.environment().iter().cloned());
-    command
-}
-
-/// Libraries only: the binary `onceward` and the library `onceward` would be written to the same folder.
-fn documentation() -> Command {
-    let mut command = process::cargo(&["doc", "--no-deps", "--lib"]);
-    command.args(WHOLE).env("RUSTDOCFLAGS", "-D warnings");
-    command
+    command.args(WHOLE);
+    rustdoc::instead(&mut command)?;
+    Ok(command)
 }

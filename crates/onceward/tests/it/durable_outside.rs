@@ -109,17 +109,33 @@ async fn d6_what_is_sent_to_a_paused_run_waits_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_that_has_come_meanwhile_counts_once_it_goes_on() {
     #[durable]
-    async fn nap(ledger: State<Ledger>) -> Result<u32, AnyError> {
-        sleep(Duration::from_millis(40)).await?;
-        step("rise", || async { Ok::<u32, AnyError>(ledger.note("rise")) }).await.map_err(AnyError::from)
+    async fn nap(ledger: State<Ledger>, millis: u64) -> Result<u32, AnyError> {
+        sleep(Duration::from_millis(millis)).await?;
+        let rise = || async { Ok::<u32, AnyError>(ledger.note(&format!("rise {millis}"))) };
+        step("rise", rise).await.map_err(AnyError::from)
     }
     each(async |place| {
         let worker = place.ow.worker().state(place.ledger.clone()).durable(nap).start().await.unwrap();
-        let run = place.ow.start(nap()).await.unwrap();
-        run.pause("at night").await.unwrap();
-        place.stands(&run, Standing::Paused).await;
-        a_moment().await;
-        assert_eq!((run.standing().await.unwrap(), place.ledger.count("rise")), (Standing::Paused, 0));
+        // On a busy machine a short sleep may be over before its pause is written; then a longer one is tried.
+        let mut paused = None;
+        for millis in [40, 400, 4_000] {
+            let run = place.ow.start(nap(millis)).await.unwrap();
+            // Refused where the run has ended already.
+            let _ = run.pause("at night").await;
+            place
+                .until(async || {
+                    [Standing::Paused, Standing::Succeeded].contains(&run.standing().await.unwrap())
+                })
+                .await;
+            if run.standing().await.unwrap() == Standing::Paused {
+                paused = Some((run, millis));
+                break;
+            }
+        }
+        let (run, millis) = paused.unwrap();
+        tokio::time::sleep(Duration::from_millis(millis + 20)).await;
+        let risen = place.ledger.count(&format!("rise {millis}"));
+        assert_eq!((run.standing().await.unwrap(), risen), (Standing::Paused, 0));
         run.resume().await.unwrap();
         assert_eq!(run.result().await, Ok(1));
         worker.shutdown().await;
