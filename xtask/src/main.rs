@@ -25,6 +25,7 @@ usage: cargo xtask <command>
   prove -- <filter>... only the proofs that match
   tidy                 the house rules that no compiler checks
   rivals               other queues from npm beside ours, on one PostgreSQL, in one run (wants node and npm)
+  rivals durable       the same of durable functions, with two crates
   servers              start the servers of the tests, print their addresses, stop them on Ctrl-C
   deny                 licences, banned crates, advisories (wants cargo-deny)
   audit                advisories alone (wants cargo-audit)
@@ -52,7 +53,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["prove", "--", filters @ ..] if !filters.is_empty() => suite::prove(filters),
         ["tidy"] => tidy::tidy(),
         ["servers"] => suite::servers(),
-        ["rivals"] => rivals::rivals(),
+        ["rivals"] => rivals::queues(),
+        ["rivals", "durable"] => rivals::durable(),
         ["deny"] => supply::deny(),
         ["audit"] => supply::audit(),
         ["help" | "--help" | "-h"] => {

@@ -1,11 +1,12 @@
-//! `cargo xtask rivals`: other queues beside ours, on one PostgreSQL, one after the other, in one run.
+//! `cargo xtask rivals`: others beside ours, on one PostgreSQL, one after the other, in one run: queues, or durable
+//! functions.
 //!
-//! Only those that npm has. Each runs as its documentation says for speed, in a database of its own, in rounds with
-//! ours between them; what is told is the better round of each.
+//! Those that npm has, and those that are crates. Each runs as its documentation says for speed, in a database of its own,
+//! in rounds with ours between them; what is told is the better round of each.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -14,51 +15,104 @@ use serde_json::Value;
 use crate::servers::Servers;
 use crate::{install, process};
 
-/// The programs, and what is told of each beside the numbers.
-const RIVALS: [&str; 2] = ["graphile_worker", "pg_boss"];
 const ROUNDS: usize = 2;
-/// What of ours is comparable.
-const OURS: [&str; 5] = ["enqueue_8", "enqueue_b1000", "drain_history", "drain_delete", "pickup_idle"];
+/// How long each workload runs in a round.
+const SECONDS: &str = "2";
 
-/// What was measured: (workload, queue) to jobs per second and milliseconds.
+/// What is compared.
+struct Field {
+    /// The others: their names, and how they are built and run.
+    rivals: &'static [&'static str],
+    build: fn() -> Result<()>,
+    command: fn(&str, &str) -> Command,
+    /// Ours: the bench, and what of it is comparable.
+    bench: &'static str,
+    ours: &'static [&'static str],
+}
+
+const QUEUES: Field = Field {
+    rivals: &["graphile_worker", "pg_boss"],
+    build: || {
+        if process::find("npm").is_none() {
+            bail!("npm is missing; as root: apt-get install --no-install-recommends nodejs npm");
+        }
+        fs::create_dir_all(folder())?;
+        for file in fs::read_dir(process::root().join("xtask/rivals"))? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                fs::copy(file.path(), folder().join(file.file_name()))?;
+            }
+        }
+        let install = ["install", "--no-audit", "--no-fund", "--silent"];
+        process::run(Command::new("npm").args(install).current_dir(folder()))
+    },
+    command: |rival, url| {
+        let mut node = Command::new("node");
+        node.arg(format!("{rival}.mjs")).arg(url).current_dir(folder());
+        node
+    },
+    bench: "jobs",
+    ours: &["enqueue_8", "enqueue_b1000", "drain_history", "drain_delete", "pickup_idle"],
+};
+
+const DURABLE: Field = Field {
+    rivals: &["dbos", "durare"],
+    build: || {
+        let manifest = process::root().join("xtask/rivals/durable/Cargo.toml");
+        let mut cargo = process::cargo(&["build", "--release", "--locked", "--manifest-path"]);
+        process::run(cargo.arg(manifest).arg("--target-dir").arg(folder()))
+    },
+    command: |rival, url| {
+        let mut program = Command::new(folder().join("release/rivals-durable"));
+        program.args([rival, url, SECONDS]);
+        program
+    },
+    bench: "durable",
+    ours: &["steps_100x10", "step_seq"],
+};
+
+/// What was measured: (workload, queue) to operations per second and milliseconds.
 type Figures = BTreeMap<(String, String), (Option<f64>, Option<f64>)>;
 
-pub(crate) fn rivals() -> Result<()> {
+/// Queues of jobs.
+pub(crate) fn queues() -> Result<()> {
+    compare(&QUEUES)
+}
+
+/// Durable functions.
+pub(crate) fn durable() -> Result<()> {
+    compare(&DURABLE)
+}
+
+fn compare(field: &Field) -> Result<()> {
     install::everything()?;
-    if process::find("npm").is_none() {
-        bail!("npm is missing; as root: apt-get install --no-install-recommends nodejs npm");
-    }
-    let folder = process::root().join("target/rivals");
-    fs::create_dir_all(&folder)?;
-    for file in fs::read_dir(process::root().join("xtask/rivals"))? {
-        let file = file?;
-        fs::copy(file.path(), folder.join(file.file_name()))?;
-    }
-    process::run(
-        Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder),
-    )?;
+    (field.build)()?;
     process::run(&mut process::cargo(&["build", "--release", "-p", "onceward-cli"]))?;
     let servers = Servers::start()?;
     let (mut figures, mut reference) = (Figures::new(), 0.0_f64);
     for round in 0..ROUNDS {
-        for rival in RIVALS {
+        for rival in field.rivals {
             let url = database(&servers, &format!("{rival}_{round}"))?;
-            let mut node = Command::new("node");
-            let told = process::output(node.arg(format!("{rival}.mjs")).arg(url).current_dir(&folder))?;
-            note(&mut figures, &told)?;
+            note(&mut figures, &process::output(&mut (field.command)(rival, &url))?)?;
         }
-        reference = reference.max(note(&mut figures, &ours(&servers, round)?)?);
+        reference = reference.max(note(&mut figures, &ours(&servers, field, round)?)?);
     }
     tell(&figures, reference);
     Ok(())
 }
 
-fn ours(servers: &Servers, round: usize) -> Result<String> {
+/// Where the others are built.
+fn folder() -> PathBuf {
+    process::root().join("target/rivals")
+}
+
+fn ours(servers: &Servers, field: &Field, round: usize) -> Result<String> {
     let url = database(servers, &format!("onceward_{round}"))?;
     let program = process::root().join("target/release/onceward");
     let mut bench = Command::new(program);
-    bench.args(["bench", "jobs", "--json", "--rounds", "1", "--seconds", "2s", "--store", &url]);
-    for workload in OURS {
+    let seconds = format!("{SECONDS}s");
+    bench.args(["bench", field.bench, "--json", "--rounds", "1", "--seconds", &seconds, "--store", &url]);
+    for workload in field.ours {
         bench.args(["--only", workload]);
     }
     process::output(&mut bench)
@@ -94,7 +148,7 @@ fn note(figures: &mut Figures, told: &str) -> Result<f64> {
 
 fn tell(figures: &Figures, reference: f64) {
     println!("reference: {reference:.0} single-row insert commits per second by 8 connections");
-    println!("{:<15} {:<16} {:>10} {:>7} {:>8}", "workload", "queue", "per second", "ratio", "p50 ms");
+    println!("{:<15} {:<16} {:>10} {:>7} {:>8}", "workload", "of", "per second", "ratio", "p50 ms");
     let number =
         |value: Option<f64>, digits: usize| value.map_or(String::new(), |it| format!("{it:.digits$}"));
     for ((workload, queue), (per_second, p50)) in figures {

@@ -67,6 +67,8 @@ pub const RUN_LOST_MAX: u32 = 100;
 pub const RUN_LOST_ALONE: u32 = 20;
 /// The most entries a journal may have.
 pub const JOURNAL_ENTRIES_MAX: u32 = 1_000_000;
+/// The most bytes that what has ended in a journal may have in all, before they are compressed.
+pub const JOURNAL_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest name of a step or a signal, in bytes.
 pub const STEP_NAME_BYTES_MAX: usize = 128;
 /// The longest time until a job is due, a retry is made, or a snooze ends: ten years.

@@ -12,7 +12,7 @@ use crate::words::{Words, checked};
 const WANTED: &str = "say what kind of job this is: #[job(kind = \"mail.welcome\")]. The name of the type is not used, \
                       because renaming the type would lose the jobs that are waiting";
 const WORDS: &str =
-    "kind, queue, priority, max_attempts, timeout, retry, retain (each `word = …`), and at_most_once";
+    "kind, queue, tags, priority, max_attempts, timeout, retry, retain (each `word = …`), and at_most_once";
 
 /// What was said.
 #[derive(Default)]

@@ -22,6 +22,7 @@ use proc_macro::TokenStream;
 /// |---|---|---|
 /// | `kind` | what the job is, and so which handler runs it; must be said | |
 /// | `queue` | where it waits | `default` |
+/// | `tags` | only workers that offer one of these run it: `tags = ["gpu"]` | any worker |
 /// | `priority` | -1000 to 1000, the higher one goes first | 0 |
 /// | `max_attempts` | 1 to 1000 | 20 |
 /// | `timeout` | how long one attempt may take, 10 ms to 7 days | 15 minutes |
@@ -52,6 +53,8 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `name` | what it is called in the store: choose it once and for all | the name of the function |
 /// | `version` | a version of its own: only workers that know it take its runs | none |
 /// | `queue` | where its runs wait | `default` |
+/// | `max_concurrent` | how many of its runs are worked on at the same time, over all workers: they wait in a queue of the function's name, which its workers take from and limit when they start | as many as there is room for |
+/// | `tags` | only workers that offer one of these take its runs: `tags = ["gpu"]` | any worker |
 /// | `priority` | -1000 to 1000, the higher one goes first | 0 |
 /// | `max_attempts` | how often it is called if it fails and has written nothing down | 3 |
 /// | `retry` | how long to wait between attempts | `exponential 2s max 15m jitter 0.2` |
@@ -61,6 +64,7 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `at_most_once` | an attempt nobody knows the end of makes it uncertain | it goes on |
 /// | `idempotent` | for 30 days, the result of one run is that of all later ones with the same arguments | each runs |
 /// | `cached` | the same for as long as it says: `cached = "1h"` | each runs |
+/// | `key` | of which of them, with one of these two: `key = |args| args.order` | all arguments |
 ///
 /// # Methods
 ///

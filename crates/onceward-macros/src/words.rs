@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::Retry;
-use onceward_core::{Queue, duration, limits};
+use onceward_core::{Queue, Tag, duration, limits};
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::meta::ParseNestedMeta;
@@ -48,8 +48,7 @@ impl Words {
                 self.calls.push(quote!(.priority(#priority)));
             }
             "max_attempts" => {
-                let attempts = number(meta, 1, i64::from(limits::ATTEMPTS_MAX))?;
-                let attempts = u32::try_from(attempts).unwrap_or_default();
+                let attempts = positive(meta, limits::ATTEMPTS_MAX)?;
                 self.calls.push(quote!(.max_attempts(#attempts)));
             }
             "timeout" => {
@@ -59,6 +58,10 @@ impl Words {
             "retain" => {
                 let span = span(meta, Duration::ZERO, limits::RETAIN_MAX)?;
                 self.calls.push(quote!(.retain(#span)));
+            }
+            "tags" => {
+                let tags = tags(meta)?;
+                self.calls.push(quote!(.tags(&[#(#tags),*])));
             }
             "at_most_once" => {
                 bare(meta, word)?;
@@ -86,6 +89,27 @@ pub(crate) fn checked(
     let text: LitStr = meta.value()?.parse()?;
     check(&text.value()).map_err(|error| Error::new(text.span(), error.message()))?;
     Ok(text)
+}
+
+/// A number from one on.
+pub(crate) fn positive(meta: &ParseNestedMeta<'_>, max: u32) -> Result<u32> {
+    number(meta, 1, i64::from(max)).map(|number| u32::try_from(number).unwrap_or_default())
+}
+
+/// Several tags, as in `tags = ["gpu", "eu"]`.
+fn tags(meta: &ParseNestedMeta<'_>) -> Result<Vec<LitStr>> {
+    let list;
+    let value = meta.value()?;
+    syn::bracketed!(list in value);
+    let tags = list.parse_terminated(<LitStr as syn::parse::Parse>::parse, syn::Token![,])?;
+    for tag in &tags {
+        Tag::new(tag.value()).map_err(|error| Error::new(tag.span(), error.message()))?;
+    }
+    if tags.is_empty() || tags.len() > limits::TAGS_MAX {
+        let why = format!("there are 1 to {} tags: `tags = [\"gpu\", \"eu\"]`", limits::TAGS_MAX);
+        return Err(meta.error(why));
+    }
+    Ok(tags.into_iter().collect())
 }
 
 fn number(meta: &ParseNestedMeta<'_>, min: i64, max: i64) -> Result<i64> {

@@ -29,6 +29,13 @@ pub enum Ending {
     TimedOut,
     /// It wants to run later; no attempt is charged.
     Snoozed(Duration),
+    /// A run whose code is not the code that wrote its journal: it is looked at again after this pause, and says why.
+    Stuck {
+        /// Where the two differ.
+        error: String,
+        /// How long to wait.
+        pause: Duration,
+    },
     /// A run goes on as new, at once: its attempts are counted anew.
     Continued,
     /// It was never started: the worker has to leave. No attempt is charged.
@@ -133,6 +140,10 @@ pub fn end(
             (next.state, next.delay, next.attempt) = (State::Scheduled, Some(pause), job.attempt);
             // A run that parks has come through: what it has lost before is not held against it.
             next.lost = if job.policy.durable { 0 } else { job.lost };
+        }
+        Ending::Stuck { error, pause } => {
+            (next.state, next.delay, next.attempt) = (State::Scheduled, Some(pause), job.attempt);
+            (next.lost, next.error) = (0, Some(error));
         }
         Ending::Continued => {
             (next.state, next.delay, next.attempt, next.lost) =

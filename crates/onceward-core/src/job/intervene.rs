@@ -36,6 +36,8 @@ pub enum Moved {
     Unchanged,
     /// It runs; wait for its end, or cancel it.
     Running,
+    /// It is a run that has begun, which may have something to undo: it is asked to end by what arrives for it (D9).
+    Begun,
     /// There is no such job.
     Absent,
     /// Its state does not allow it.
@@ -60,12 +62,19 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
         // A job that is no run can't be stopped on its way; its queue can.
         _ if pauses && (state.is_final() || !row.policy.durable) => Moved::Wrong(state),
         _ if pauses && is_paused == (*to == Move::Pause) => Moved::Unchanged,
+        (_, Move::Cancel) if !state.is_final() && has_begun(row) => Moved::Begun,
         (State::Running, Move::Cancel | Move::Pause | Move::Resume) => Moved::Noted,
         (State::Running, _) => Moved::Running,
         (_, Move::Pause | Move::Resume) => Moved::Applied { from: state },
         (_, Move::Cancel | Move::RunNow) | (State::Uncertain, _) => Moved::Applied { from: state },
         _ => Moved::Wrong(state),
     }
+}
+
+/// Whether it is a run that has done something, or goes on with what another one has done.
+fn has_begun(row: &Record) -> bool {
+    let goes_on = row.replay_of.is_some() && row.token.get() > 0;
+    row.policy.durable && (row.running.is_some() || row.attempted_at.is_some() || goes_on)
 }
 
 /// The dedupe key that a job takes again with what is done to it (J9): it gave that up when it ended, and is alive

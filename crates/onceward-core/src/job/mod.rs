@@ -28,6 +28,7 @@ mod spec;
 use core::time::Duration;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 pub use ending::{CALLED_OFF, Ended, Ending, Facts, LOST, Next, end, may_end};
 pub use intervene::{Move, Moved, intervene, key_again, moved};
@@ -103,6 +104,19 @@ pub struct Policy {
     /// Whether it is the run of a durable function: what it has done stands in its journal, so that losing its process
     /// costs it no attempt.
     pub durable: bool,
+    /// What a run has in common with the one that it repeats, or was when it was taken out of another store.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+}
+
+/// What chance and time come from in the code of a run, so that they come out the same in another run that has its
+/// journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What its random numbers are made of.
+    pub seed: Uuid,
+    /// When it began, for its code; when it was enqueued, if nothing is said.
+    pub began: Option<Timestamp>,
 }
 
 impl Default for Policy {
@@ -115,6 +129,7 @@ impl Default for Policy {
             at_most_once: false,
             retain: limits::JOB_RETAIN_DEFAULT,
             durable: false,
+            origin: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, Retry};
+use super::{Origin, Policy, Retry};
 use crate::{JobId, Key, Tag, Timestamp, limits};
 
 /// What was said about a job.
@@ -75,6 +75,10 @@ struct Kept {
     parent: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "is_zero")]
     depth: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began_us: Option<i64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -108,6 +112,8 @@ impl Spec {
             durable: policy.durable,
             parent: self.parent.map(JobId::as_uuid),
             depth: self.depth,
+            seed: policy.origin.map(|origin| origin.seed),
+            began_us: policy.origin.and_then(|origin| origin.began).map(Timestamp::as_micros),
         };
         serde_json::to_string(&kept).ok()
     }
@@ -126,6 +132,7 @@ impl Spec {
             at_most_once: kept.at_most_once,
             retain: span(kept.retain_ms, usual.retain).min(limits::RETAIN_MAX),
             durable: kept.durable,
+            origin: kept.seed.map(|seed| Origin { seed, began: kept.began_us.map(Timestamp::from_micros) }),
         };
         Self {
             policy,
@@ -174,6 +181,7 @@ mod tests {
                 at_most_once: true,
                 retain: Duration::ZERO,
                 durable: true,
+                origin: Some(Origin { seed: id.as_uuid(), began: Some(Timestamp::from_micros(5)) }),
             },
             ordering_key: Some(Key::from_row("customer:\"1\"")),
             tags: vec![Tag::from_row("gpu")],

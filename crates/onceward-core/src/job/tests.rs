@@ -6,7 +6,7 @@ use super::*;
 use crate::Code;
 
 fn id(number: u128) -> JobId {
-    JobId::from_uuid(uuid::Uuid::from_u128(number))
+    JobId::from_uuid(Uuid::from_u128(number))
 }
 
 fn new() -> New {
@@ -229,8 +229,8 @@ fn interventions_respect_what_has_ended() {
     let stale = intervene(Some(&row(State::Dead)), Some(Token::from_row(4)), &Move::Cancel);
     assert_eq!(stale, Moved::Stale(Token::from_row(5)));
     let running = Running {
-        claim: ClaimId::from_uuid(uuid::Uuid::nil()),
-        session: SessionId::from_uuid(uuid::Uuid::nil()),
+        claim: ClaimId::from_uuid(Uuid::nil()),
+        session: SessionId::from_uuid(Uuid::nil()),
         token: Token::from_row(9),
         since: at(1),
         owner: Owner::from_row("web-1:7"),

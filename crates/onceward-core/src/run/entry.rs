@@ -6,9 +6,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Position;
+use super::packed::{pack, unpack};
 use crate::history::words;
 use crate::job::{Record, State};
-use crate::{JobId, Timestamp, Token};
+use crate::{Code, JobId, Timestamp, Token};
 
 words! {
     /// What the code has asked for.
@@ -104,7 +105,23 @@ impl Phase {
         }
     }
 
-    /// The bytes that a row keeps.
+    /// How many bytes it has ended with.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => bytes.len(),
+            Self::Ended(Outcome::Due) | Self::Started(_) => 0,
+        }
+    }
+
+    /// The bytes that a row keeps: [`data`](Self::data), compressed where that is worth it.
+    pub fn row_data(&self) -> Vec<u8> {
+        match self {
+            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => pack(bytes),
+            other => other.data(),
+        }
+    }
+
+    /// What it says, in bytes.
     pub fn data(&self) -> Vec<u8> {
         match self {
             Self::Started(Start::Child { id, input }) => {
@@ -118,7 +135,7 @@ impl Phase {
         }
     }
 
-    /// Reads what a row keeps; `None` where a newer version has written it.
+    /// Reads what a row keeps, compressed or not; `None` where a newer version has written it.
     pub fn from_row(word: &str, data: Vec<u8>) -> Option<Self> {
         Some(match word {
             "child" => {
@@ -131,10 +148,10 @@ impl Phase {
                 Self::Started(Start::Due(Timestamp::from_micros(at)))
             }
             "intent" => Self::Started(Start::Intent),
-            "value" => Self::Ended(Outcome::Value(data)),
-            "failed" => Self::Ended(Outcome::Failed(data)),
+            "value" => Self::Ended(Outcome::Value(unpack(data)?)),
+            "failed" => Self::Ended(Outcome::Failed(unpack(data)?)),
             "due" => Self::Ended(Outcome::Due),
-            "again" => Self::Ended(Outcome::Again(data)),
+            "again" => Self::Ended(Outcome::Again(unpack(data)?)),
             _ => return None,
         })
     }
@@ -235,12 +252,16 @@ words! {
         Running = "running",
         /// It waits for a time, or for something from outside.
         Parked = "parked",
+        /// Its code is not the code that wrote its journal: it waits for the right one.
+        Stuck = "stuck",
         /// Somebody has paused it. One that still runs gives itself back first.
         Paused = "paused",
         /// It is done.
         Succeeded = "succeeded",
         /// It has failed.
         Failed = "failed",
+        /// It took longer than it may in all.
+        Expired = "expired",
         /// It was called off.
         Cancelled = "cancelled",
         /// Nobody knows whether it had its effect.
@@ -254,14 +275,27 @@ impl Standing {
         match row.state_now() {
             State::Running => Self::Running,
             State::Succeeded => Self::Succeeded,
+            State::Dead if has_expired(row) => Self::Expired,
             State::Dead => Self::Failed,
             State::Cancelled => Self::Cancelled,
             State::Uncertain => Self::Uncertain,
             State::Scheduled | State::Ready | State::Retrying if row.paused.is_some() => Self::Paused,
+            State::Scheduled if is_stuck(row) => Self::Stuck,
             State::Scheduled if row.attempted_at.is_some() => Self::Parked,
             State::Scheduled | State::Ready | State::Retrying => Self::Pending,
         }
     }
+}
+
+/// Whether its code was found not to be the code that wrote its journal.
+pub fn is_stuck(row: &Record) -> bool {
+    let says_so = |error: &str| error.starts_with(Code::RunStuck.as_str());
+    row.is_parked() && row.error.as_deref().is_some_and(says_so)
+}
+
+/// Whether it has ended because its time was over.
+fn has_expired(row: &Record) -> bool {
+    row.policy.deadline.is_some_and(|at| row.finished_at.is_some_and(|ended| ended >= at))
 }
 
 /// The longest time after which a run that waits for something looks by itself.

@@ -17,12 +17,15 @@
 mod entry;
 pub mod fork;
 pub mod generation;
+mod packed;
 mod position;
 mod replay;
 
-pub use entry::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Standing, Start};
+pub use entry::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Standing, Start, is_stuck};
 pub use position::{Position, Scope};
 pub use replay::{Delivery, Diverged, Issued, Replay, Wanted};
 
+#[cfg(test)]
+mod programs;
 #[cfg(test)]
 mod tests;

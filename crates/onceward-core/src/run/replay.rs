@@ -5,7 +5,7 @@ use core::fmt;
 use std::collections::{HashMap, VecDeque};
 
 use super::{Entry, Op, Outcome, Phase, Position, Start};
-use crate::{Timestamp, Token};
+use crate::{JobId, Timestamp, Token};
 
 /// Where a run is in its journal.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ struct Known {
     op: Op,
     name: String,
     start: Option<Start>,
-    ended: bool,
+    /// The number of the entry that tells its end.
+    end: Option<u32>,
     issued: bool,
 }
 
@@ -127,11 +128,11 @@ impl Replay {
             return;
         }
         if op != Op::Cancel {
-            let fresh = || Known { op, name, start: None, ended: false, issued: false };
+            let fresh = || Known { op, name, start: None, end: None, issued: false };
             let known = self.known.entry(position.clone()).or_insert_with(fresh);
             match &phase {
                 Phase::Started(start) => known.start = Some(start.clone()),
-                Phase::Ended(_) => known.ended = true,
+                Phase::Ended(_) => known.end = Some(seq),
             }
         }
         if let Phase::Ended(outcome) = phase {
@@ -146,7 +147,7 @@ impl Replay {
     pub fn issue(&mut self, position: &Position, wanted: Wanted<'_>) -> Result<Issued, Diverged> {
         let Some(known) = self.known.get_mut(position) else {
             let name = wanted.name.to_owned();
-            let known = Known { op: wanted.op, name, start: None, ended: false, issued: true };
+            let known = Known { op: wanted.op, name, start: None, end: None, issued: true };
             self.known.insert(position.clone(), known);
             return Ok(Issued::default());
         };
@@ -164,7 +165,7 @@ impl Replay {
         if !core::mem::replace(&mut known.issued, true) {
             self.unmet = self.unmet.saturating_sub(1);
         }
-        Ok(Issued { start: known.start.clone(), ended: known.ended })
+        Ok(Issued { start: known.start.clone(), ended: known.end.is_some() })
     }
 
     /// What the journal has at a position that the code has not come by.
@@ -180,6 +181,19 @@ impl Replay {
     /// Whether the journal says that something was begun there.
     pub fn is_begun(&self, position: &Position) -> bool {
         self.known.get(position).is_some_and(|known| known.start.is_some())
+    }
+
+    /// Whether the journal says how that has ended.
+    pub fn has_ended(&self, position: &Position) -> bool {
+        self.known.get(position).is_some_and(|known| known.end.is_some())
+    }
+
+    /// The child that was started there.
+    pub fn child_at(&self, position: &Position) -> Option<JobId> {
+        match self.known.get(position)?.start {
+            Some(Start::Child { id, .. }) => Some(id),
+            _ => None,
+        }
     }
 
     /// What that is called.
@@ -218,8 +232,9 @@ impl Replay {
 
     /// How something has ended whose end was not given to the code yet, and the number of its entry.
     pub fn pending(&self, position: &Position) -> Option<(u32, &Outcome)> {
-        let end = self.ends.iter().find(|end| end.position == *position)?;
-        Some((end.seq, &end.outcome))
+        let seq = self.known.get(position)?.end?;
+        let at = self.ends.binary_search_by_key(&seq, |end| end.seq).ok()?;
+        self.ends.get(at).map(|end| (end.seq, &end.outcome))
     }
 
     /// Whether the code has come to the end of the journal it began with: from here on things happen for the first

@@ -84,6 +84,7 @@ fn expand_method(method: &ImplItemFn, owner: &syn::Ident, ty: &Type) -> Result<(
     let marker = format_ident!("{owner}_{name}", span = name.span());
     let (plain_name, visibility) = (format_ident!("{name}_plain", span = name.span()), &method.vis);
     let kind = said.kind(&format!("{owner}.{name}"), name.span())?;
+    said.check_queue(&kind, name.span())?;
     let function = Function { said: &said, marker: &marker, kind, visibility, arguments: &arguments, output };
     let item = function.item(&quote!(#owner::#plain_name), has_self.then_some(ty));
 

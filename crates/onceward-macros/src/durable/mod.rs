@@ -2,19 +2,20 @@
 
 mod methods;
 
-use onceward_core::{Kind, limits};
+use onceward_core::job::limit::CONCURRENCY_MAX;
+use onceward_core::{Kind, Queue, limits};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::parse::Parser;
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, ItemFn, LitStr, Pat, PatType, Path, Result, ReturnType, Type};
+use syn::{Error, Expr, FnArg, ItemFn, LitStr, Pat, PatType, Path, Result, ReturnType, Type};
 
 pub(crate) use methods::expand as expand_methods;
 
-use crate::words::{Words, bare, span};
+use crate::words::{Words, bare, positive, span};
 
-const WORDS: &str = "name, version, queue, priority, max_attempts, timeout, retry, retain, retry_if, cached (each \
-                     `word = …`), at_most_once and idempotent";
+const WORDS: &str = "name, version, queue, tags, priority, max_attempts, max_concurrent, timeout, retry, retain, retry_if, \
+                     cached, key (each `word = …`), at_most_once and idempotent";
 
 const NOTHING_RETURNED: &str = "a durable function returns `Result<T, E>`: `E` is how it fails, \
                                 `onceward::durable::AnyError` if nobody needs to tell its errors apart";
@@ -27,6 +28,10 @@ struct Said {
     retry_if: Option<Path>,
     /// For how long a result is kept for later calls.
     remembers: Option<TokenStream>,
+    /// Which calls have the same result.
+    key: Option<Expr>,
+    /// How many of its runs are worked on at the same time.
+    most: Option<u32>,
     words: Words,
 }
 
@@ -49,6 +54,7 @@ pub(crate) fn expand(attribute: TokenStream, function: &ItemFn) -> Result<TokenS
     let own: Vec<&Argument> = arguments.iter().filter(|argument| !argument.given).collect();
     let (names, types): (Vec<_>, Vec<_>) = own.iter().map(|own| (&own.name, &own.ty)).unzip();
     let kind = said.kind(&name.to_string(), name.span())?;
+    said.check_queue(&kind, name.span())?;
     let function = Function { said: &said, marker: name, kind, visibility, arguments: &arguments, output };
     let item = function.item(&quote!(#name::plain), None);
     Ok(quote! {
@@ -122,6 +128,20 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
     let remembers = said.remembers.as_ref().map(|span| {
         quote!(const REMEMBERS: ::core::option::Option<::core::time::Duration> = ::core::option::Option::Some(#span);)
     });
+    let own_queue = said.most.map(|most| {
+        let queue = queue_of(kind);
+        let most = quote!(const MAX_CONCURRENT: ::core::option::Option<u32> = ::core::option::Option::Some(#most););
+        (quote!(.queue(#queue)), most)
+    });
+    let (own_queue, most): (Vec<_>, Vec<_>) = own_queue.into_iter().unzip();
+    let key = said.key.as_ref().map(|key| {
+        quote! {
+            fn key(args: &Args) -> ::core::option::Option<::std::string::String> {
+                let key: fn(&Args) -> _ = #key;
+                ::core::option::Option::Some(::std::string::ToString::to_string(&key(args)))
+            }
+        }
+    });
     let state = this.map(|ty| quote!(::onceward::worker::State<#ty>));
     let state: Vec<_> = state.into_iter().collect();
     let receiver = state.first().map(|_| quote!(&this,));
@@ -141,8 +161,9 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
     quote! {
         impl ::onceward::durable::Durable for #marker {
             const KIND: &'static str = #kind;
-            const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)*;
+            const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)* #(#own_queue)*;
             #remembers
+            #(#most)*
             type Args = Args;
             type Value = <#output as ::onceward::durable::DurableResult>::Value;
             type Error = <#output as ::onceward::durable::DurableResult>::Error;
@@ -169,8 +190,15 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
             }
 
             #transient
+
+            #key
         }
     }
+}
+
+/// The queue of a function that has one of its own, whatever its version.
+fn queue_of(kind: &str) -> &str {
+    kind.split_once('@').map_or(kind, |(name, _)| name)
 }
 
 /// Refuses what can't be meant.
@@ -245,6 +273,8 @@ impl Said {
                     said.remembers = Some(quote!(::onceward::durable::IDEMPOTENT));
                 }
                 "cached" => said.remembers = Some(span(&meta, limits::RETAIN_MIN, limits::RETAIN_MAX)?),
+                "key" => said.key = Some(meta.value()?.parse()?),
+                "max_concurrent" => said.most = Some(positive(&meta, CONCURRENCY_MAX)?),
                 _ if said.words.read(&meta, &word)? => {}
                 _ => {
                     return Err(
@@ -255,6 +285,10 @@ impl Said {
             said.check_remembers(&meta)
         });
         parser.parse2(attribute)?;
+        if let (Some(key), None) = (&said.key, &said.remembers) {
+            let why = "`key` says which calls have one result: it goes with `idempotent` or `cached`";
+            return Err(Error::new(key.span(), why));
+        }
         Ok(said)
     }
 
@@ -273,6 +307,20 @@ impl Said {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses a queue of its own that can't be one.
+    fn check_queue(&self, kind: &str, at: proc_macro2::Span) -> Result<()> {
+        if self.most.is_none() {
+            return Ok(());
+        }
+        let at = self.name.as_ref().map_or(at, LitStr::span);
+        if self.words.has("queue") {
+            let why = "a function with `max_concurrent` waits in a queue of its own, of its name; to limit several \
+                       together, leave it out, name a `queue`, and limit that";
+            return Err(Error::new(at, why));
+        }
+        Queue::new(queue_of(kind)).map(drop).map_err(|error| Error::new(at, error.message()))
     }
 
     /// What the function is called in the store: a version of its own is another kind of job, which only workers take

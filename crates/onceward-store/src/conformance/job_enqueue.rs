@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::{
-    Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, Payload, Policy, Record, State,
+    Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, Origin, Payload, Policy, Record, State,
 };
 use onceward_core::once::Fingerprint;
 use onceward_core::{Timestamp, Token, limits};
@@ -57,6 +57,7 @@ pub async fn everything_said_about_a_job_comes_back(harness: &dyn Harness) {
         retry: "linear 3s max 1m jitter 0.1".parse().unwrap(),
         at_most_once: true,
         retain: secs(17),
+        origin: Some(Origin { seed: uuid::Uuid::from_u128(17), began: Some(Timestamp::from_micros(17)) }),
     };
     let replayed = job_id();
     let new = New {

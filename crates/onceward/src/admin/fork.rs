@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use onceward_core::job::{Move, Record, State};
+use onceward_core::job::{Move, Origin, Record, State};
 use onceward_core::once::check_reason;
 use onceward_core::run::fork::{self, OpenChild, Part};
 use onceward_core::run::generation::generation;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::Admin;
 use super::jobs::{named, successor};
-use crate::durable::{absent, load};
+use crate::durable::{absent, began, load, seed};
 
 /// How a run is forked.
 #[derive(Clone, Debug, Default)]
@@ -267,8 +267,10 @@ fn count(entries: &[u32]) -> u32 {
 
 fn forking(row: &Record, new: JobId, part: Part, by: Token) -> ForkRun {
     let Part { until, without, children: _ } = part;
-    let (instead, more) = (Vec::new(), Vec::new());
-    ForkRun { run: successor(row, new), of: row.id, until, by, without, instead, more }
+    let (instead, more, mut run) = (Vec::new(), Vec::new(), successor(row, new));
+    // What its code has from chance and from time stands in what is copied.
+    run.policy.origin = Some(Origin { seed: seed(row), began: Some(began(row)) });
+    ForkRun { run, of: row.id, until, by, without, instead, more }
 }
 
 fn last(entries: &[Entry]) -> (Timestamp, Token) {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Admin;
+use crate::durable::seed;
 use crate::jobs::send;
 
 /// How an uncertain job was.
@@ -62,14 +63,27 @@ impl Admin {
     /// and not retried (J8), and a dead or uncertain one is put away. `true` if it is over already, `false` if its
     /// worker still has to hear of it.
     ///
+    /// The run of a durable function that has begun is asked to end, and may undo what it has done: see
+    /// [`Onceward::cancel_run`](crate::Onceward::cancel_run).
+    ///
     /// With `token`, only if it is still as it was looked at.
     ///
     /// # Errors
     /// [`JobAbsent`](Code::JobAbsent), [`JobStateWrong`](Code::JobStateWrong) where it has ended,
     /// [`TokenStale`](Code::TokenStale).
     pub async fn cancel_job(&self, id: JobId, token: Option<Token>, reason: Option<&str>) -> Result<bool> {
-        let moved = self.move_job(id, token, Move::Cancel, reason, false).await?;
-        Ok(moved != Moved::Noted)
+        match self.move_job(id, token, Move::Cancel, reason, false).await? {
+            Moved::Begun => {
+                let reason = Move::Cancel.note(&self.actor, reason);
+                self.client.ask_run_to_end(id, reason).await.map(|()| false)
+            }
+            moved => Ok(moved != Moved::Noted),
+        }
+    }
+
+    /// Has a run never begin that has not begun; another one is left to what has arrived for it.
+    pub(crate) async fn forestall_run(&self, id: JobId, reason: &str) -> Result<()> {
+        self.ask_to_move(id, None, Move::Cancel, Some(reason), false).await.map(drop)
     }
 
     /// Makes a job ready now, with one more attempt if it has none left: one that waits, that is dead, or that is
@@ -116,7 +130,7 @@ impl Admin {
         dry_run: bool,
     ) -> Result<Moved> {
         match self.ask_to_move(id, token, to, reason, dry_run).await? {
-            moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged) => Ok(moved),
+            moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged | Moved::Begun) => Ok(moved),
             Moved::Running => Err(wrong(State::Running)),
             Moved::Absent => Err(self.absent(id)),
             Moved::Wrong(state) => Err(wrong(state)),
@@ -199,12 +213,13 @@ pub(super) fn replay(row: &job::Record, how: &Replay) -> Result<New> {
     Ok(successor(row, JobId::from_uuid(id)))
 }
 
-/// The same work as another job, which names the one it repeats.
+/// The same work as another job, which names the one it repeats. The keys that a run gives to others are the same ones.
 pub(super) fn successor(row: &job::Record, id: JobId) -> New {
+    let origin = row.policy.durable.then(|| job::Origin { seed: seed(row), began: None });
     New {
         queue: row.queue.clone(),
         priority: row.priority,
-        policy: job::Policy { deadline: None, ..row.policy.clone() },
+        policy: job::Policy { deadline: None, origin, ..row.policy.clone() },
         ordering_key: row.ordering_key.clone(),
         tags: row.tags.clone(),
         metadata: row.metadata.clone(),

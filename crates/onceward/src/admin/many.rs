@@ -69,10 +69,10 @@ impl RunFilter {
             Some(_) if ask.state.is_some() => vec![ask.clone()],
             Some(Standing::Pending) => [State::Scheduled, State::Ready, State::Retrying].map(state).to_vec(),
             Some(Standing::Running) => vec![state(State::Running)],
-            Some(Standing::Parked) => vec![state(State::Scheduled)],
+            Some(Standing::Parked | Standing::Stuck) => vec![state(State::Scheduled)],
             Some(Standing::Paused) => vec![ListJobs { paused: true, ..ask.clone() }],
             Some(Standing::Succeeded) => vec![state(State::Succeeded)],
-            Some(Standing::Failed) => vec![state(State::Dead)],
+            Some(Standing::Failed | Standing::Expired) => vec![state(State::Dead)],
             Some(Standing::Cancelled) => vec![state(State::Cancelled)],
             Some(Standing::Uncertain) => vec![state(State::Uncertain)],
         }

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, VecDeque};
 use onceward_core::job::{self, Ending, Facts, State};
 use onceward_core::once::Body;
 use onceward_core::session::{About, Open};
-use onceward_core::{ClaimId, Code, Error, JobId, Result, SessionId};
-use onceward_store::{AppendRun, AppendRuns, HandOver, JobRef, SessionRef, SettleJob, SettleJobs};
+use onceward_core::{ClaimId, Code, Error, JobId, Result, SessionId, Timestamp, Token};
+use onceward_store::{AppendRun, AppendRuns, ForkRun, HandOver, JobRef, SessionRef, SettleJob, SettleJobs};
 use uuid::Uuid;
 
 use super::Admin;
@@ -60,29 +60,57 @@ impl Admin {
     /// had ended has ended here as well. Another one goes on here, as soon as a worker knows its function: it waits for
     /// its children, which are to be taken in after it.
     ///
+    /// Dropping the future leaves it open whether it was taken in. A process that dies in the middle of it leaves a run
+    /// that had ended as one whose time is over, and that nobody takes up.
+    ///
     /// # Errors
     /// [`RecordingRefused`](Code::RecordingRefused) where its queue takes nothing now; those of an unreachable store.
     pub async fn import_run(&self, run: &RecordedRun) -> Result<bool> {
         let (client, store) = (&self.client, self.client.store());
-        let about = About { kinds: vec![run.kind.as_str().to_owned()], ..About::default() };
-        let ask = Open { id: new_session(), owner: client.owner.clone(), ttl: SESSION_TTL, about };
-        let session = store.session_open(&ask).await?;
-        let taken = self.take_in(run, session.id).await;
-        let closed = store.session_close(&SessionRef { id: session.id, token: session.token }).await;
-        let taken = taken?;
-        closed?;
-        Ok(taken)
-    }
-
-    async fn take_in(&self, run: &RecordedRun, session: SessionId) -> Result<bool> {
-        let (namespace, store) = (self.client.namespace.clone(), self.client.store());
-        let job = JobRef { namespace: namespace.clone(), id: run.id };
+        let job = JobRef { namespace: client.namespace.clone(), id: run.id };
         let there = store.job_lookup(core::slice::from_ref(&job)).await?;
         if there.rows.iter().any(Option::is_some) {
             return Ok(false);
         }
+        if !run.state.is_final() {
+            return self.go_on_here(run).await.map(|()| true);
+        }
+        let about = About { kinds: vec![run.kind.as_str().to_owned()], ..About::default() };
+        let ask = Open { id: new_session(), owner: client.owner.clone(), ttl: SESSION_TTL, about };
+        let session = store.session_open(&ask).await?;
+        let taken = self.take_in(run, session.id, session.started_at).await;
+        let closed = store.session_close(&SessionRef { id: session.id, token: session.token }).await;
+        taken?;
+        closed?;
+        Ok(true)
+    }
+
+    /// One that had not ended is there with its whole journal, or not at all: nobody takes up a part of it.
+    async fn go_on_here(&self, run: &RecordedRun) -> Result<()> {
+        let fork = ForkRun {
+            run: run.to_new(self.client.namespace.clone()),
+            of: run.id,
+            until: 0,
+            by: Token::from_row(0),
+            without: Vec::new(),
+            instead: Vec::new(),
+            more: run.entries.clone(),
+        };
+        if !self.client.store().run_fork(&[fork]).await? {
+            return Err(Error::new(Code::RecordingRefused, format!("the store has another run {}", run.id)));
+        }
+        self.announce_queue(run.queue.clone()).await;
+        Ok(())
+    }
+
+    async fn take_in(&self, run: &RecordedRun, session: SessionId, now: Timestamp) -> Result<()> {
+        let (namespace, store) = (self.client.namespace.clone(), self.client.store());
+        let job = JobRef { namespace: namespace.clone(), id: run.id };
         let claim = ClaimId::from_uuid(Uuid::now_v7());
-        let jobs = vec![run.to_new(namespace.clone())];
+        let mut new = run.to_new(namespace.clone());
+        // Should this process die in the middle: it is over, and nobody runs it with a part of its journal.
+        new.policy.deadline = Some(now);
+        let jobs = vec![new];
         let ask = HandOver { namespace, session, claim, jobs };
         let handed = store.job_hand_over(&ask).await?;
         let claimed = handed.claimed.jobs.into_iter().next().ok_or_else(|| {
@@ -111,8 +139,7 @@ impl Admin {
             }
         }
         let row = ending(run, &claimed, handed.claimed.now, &self.client);
-        store.job_settle(&SettleJobs { jobs: vec![row], finished: vec![claim] }).await?;
-        Ok(true)
+        store.job_settle(&SettleJobs { jobs: vec![row], finished: vec![claim] }).await.map(drop)
     }
 }
 
@@ -120,7 +147,7 @@ impl Admin {
 fn ending(
     run: &RecordedRun,
     claimed: &job::Claimed,
-    now: onceward_core::Timestamp,
+    now: Timestamp,
     client: &crate::Onceward,
 ) -> SettleJob {
     let words = || run.error.clone().unwrap_or_default();

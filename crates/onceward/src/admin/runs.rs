@@ -33,7 +33,7 @@ impl Admin {
         self.move_run(id, None, Move::Resume, reason, false).await.map(drop)
     }
 
-    pub(super) async fn move_run(
+    pub(crate) async fn move_run(
         &self,
         id: JobId,
         token: Option<Token>,
@@ -42,7 +42,7 @@ impl Admin {
         dry_run: bool,
     ) -> Result<Moved> {
         match self.ask_to_move(id, token, to, reason, dry_run).await? {
-            moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged) => Ok(moved),
+            moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged | Moved::Begun) => Ok(moved),
             Moved::Wrong(state) if state.is_final() => {
                 Err(Error::new(Code::RunEnded, format!("run {id} has ended: {state}")))
             }

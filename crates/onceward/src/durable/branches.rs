@@ -67,6 +67,17 @@ pub async fn join_two<A: Future, B: Future>(a: Branch<A>, b: Branch<B>) -> (A::O
     future::join(a, b).await
 }
 
+/// Waits for both, or for the first that fails.
+#[doc(hidden)]
+#[expect(clippy::missing_errors_doc, reason = "it is what the future has failed with")]
+pub async fn try_join_two<T, U, E, A, B>(a: Branch<A>, b: Branch<B>) -> Result<(T, U), E>
+where
+    A: Future<Output = Result<T, E>>,
+    B: Future<Output = Result<U, E>>,
+{
+    future::try_join(a, b).await
+}
+
 /// Waits for the first of two, and drops the other one. Of two that have ended, the one whose end was written down
 /// first has won, and wins again each time the code comes by.
 ///
@@ -158,14 +169,22 @@ macro_rules! durable_join {
     }};
 }
 
-/// Waits for all of them, or for the first that fails.
+/// Waits for all of them, or for the first that fails; what is left then is given up, and children are called off.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! durable_try_join {
     ($a:expr, $b:expr $(,)?) => {{
-        match $crate::durable::join!($a, $b) {
-            (Ok(a), Ok(b)) => Ok((a, b)),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        }
+        let fork = $crate::durable::Fork::new();
+        let (a, b) = ($a.into_future(), $b.into_future());
+        $crate::durable::try_join_two(fork.branch(0, a), fork.branch(1, b)).await
+    }};
+    ($a:expr, $b:expr, $c:expr $(,)?) => {{
+        let both = ::core::future::IntoFuture::into_future(async { $crate::durable::try_join!($a, $b) });
+        $crate::durable::try_join!(both, $c).map(|((a, b), c)| (a, b, c))
+    }};
+    ($a:expr, $b:expr, $c:expr, $d:expr $(,)?) => {{
+        let first = ::core::future::IntoFuture::into_future(async { $crate::durable::try_join!($a, $b) });
+        let second = ::core::future::IntoFuture::into_future(async { $crate::durable::try_join!($c, $d) });
+        $crate::durable::try_join!(first, second).map(|((a, b), (c, d))| (a, b, c, d))
     }};
 }

@@ -256,7 +256,48 @@ impl<D: Durable> IntoFuture for Call<D> {
             }
             Ok((run, position, input(&new.payload), Some(Box::new(new))))
         });
-        Child { place, over: false, function: PhantomData }
+        Child { place, over: false, cancelled: false, called_off: false, function: PhantomData }
+    }
+}
+
+impl<D: Durable> Child<D> {
+    /// Asks it to end: whatever it waits for fails as [`Cancelled`](Failure::Cancelled), and it may undo what it has done.
+    /// Awaiting it gives how it has ended; dropping it asks for the same, and does not wait.
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, Either, durable, race, sleep};
+    /// use std::future::IntoFuture;
+    /// use std::time::Duration;
+    ///
+    /// #[durable]
+    /// async fn render(film: u64) -> Result<u64, AnyError> {
+    ///     sleep(Duration::from_secs(3_600)).await?;
+    ///     Ok(film)
+    /// }
+    ///
+    /// #[durable]
+    /// async fn publish(film: u64) -> Result<u64, AnyError> {
+    ///     let mut rendering = render(film).into_future();
+    ///     match race(&mut rendering, sleep(Duration::from_secs(60))).await {
+    ///         Either::Left(rendered) => Ok(rendered?),
+    ///         Either::Right(_) => {
+    ///             rendering.cancel();
+    ///             // Until it has cleaned up.
+    ///             Ok(rendering.await.unwrap_or_default())
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn cancel(&mut self) {
+        self.cancelled = true;
+        self.call_off();
+    }
+
+    /// Has it called off once it is started; what is given up has no waker any more, and is asked for again.
+    fn call_off(&mut self) {
+        if let (Ok((run, position, ..)), true, false) = (&self.place, self.cancelled, self.called_off) {
+            self.called_off = run.abandon(position);
+        }
     }
 }
 
@@ -279,6 +320,9 @@ type Place = (Arc<Run>, Position, u64, Option<Box<New>>);
 pub struct Child<D: Durable> {
     place: Result<Place>,
     over: bool,
+    /// Whether it is to be called off, and whether that was asked for.
+    cancelled: bool,
+    called_off: bool,
     function: PhantomData<fn() -> D>,
 }
 
@@ -311,6 +355,7 @@ impl<D: Durable> Future for Child<D> {
                 }
             }
         }
+        this.call_off();
         Poll::Pending
     }
 }
@@ -318,7 +363,7 @@ impl<D: Durable> Future for Child<D> {
 impl<D: Durable> Drop for Child<D> {
     fn drop(&mut self) {
         if let (Ok((run, position, ..)), false) = (&self.place, self.over) {
-            run.abandon(position);
+            let _ = run.abandon(position);
         }
     }
 }

@@ -11,6 +11,7 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use onceward_core::once::Body;
 use onceward_core::run::{Arrival, Arrived, Outcome as RunOutcome, PARK_MAX, Scope};
 use onceward_core::{Code, Error, JobId, Result};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
+use super::awaits::Awaits;
 use super::continuing::{Found, open};
 use super::failure::{Failure, Never};
 use super::function::Durable;
@@ -38,6 +40,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// How long a run waits whose code is not the code that wrote its journal.
 const STUCK: Duration = Duration::from_secs(60);
+
+/// Why a child is called off, and how many that have not begun at a time.
+const GIVEN_UP: &str = "the run that waited for it has given it up";
+const FORESTALL_AT_ONCE: usize = 16;
+/// How many things that have ended are given to the code without letting others have the thread.
+const DELIVERIES: usize = 1_000;
 
 /// What the code has come to.
 type Ended<D> = core::result::Result<<D as Durable>::Value, <D as Durable>::Error>;
@@ -70,9 +78,13 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
                     run,
                     mail,
                     append: None,
+                    appending: 0,
+                    calling: None,
                     report: None,
                     lent: None,
                     since: Instant::now(),
+                    awaits: Awaits::new(),
+                    warned: false,
                     told: false,
                 }
                 .drive::<D>(code),
@@ -163,42 +175,41 @@ struct Driver {
     mail: UnboundedReceiver<News>,
     /// The append that is under way.
     append: Option<BoxFuture<'static, Result<bool>>>,
+    /// How many entries are durable once that is done.
+    appending: u32,
+    /// Children are being called off; those that could not be.
+    calling: Option<BoxFuture<'static, Vec<JobId>>>,
     /// What it shows is being written down.
     report: Option<BoxFuture<'static, ()>>,
     /// The slot of the worker, while the code only waits.
     lent: Option<Lent>,
     /// Since when it only waits.
     since: Instant,
+    /// Who wakes the code.
+    awaits: Awaits,
+    /// Whether it was told that it awaits what is not written down.
+    warned: bool,
     /// Whether it has heard that it is to stop.
     told: bool,
 }
 
 impl Driver {
     async fn drive<D: Durable>(mut self, mut code: Running<D>) -> Outcome {
-        let mut appending = 0;
         let outcome = loop {
             if self.has_expired() {
-                break self.expire();
+                break self.expire().await;
             }
             self.run.note_cancel();
             let timer = self.run.ring();
-            let children = self.run.take_called_off();
-            if !children.is_empty() {
-                tokio::spawn(call_off(self.run.client.clone(), children));
-            }
-            match self.next::<D>(&mut code, timer, &mut appending).await {
+            match self.next::<D>(&mut code, timer).await {
                 Event::Ended(_) if self.run.has_ended_early() => {}
                 Event::Ended(ended) => break self.finish::<D>(ended).await,
-                Event::Appended(Ok(true)) => self.run.appended(appending),
+                Event::Appended(Ok(true)) => self.run.appended(self.appending),
                 Event::Appended(Ok(false)) => {
                     self.context.note_refused();
                     break Outcome::Snooze(STORE_AWAY);
                 }
-                Event::Appended(Err(error)) => {
-                    let run = self.context.id();
-                    tracing::warn!(%error, %run, "a journal could not be written; the run goes on later");
-                    break Outcome::Snooze(STORE_AWAY);
-                }
+                Event::Appended(Err(error)) => break self.unwritten(error),
                 Event::Unread => self.read_what_was_there().await,
                 Event::Heard(News::Arrived(arrivals)) => self.run.arrive(arrivals),
                 Event::Heard(News::Child(child)) => self.run.child_ended(*child),
@@ -227,14 +238,14 @@ impl Driver {
         &mut self,
         code: &mut Running<D>,
         timer: Option<Duration>,
-        appending: &mut u32,
     ) -> Event<Ended<D>> {
         let (context, run) = (self.context.clone(), Arc::clone(&self.run));
         let mut stop = pin!(context.winds_up());
         let until = Instant::now() + timer.unwrap_or(LOOK_AGAIN).min(self.patience());
         let mut time = pin!(sleep_until(until));
         poll_fn(|cx| {
-            if let Poll::Ready(ended) = poll_code::<D>(&run, code, cx) {
+            self.mind_what_it_awaits();
+            if let Poll::Ready(ended) = self.awaits.poll(cx, |cx| poll_code::<D>(&run, code, cx)) {
                 return Poll::Ready(Event::Ended(ended));
             }
             if run.broken().is_some() {
@@ -243,10 +254,14 @@ impl Driver {
             if run.takes_unread() {
                 return Poll::Ready(Event::Unread);
             }
-            if let Poll::Ready(answer) = self.poll_append(cx, appending) {
+            if let Poll::Ready(answer) = self.poll_append(cx) {
                 return Poll::Ready(Event::Appended(answer));
             }
             self.poll_report(cx);
+            // Those that could not be told are told again.
+            if self.poll_calling(cx) == Poll::Ready(false) {
+                let _ = self.poll_calling(cx);
+            }
             if let Poll::Ready(Some(news)) = self.mail.poll_recv(cx) {
                 return Poll::Ready(Event::Heard(news));
             }
@@ -264,12 +279,28 @@ impl Driver {
         .await
     }
 
+    /// Says so where the code was woken by something that is not written down.
+    fn mind_what_it_awaits(&mut self) {
+        if !self.awaits.take_strange() || core::mem::replace(&mut self.warned, true) {
+            return;
+        }
+        let (run, waits) = (&self.run, self.run.waits_for());
+        tracing::warn!(
+            run = %run.job.id, function = run.kind.as_str(),
+            "the code of a run was woken by a timer, a channel or I/O that it awaits outside of a step, while it \
+             waited for {waits}: that comes out otherwise the next time; put it into a step"
+        );
+        if let Some(onlooker) = run.client.inner.onlooker.get() {
+            onlooker.strange(&run.job, &format!("{}, which waited for {waits}", run.kind.as_str()));
+        }
+    }
+
     /// Sends what is to be appended, one statement at a time.
-    fn poll_append(&mut self, cx: &mut Context<'_>, appending: &mut u32) -> Poll<Result<bool>> {
+    fn poll_append(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
         if self.append.is_none()
             && let Some((ask, ended, durable)) = self.run.take_append(self.context.session())
         {
-            *appending = durable;
+            self.appending = durable;
             let context = self.context.clone();
             self.append = Some(Box::pin(async move { context.append(ask, ended).await }));
         }
@@ -279,6 +310,26 @@ impl Driver {
             self.append = None;
         }
         answer
+    }
+
+    /// Calls children off that nobody waits for any more; whether that is done, for now, and whether it went well.
+    fn poll_calling(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            if self.calling.is_none() {
+                let children = self.run.take_called_off();
+                if children.is_empty() {
+                    return Poll::Ready(!self.run.calls_off());
+                }
+                self.calling = Some(Box::pin(call_off(self.run.client.clone(), children)));
+            }
+            let Some(calling) = &mut self.calling else { continue };
+            let left = core::task::ready!(calling.as_mut().poll(cx));
+            self.calling = None;
+            if !left.is_empty() {
+                self.run.not_called_off(left);
+                return Poll::Ready(false);
+            }
+        }
     }
 
     /// Writes down what the run shows: at once, and not again for a while.
@@ -313,14 +364,15 @@ impl Driver {
 
     /// Whether the code only waits, and nothing is being written down.
     fn only_waits(&self) -> bool {
-        self.append.is_none() && self.report.is_none() && self.run.is_waiting() && !self.run.has_news()
+        let rests = self.append.is_none() && self.report.is_none() && self.calling.is_none();
+        rests && self.run.is_waiting() && !self.run.has_news() && !self.run.calls_off()
     }
 
     /// Lends the slot while the code only waits; whether it was lent just now.
     fn mind_the_slot(&mut self) -> bool {
         match (self.only_waits(), self.lent.is_some()) {
             (true, false) => {
-                self.lent = self.context.lend();
+                self.lent = self.context.lend(self.run.weight());
                 self.since = Instant::now();
                 self.lent.is_some()
             }
@@ -344,12 +396,24 @@ impl Driver {
         self.context.job().is_overdue(self.run.store_now())
     }
 
-    /// It takes longer than it may in all.
-    fn expire(&self) -> Outcome {
-        if let RunOutcome::Failed(bytes) = failed(&Failure::<Never>::TimedOut) {
-            self.context.fails_with(Body::new(bytes, JSON));
+    /// It takes longer than it may in all, and nobody waits for its children any more.
+    async fn expire(&mut self) -> Outcome {
+        self.run.abandon_all();
+        if let Err(later) = self.write_what_is_left().await {
+            return later;
         }
-        Outcome::Dead { error: "it took longer than it may in all".to_owned() }
+        self.context.fails_with(timed_out());
+        Outcome::Dead { error: EXPIRED.to_owned() }
+    }
+
+    /// What its journal would have to say can't be written. Where the store is away that is not the run's fault.
+    fn unwritten(&self, error: Error) -> Outcome {
+        let run = self.context.id();
+        tracing::warn!(%error, %run, "a journal could not be written; the run goes on later");
+        if error.is_retryable() || error.is_uncertain() {
+            return Outcome::Snooze(STORE_AWAY);
+        }
+        Outcome::Retry { error: error.to_string() }
     }
 
     /// Reads what had arrived before this attempt.
@@ -374,8 +438,8 @@ impl Driver {
             return Outcome::Snooze(Duration::from_millis(1));
         }
         self.run.note_waits();
-        if !self.write_what_is_left().await {
-            return Outcome::Snooze(STORE_AWAY);
+        if let Err(later) = self.write_what_is_left().await {
+            return later;
         }
         self.note(self.run.unread()).await;
         let due = [self.run.next_timer(), self.context.job().policy.deadline].into_iter().flatten().min();
@@ -396,39 +460,42 @@ impl Driver {
 
     /// Gives the run back, which goes on as new at once: whoever takes it up sees that this generation is over.
     async fn go_on_as_new(&mut self) -> Outcome {
-        if !self.write_what_is_left().await {
-            return Outcome::Snooze(STORE_AWAY);
+        if let Err(later) = self.write_what_is_left().await {
+            return later;
         }
         self.context.continues();
         Outcome::Snooze(Duration::ZERO)
     }
 
-    /// Writes down what is left, and calls off what nobody waits for any more; whether it is written.
-    async fn write_what_is_left(&mut self) -> bool {
-        let mut durable = 0;
+    /// Writes down what is left, and calls off what nobody waits for any more.
+    ///
+    /// # Errors
+    /// Where that does not go: what becomes of the attempt.
+    async fn write_what_is_left(&mut self) -> core::result::Result<(), Outcome> {
         loop {
-            match poll_fn(|cx| match self.poll_append(cx, &mut durable) {
+            match poll_fn(|cx| match self.poll_append(cx) {
                 Poll::Pending if self.append.is_none() => Poll::Ready(None),
                 answer => answer.map(Some),
             })
             .await
             {
                 None => break,
-                Some(Ok(true)) => {}
-                Some(Ok(false) | Err(_)) => return false,
+                Some(Ok(true)) => self.run.appended(self.appending),
+                Some(Ok(false)) => {
+                    self.context.note_refused();
+                    return Err(Outcome::Snooze(STORE_AWAY));
+                }
+                Some(Err(error)) => return Err(self.unwritten(error)),
             }
         }
-        let children = self.run.take_called_off();
-        if !children.is_empty() {
-            call_off(self.run.client.clone(), children).await;
-        }
-        true
+        // Whoever takes the run up again comes by there, and calls them off.
+        if poll_fn(|cx| self.poll_calling(cx)).await { Ok(()) } else { Err(Outcome::Snooze(STORE_AWAY)) }
     }
 
     /// Writes down what is left, and says how the run has ended.
     async fn finish<D: Durable>(&mut self, ended: Ended<D>) -> Outcome {
-        if !self.write_what_is_left().await {
-            return Outcome::Snooze(STORE_AWAY);
+        if let Err(later) = self.write_what_is_left().await {
+            return later;
         }
         match ended {
             Ok(value) => self.keep::<D>(done(&value)).await,
@@ -473,18 +540,21 @@ impl Driver {
             Broken::Diverged(diverged) => {
                 let words = format!("{}: {diverged}", Code::RunStuck);
                 tracing::error!(run = %self.context.id(), "{words}");
-                let said = self.context.progress(&serde_json::json!({ "stuck": words })).await;
-                if let Err(error) = said {
-                    tracing::warn!(%error, "why a run is stuck could not be written down");
-                }
+                self.context.is_stuck(words);
                 // The code that wrote the journal reads it.
                 self.note(self.run.seen()).await;
                 Outcome::Snooze(STUCK)
             }
-            Broken::TooLong => Outcome::dead(Error::new(
+            Broken::TooLong => {
+                self.run.abandon_all();
+                if !poll_fn(|cx| self.poll_calling(cx)).await {
+                    return Outcome::Snooze(STORE_AWAY);
+                }
+                Outcome::dead(Error::new(
                 Code::JournalFull,
                 "the journal of the run is full: give parts of it to children",
-            )),
+            ))
+            }
         }
     }
 }
@@ -500,6 +570,7 @@ async fn show(context: &JobContext, report: &serde_json::Value) {
 /// Polls the code until it has nothing more to do but wait, giving it one thing that has ended after the other.
 fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>) -> Poll<Ended<D>> {
     let mut live = run.is_live();
+    let mut delivered = 0;
     loop {
         if let Poll::Ready(ended) = code.as_mut().poll(cx) {
             return Poll::Ready(ended);
@@ -507,7 +578,12 @@ fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>)
         if run.broken().is_some() {
             return Poll::Pending;
         }
+        if delivered == DELIVERIES {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if run.deliver() {
+            delivered += 1;
             continue;
         }
         if !live && run.go_live().is_none() {
@@ -522,16 +598,38 @@ fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>)
     }
 }
 
-/// Calls children off.
-async fn call_off(client: crate::Onceward, children: Vec<JobId>) {
+/// How a run has failed that takes longer than it may in all.
+pub(crate) fn timed_out() -> Body {
+    let RunOutcome::Failed(bytes) = failed(&Failure::<Never>::TimedOut) else { return Body::new(Vec::new(), JSON) };
+    Body::new(bytes, JSON)
+}
+
+/// What is said of it.
+pub(crate) const EXPIRED: &str = "it took longer than it may in all";
+
+/// Calls children off; those that could not be, after a while.
+async fn call_off(client: crate::Onceward, children: Vec<JobId>) -> Vec<JobId> {
     let tell = |id: JobId| TellRun {
         run: JobRef { namespace: client.namespace.clone(), id },
         // Always the same, so that it arrives once however often it is sent.
         id: Uuid::from_u128(!id.as_uuid().as_u128()),
-        what: Arrived::Cancel { reason: "the run that waited for it has given it up".to_owned() },
+        what: Arrived::Cancel { reason: GIVEN_UP.to_owned() },
     };
-    let asks: Vec<TellRun> = children.into_iter().map(tell).collect();
-    if let Err(error) = super::handle::tell(&client, &asks).await {
-        tracing::warn!(%error, "children could not be called off; they run to their end");
+    let asks: Vec<TellRun> = children.iter().copied().map(tell).collect();
+    let mut told = super::handle::tell(&client, &asks).await.map(drop);
+    if told.is_ok() {
+        told = forestall(&client, &children).await;
     }
+    let Err(error) = told else { return Vec::new() };
+    tracing::warn!(%error, "children could not be called off yet");
+    sleep(STORE_AWAY).await;
+    children
+}
+
+/// Has those that have not begun never begin: nobody of them would read what has arrived.
+async fn forestall(client: &crate::Onceward, children: &[JobId]) -> Result<()> {
+    let admin = &client.admin();
+    let elsewhere = children.iter().copied().filter(|id| !client.inner.hot.holds(*id));
+    let stopped = elsewhere.map(|id| async move { admin.forestall_run(id, GIVEN_UP).await });
+    stream::iter(stopped).buffer_unordered(FORESTALL_AT_ONCE).try_collect().await
 }

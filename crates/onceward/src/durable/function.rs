@@ -23,6 +23,8 @@ pub trait Durable: Sized + Send + Sync + 'static {
     /// For how long what a run has come to is that of later runs with the same arguments as well: `idempotent`,
     /// `cached`.
     const REMEMBERS: Option<Duration> = None;
+    /// How many of its runs are worked on at the same time, over all workers. It then waits in a queue of its name.
+    const MAX_CONCURRENT: Option<u32> = None;
     /// Its arguments, except those that the worker gives it.
     type Args: Serialize + DeserializeOwned + Send;
     /// What it returns.
@@ -44,10 +46,20 @@ pub trait Durable: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What calls have in common that have one result, where it is not all of their arguments.
+    fn key(_args: &Self::Args) -> Option<String> {
+        None
+    }
+
     /// Whether another attempt may help after this error.
     fn is_transient(_error: &Self::Error) -> bool {
         true
     }
+}
+
+/// The queue of a function that has one of its own: it is called as the function is, whatever its version.
+pub(crate) fn queue_of(kind: &str) -> &str {
+    kind.split_once('@').map_or(kind, |(name, _)| name)
 }
 
 /// What a durable function may return.

@@ -7,12 +7,12 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use onceward_core::job::{IdempotencyKey, Record};
+use onceward_core::job::{IdempotencyKey, Move, Moved, Record};
 use onceward_core::once::Fingerprint;
 use onceward_core::run::{Arrived, Standing};
 use onceward_core::{Code, Error, JobId, Key, Result, limits};
 use onceward_store::enlist::{self, Enlist};
-use onceward_store::{JobRef, LoadRun, TellRun, Told};
+use onceward_store::{JobRef, TellRun, Told};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
@@ -88,22 +88,33 @@ impl Onceward {
     /// # Errors
     /// As [`RunHandle::signal`].
     pub async fn cancel_run(&self, run: JobId, reason: &str) -> Result<()> {
-        self.tell_run(run, Arrived::Cancel { reason: reason.to_owned() }).await
+        self.check_open()?;
+        let job = JobRef { namespace: self.namespace.clone(), id: run };
+        let seen = self.store().job_lookup(core::slice::from_ref(&job)).await?.rows.pop().flatten();
+        match seen {
+            // Where nothing was done that could be undone, it does not begin.
+            Some(row) if row.policy.durable && !row.state.is_final() => {
+                let moved = self.admin().move_run(run, None, Move::Cancel, Some(reason), false).await?;
+                match moved {
+                    Moved::Begun => self.ask_run_to_end(run, reason.to_owned()).await,
+                    _ => Ok(()),
+                }
+            }
+            _ => self.ask_run_to_end(run, reason.to_owned()).await,
+        }
+    }
+
+    /// Has a run hear that it is called off.
+    pub(crate) async fn ask_run_to_end(&self, run: JobId, reason: String) -> Result<()> {
+        self.tell_run(run, Arrived::Cancel { reason }).await
     }
 
     async fn tell_run(&self, run: JobId, what: Arrived) -> Result<()> {
         self.check_open()?;
         let job = JobRef { namespace: self.namespace.clone(), id: run };
         let seen = self.store().job_lookup(core::slice::from_ref(&job)).await?.rows.pop().flatten();
-        let Some(row) = seen.filter(|row| row.policy.durable) else {
+        if !seen.is_some_and(|row| row.policy.durable) {
             return Err(Error::new(Code::RunUnknown, format!("there is no run {run}")).at("run.tell"));
-        };
-        let waits = row.attempted_at.is_none() && row.running.is_none() && !row.state.is_final();
-        if let (Arrived::Cancel { reason }, true) = (&what, waits)
-            && (row.token.get() == 0 || self.is_blank(&job).await?)
-        {
-            // Nothing was done that could be undone: it does not begin.
-            return self.admin().cancel_job(run, None, Some(reason.as_str())).await.map(drop);
         }
         let ask = [TellRun { run: job, id: Uuid::now_v7(), what }];
         match tell(self, &ask).await?.pop() {
@@ -113,12 +124,6 @@ impl Onceward {
             }
             _ => Err(Error::new(Code::RunUnknown, format!("there is no run {run}")).at("run.tell")),
         }
-    }
-
-    /// Whether nothing stands in the journal of a run.
-    async fn is_blank(&self, run: &JobRef) -> Result<bool> {
-        let first = LoadRun { run: run.clone(), from: 0, limit: 1 };
-        Ok(self.store().run_load(&first).await?.is_empty())
     }
 }
 

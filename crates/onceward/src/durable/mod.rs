@@ -55,6 +55,7 @@
 //! [as new](Call::continue_as_new) now and then: the same run with other arguments, whose journal begins anew.
 
 mod ambient;
+mod awaits;
 mod branches;
 mod call;
 mod continuing;
@@ -75,7 +76,9 @@ mod step;
 mod step_in;
 mod wait;
 
+use onceward_core::job::Record;
 use onceward_core::{Code, Error, JobId, Result, Timestamp, Token};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 pub use futures_util::future::Either;
@@ -86,7 +89,7 @@ pub use crate::durable_join as join;
 pub use crate::durable_select as select;
 pub use crate::durable_try_join as try_join;
 pub use ambient::{Branch, Fork};
-pub use branches::{join_all, join_two, map, race, try_join_all};
+pub use branches::{join_all, join_two, map, race, try_join_all, try_join_two};
 pub use call::{Call, Child, Spawn};
 pub use continuing::{Continue, generation};
 pub use dry::{Checked, Verdict};
@@ -102,8 +105,9 @@ pub use step::{Step, step};
 pub use step_in::{Pen, StepIn, Written, step_in};
 pub use wait::{Signal, Sleep, signal, sleep, sleep_until};
 
-pub(crate) use drive::run;
+pub(crate) use drive::{EXPIRED, run, timed_out};
 pub(crate) use dry::dry_run;
+pub(crate) use function::queue_of;
 pub(crate) use handle::written_signal;
 pub(crate) use hot::{End, Hot};
 pub(crate) use named::named_args;
@@ -135,7 +139,8 @@ pub fn now() -> Result<Timestamp> {
 /// # Errors
 /// As [`now`].
 pub fn random() -> Result<u64> {
-    uuid().map(|uuid| uuid.as_u64_pair().0)
+    let [.., a, b, c, d, e, f, g, h] = chance()?;
+    Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 /// A random UUID, the same each time the code comes by: a key to give to others.
@@ -143,22 +148,38 @@ pub fn random() -> Result<u64> {
 /// # Errors
 /// As [`now`].
 pub fn uuid() -> Result<Uuid> {
-    use sha2::{Digest, Sha256};
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = chance()?;
+    Ok(uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid())
+}
 
+/// Takes a place in the code; what chance has said there.
+fn chance() -> Result<[u8; 32]> {
     let (run, position) = ambient::claim()?;
-    let digest = Sha256::new()
-        .chain_update(run.job.namespace.as_str())
-        .chain_update([0])
-        .chain_update(run.job.id.as_uuid().as_bytes())
-        .chain_update(position.as_str());
+    let digest = Sha256::new().chain_update(run.seed.as_bytes()).chain_update(position.as_str());
     // The same place comes again in each generation of a run.
     let digest = match run.generation {
         0 => digest,
         generation => digest.chain_update([0]).chain_update(generation.to_be_bytes()),
     };
-    let digest: [u8; 32] = digest.finalize().into();
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
-    Ok(uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid())
+    Ok(digest.finalize().into())
+}
+
+/// What a run has its random numbers from: another one that goes on with its journal, in whatever store, has the same.
+pub(crate) fn seed(row: &Record) -> Uuid {
+    if let Some(origin) = row.policy.origin {
+        return origin.seed;
+    }
+    let own = Sha256::new()
+        .chain_update(row.namespace.as_str())
+        .chain_update([0])
+        .chain_update(row.id.as_uuid().as_bytes());
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = own.finalize().into();
+    uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
+}
+
+/// When a run began, for its code.
+pub(crate) fn began(row: &Record) -> Timestamp {
+    row.policy.origin.and_then(|origin| origin.began).unwrap_or(row.enqueued_at)
 }
 
 /// Which run this is.

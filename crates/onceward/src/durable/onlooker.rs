@@ -2,10 +2,12 @@
 
 use core::time::Duration;
 
+use onceward_core::limits;
 use onceward_core::run::Position;
 use onceward_store::JobRef;
 
 use super::run::Run;
+use crate::client::Onceward;
 
 /// What is told to whoever looks on.
 pub(crate) trait Onlooker: Send + Sync {
@@ -13,6 +15,12 @@ pub(crate) trait Onlooker: Send + Sync {
     fn begins(&self, run: &JobRef, position: &Position, name: &str);
     /// A step waits this long before it is tried again; how long it really is to wait.
     fn pause(&self, pause: Duration) -> Duration;
+    /// How many entries a journal may have.
+    fn journal_entries(&self) -> u32 {
+        limits::JOURNAL_ENTRIES_MAX
+    }
+    /// The code of a run was woken by something that is not written down.
+    fn strange(&self, _run: &JobRef, _what: &str) {}
 }
 
 impl Run {
@@ -22,6 +30,11 @@ impl Run {
             onlooker.begins(&self.job, position, name);
         }
         self.body(true);
+    }
+
+    /// How many entries its journal may have.
+    pub(super) fn entries_max(client: &Onceward) -> u32 {
+        client.inner.onlooker.get().map_or(limits::JOURNAL_ENTRIES_MAX, |onlooker| onlooker.journal_entries())
     }
 
     /// How long a step waits before it is tried again.

@@ -7,11 +7,13 @@
 //!
 //! Bytes are kept exactly. They stand there as a value where writing it as JSON gives the same bytes again.
 
-use onceward_core::job::{New, Payload, Record, State};
+use onceward_core::job::{New, Origin, Payload, Record, State};
 use onceward_core::run::{Entry, Op, Phase, Position, Start};
 use onceward_core::{Code, Error, JobId, Kind, Namespace, Queue, Result, Tag, Timestamp, Token, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::{began, seed};
 
 /// The format that this program writes. It reads all up to this one.
 const FORMAT: u32 = 1;
@@ -31,6 +33,10 @@ pub struct RecordedRun {
     pub(crate) result: Option<Vec<u8>>,
     pub(crate) error: Option<String>,
     pub(crate) enqueued_at: Timestamp,
+    /// What its code has from chance and from time; files of older programs don't say it.
+    pub(crate) origin: Option<Origin>,
+    /// When its time is over.
+    pub(crate) deadline: Option<Timestamp>,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -55,6 +61,12 @@ struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     enqueued_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seed: Option<uuid::Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    began: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,6 +140,8 @@ impl RecordedRun {
             result: row.said().and_then(|body| body.bytes.clone()),
             error: row.error.clone(),
             enqueued_at: row.enqueued_at,
+            origin: Some(Origin { seed: seed(row), began: Some(began(row)) }),
+            deadline: row.policy.deadline,
             entries,
         }
     }
@@ -161,6 +175,7 @@ impl RecordedRun {
         (new.queue, new.priority, new.tags) = (self.queue.clone(), self.priority, self.tags.clone());
         new.policy.timeout = limits::TIMEOUT_MAX;
         new.policy.durable = true;
+        (new.policy.origin, new.policy.deadline) = (self.origin, self.deadline);
         new.parent = self.parent;
         new
     }
@@ -185,6 +200,9 @@ impl RecordedRun {
             result: self.result.as_deref().map(Bytes::of),
             error: self.error.clone(),
             enqueued_at: self.enqueued_at.to_string(),
+            seed: self.origin.map(|origin| origin.seed),
+            began: self.origin.and_then(|origin| origin.began).map(|began| began.to_string()),
+            deadline: self.deadline.map(|deadline| deadline.to_string()),
         };
         let mut lines = vec![serde_json::to_string(&head)];
         lines.extend(self.entries.iter().map(|entry| serde_json::to_string(&Line::of(entry))));
@@ -238,6 +256,8 @@ impl Head {
         let bytes = |bytes: Bytes| bytes.read().ok_or_else(|| unreadable(0, "its bytes are damaged"));
         let state = State::from_word(&self.state)
             .ok_or_else(|| unreadable(0, &format!("{:?} is no state", self.state)))?;
+        let began = self.began.map(|began| began.parse()).transpose()?;
+        let origin = self.seed.map(|seed| Origin { seed, began });
         Ok(RecordedRun {
             id: self.id.parse()?,
             kind: Kind::new(&self.kind)?,
@@ -250,6 +270,8 @@ impl Head {
             result: self.result.map(bytes).transpose()?,
             error: self.error,
             enqueued_at: self.enqueued_at.parse()?,
+            origin,
+            deadline: self.deadline.map(|deadline| deadline.parse()).transpose()?,
             entries: Vec::new(),
         })
     }

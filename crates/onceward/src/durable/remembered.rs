@@ -1,6 +1,6 @@
 //! Results that are kept for later calls with the same arguments: `idempotent` and `cached`.
 //!
-//! Runs with the same arguments go one after the other, by an ordering key that they have in common; what the first one
+//! Runs with the same arguments, or with the same `key` of them, go one after the other, by an ordering key that they have in common; what the first one
 //! has come to is kept under the same name as the outcome of a `once`, and the next one finds it before it begins.
 
 use core::time::Duration;
@@ -8,6 +8,7 @@ use core::time::Duration;
 use onceward_core::job::Record;
 use onceward_core::once::Body;
 use onceward_core::{Code, Error, Key, Result, limits};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -27,16 +28,26 @@ pub(super) fn key<D: Durable>(args: &[u8]) -> Result<Option<Key>> {
     if D::REMEMBERS.is_none() {
         return Ok(None);
     }
-    let args: Value = serde_json::from_slice(args).map_err(|error| {
-        Error::new(Code::PayloadUnreadable, "the arguments are no JSON").with_source(error)
-    })?;
-    let mut canonical = Vec::new();
-    write(&args, &mut canonical);
+    let own = D::key(&read::<D::Args>(args)?);
+    let (how, same) = match own {
+        Some(own) => (1, own.into_bytes()),
+        None => {
+            let mut canonical = Vec::new();
+            write(&read(args)?, &mut canonical);
+            (0, canonical)
+        }
+    };
     // The version is a part of the name.
     let digest: [u8; 32] =
-        Sha256::new().chain_update(D::KIND).chain_update([0]).chain_update(canonical).finalize().into();
+        Sha256::new().chain_update(D::KIND).chain_update([how]).chain_update(same).finalize().into();
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Key::new(format!("{PREFIX}{}/{hex}", D::KIND)).map(Some)
+}
+
+fn read<T: DeserializeOwned>(args: &[u8]) -> Result<T> {
+    serde_json::from_slice(args).map_err(|error| {
+        Error::new(Code::PayloadUnreadable, "the arguments can't be read").with_source(error)
+    })
 }
 
 /// Writes a value in the one way there is: the entries of maps in the order of their names.

@@ -20,6 +20,7 @@ use onceward_core::{Code, Error, JobId, Key, Kind, SessionId, Timestamp, Token, 
 use onceward_store::{AppendRun, Child, JobRef, LoadRun};
 use uuid::Uuid;
 
+use super::awaits::by_us;
 use super::failure::{Failure, Never};
 use super::report::Report;
 use crate::client::Onceward;
@@ -27,6 +28,13 @@ use crate::worker::EndedChild;
 
 /// How many entries of a journal are read at once.
 const PAGE: usize = 2_000;
+
+/// How many entries of a run go with one statement at most, and how many bytes of them and of its children.
+const APPEND_ENTRIES: usize = 2_000;
+const APPEND_BYTES: usize = 4 * 1024 * 1024;
+/// About how many bytes a run takes in memory that waits, and each entry of its journal.
+const WEIGHT: usize = 8 * 1024;
+const WEIGHT_OF_ENTRY: usize = 256;
 
 /// One run.
 pub(super) struct Run {
@@ -43,6 +51,8 @@ pub(super) struct Run {
     pub(super) deadline: Option<Timestamp>,
     /// Of which function.
     pub(super) kind: Kind,
+    /// What its random numbers are made of.
+    pub(super) seed: Uuid,
     /// How often it has gone on as new.
     pub(super) generation: u32,
     /// The runs that go one after the other with it.
@@ -66,13 +76,19 @@ struct State {
     replay: Replay,
     slots: HashMap<Position, Slot>,
     /// What is to be appended.
-    entries: Vec<Entry>,
-    children: Vec<Child>,
-    taken: Vec<Uuid>,
-    /// Children whose success is recorded with these entries.
-    ended: Vec<EndedChild>,
+    entries: VecDeque<Entry>,
+    children: VecDeque<Child>,
+    /// What of the inbox stands in the journal with the entry of that number.
+    taken: VecDeque<(u32, Uuid)>,
+    /// Children whose success is recorded with the entry of that number.
+    ended: VecDeque<(u32, EndedChild)>,
+    /// Steps that begin once it is durable that they do.
+    intents: Vec<Position>,
     /// How many entries are durable.
     durable: u32,
+    /// How many bytes its entries have ended with, and how many entries there may be.
+    bytes: usize,
+    entries_max: u32,
     /// Where the end of a child belongs.
     waits_of: HashMap<JobId, Position>,
     timers: BTreeSet<(Timestamp, Position)>,
@@ -92,11 +108,14 @@ struct State {
     seen: HashSet<Uuid>,
     /// Why the run can't go on.
     broken: Option<Broken>,
-    /// Why it was called off, once its code was told.
+    /// Whether its code was told that it is called off, and whether that is written down and on its way to it.
     cancelled: bool,
+    cancelling: bool,
     cancel_asked: Option<(Uuid, String)>,
     /// How many bodies of steps are running.
     bodies: usize,
+    /// With which entries children were started that may not be durable yet.
+    started: HashMap<JobId, u32>,
     /// Children that nobody waits for any more.
     abandoned: Vec<JobId>,
     /// Those that were told that they are called off.
@@ -116,8 +135,6 @@ struct State {
 struct Slot {
     waker: Option<Waker>,
     outcome: Option<Outcome>,
-    /// Whether its end is written down, or on its way there.
-    ended: bool,
     /// The number of the entry that has told its end.
     seq: u32,
 }
@@ -156,15 +173,19 @@ impl Run {
         for (seq, name, value) in signals(&entries) {
             returned.entry(name.to_owned()).or_default().insert(seq, value.to_vec());
         }
-        let replay = Replay::of(entries, record.enqueued_at)?;
+        let bytes = entries.iter().map(|entry| entry.phase.size()).sum();
+        let replay = Replay::of(entries, super::began(record))?;
         let state = State {
             durable: replay.len(),
+            bytes,
+            entries_max: Self::entries_max(&client),
             replay,
             slots: HashMap::new(),
-            entries: Vec::new(),
-            children: Vec::new(),
-            taken: Vec::new(),
-            ended: Vec::new(),
+            entries: VecDeque::new(),
+            children: VecDeque::new(),
+            taken: VecDeque::new(),
+            ended: VecDeque::new(),
+            intents: Vec::new(),
             waits_of,
             timers: BTreeSet::new(),
             listening: HashMap::new(),
@@ -176,8 +197,10 @@ impl Run {
             seen: HashSet::new(),
             broken: None,
             cancelled: false,
+            cancelling: false,
             cancel_asked: None,
             bodies: 0,
+            started: HashMap::new(),
             abandoned: Vec::new(),
             told: HashSet::new(),
             unread: (entries_are_none, false),
@@ -195,6 +218,7 @@ impl Run {
             trace,
             depth,
             kind: record.kind.clone(),
+            seed: super::seed(record),
             generation,
             line: record.ordering_key.clone(),
             deadline: record.policy.deadline,
@@ -235,13 +259,15 @@ impl Run {
         let (live, pausing, is_over) = (state.replay.is_live(), state.pausing, state.over.is_some());
         let slot = state.slots.entry(position.clone()).or_default();
         if let Some(outcome) = slot.outcome.take() {
+            // Nobody asks for it again.
+            state.slots.remove(position);
             return Asked::Ended(outcome);
         }
         slot.waker = Some(waker.clone());
         // What was begun goes on, so that an intent is followed by its body.
         let begins = start.is_none();
         // Nothing is begun before the journal is followed to its end (D2).
-        let waits = ended || slot.ended || !live || is_over || self.is_dry();
+        let waits = ended || !live || is_over || self.is_dry();
         if waits || (begins && pausing) { Asked::Waits } else { Asked::Fresh(start) }
     }
 
@@ -289,13 +315,14 @@ impl Run {
         takes
     }
 
-    /// The code does not wait for the child at that position any more.
-    pub(super) fn abandon(&self, position: &Position) {
+    /// The code wants the child at that position called off; `false` where it was not started yet.
+    pub(super) fn abandon(&self, position: &Position) -> bool {
         let mut state = self.lock();
-        let child = state.waits_of.iter().find(|(_, at)| *at == position).map(|(id, _)| *id);
+        let child = state.replay.child_at(position).filter(|id| state.waits_of.contains_key(id));
         if !state.closing {
             state.abandoned.extend(child);
         }
+        child.is_some()
     }
 
     /// The code is dropped from here on.
@@ -305,7 +332,7 @@ impl Run {
 
     /// Whether what was asked for at a position has ended.
     pub(super) fn has_ended(&self, position: &Position) -> bool {
-        self.lock().slots.get(position).is_some_and(|slot| slot.ended)
+        self.lock().replay.has_ended(position)
     }
 
     /// Whether the step at a position has committed its value.
@@ -318,7 +345,7 @@ impl Run {
         let now = self.store_now();
         let mut state = self.lock();
         let Some((id, value)) = state.written.remove(position) else { return false };
-        state.taken.push(id);
+        state.take(id);
         let phase = Phase::Ended(Outcome::Value(value));
         state.record(position, Op::Step, name, phase, now, self.token);
         true
@@ -378,7 +405,7 @@ impl Run {
         if state.broken.is_none() {
             state.broken = state.replay.stuck().map(Broken::Diverged);
         }
-        if state.broken.is_none() && state.replay.len() > limits::JOURNAL_ENTRIES_MAX {
+        if state.broken.is_none() && state.is_full(state.replay.len()) {
             state.broken = Some(Broken::TooLong);
         }
         state.broken.clone()
@@ -392,7 +419,7 @@ impl Run {
     pub(super) fn wake_all(&self) {
         let wakers: Vec<Waker> =
             self.lock().slots.values_mut().filter_map(|slot| slot.waker.take()).collect();
-        wakers.into_iter().for_each(Waker::wake);
+        by_us(|| wakers.into_iter().for_each(Waker::wake));
     }
 
     /// What is to be appended now, if anything.
@@ -401,26 +428,33 @@ impl Run {
         if state.entries.is_empty() && state.taken.is_empty() {
             return None;
         }
-        let durable = state.replay.len();
+        let entries = state.next_entries();
+        // What has come of other entries goes with those.
+        let all = state.entries.is_empty();
+        let durable = entries.last().filter(|_| !all).map_or(state.replay.len(), |last| last.seq + 1);
+        let goes = |seq: u32| all || seq < durable;
         let ask = AppendRun {
             run: self.job.clone(),
             session,
             token: self.token,
-            entries: core::mem::take(&mut state.entries),
-            children: core::mem::take(&mut state.children),
-            taken: core::mem::take(&mut state.taken),
+            entries,
+            children: take_while(&mut state.children, |child| goes(child.seq)),
+            taken: take_while(&mut state.taken, |(seq, _)| goes(*seq)).into_iter().map(|(_, id)| id).collect(),
             ended: Vec::new(),
         };
-        Some((ask, core::mem::take(&mut state.ended), durable))
+        let ended = take_while(&mut state.ended, |(seq, _)| goes(*seq));
+        Some((ask, ended.into_iter().map(|(_, child)| child).collect(), durable))
     }
 
     /// So many entries are durable from now on.
     pub(super) fn appended(&self, durable: u32) {
         let mut state = self.lock();
         state.durable = durable;
+        let intents = core::mem::take(&mut state.intents);
+        let wakers: Vec<Waker> =
+            intents.iter().filter_map(|at| state.slots.get_mut(at)?.waker.take()).collect();
         drop(state);
-        // Steps that wait for their intent.
-        self.wake_all();
+        by_us(|| wakers.into_iter().for_each(Waker::wake));
     }
 
     /// Reads what has arrived, and takes note of it.
@@ -452,7 +486,7 @@ impl Run {
                     state.written.insert(position, (arrival.id, value));
                 }
                 // That it did not commit is of use to nobody any more.
-                Arrived::Step { value: None, .. } => state.taken.push(arrival.id),
+                Arrived::Step { value: None, .. } => state.take(arrival.id),
             }
         }
         state.hand_out(now, self.token);
@@ -463,8 +497,8 @@ impl Run {
         let now = self.store_now();
         let mut state = self.lock();
         let id = child.id();
-        let waits = state.waits_of.get(&id).cloned();
-        let Some(position) = waits.filter(|at| !state.slots.get(at).is_some_and(|slot| slot.ended)) else {
+        let waits = state.waits_of.get(&id).filter(|at| !state.replay.has_ended(at)).cloned();
+        let Some(position) = waits.filter(|_| state.over.is_none()) else {
             // Dropped where the lock is not held: it is recorded, and arrives, in the usual way.
             drop(state);
             return;
@@ -474,10 +508,11 @@ impl Run {
             return;
         }
         state.waits_of.remove(&id);
+        state.started.remove(&id);
         let outcome = outcome_of(JobState::Succeeded, child.result(), None);
         let name = state.replay.name_at(&position).unwrap_or_default().to_owned();
-        state.record(&position, Op::Child, &name, Phase::Ended(outcome), now, self.token);
-        state.ended.push(child);
+        let seq = state.record(&position, Op::Child, &name, Phase::Ended(outcome), now, self.token);
+        state.ended.push_back((seq, child));
     }
 
     /// Lets the times come that have come; when the next one does.
@@ -503,11 +538,12 @@ impl Run {
             return;
         }
         if let Some((id, reason)) = state.cancel_asked.take() {
-            state.taken.push(id);
+            state.take(id);
             if !state.cancelled {
                 let reason = serde_json::to_vec(&reason).unwrap_or_default();
                 let phase = Phase::Ended(Outcome::Value(reason));
                 state.record(&Position::whole(), Op::Cancel, "", phase, now, self.token);
+                state.cancelling = true;
             }
         }
     }
@@ -517,16 +553,38 @@ impl Run {
         self.lock().cancelled
     }
 
-    /// The children that are to be called off and were not told of it: those that were given up, and all that are
-    /// waited for once the run is called off.
+    /// The children that are to be called off now: those that were given up, also by the run's being called off, once it
+    /// is durable that they were started.
     pub(super) fn take_called_off(&self) -> Vec<JobId> {
         let mut state = self.lock();
-        let mut children = core::mem::take(&mut state.abandoned);
-        if state.cancelled {
-            children.extend(state.waits_of.keys());
+        if state.abandoned.is_empty() {
+            return Vec::new();
         }
-        children.retain(|id| state.told.insert(*id));
-        children
+        let (durable, abandoned) = (state.durable, core::mem::take(&mut state.abandoned));
+        let is_there = |id: &JobId| state.started.get(id).is_none_or(|seq| *seq < durable);
+        let (mut now, later): (Vec<JobId>, Vec<JobId>) = abandoned.into_iter().partition(is_there);
+        state.abandoned = later;
+        now.retain(|id| state.told.insert(*id));
+        now
+    }
+
+    /// These could not be told that they are called off.
+    pub(super) fn not_called_off(&self, children: Vec<JobId>) {
+        let mut state = self.lock();
+        state.told.retain(|id| !children.contains(id));
+        state.abandoned.extend(children);
+    }
+
+    /// Whether there are children that are to be called off.
+    pub(super) fn calls_off(&self) -> bool {
+        !self.lock().abandoned.is_empty()
+    }
+
+    /// Nobody waits for any child any more.
+    pub(super) fn abandon_all(&self) {
+        let mut state = self.lock();
+        let waits: Vec<JobId> = state.waits_of.keys().copied().collect();
+        state.abandoned.extend(waits);
     }
 
     /// Whether the run does nothing but wait.
@@ -540,6 +598,14 @@ impl Run {
         state.bodies == 0 && quiet && awaited
     }
 
+    /// About how many bytes of memory it takes while it waits: what its journal says of each place, and at most what its
+    /// code may have kept of it.
+    pub(super) fn weight(&self) -> usize {
+        let state = self.lock();
+        let mail: usize = state.mail.iter().map(|(_, name, value)| name.len() + value.len()).sum();
+        WEIGHT + WEIGHT_OF_ENTRY * usize::try_from(state.replay.len()).unwrap_or(usize::MAX) + state.bytes + mail
+    }
+
     /// Nothing is begun from here on.
     pub(super) fn pause_begins(&self) {
         self.lock().pausing = true;
@@ -548,6 +614,17 @@ impl Run {
     /// Whether it is to be given back as soon as nothing is under way.
     pub(super) fn is_pausing(&self) -> bool {
         self.lock().pausing
+    }
+
+    /// What the code waits for, as far as it is written down: `3 signal go, 4 sleep`.
+    pub(super) fn waits_for(&self) -> String {
+        let state = self.lock();
+        let waits = state.slots.iter().filter(|(_, slot)| slot.waker.is_some());
+        let mut waits: Vec<&Position> = waits.map(|(at, _)| at).collect();
+        waits.sort_unstable();
+        let said = |at: &&Position| state.replay.asked_at(at).map(|(op, name)| format!("{at} {op} {name}"));
+        let said: Vec<String> = waits.iter().filter_map(said).map(|said| said.trim_end().to_owned()).collect();
+        if said.is_empty() { "nothing that is written down".to_owned() } else { said.join(", ") }
     }
 
     /// When the next time comes that it waits for.
@@ -615,16 +692,38 @@ impl State {
         now: Timestamp,
         token: Token,
     ) -> u32 {
-        if matches!(phase, Phase::Ended(_)) {
-            self.slots.entry(position.clone()).or_default().ended = true;
+        if (op, &phase) == (Op::Step, &Phase::Started(Start::Intent)) {
+            self.intents.push(position.clone());
         }
         let entry = self.replay.record((position, op, name), phase, now, token);
         let seq = entry.seq;
-        if seq >= limits::JOURNAL_ENTRIES_MAX {
+        self.bytes = self.bytes.saturating_add(entry.phase.size());
+        if self.is_full(seq.saturating_add(1)) {
             self.broken.get_or_insert(Broken::TooLong);
         }
-        self.entries.push(entry);
+        self.entries.push_back(entry);
         seq
+    }
+
+    /// What stands in the inbox under this id stands in the journal with the next entry, or with all that are there.
+    fn take(&mut self, id: Uuid) {
+        self.taken.push_back((self.replay.len(), id));
+    }
+
+    /// As many entries as one statement carries.
+    fn next_entries(&mut self) -> Vec<Entry> {
+        let (mut bytes, mut children, mut entries) = (0, self.children.iter().peekable(), Vec::new());
+        while let Some(entry) = self.entries.front() {
+            bytes += entry.phase.size() + entry.name.len();
+            while let Some(child) = children.next_if(|child| child.seq <= entry.seq) {
+                bytes += child.job.payload.bytes.len();
+            }
+            if !entries.is_empty() && (entries.len() >= APPEND_ENTRIES || bytes > APPEND_BYTES) {
+                break;
+            }
+            entries.extend(self.entries.pop_front());
+        }
+        entries
     }
 
     /// Writes down that a child is started, and has it enqueued with that.
@@ -638,7 +737,13 @@ impl State {
     ) {
         let phase = Phase::Started(Start::Child { id: child.id, input });
         let seq = self.record(position, Op::Child, name, phase, now, token);
-        self.children.push(Child { seq, job: child, at_once: false });
+        self.started.insert(child.id, seq);
+        self.children.push_back(Child { seq, job: child, at_once: false });
+    }
+
+    /// Whether a journal with so many entries has more than it may have.
+    fn is_full(&self, entries: u32) -> bool {
+        entries > self.entries_max || self.bytes > limits::JOURNAL_BYTES_MAX
     }
 
     fn listens(&self) -> bool {
@@ -665,13 +770,13 @@ impl State {
         let slot = self.slots.entry(position.clone()).or_default();
         slot.outcome.get_or_insert(outcome);
         if let Some(waker) = slot.waker.take() {
-            waker.wake();
+            by_us(|| waker.wake());
         }
     }
 
     /// Whatever the code waits for fails, and what it asks for from now on goes its usual way (D9).
     fn cancel(&mut self) {
-        self.cancelled = true;
+        (self.cancelled, self.cancelling) = (true, false);
         // A step goes on: what it has begun is written down, and its code hears of it at its next wait.
         let waits = |(at, slot): &(&Position, &Slot)| {
             slot.waker.is_some() && self.replay.asked_at(at).is_some_and(|(op, _)| op != Op::Step)
@@ -679,6 +784,8 @@ impl State {
         let mut waiting: Vec<Position> = self.slots.iter().filter(waits).map(|(at, _)| at.clone()).collect();
         waiting.sort_unstable();
         for position in waiting {
+            // Those that are started from now on are there to undo what was done.
+            self.abandoned.extend(self.replay.child_at(&position));
             self.end(&position, cancelled());
         }
         self.timers.clear();
@@ -686,17 +793,18 @@ impl State {
     }
 
     fn child_ended(&mut self, id: JobId, outcome: Outcome, now: Timestamp, token: Token) {
-        self.taken.push(id.as_uuid());
-        let Some(position) = self.waits_of.remove(&id) else { return };
-        if self.slots.get(&position).is_some_and(|slot| slot.ended) {
+        if self.over.is_some() {
             return;
         }
+        self.take(id.as_uuid());
+        self.started.remove(&id);
+        let Some(position) = self.waits_of.remove(&id).filter(|at| !self.replay.has_ended(at)) else { return };
         let name = self.replay.name_at(&position).unwrap_or_default().to_owned();
         self.record(&position, Op::Child, &name, Phase::Ended(outcome), now, token);
     }
 
     fn time_has_come(&mut self, position: &Position, now: Timestamp, token: Token) {
-        if self.slots.get(position).is_some_and(|slot| slot.ended) {
+        if self.replay.has_ended(position) {
             return;
         }
         let (op, name) = match self.replay.asked_at(position) {
@@ -706,6 +814,12 @@ impl State {
         self.listening.values_mut().for_each(|line| line.retain(|waits| waits != position));
         self.record(position, op, &name, Phase::Ended(Outcome::Due), now, token);
     }
+}
+
+/// Takes from the front what goes.
+fn take_while<T>(from: &mut VecDeque<T>, goes: impl Fn(&T) -> bool) -> Vec<T> {
+    let count = from.iter().take_while(|item| goes(item)).count();
+    from.drain(..count).collect()
 }
 
 /// How many entries of a journal were there when its generation began.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Sleep, sleep};
 
 use super::ambient::{Ambient, claim, within};
+use super::awaits::freely;
 use super::failure::{Failure, Never};
 use super::run::{Asked, Run, failed};
 
@@ -41,7 +42,7 @@ where
 {
     let place = check_name(name).and_then(|()| claim());
     let retry = Retry::default();
-    Step { place, name, body, work: Work::Idle, attempt: 0, attempts: 1, retry, timeout: None, once: None }
+    Step { place, name, body, work: Work::Idle, attempt: 0, attempts: 1, retry, timeout: None, rule: None, once: None }
 }
 
 /// Refuses names that can't stand in a journal.
@@ -57,7 +58,10 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
 pin_project_lite::pin_project! {
     /// A step, which `.await` runs; see [`step`].
     #[must_use = "a step runs when it is awaited"]
-    pub struct Step<F, Fut> {
+    pub struct Step<F, Fut>
+    where
+        Fut: Future,
+    {
         place: Result<(Arc<Run>, Position), Error>,
         name: &'static str,
         body: F,
@@ -67,10 +71,14 @@ pin_project_lite::pin_project! {
         attempts: u32,
         retry: Retry,
         timeout: Option<Duration>,
+        rule: Option<Rule<Fut::Output>>,
         once: Option<Once>,
     }
 
-    impl<F, Fut> PinnedDrop for Step<F, Fut> {
+    impl<F, Fut> PinnedDrop for Step<F, Fut>
+    where
+        Fut: Future,
+    {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let runs = matches!(this.work.project(), WorkProjected::Body { .. } | WorkProjected::Pause { .. });
@@ -98,13 +106,13 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F, Fut> core::fmt::Debug for Step<F, Fut> {
+impl<F, Fut: Future> core::fmt::Debug for Step<F, Fut> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Step").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl<F, Fut> Step<F, Fut> {
+impl<F, Fut: Future> Step<F, Fut> {
     /// How often the body is tried before its error counts; once by default. The attempts are made by this process:
     /// another one begins to count anew.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
@@ -133,6 +141,39 @@ impl<F, Fut> Step<F, Fut> {
         self
     }
 }
+
+impl<F, Fut, T, E> Step<F, Fut>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    /// Whether another attempt may help after this error; after each of them by default. What is permanent counts at once.
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, durable, step};
+    ///
+    /// #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    /// enum Refused { Busy, Declined }
+    ///
+    /// # impl std::fmt::Display for Refused {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+    /// # }
+    /// # impl std::error::Error for Refused {}
+    /// #[durable]
+    /// async fn pay(order: u64) -> Result<u64, AnyError> {
+    ///     let charge = step("charge", || async move { Ok::<u64, Refused>(order) })
+    ///         .max_attempts(5)
+    ///         .retry_if(|refused| matches!(refused, Refused::Busy));
+    ///     Ok(charge.await?)
+    /// }
+    /// ```
+    pub fn retry_if(mut self, rule: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
+        self.rule = Some(Box::new(move |result: &Result<T, E>| result.as_ref().is_err_and(|error| rule(error))));
+        self
+    }
+}
+
+/// Whether another attempt of a body may help that has ended like this.
+type Rule<O> = Box<dyn Fn(&O) -> bool + Send + Sync>;
 
 const LONG: &str = "its time was over before it had ended, and it must not run twice";
 const STARTED: &str =
@@ -182,15 +223,21 @@ where
                     this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Body { future, limit } => {
-                    let result = match within(Ambient::Step, || future.poll(cx)) {
-                        Poll::Ready(result) => result.map_err(Failure::App),
+                    let mut may_help = true;
+                    let result = match freely(cx, |cx| within(Ambient::Step, || future.poll(cx))) {
+                        Poll::Ready(result) => {
+                            may_help = this.rule.as_ref().is_none_or(|rule| rule(&result));
+                            result.map_err(Failure::App)
+                        }
                         Poll::Pending => {
-                            ready!(limit.as_pin_mut().map_or(Poll::Pending, |limit| limit.poll(cx)));
+                            let over = |limit: Pin<&mut Sleep>| freely(cx, |cx| limit.poll(cx));
+                            ready!(limit.as_pin_mut().map_or(Poll::Pending, over));
                             Err(too_long(this.once.is_some()))
                         }
                     };
                     *this.attempt += 1;
-                    if result.is_err() && *this.attempt < *this.attempts && this.once.is_none() {
+                    let more = *this.attempt < *this.attempts && this.once.is_none();
+                    if result.is_err() && more && may_help {
                         let pause = run.pause(this.retry.delay(*this.attempt, seed(run, *this.attempt)));
                         this.work.set(Work::Pause { pause: sleep(pause) });
                         continue;
@@ -201,7 +248,7 @@ where
                     this.work.set(Work::Over);
                 }
                 WorkProjected::Pause { pause } => {
-                    ready!(pause.poll(cx));
+                    ready!(freely(cx, |cx| pause.poll(cx)));
                     this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Over => {

@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::ambient::{Ambient, claim, within};
+use super::awaits::freely;
 use super::failure::{Failure, Never};
 use super::run::{Asked, Run, failed};
 use super::step::{check_name, engine, json, read, seed};
@@ -127,7 +128,9 @@ where
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        // It waits for the store, besides its body.
+        let mut run = Box::pin(self.run());
+        Box::pin(poll_fn(move |cx| freely(cx, |cx| run.as_mut().poll(cx))))
     }
 }
 

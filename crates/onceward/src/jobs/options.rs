@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use onceward_core::{Queue, Result, job};
+use onceward_core::{Queue, Result, Tag, job};
 
 /// How the jobs of a type are run when nothing else is said. What is not said here has the default of the system.
 ///
@@ -15,6 +15,7 @@ pub struct JobOptions {
     timeout: Option<Duration>,
     retry: Option<&'static str>,
     retain: Option<Duration>,
+    tags: &'static [&'static str],
     at_most_once: bool,
 }
 
@@ -28,6 +29,7 @@ impl JobOptions {
             timeout: None,
             retry: None,
             retain: None,
+            tags: &[],
             at_most_once: false,
         }
     }
@@ -75,6 +77,13 @@ impl JobOptions {
         self
     }
 
+    /// Only workers that offer one of these run them; any worker otherwise.
+    #[must_use]
+    pub const fn tags(mut self, tags: &'static [&'static str]) -> Self {
+        self.tags = tags;
+        self
+    }
+
     /// An attempt nobody knows the end of makes them uncertain, instead of being followed by another.
     #[must_use]
     pub const fn at_most_once(mut self) -> Self {
@@ -93,6 +102,7 @@ impl JobOptions {
         if let Some(retry) = self.retry {
             new.policy.retry = retry.parse()?;
         }
+        new.tags = self.tags.iter().map(Tag::new).collect::<Result<_>>()?;
         new.priority = self.priority.unwrap_or(new.priority);
         let policy = &mut new.policy;
         policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);

@@ -1,10 +1,10 @@
 //! A store in memory whose time is skipped while nothing happens.
 
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use onceward_core::run::Position;
-use onceward_core::{Code, Error, Result, Timestamp};
+use onceward_core::{Code, Error, Result, Timestamp, limits};
 use onceward_store::clock::LeapingClock;
 use onceward_store::memory::{MemoryStore, Outlook};
 use onceward_store::{Clock, JobRef, Store};
@@ -57,6 +57,7 @@ pub struct TestBed {
     store: Arc<MemoryStore>,
     clock: LeapingClock,
     patience: Duration,
+    looks_on: Arc<InAHurry>,
 }
 
 impl core::fmt::Debug for TestBed {
@@ -72,13 +73,31 @@ impl Default for TestBed {
 }
 
 /// Pauses between attempts of a step are not waited for.
-struct InAHurry;
+#[derive(Default)]
+struct InAHurry {
+    strange: Mutex<Vec<String>>,
+    journal_entries: OnceLock<u32>,
+}
 
 impl Onlooker for InAHurry {
     fn begins(&self, _run: &JobRef, _position: &Position, _name: &str) {}
 
     fn pause(&self, _pause: Duration) -> Duration {
         Duration::ZERO
+    }
+
+    fn journal_entries(&self) -> u32 {
+        self.journal_entries.get().copied().unwrap_or(limits::JOURNAL_ENTRIES_MAX)
+    }
+
+    fn strange(&self, _run: &JobRef, what: &str) {
+        self.lock().push(what.to_owned());
+    }
+}
+
+impl InAHurry {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.strange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,14 +106,22 @@ impl TestBed {
     pub fn new() -> Self {
         let clock = LeapingClock::default();
         let store = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
-        let client = client_of(Arc::clone(&store) as Arc<dyn Store>, Arc::new(InAHurry));
-        Self { client, store, clock, patience: Duration::from_secs(30) }
+        let looks_on = Arc::<InAHurry>::default();
+        let client = client_of(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&looks_on) as Arc<dyn Onlooker>);
+        Self { client, store, clock, patience: Duration::from_secs(30), looks_on }
     }
 
     /// How long something may run before a test that waits for its end gives up; 30 s by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// How many entries a journal may have, to see what becomes of a run that would have more; said once.
+    #[must_use]
+    pub fn journal_entries(self, most: u32) -> Self {
+        let _ = self.looks_on.journal_entries.set(most);
         self
     }
 
@@ -106,6 +133,38 @@ impl TestBed {
     /// A worker for it, which parks runs as soon as they wait.
     pub fn worker(&self) -> WorkerBuilder {
         self.client.worker().park_after(Duration::ZERO)
+    }
+
+    /// Runs that were woken by a timer, a channel or I/O that their code awaits outside of a step, and what they waited for
+    /// besides: what comes from there is not written down, and comes out otherwise the next time. Each run once for each
+    /// time it was taken up. It is found in debug builds only; workers of any store warn of it there.
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, durable};
+    /// use onceward::testing::TestBed;
+    /// use std::time::Duration;
+    ///
+    /// #[durable]
+    /// async fn hasty() -> Result<(), AnyError> {
+    ///     // This would be `onceward::durable::sleep`.
+    ///     tokio::time::sleep(Duration::from_millis(5)).await;
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bed = TestBed::new();
+    /// let worker = bed.worker().durable(hasty).start().await?;
+    /// let run = bed.client().start(hasty()).await?;
+    /// bed.result(&run).await?;
+    /// if cfg!(debug_assertions) {
+    ///     assert_eq!(bed.not_durable(), ["hasty, which waited for nothing that is written down"]);
+    /// }
+    /// worker.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    pub fn not_durable(&self) -> Vec<String> {
+        self.looks_on.lock().clone()
     }
 
     /// What time it is.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use onceward_core::http::Seen;
 use onceward_core::job::{Claimed, Record};
@@ -75,6 +75,8 @@ pub(super) struct Attempt {
     failure: Mutex<Option<Body>>,
     /// Whether it is given back to go on as new.
     continued: AtomicBool,
+    /// Why its code can't go on with its journal.
+    stuck: OnceLock<String>,
     writing: Mutex<Writing>,
 }
 
@@ -99,6 +101,7 @@ impl Attempt {
             refused: AtomicBool::new(false),
             failure: Mutex::default(),
             continued: AtomicBool::new(false),
+            stuck: OnceLock::new(),
             writing: Mutex::default(),
         })
     }
@@ -177,6 +180,15 @@ impl Attempt {
     }
 
     /// Whether the run that it is goes on as new when it is given back.
+    /// Its code is not the code that wrote its journal.
+    pub(super) fn note_stuck(&self, why: String) {
+        let _ = self.stuck.set(why);
+    }
+
+    pub(super) fn stuck(&self) -> Option<&str> {
+        self.stuck.get().map(String::as_str)
+    }
+
     pub(super) fn note_continued(&self) {
         self.continued.store(true, Ordering::SeqCst);
     }

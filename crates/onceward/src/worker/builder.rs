@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use futures_util::FutureExt;
 #[cfg(feature = "http-jobs")]
 use futures_util::future::BoxFuture;
+use onceward_core::job::limit::Limits;
 use onceward_core::run::Entry;
 use onceward_core::{Code, Error, Kind, Queue, Result, Tag, lease, limits, session};
 use tokio::sync::{Mutex as FairMutex, Notify, RwLock, watch};
@@ -84,6 +85,8 @@ pub struct WorkerBuilder {
     states: States,
     layers: Vec<Box<dyn FnOnce(JobService) -> JobService + Send>>,
     queues: Vec<QueueShare>,
+    /// The queues of durable functions that have one of their own, and how many run of each at the same time.
+    limited: Vec<(Queue, u32)>,
     tags: Vec<Tag>,
     concurrency: usize,
     session_ttl: Duration,
@@ -93,6 +96,7 @@ pub struct WorkerBuilder {
     checks: HashMap<Kind, Check>,
     durable: bool,
     park_after: Duration,
+    waiting_memory: usize,
     #[cfg(feature = "http-jobs")]
     deliverer: Option<Arc<crate::http_jobs::Deliverer>>,
     services: Vec<Service>,
@@ -121,6 +125,7 @@ impl WorkerBuilder {
             states: States::default(),
             layers: Vec::new(),
             queues: Vec::new(),
+            limited: Vec::new(),
             tags: Vec::new(),
             concurrency: CONCURRENCY,
             session_ttl: limits::SESSION_TTL_DEFAULT,
@@ -129,6 +134,7 @@ impl WorkerBuilder {
             checks: HashMap::new(),
             durable: false,
             park_after: PARK_AFTER,
+            waiting_memory: parking::CROWD_BYTES,
             #[cfg(feature = "http-jobs")]
             deliverer: None,
             services: Vec::new(),
@@ -316,6 +322,12 @@ impl WorkerBuilder {
             self.strict.extend(Kind::new(F::Function::KIND));
         }
         self.durable = true;
+        if let Some(most) = F::Function::MAX_CONCURRENT {
+            match Queue::new(durable::queue_of(F::Function::KIND)) {
+                Ok(queue) => self.limited.push((queue, most)),
+                Err(error) => self.refuse(error),
+            }
+        }
         if let Ok(kind) = Kind::new(F::Function::KIND) {
             self.checks.insert(kind, durable::dry_run::<F::Function>);
         }
@@ -326,6 +338,14 @@ impl WorkerBuilder {
     /// costs nothing, and its code goes through its journal when it is taken up again.
     pub fn park_after(mut self, park_after: Duration) -> Self {
         self.park_after = park_after;
+        self
+    }
+
+    /// About how many bytes of memory durable functions may take that only wait; 256 MiB by default. Where they take more,
+    /// those that begin to wait are parked at once. A run is taken for 8 KiB, what its journal says, and 256 bytes for
+    /// each of its entries; what its code keeps besides is not known.
+    pub fn waiting_memory(mut self, bytes: usize) -> Self {
+        self.waiting_memory = bytes;
         self
     }
 
@@ -342,7 +362,9 @@ impl WorkerBuilder {
         let (client, services) = (self.client.clone(), core::mem::take(&mut self.services));
         service::check(&services)?;
         self.serves = service::about(&client, &services);
-        let shared = Arc::new(self.build()?);
+        let limited = core::mem::take(&mut self.limited);
+        let shared = Arc::new(self.build(&limited)?);
+        limit(&client, &limited).await?;
         // Before anything is taken: attempts ask it for their slots.
         shared.around.belong_to(&shared);
         shared.around.client.inner.bells.hang(&shared.bell);
@@ -408,7 +430,7 @@ impl WorkerBuilder {
         empty
     }
 
-    fn build(mut self) -> Result<Shared> {
+    fn build(mut self, limited: &[(Queue, u32)]) -> Result<Shared> {
         self.check_functions()?;
         #[cfg(feature = "http-jobs")]
         if let Some(deliverer) = &self.deliverer {
@@ -416,6 +438,11 @@ impl WorkerBuilder {
         }
         if self.queues.is_empty() {
             self.queues.push(QueueShare { queue: Queue::default(), weight: None });
+        }
+        for (queue, _) in limited {
+            if !self.queues.iter().any(|share| share.queue == *queue) {
+                self.queues.push(QueueShare { queue: queue.clone(), weight: None });
+            }
         }
         if self.queues.iter().any(|share| share.weight.is_some()) {
             self.queues.iter_mut().for_each(|share| share.weight = share.weight.or(Some(1)));
@@ -457,6 +484,7 @@ impl WorkerBuilder {
             runs: Notify::new(),
             durable: self.durable,
             park_after: self.park_after,
+            waiting_memory: self.waiting_memory,
         })
     }
 
@@ -487,4 +515,16 @@ impl WorkerBuilder {
         }
         lease::check_ttl(self.session_ttl, self.client.ttl_min())
     }
+}
+
+/// Sets what the functions of this worker are limited to, where it is not set so yet.
+async fn limit(client: &Onceward, limited: &[(Queue, u32)]) -> Result<()> {
+    let admin = client.admin();
+    for (queue, most) in limited {
+        let set = admin.queue_limits(queue).await?;
+        if set.concurrency != Some(*most) {
+            admin.limit_queue(queue, Limits { concurrency: Some(*most), ..set }).await?;
+        }
+    }
+    Ok(())
 }

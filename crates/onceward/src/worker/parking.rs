@@ -25,28 +25,35 @@ const PAUSE_MAX: Duration = Duration::from_millis(80);
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(5);
 
-/// A slot that was lent; dropping this takes it back.
-pub(crate) struct Lent(Arc<Shared>);
+/// How many bytes of memory they take at most, about, when nothing is said; the same.
+pub(super) const CROWD_BYTES: usize = 256 * 1024 * 1024;
+
+/// A slot that was lent, by a run that takes so many bytes while it waits; dropping this takes it back.
+pub(crate) struct Lent(Arc<Shared>, usize);
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.0.pool.take_back();
+        self.0.pool.take_back(self.1);
     }
 }
 
 impl JobContext {
-    /// Gives the slot to others while the attempt only waits.
-    pub(crate) fn lend(&self) -> Option<Lent> {
+    /// Gives the slot to others while the attempt only waits, and takes about so many bytes of memory.
+    pub(crate) fn lend(&self, bytes: usize) -> Option<Lent> {
         let shared = self.around.worker()?;
-        shared.pool.lend();
+        shared.pool.lend(bytes);
         // Those that wait for a slot have one now.
         shared.start(Vec::new());
-        Some(Lent(shared))
+        Some(Lent(shared, bytes))
     }
 
     /// Whether so many attempts only wait that more of them should not.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.around.worker().is_none_or(|shared| shared.pool.lent() > CROWD)
+        let is_crowd = |shared: Arc<Shared>| {
+            let (runs, bytes) = shared.pool.lent();
+            runs > CROWD || bytes > shared.waiting_memory
+        };
+        self.around.worker().is_none_or(is_crowd)
     }
 
     /// Whether the worker takes no more jobs, or the attempt is to stop: what only waits is parked.
@@ -86,6 +93,11 @@ impl JobContext {
     /// Something that the attempt had to say was refused: the job is somebody else's.
     pub(crate) fn note_refused(&self) {
         self.around.refused(&self.attempt);
+    }
+
+    /// The code of the run is not the code that wrote its journal.
+    pub(crate) fn is_stuck(&self, why: String) {
+        self.attempt.note_stuck(why);
     }
 
     /// The run goes on as new when it is given back.

@@ -25,8 +25,8 @@ struct State {
     ready: VecDeque<Arc<Attempt>>,
     /// How many runners there are. Each runs one job at a time, and ends when none waits.
     runners: usize,
-    /// How many jobs have lent their slot to others.
-    lent: usize,
+    /// How many jobs have lent their slot to others, and about how many bytes they take.
+    lent: (usize, usize),
     /// Everything that was claimed and whose ending is not recorded. A job that was lost may be claimed again while its
     /// handler still stops.
     held: HashMap<(JobId, Token), Arc<Attempt>>,
@@ -104,23 +104,23 @@ impl Pool {
         next
     }
 
-    /// A job that only waits gives its slot to others.
-    pub(super) fn lend(&self) {
+    /// A job that only waits, and takes so many bytes, gives its slot to others.
+    pub(super) fn lend(&self, bytes: usize) {
         let mut state = self.lock();
         state.runners = state.runners.saturating_sub(1);
-        state.lent += 1;
+        state.lent = (state.lent.0 + 1, state.lent.1.saturating_add(bytes));
         self.room.notify_one();
     }
 
     /// It goes on. Until another one has ended, one more runs than is said.
-    pub(super) fn take_back(&self) {
+    pub(super) fn take_back(&self, bytes: usize) {
         let mut state = self.lock();
         state.runners += 1;
-        state.lent = state.lent.saturating_sub(1);
+        state.lent = (state.lent.0.saturating_sub(1), state.lent.1.saturating_sub(bytes));
     }
 
-    /// How many jobs only wait.
-    pub(super) fn lent(&self) -> usize {
+    /// How many jobs only wait, and about how many bytes they take.
+    pub(super) fn lent(&self) -> (usize, usize) {
         self.lock().lent
     }
 

@@ -14,6 +14,7 @@ use super::context::JobContext;
 use super::outcome::Outcome;
 use super::service::JobRequest;
 use super::shared::Shared;
+use crate::durable::{EXPIRED, timed_out};
 use crate::once::panic_words;
 
 /// How often a runner lets others go first: handlers that never wait would keep the thread for themselves.
@@ -74,6 +75,10 @@ async fn attempt_once(shared: &Arc<Shared>, attempt: &Arc<Attempt>) -> Option<En
         Some(Stop::SessionLost) => return None,
     }
     if attempt.job.is_overdue(attempt.store_now(shared.store().clock().boottime())) {
+        if attempt.job.policy.durable {
+            attempt.note_failure(timed_out());
+            return Some(Ending::Dead(EXPIRED.to_owned()));
+        }
         return Some(Ending::Dead("its deadline had passed before it was started".to_owned()));
     }
     if attempt.job.wants_begin() && !begin(shared, attempt).await {
@@ -107,6 +112,10 @@ async fn handle(shared: &Arc<Shared>, attempt: &Arc<Attempt>) -> Option<Ending> 
         biased;
         outcome = work => match outcome {
             Ok(Outcome::Snooze(_)) if attempt.is_continued() => Ending::Continued,
+            Ok(Outcome::Snooze(pause)) => match attempt.stuck() {
+                Some(why) => Ending::Stuck { error: why.to_owned(), pause },
+                None => Outcome::Snooze(pause).into_ending(),
+            },
             Ok(outcome) => outcome.into_ending(),
             Err(panic) => panicked(attempt, &panic_words(&*panic)),
         },

@@ -80,6 +80,8 @@ pub(super) struct Shared {
     pub(super) durable: bool,
     /// How long those stay in memory while they only wait.
     pub(super) park_after: Duration,
+    /// About how many bytes they may take meanwhile.
+    pub(super) waiting_memory: usize,
 }
 
 impl Shared {

@@ -37,9 +37,16 @@ async fn by_name(ledger: State<Ledger>, prices: HashMap<String, u32>) -> Result<
     Ok(prices.values().sum())
 }
 
+/// Of an order, whatever else is said about it.
+#[durable(cached = "1h", key = |args| args.order)]
+async fn invoice(ledger: State<Ledger>, order: u64, note: String) -> Result<String, AnyError> {
+    ledger.note(&format!("invoice {order}"));
+    Ok(note)
+}
+
 fn worker(place: &Place) -> WorkerBuilder {
     let base = place.ow.worker().state(place.ledger.clone()).park_after(Duration::ZERO);
-    base.durable(charge).durable(shop).durable(by_name)
+    base.durable(charge).durable(shop).durable(by_name).durable(invoice)
 }
 
 /// W39: whoever asks, and however many at the same time, it is done once for its arguments.
@@ -71,6 +78,27 @@ async fn w39_calls_with_the_same_arguments_are_one() {
             assert_eq!(place.ow.start(by_name(prices)).await.unwrap().result().await, Ok(21));
         }
         assert_eq!(place.ledger.count("by name"), 1);
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// Calls that have their key in common are one, and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn w39_calls_with_the_same_key_are_one() {
+    each(async |place| {
+        let worker = worker(&place).start().await.unwrap();
+        let ask = async |order: u64, note: &str| {
+            let run = place.ow.start(invoice(order, note.to_owned())).await.unwrap();
+            run.result().await.unwrap()
+        };
+        assert_eq!(ask(1, "first").await, "first");
+        assert_eq!(ask(1, "second").await, "first", "on {}", place.ow.store().url());
+        assert_eq!(ask(2, "second").await, "second");
+        let named = json!({ "order": 1, "note": "third" });
+        let named = place.ow.start_named("invoice", &named).await.unwrap();
+        assert_eq!(place.ow.run::<invoice>(named.id).result().await, Ok("first".to_owned()));
+        assert_eq!((place.ledger.count("invoice 1"), place.ledger.count("invoice 2")), (1, 1));
         worker.shutdown().await;
     })
     .await;

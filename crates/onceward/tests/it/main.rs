@@ -16,11 +16,19 @@ mod durable;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_again;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_awaits;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_calls;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_cancel;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_continue;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_edges;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_kit;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_limits;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_outside;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]

@@ -327,6 +327,41 @@ async fn d6_a_signal_in_a_transaction_arrives_if_that_commits() {
     .await;
 }
 
+/// J1: a run that is started in a transaction begins if that commits, and never was if not.
+#[tokio::test(flavor = "multi_thread")]
+async fn j1_a_run_starts_with_the_transaction_that_starts_it() {
+    each(First::Commits, async |ow, bank, _| {
+        let worker = ow.worker().durable(approval).start().await.unwrap();
+        let never = start(&ow, &bank.at, false).await;
+        assert_eq!(never.standing().await.unwrap_err().code(), Code::RunUnknown);
+        let run = start(&ow, &bank.at, true).await;
+        run.signal("approved", &1_u64).await.unwrap();
+        assert_eq!(run.result().await.unwrap(), 3);
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+async fn start(ow: &Onceward, at: &At, commits: bool) -> onceward::durable::RunHandle<approval> {
+    match at {
+        At::Postgres { server, .. } => {
+            let mut client = pg::support::connect(server).await;
+            let mut tx = client.transaction().await.unwrap();
+            let run = ow.start(approval(2)).start_in(&mut tx).await.unwrap();
+            if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+            run
+        }
+        At::Sqlite(path) => {
+            let mut client = rusqlite::Connection::open(path).unwrap();
+            client.busy_timeout(Duration::from_secs(5)).unwrap();
+            let mut tx = client.transaction().unwrap();
+            let run = ow.start(approval(2)).start_in(&mut tx).await.unwrap();
+            if commits { tx.commit().unwrap() } else { tx.rollback().unwrap() }
+            run
+        }
+    }
+}
+
 async fn tell(ow: &Onceward, at: &At, run: JobId, value: u64, commits: bool) -> onceward::Result<()> {
     match at {
         At::Postgres { server, .. } => {

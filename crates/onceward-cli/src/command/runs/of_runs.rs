@@ -15,8 +15,8 @@ pub(super) struct Args {
     /// Only runs of this function
     #[arg(long, value_name = "NAME", value_parser = kind)]
     function: Option<Kind>,
-    /// Only runs that are pending, running, parked, paused, succeeded, failed, cancelled or uncertain; or whose jobs
-    /// are scheduled, ready, retrying or dead
+    /// Only runs that are pending, running, parked, stuck, paused, succeeded, failed, expired, cancelled or uncertain;
+    /// or whose jobs are scheduled, ready, retrying or dead
     #[arg(long, value_name = "STATE", value_parser = state)]
     state: Option<Stands>,
     /// Only runs of this queue

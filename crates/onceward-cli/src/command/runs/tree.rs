@@ -130,10 +130,11 @@ fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node
     })
 }
 
-/// The state of a run: that of its job, except that one may be paused, or parked in the middle of its way.
+/// The state of a run: that of its job, except that one may be paused, or parked in the middle of its way, or have
+/// taken too long.
 pub(super) fn standing(row: &Record) -> &'static str {
     match Standing::of(row) {
-        parked @ (Standing::Parked | Standing::Paused) => parked.as_str(),
+        of_runs @ (Standing::Parked | Standing::Stuck | Standing::Paused | Standing::Expired) => of_runs.as_str(),
         _ => row.state_now().as_str(),
     }
 }

@@ -6,7 +6,7 @@ use onceward_core::job::{self, State};
 use onceward_core::lease::Standing;
 use onceward_core::once;
 use onceward_core::run::generation::generation;
-use onceward_core::run::{Phase, Position, Start};
+use onceward_core::run::{Phase, Position, Start, is_stuck};
 use onceward_core::{Kind, Queue, Timestamp};
 
 use super::{Jobs, MemoryStore, Name, name};
@@ -140,9 +140,7 @@ impl Jobs {
             Phase::Started(Start::Due(at)) if is_open(&entry.position) => Some(at),
             _ => None,
         });
-        let stuck = row.progress.as_ref().and_then(|said| said.bytes.as_deref());
-        let stuck = stuck.is_some_and(|said| said.starts_with(br#"{"stuck""#));
-        !stuck && timers.chain(row.policy.deadline).any(|at| at <= row.run_at.after(SOON))
+        !is_stuck(row) && timers.chain(row.policy.deadline).any(|at| at <= row.run_at.after(SOON))
     }
 }
 

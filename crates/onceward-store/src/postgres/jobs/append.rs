@@ -86,7 +86,7 @@ impl<'a> Parts<'a> {
             Box::new(column(entries, |entry| entry.op.as_str())),
             Box::new(column(entries, |entry| entry.phase.word())),
             Box::new(column(entries, |entry| entry.name.as_str())),
-            Box::new(column(entries, |entry| entry.phase.data())),
+            Box::new(column(entries, |entry| entry.phase.row_data())),
         ]
     }
 

@@ -48,7 +48,7 @@ impl Inner {
             &more.iter().map(|(_, entry)| entry.op.as_str()).collect::<Vec<_>>(),
             &more.iter().map(|(_, entry)| entry.phase.word()).collect::<Vec<_>>(),
             &more.iter().map(|(_, entry)| entry.name.as_str()).collect::<Vec<_>>(),
-            &more.iter().map(|(_, entry)| entry.phase.data()).collect::<Vec<_>>(),
+            &more.iter().map(|(_, entry)| entry.phase.row_data()).collect::<Vec<_>>(),
             &runs.iter().map(|ask| ask.by.get()).collect::<Vec<_>>(),
         ];
         let call = Call { verb: "run.fork", statement: &self.sql.run_fork, params, rows: runs.len() };

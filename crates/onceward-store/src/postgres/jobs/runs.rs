@@ -30,7 +30,7 @@ pub(super) fn int(number: u32) -> i32 {
 impl Inner {
     async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>> {
         let runs = sorted(batch, |ask| &ask.run);
-        let begins = |ask: &ContinueRun| ask.turn.entries.first().map(|entry| entry.phase.data());
+        let begins = |ask: &ContinueRun| ask.turn.entries.first().map(|entry| entry.phase.row_data());
         let entries = || {
             (1_i32..)
                 .zip(&runs)
@@ -51,7 +51,7 @@ impl Inner {
             &entries().map(|(_, entry)| entry.op.as_str()).collect::<Vec<_>>(),
             &entries().map(|(_, entry)| entry.phase.word()).collect::<Vec<_>>(),
             &entries().map(|(_, entry)| entry.name.as_str()).collect::<Vec<_>>(),
-            &entries().map(|(_, entry)| entry.phase.data()).collect::<Vec<_>>(),
+            &entries().map(|(_, entry)| entry.phase.row_data()).collect::<Vec<_>>(),
         ];
         let call =
             Call { verb: "run.continue", statement: &self.sql.run_continue, params, rows: batch.len() };

@@ -85,7 +85,7 @@ impl Jobs<'_> {
             entry.op.as_str(),
             entry.phase.word(),
             entry.name,
-            entry.phase.data(),
+            entry.phase.row_data(),
         ])
     }
 

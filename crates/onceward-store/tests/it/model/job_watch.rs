@@ -44,6 +44,8 @@ pub(crate) struct Watch {
     tokens: BTreeMap<JobId, Token>,
     /// Jobs that somebody has moved, or told how it was, since they ended.
     touched: BTreeSet<JobId>,
+    /// Jobs that had a row and have none any more: sent again, they would be new ones.
+    pub(crate) forgotten: BTreeSet<JobId>,
     /// The most jobs of one ordering key that a queue has ever allowed: what was let in stays so.
     most: BTreeMap<Queue, u32>,
     /// How often each of [`WANTED`] happened.
@@ -105,6 +107,7 @@ impl Watch {
                     || touched
             });
             prop_assert!(may_go, "J2, J16: it is gone: {before:?}");
+            self.forgotten.extend(before.map(|_| new.id));
             return Ok(());
         };
         prop_assert!(row.attempt <= row.policy.max_attempts && row.lost <= row.attempt, "J4: {row:?}");

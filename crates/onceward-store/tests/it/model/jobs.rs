@@ -297,10 +297,10 @@ impl World {
     }
 
     async fn enqueue(&mut self, jobs: &[Job], again: Option<usize>) -> Verdict {
-        // What is not kept is forgotten when it is over: sent again after that, it is a new job.
+        // Sent again after it was forgotten, it would be a new job under the id of one that a claim may still name.
         let earlier = again.and_then(|ago| self.made.iter().rev().nth(ago));
-        let mut batch: Vec<New> =
-            earlier.filter(|new| !new.policy.retain.is_zero()).cloned().into_iter().collect();
+        let there = earlier.filter(|new| !self.watch.forgotten.contains(&new.id));
+        let mut batch: Vec<New> = there.cloned().into_iter().collect();
         for job in jobs {
             let id = JobId::from_uuid(self.draw());
             let new = self.new_job(job, id);

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::support::{Fresh, Proxy, Server, ask, claim_of, key, once_ask};
@@ -39,8 +39,10 @@ struct Ledger {
     tokens: BTreeMap<String, Vec<Token>>,
     /// The keys whose outcome was acknowledged.
     done: Vec<String>,
-    failures: BTreeMap<Code, usize>,
 }
+
+/// How many outcomes were acknowledged so far, by all workers.
+static DONE: AtomicUsize = AtomicUsize::new(0);
 
 /// Works until told to stop; whatever fails is asked again with the same session, as the client does.
 async fn work(store: Arc<dyn Store>, worker: usize, stop: Arc<AtomicBool>) -> Ledger {
@@ -66,17 +68,30 @@ async fn work(store: Arc<dyn Store>, worker: usize, stop: Arc<AtomicBool>) -> Le
                     .await;
             }
             Ok(Acquired::Held { .. }) => {}
-            Err(error) => note(&mut ledger, &error),
+            Err(error) => expected(&error),
         }
         let name = format!("once {worker} {round}");
-        if settled(&*store, &name, &mut ledger).await {
+        if settled(&*store, &name).await {
             ledger.done.push(name);
+            DONE.fetch_add(1, Ordering::SeqCst);
         }
     }
     ledger
 }
 
-async fn settled(store: &dyn Store, name: &str, ledger: &mut Ledger) -> bool {
+/// Waits until more is acknowledged than is now. A server that is back soon enough is no failure for anybody, so failures
+/// say nothing about whether it was under load.
+async fn served() {
+    let before = DONE.load(Ordering::SeqCst);
+    let look = async {
+        while DONE.load(Ordering::SeqCst) == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), look).await.unwrap();
+}
+
+async fn settled(store: &dyn Store, name: &str) -> bool {
     let asked = once_ask(name, MINUTE);
     for _ in 0..20 {
         let token = match store.once_claim(std::slice::from_ref(&asked)).await {
@@ -85,7 +100,7 @@ async fn settled(store: &dyn Store, name: &str, ledger: &mut Ledger) -> bool {
                 other => panic!("{name} is ours alone: {other:?}"),
             },
             Err(error) => {
-                note(ledger, &error);
+                expected(&error);
                 continue;
             }
         };
@@ -106,18 +121,18 @@ async fn settled(store: &dyn Store, name: &str, ledger: &mut Ledger) -> bool {
                     );
                     return true;
                 }
-                Err(error) => note(ledger, &error),
+                Err(error) => expected(&error),
             }
         }
     }
     false
 }
 
-fn note(ledger: &mut Ledger, error: &Error) {
+/// What a store may say of a server that has died.
+fn expected(error: &Error) {
     let expected = [Code::StoreUnavailable, Code::CommitUnknown, Code::StoreBusy];
     assert!(expected.contains(&error.code()), "{error:?}");
     assert_eq!(error.is_uncertain(), error.code() == Code::CommitUnknown, "{error:?}");
-    *ledger.failures.entry(error.code()).or_default() += 1;
 }
 
 /// N21, N36: killed or restarted at random under load. What was acknowledged is there; tokens only grow; nobody opens
@@ -131,13 +146,14 @@ async fn n21_a_killed_server_costs_nothing_that_was_acknowledged() {
     let workers: Vec<_> = (0..4).map(|n| tokio::spawn(work(store.clone(), n, stop.clone()))).collect();
     for round in 0..4 {
         sleep(Duration::from_millis(300)).await;
+        served().await;
         tokio::task::block_in_place(|| if round % 2 == 0 { server.kill() } else { server.stop() });
         sleep(Duration::from_millis(100)).await;
         tokio::task::block_in_place(|| server.start_again());
     }
-    sleep(Duration::from_millis(500)).await;
+    served().await;
     stop.store(true, Ordering::SeqCst);
-    let (mut tokens, mut done, mut failures) = (BTreeMap::<String, Vec<Token>>::new(), Vec::new(), 0);
+    let (mut tokens, mut done) = (BTreeMap::<String, Vec<Token>>::new(), Vec::new());
     for worker in workers {
         let ledger = worker.await.unwrap();
         for (key, granted) in ledger.tokens {
@@ -145,9 +161,8 @@ async fn n21_a_killed_server_costs_nothing_that_was_acknowledged() {
             tokens.entry(key).or_default().extend(granted);
         }
         done.extend(ledger.done);
-        failures += ledger.failures.values().sum::<usize>();
     }
-    assert!(failures > 0 && done.len() > 20, "{failures} failures, {} outcomes", done.len());
+    assert!(done.len() > 20, "{} outcomes", done.len());
     for (key, mut granted) in tokens {
         let count = granted.len();
         granted.sort_unstable();

@@ -98,7 +98,8 @@ impl State {
 
     /// Gives signals to those who wait for them, first come, first served.
     pub(super) fn hand_out(&mut self, now: Timestamp, token: Token) {
-        if !self.goes_on() {
+        // A wait that is about to hear that the run is called off takes none.
+        if !self.goes_on() || self.cancelling {
             return;
         }
         self.hand_back(now, token);
@@ -106,7 +107,7 @@ impl State {
         for (id, name, value) in core::mem::take(&mut self.mail) {
             match self.listening.get_mut(&name).and_then(VecDeque::pop_front) {
                 Some(position) => {
-                    self.taken.push(id);
+                    self.take(id);
                     self.timers.retain(|(_, waits)| *waits != position);
                     self.record(
                         &position,

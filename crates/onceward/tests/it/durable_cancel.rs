@@ -1,0 +1,238 @@
+//! Runs that are called off: what they undo, by children as well, and what becomes of those they had started.
+
+use std::time::Duration;
+
+use crate::durable_kit::{Ledger, Place, each};
+use onceward::durable::{AnyError, Failure, Standing, durable, join_all, signal, sleep, step, try_join, uuid};
+use onceward::worker::{State, WorkerBuilder};
+use onceward::{Code, JobId};
+use onceward_core::run::{Phase, Start};
+
+/// It pays back, in its own time.
+#[durable]
+async fn refund(ledger: State<Ledger>, name: String) -> Result<u32, AnyError> {
+    sleep(Duration::from_millis(20)).await?;
+    Ok(step("refund", || async { Ok::<u32, AnyError>(ledger.note(&format!("refund {name}"))) }).await?)
+}
+
+#[durable]
+async fn waits(ledger: State<Ledger>, name: String) -> Result<u32, Failure> {
+    ledger.note(&format!("waits {name}"));
+    let said = signal::<u32>("go").await;
+    ledger.note(&format!("{name}: {said:?}"));
+    said
+}
+
+/// It pays, waits for a child, and pays back by another one where it is called off.
+#[durable]
+async fn order(ledger: State<Ledger>, name: String) -> Result<u32, AnyError> {
+    step("charge", || async { Ok::<u32, AnyError>(ledger.note(&format!("charge {name}"))) }).await?;
+    match waits(name.clone()).await {
+        Ok(said) => Ok(said),
+        Err(failure) => {
+            refund(name).await?;
+            Err(failure.into())
+        }
+    }
+}
+
+fn worker(place: &Place) -> WorkerBuilder {
+    let base = place.ow.worker().state(place.ledger.clone());
+    base.durable(order).durable(waits).durable(refund).session_ttl(Duration::from_secs(1))
+}
+
+/// D9: what was started before is called off, and what is started to undo it runs to its end: in memory and parked, by
+/// those who know of runs and by those who know of jobs alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn d9_a_cancelled_run_undoes_what_it_has_done_by_children() {
+    each(async |place| {
+        for park_after in [Duration::ZERO, Duration::from_secs(10)] {
+            for by_job in [false, true] {
+                let name = format!("{park_after:?} {by_job}");
+                let worker = worker(&place).park_after(park_after).start().await.unwrap();
+                let run = place.ow.start(order(name.clone())).await.unwrap();
+                place.until(async || place.ledger.count(&format!("waits {name}")) >= 1).await;
+                let rests = if park_after.is_zero() { Standing::Parked } else { Standing::Running };
+                place.until(async || run.standing().await.unwrap() == rests).await;
+                if by_job {
+                    assert!(!place.ow.admin().cancel_job(run.id(), None, Some("no")).await.unwrap());
+                } else {
+                    run.cancel("no").await.unwrap();
+                }
+                assert!(run.result().await.is_err());
+                let count = |what: &str| place.ledger.count(what);
+                assert_eq!(run.standing().await.unwrap(), Standing::Cancelled);
+                assert_eq!((count(&format!("charge {name}")), count(&format!("refund {name}"))), (1, 1));
+                place.until(async || count(&format!("{name}: Err(Cancelled)")) >= 1).await;
+                worker.shutdown().await;
+            }
+        }
+    })
+    .await;
+}
+
+/// The same where the process dies that undoes it: another one goes on with that, and nothing of it is called off.
+#[tokio::test(flavor = "multi_thread")]
+async fn d5_d9_undoing_by_children_survives_a_restart() {
+    each(async |place| {
+        let first = worker(&place).park_after(Duration::ZERO).start().await.unwrap();
+        let run = place.ow.start(order("restart".to_owned())).await.unwrap();
+        place.until(async || run.standing().await.unwrap() == Standing::Parked).await;
+        run.cancel("no").await.unwrap();
+        // Somewhere on its way.
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        first.shutdown().await;
+        let second = worker(&place).park_after(Duration::ZERO).start().await.unwrap();
+        assert!(run.result().await.is_err());
+        assert_eq!(place.ledger.count("refund restart"), 1);
+        second.shutdown().await;
+    })
+    .await;
+}
+
+/// It starts one child that is due much later, and one that nobody runs yet.
+#[durable]
+async fn hopeful(later: bool) -> Result<u32, AnyError> {
+    let waits = waits("hopeful".to_owned());
+    let waits = if later { waits.delay(Duration::from_secs(86_400)) } else { waits.queue("elsewhere") };
+    Ok(waits.await?)
+}
+
+/// D7: a child that has not begun when its run is called off never does.
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_children_that_have_not_begun_never_begin() {
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(hopeful).durable(waits);
+        let worker = base.start().await.unwrap();
+        for later in [true, false] {
+            let run = place.ow.start(hopeful(later)).await.unwrap();
+            let child = async || {
+                let journal = place.ow.admin().journal(run.id(), 0, 10).await.unwrap();
+                journal.iter().find_map(|entry| match &entry.phase {
+                    Phase::Started(Start::Child { id, .. }) => Some(*id),
+                    _ => None,
+                })
+            };
+            place.until(async || child().await.is_some()).await;
+            let child: JobId = child().await.unwrap();
+            run.cancel("never mind").await.unwrap();
+            let failure = run.result().await.unwrap_err();
+            assert_eq!(run.standing().await.unwrap(), Standing::Cancelled, "{failure}");
+            let row = place.ow.admin().job(child).await.unwrap();
+            assert_eq!(row.state, onceward::jobs::State::Cancelled, "on {}", place.ow.store().url());
+        }
+        assert_eq!(place.ledger.count("waits hopeful"), 0);
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// It gives a key to others, which is the same one whoever goes on with it.
+#[durable]
+async fn keyed(ledger: State<Ledger>) -> Result<String, AnyError> {
+    let (key, began) = (uuid()?, onceward::durable::now()?);
+    let number = onceward::durable::random()?;
+    let said = child_of(format!("{key} {began} {number}")).await?;
+    let failed = step("ship", || async {
+        if ledger.note("ship") == 1 { Err(AnyError::new("no ship")) } else { Ok(()) }
+    });
+    failed.await?;
+    Ok(said)
+}
+
+#[durable]
+async fn child_of(ledger: State<Ledger>, key: String) -> Result<String, AnyError> {
+    ledger.note("child");
+    Ok(key)
+}
+
+/// D2, D8: time and chance come out the same in a run that goes on with what another one has done, here and elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn d8_a_fork_has_the_same_time_and_chance() {
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(keyed).durable(child_of);
+        let worker = base.start().await.unwrap();
+        let run = place.ow.start(keyed()).await.unwrap();
+        assert!(run.result().await.is_err());
+        let file = place.ow.admin().export_run(run.id()).await.unwrap().to_lines().unwrap();
+        let again = run.retry().await.unwrap();
+        let said = again.result().await.unwrap();
+        assert_eq!(place.ledger.count("child"), 1, "what has succeeded is not done again");
+        let fork = again.fork("ship").await.unwrap();
+        assert_eq!(fork.result().await.unwrap(), said);
+        worker.shutdown().await;
+        // In another store, under another name.
+        let other = onceward::Onceward::options().namespace("elsewhere").connect("memory:").await.unwrap();
+        let recorded = onceward::durable::RecordedRun::read(&file).unwrap().remove(0);
+        assert!(other.admin().import_run(&recorded).await.unwrap());
+        let base = other.worker().state(place.ledger.clone()).durable(keyed).durable(child_of);
+        let worker = base.start().await.unwrap();
+        let there = other.run::<keyed>(run.id()).retry().await.unwrap();
+        assert_eq!(there.result().await.unwrap(), said);
+        worker.shutdown().await;
+        other.shutdown().await;
+    })
+    .await;
+}
+
+/// The first failure is heard of at once, and what is left is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_first_is_heard_of_first() {
+    #[durable]
+    async fn hasty(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let left = async { waits("left".to_owned()).await.map_err(AnyError::from) };
+        let declined = async {
+            let charge = step("charge", || async { Err::<u32, _>(AnyError::new("declined")) });
+            charge.await.map_err(AnyError::from)
+        };
+        let month = async { sleep(Duration::from_secs(86_400)).await.map_err(AnyError::from) };
+        let both = try_join!(left, declined, month);
+        ledger.note("heard");
+        Ok(both?.0)
+    }
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(hasty).durable(waits);
+        let worker = base.start().await.unwrap();
+        let run = place.ow.start(hasty()).await.unwrap();
+        assert!(run.result().await.unwrap_err().to_string().contains("declined"));
+        place.until(async || place.ledger.count("left: Err(Cancelled)") == 1).await;
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// What many children are given is more than one statement carries.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_may_ask_for_more_than_a_statement_carries() {
+    #[durable]
+    async fn long(text: String) -> Result<usize, AnyError> {
+        Ok(text.len())
+    }
+    #[durable]
+    async fn many(count: u32) -> Result<usize, AnyError> {
+        let lengths = join_all((0..count).map(|_| long("x".repeat(200_000)))).await;
+        Ok(lengths.into_iter().sum::<Result<usize, _>>()?)
+    }
+    each(async |place| {
+        let worker = place.ow.worker().durable(many).durable(long).start().await.unwrap();
+        let run = place.ow.start(many(90)).await.unwrap();
+        assert_eq!(run.result().await, Ok(90 * 200_000), "on {}", place.ow.store().url());
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// Who is told to end and is not there, or has ended, is said so.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_runs_that_live_can_be_called_off() {
+    each(async |place| {
+        let nobody = JobId::from_uuid(uuid::Uuid::now_v7());
+        assert_eq!(place.ow.cancel_run(nobody, "why").await.unwrap_err().code(), Code::RunUnknown);
+        let worker = place.ow.worker().state(place.ledger.clone()).durable(refund).start().await.unwrap();
+        let run = place.ow.start(refund("ended".to_owned())).await.unwrap();
+        assert_eq!(run.result().await, Ok(1));
+        assert_eq!(run.cancel("late").await.unwrap_err().code(), Code::RunEnded);
+        worker.shutdown().await;
+    })
+    .await;
+}

@@ -1,0 +1,168 @@
+//! The edges of durable functions: what is too much, too late, unreadable, or somewhere else.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::durable_kit::{Ledger, each};
+use onceward::durable::{AnyError, Failure, Standing, durable, map, signal, sleep, step};
+use onceward::testing::TestBed;
+use onceward::worker::State;
+use onceward::{Code, Queue};
+use std::sync::Arc;
+
+#[durable]
+async fn many_steps(steps: u32) -> Result<u32, AnyError> {
+    let left = waits_for_ever();
+    let work = async {
+        for number in 0..steps {
+            step("step", || async move { Ok::<u32, AnyError>(number) }).await?;
+        }
+        Ok::<u32, AnyError>(steps)
+    };
+    let (left, done) = onceward::durable::join!(left, work);
+    drop(left);
+    done
+}
+
+#[durable]
+async fn waits_for_ever() -> Result<u32, Failure> {
+    signal::<u32>("never").await
+}
+
+/// D11: a run whose journal would have more entries than it may fails cleanly, and what it has started is called off.
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_a_full_journal_is_a_failure_with_a_code() {
+    let bed = TestBed::new().journal_entries(40);
+    let worker = bed.worker().durable(many_steps).durable(waits_for_ever).start().await.unwrap();
+    let run = bed.client().start(many_steps(100)).await.unwrap();
+    let failure = run.result().await.unwrap_err();
+    assert!(failure.to_string().contains(Code::JournalFull.as_str()), "{failure}");
+    assert_eq!(run.standing().await.unwrap(), Standing::Failed);
+    let entries = bed.client().admin().journal(run.id(), 0, 1_000).await.unwrap();
+    assert!(entries.len() <= 41, "{}", entries.len());
+    bed.settle().await.unwrap();
+    let runs = bed.client().admin().runs(onceward::RunFilter::default(), None, 10).await.unwrap().rows;
+    let child = runs.iter().find(|row| row.kind.as_str() == "waits_for_ever").unwrap();
+    assert_eq!(Standing::of(child), Standing::Cancelled);
+    worker.shutdown().await;
+}
+
+/// How many are held at once.
+#[derive(Default)]
+struct Meter {
+    held: AtomicU32,
+    most: AtomicU32,
+}
+
+#[durable]
+async fn wide(meter: State<Arc<Meter>>, items: u32) -> Result<u64, AnyError> {
+    let work = |item: u32| {
+        let meter = Arc::clone(&meter);
+        let held = meter.held.fetch_add(1, Ordering::SeqCst) + 1;
+        meter.most.fetch_max(held, Ordering::SeqCst);
+        async move {
+            let done = step("item", || async move { Ok::<u32, AnyError>(item) }).await;
+            meter.held.fetch_sub(1, Ordering::SeqCst);
+            done
+        }
+    };
+    let done = map(0..items, 500, work).await;
+    Ok(done.into_iter().map(|item| item.map(u64::from)).sum::<Result<u64, _>>()?)
+}
+
+/// Many items go through a few hands, and none of them is held longer than it takes. The long version has 300,000.
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_many_items_are_not_held_at_once() {
+    let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
+    let items: u32 = if long { 300_000 } else { 6_000 };
+    let ow = onceward::Onceward::connect("memory:").await.unwrap();
+    let meter = Arc::new(Meter::default());
+    let worker = ow.worker().state(Arc::clone(&meter)).durable(wide).start().await.unwrap();
+    let run = ow.start(wide(items)).await.unwrap();
+    let sum = u64::from(items) * u64::from(items - 1) / 2;
+    assert_eq!(run.result().await, Ok(sum));
+    let most = meter.most.load(Ordering::SeqCst);
+    assert!(most <= 501, "{most}");
+    worker.shutdown().await;
+}
+
+/// Nothing to do is done at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_items_are_no_work() {
+    let bed = TestBed::new();
+    let meter = Arc::new(Meter::default());
+    let worker = bed.worker().state(Arc::clone(&meter)).durable(wide).start().await.unwrap();
+    let run = bed.client().start(wide(0)).await.unwrap();
+    assert_eq!(bed.result(&run).await, Ok(0));
+    worker.shutdown().await;
+}
+
+#[durable(tags = ["gpu"], priority = 5)]
+async fn render(ledger: State<Ledger>, name: String) -> Result<u32, AnyError> {
+    ledger.note(&name);
+    Ok(1)
+}
+
+/// Runs go where they are told to: by queue, by tag, and the more urgent one first.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_go_where_they_belong() {
+    each(async |place| {
+        let base = || place.ow.worker().state(place.ledger.clone()).durable(render).concurrency(1);
+        let named = |name: &str| place.ow.start(render(name.to_owned()));
+        // Nobody here offers the tag.
+        let plain = base().start().await.unwrap();
+        let first = named("first").priority(-3).await.unwrap();
+        let second = named("second").await.unwrap();
+        let elsewhere = named("elsewhere").queue("farm").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(place.ledger.all(), Vec::<String>::new());
+        plain.shutdown().await;
+        let tagged = base().tags(["gpu", "eu"]).start().await.unwrap();
+        assert_eq!((first.result().await, second.result().await), (Ok(1), Ok(1)));
+        assert_eq!(place.ledger.all(), ["second", "first"], "on {}", place.ow.store().url());
+        tagged.shutdown().await;
+        let farm = base().tags(["gpu"]).queues(["farm"]).start().await.unwrap();
+        assert_eq!(elsewhere.result().await, Ok(1));
+        let row = place.ow.admin().job(elsewhere.id()).await.unwrap();
+        assert_eq!((row.queue, row.priority), (Queue::new("farm").unwrap(), 5));
+        farm.shutdown().await;
+    })
+    .await;
+}
+
+/// A run that may take no time takes none.
+#[tokio::test(flavor = "multi_thread")]
+async fn w47_a_run_whose_time_is_over_does_not_begin() {
+    each(async |place| {
+        let run = place.ow.start(render("late".to_owned())).expiry(Duration::ZERO).await.unwrap();
+        let base = place.ow.worker().state(place.ledger.clone()).durable(render).tags(["gpu"]);
+        let worker = base.start().await.unwrap();
+        assert_eq!(run.result().await, Err(Failure::TimedOut));
+        assert_eq!(run.standing().await.unwrap(), Standing::Expired);
+        assert_eq!(place.ledger.all(), Vec::<String>::new());
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+#[durable]
+async fn long_winded(length: usize) -> Result<String, AnyError> {
+    sleep(Duration::from_millis(1)).await?;
+    step("say", || async move { Ok::<String, AnyError>("x".repeat(length)) }).await.map_err(AnyError::from)
+}
+
+/// What is too long is a failure with a code, and what is long comes back to the byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_values_come_back_or_are_refused() {
+    each(async |place| {
+        let base = place.ow.worker().durable(long_winded).park_after(Duration::ZERO);
+        let worker = base.start().await.unwrap();
+        let run = place.ow.start(long_winded(300_000)).await.unwrap();
+        assert_eq!(run.result().await, Ok("x".repeat(300_000)), "on {}", place.ow.store().url());
+        let run = place.ow.start(long_winded(1_100_000)).await.unwrap();
+        let failure = run.result().await.unwrap_err();
+        assert!(failure.to_string().contains(Code::StepUnwritable.as_str()), "{failure}");
+        worker.shutdown().await;
+    })
+    .await;
+}
