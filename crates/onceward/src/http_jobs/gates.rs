@@ -28,6 +28,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How many receivers are remembered at the most, beside those that something is under way to: first those are
 /// forgotten of which there is nothing to remember, then those that nobody has asked for since longest.
 const PLACES: usize = 10_000;
+/// So many requests may be under way to one origin however small the worker is.
+const FEW: usize = 4;
 /// How many origins are remembered of which nothing is under way.
 const ORIGINS: usize = 10_000;
 /// How much a new time counts beside the earlier ones.
@@ -65,7 +67,7 @@ impl Origin {
     /// How many may be under way of which it is doubtful that they are answered.
     fn most(&self, slots: usize) -> usize {
         let part = if self.answers { slots / 2 } else { slots / 4 };
-        part.max(least(slots))
+        part.max(least(slots)).max(FEW)
     }
 }
 
