@@ -3,9 +3,8 @@
 //! A receiver is a URL without its query, or an endpoint. It begins with a tenth of the worker, gets twice as much
 //! with each success, and half as much where it does not answer in time, down to a tenth. Receivers whose last request
 //! was not answered have half of the worker together at most, with those of which nothing is known three quarters: the
-//! others keep the rest. Of one host, those that have not shown that they answer have half of the worker, and a
-//! quarter as long as the last of them did not answer: whoever makes up a new path for each request gets no more than
-//! that.
+//! others keep the rest. Of one host, those that have not shown that they answer have a quarter as long as the last of
+//! them did not answer: whoever makes up a new path for each request of a host that hangs gets no more than that.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -66,7 +65,7 @@ struct Origin {
 impl Origin {
     /// How many may be under way of which it is doubtful that they are answered.
     fn most(&self, slots: usize) -> usize {
-        let part = if self.answers { slots / 2 } else { slots / 4 };
+        let part = if self.answers { slots } else { slots / 4 };
         part.max(least(slots)).max(FEW)
     }
 }
@@ -668,7 +667,7 @@ mod tests {
         for path in 1..200 {
             good.extend(take(&at("good", path)).await);
         }
-        assert_eq!(good.len(), 20, "half, since the last one was answered");
+        assert_eq!(good.len(), 20, "all that is left for unknown ones: one was answered");
         good.into_iter().for_each(|pass| pass.end(Went::Answered, None, 1));
         held.into_iter().for_each(|pass| pass.end(Went::Late, None, 1));
         let state = gates.lock();

@@ -121,6 +121,7 @@ impl Worker {
         command.args(["--allow-http", "--allow-private"]).env("ONCEWARD_STORE", url);
         command
             .env_remove("ONCEWARD_PROFILE")
+            .env_remove("ONCEWARD_NAMESPACE")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
