@@ -22,6 +22,9 @@ const NEEDS: &[Need] = &[
     Need { package: "postgresql", present: || servers::postgres_folder().is_some() },
     Need { package: "pgbouncer", present: || process::find("pgbouncer").is_some() },
     Need { package: "redis-server", present: || process::find("redis-server").is_some() },
+    // The guides show snippets in these languages, which the tests run.
+    Need { package: "python3", present: || process::find("python3").is_some() },
+    Need { package: "nodejs", present: || process::find("node").is_some() },
     Need { package: "libfaketime", present: || faketime_library().is_some() },
 ];
 

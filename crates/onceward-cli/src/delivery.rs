@@ -1,10 +1,12 @@
 //! Where HTTP jobs may go, and the keys they are delivered with: said by flags, files and the environment.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use onceward::http_jobs::{HttpPolicy, SealKeys};
+use onceward::http_jobs::{HttpPolicy, SealKeys, check_key_name, secret_in_query};
 use onceward::webhook::Secret;
 use onceward::{Code, Error, Result};
+
+use crate::report;
 
 /// What secret headers are encrypted with; never on a command line, which others can see.
 const SECRET_KEY: &str = "ONCEWARD_SECRET_KEY";
@@ -21,21 +23,28 @@ pub(crate) struct Allow {
     /// Also this machine and private networks; link-local addresses and metadata services stay out of reach
     #[arg(long)]
     pub(crate) allow_private: bool,
-    /// Only this host: a name, *.DOMAIN, or a network such as 10.1.0.0/16; may be given several times
+    /// Only this host: a name, *.DOMAIN, or a network such as 10.1.0.0/16; with :PORT behind it, only at that port; may
+    /// be given several times
     #[arg(long = "allow-host", value_name = "HOST")]
     pub(crate) allow_hosts: Vec<String>,
+    /// Also this port, beside 80, 443 and those above 1023 at which no well-known service listens; may be given several
+    /// times
+    #[arg(long = "allow-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) allow_ports: Vec<u16>,
 }
 
 impl Allow {
     pub(crate) fn policy(&self) -> Result<HttpPolicy> {
         let hosts = self.allow_hosts.iter().map(|host| host.parse()).collect::<Result<_>>()?;
-        let (allow_http, allow_private) = (self.allow_http, self.allow_private);
-        Ok(HttpPolicy { allow_http, allow_private, hosts, ..HttpPolicy::default() })
+        let (allow_http, allow_private, ports) =
+            (self.allow_http, self.allow_private, self.allow_ports.clone());
+        Ok(HttpPolicy { allow_http, allow_private, hosts, ports, ..HttpPolicy::default() })
     }
 
     /// Whether anything of it was said.
     pub(crate) fn is_said(&self) -> bool {
-        self.allow_http || self.allow_private || !self.allow_hosts.is_empty()
+        let lists = !self.allow_hosts.is_empty() || !self.allow_ports.is_empty();
+        self.allow_http || self.allow_private || lists
     }
 
     /// As [`policy`](Self::policy), of whoever delivers: in production he has to say where to.
@@ -83,13 +92,37 @@ pub(crate) fn lines(file: &Path) -> Result<Vec<String>> {
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
-/// The signing secrets of files.
-pub(crate) fn secrets(files: &[PathBuf]) -> Result<Vec<Secret>> {
-    let mut secrets = Vec::new();
-    for file in files {
-        for line in lines(file)? {
-            secrets.push(line.parse()?);
-        }
+/// The signing secrets of a file; there is one, at least.
+pub(crate) fn secrets(file: &Path) -> Result<Vec<Secret>> {
+    let secrets = lines(file)?.iter().map(|line| line.parse()).collect::<Result<Vec<_>>>()?;
+    if secrets.is_empty() {
+        return Err(Error::new(Code::SigningSecretInvalid, format!("{} holds no secret", file.display())));
     }
     Ok(secrets)
+}
+
+/// The signing secrets of FILE, or of NAME=FILE with the name of their key; a FILE has none.
+pub(crate) fn named_secrets(text: &str) -> Result<(&str, Vec<Secret>)> {
+    let named = text.split_once('=').filter(|(name, _)| check_key_name(name).is_ok());
+    let (name, file) = named.unwrap_or(("", text));
+    Ok((name, secrets(Path::new(file))?))
+}
+
+/// The value of a secret header, out of its file.
+pub(crate) fn header_value(file: &str) -> Result<String> {
+    let value = lines(Path::new(file))?.join(" ");
+    if value.is_empty() {
+        return Err(Error::new(Code::HeaderInvalid, format!("{file} holds nothing for a secret header")));
+    }
+    Ok(value)
+}
+
+/// Says it where a URL shows a secret to whoever can see it.
+pub(crate) fn warn_of_secrets(url: &str) {
+    if let Some(name) = secret_in_query(url) {
+        report::note(&format!(
+            "the URL holds what looks like a secret ({name}=): URLs are kept and shown in the clear; \
+             give it as a --secret-header, if the receiver takes it there"
+        ));
+    }
 }

@@ -47,7 +47,11 @@ pub fn of(error: &Error) -> u8 {
         Code::RightsMissing => NOT_PERMITTED,
         Code::LeaseHeld | Code::LeaseLost | Code::OnceRunning | Code::KeyLocked => HELD,
         Code::OnceUncertain => UNCERTAIN,
-        Code::OnceFailed | Code::RunsDiffer | Code::SignatureWrong | Code::SignatureStale => FAILED,
+        Code::OnceFailed
+        | Code::RunsDiffer
+        | Code::SignatureWrong
+        | Code::SignatureStale
+        | Code::SealBroken => FAILED,
         Code::AllowListMissing | Code::SealKeyInvalid | Code::HttpTlsUnusable => USAGE,
         code => match code.fault() {
             Fault::Caller => USAGE,

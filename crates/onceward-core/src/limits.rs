@@ -110,6 +110,8 @@ pub const HTTP_HEADERS_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADER_NAME_BYTES_MAX: usize = 128;
 /// The longest value of a header, in bytes.
 pub const HTTP_HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// The longest name of a signing key, in bytes.
+pub const SIGNING_KEY_BYTES_MAX: usize = 64;
 /// How long an HTTP job may take when the caller does not say: everything from looking up the name to the last byte.
 pub const HTTP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest time of an HTTP job: a receiver that is slower than this should answer first and work afterwards.
@@ -128,6 +130,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 pub const ENDPOINT_BYTES_MAX: usize = 128;
 /// The longest type of an event, in bytes.
 pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+/// The largest event, in bytes: each of its deliveries is a payload that names the endpoint beside it.
+pub const EVENT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 1024;
 /// The most patterns of events that an endpoint may have.
 pub const ENDPOINT_EVENTS_MAX: usize = 100;
 /// The most keys that what an endpoint gets is signed with at the same time.

@@ -491,6 +491,10 @@ impl Store for Faulty {
         self.inner.url()
     }
 
+    fn listens_at(&self) -> Vec<(String, u16)> {
+        self.inner.listens_at()
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.inner.clock()
     }

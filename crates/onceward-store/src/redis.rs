@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use onceward_core::{Code, Error, Result, backoff};
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -99,6 +99,15 @@ impl Carrier for Redis {
     fn listen(&self, to: &broadcast::Sender<Wake>) {
         if self.shared.to.set(to.clone()).is_ok() {
             self.shared.heeded.notify_one();
+        }
+    }
+
+    fn listens_at(&self) -> Vec<(String, u16)> {
+        match self.shared.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                vec![(host.to_ascii_lowercase(), *port)]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -335,6 +344,7 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
         let redis = Redis::new("redis://user:hunter2@127.0.0.1:1").unwrap();
+        assert_eq!(redis.listens_at(), [("127.0.0.1".to_owned(), 1)]);
         assert!(!format!("{redis:?}").contains("hunter2"));
     }
 }

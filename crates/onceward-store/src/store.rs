@@ -23,7 +23,7 @@ mod runs;
 mod services;
 mod triggers;
 
-pub use endpoints::{EndpointStore, ListEndpoints, RemoveEndpoint, WriteEndpoint};
+pub use endpoints::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoint, WriteEndpoint};
 pub(crate) use jobs::KEY_KEPT_FOR;
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
@@ -375,6 +375,11 @@ pub trait Store: JobStore + RunStore + ServiceStore + EndpointStore + TriggerSto
     fn capabilities(&self) -> Capabilities;
     /// The URL it was opened by, without a password.
     fn url(&self) -> &str;
+    /// Where on the network what stands behind it listens, by name or address and port, its carrier of hints with it:
+    /// HTTP jobs are not sent there.
+    fn listens_at(&self) -> Vec<(String, u16)> {
+        Vec::new()
+    }
     /// This process's clock, for trusting claims no longer than they last.
     fn clock(&self) -> &Arc<dyn Clock>;
     /// Hints that something was released.

@@ -37,8 +37,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
 
     let ow = Onceward::connect("memory:").await?;
-    // The receiver is on this machine, in the clear. Without this policy nothing below would be enqueued.
-    let policy = HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() };
+    // The receiver is this very program, in the clear: without this policy nothing below would be sent.
+    let policy = HttpPolicy {
+        allow_http: true,
+        allow_private: true,
+        allow_own_listeners: true,
+        ..HttpPolicy::default()
+    };
     let mut jobs = Vec::new();
     for (path, what) in PATHS {
         let hook =

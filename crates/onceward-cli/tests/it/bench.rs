@@ -45,6 +45,16 @@ fn every_workload_of_leases_and_once_is_measured_on_sqlite_and_no_file_stays() {
     assert!(files.iter().all(|name| !name.to_string_lossy().contains("bench")), "{files:?}");
 }
 
+/// The worker is a process of its own there, whose memory is told.
+#[test]
+fn many_receivers_are_measured_with_the_memory_of_the_worker() {
+    let place = Place::new();
+    let report = report(start(&place, "http", &["receivers_1800_beside_200_hanging"]));
+    check(&report, &["receivers_1800_beside_200_hanging"]);
+    let peak = report["workloads"][0]["worker_peak_mb"].as_f64().unwrap();
+    assert!(peak > 1.0 && peak < 300.0, "{peak} MB, of a build that is not optimized");
+}
+
 #[test]
 fn a_workload_nobody_knows_is_refused_before_anything_is_made() {
     let place = Place::new();

@@ -1,6 +1,6 @@
 //! `onceward jobs enqueue http`, the stock worker that delivers, `onceward webhook`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,15 +10,19 @@ use std::time::{Duration, Instant};
 
 use onceward::Onceward;
 use onceward::http_jobs::{HttpJob, HttpPolicy};
+use onceward::jobs::{JobId, State};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::place::{Place, wait_until};
 
-/// Which requests a receiver has seen: the webhook-id and Idempotency-Key, and how often.
+/// Which requests a receiver has seen: the webhook-id and Idempotency-Key, and how often; and under which ids each body
+/// came to each path.
 #[derive(Default)]
 struct Ledger {
     seen: Mutex<HashMap<(String, String), u32>>,
+    bodies: Mutex<HashMap<(String, String), HashSet<String>>>,
+    signatures: Mutex<Vec<String>>,
 }
 
 impl Ledger {
@@ -57,10 +61,12 @@ fn serve(stream: TcpStream, ledger: &Ledger, after: Duration) {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut id, mut key, mut length) = (String::new(), String::new(), 0);
-        let mut line = String::new();
+        let (mut line, mut path, mut signature) = (String::new(), String::new(), String::new());
         while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
             let (name, value) = line.trim_end().split_once(": ").unwrap_or_default();
             match name.to_ascii_lowercase().as_str() {
+                "" => path = line.split(' ').nth(1).unwrap_or_default().to_owned(),
+                "webhook-signature" => signature = value.to_owned(),
                 "webhook-id" => id = value.to_owned(),
                 "idempotency-key" => key = value.to_owned(),
                 "content-length" => length = value.parse().unwrap(),
@@ -68,9 +74,13 @@ fn serve(stream: TcpStream, ledger: &Ledger, after: Duration) {
             }
             line.clear();
         }
-        if id.is_empty() || reader.read_exact(&mut vec![0; length]).is_err() {
+        let mut body = vec![0; length];
+        if id.is_empty() || reader.read_exact(&mut body).is_err() {
             return;
         }
+        let body = String::from_utf8(body).unwrap();
+        ledger.bodies.lock().unwrap().entry((path, body)).or_default().insert(id.clone());
+        ledger.signatures.lock().unwrap().push(signature);
         *ledger.seen.lock().unwrap().entry((id, key)).or_default() += 1;
         std::thread::sleep(after);
         if writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
@@ -273,27 +283,34 @@ fn verify_tells_the_right_one_from_the_wrong_ones() {
     run("missing", &at).refused(2, "OW0601");
 }
 
-/// J2, H2, N57: workers die all the time, and every webhook arrives, each under one name; at most once, none arrives
-/// twice, and those that may have are uncertain.
 #[test]
 fn proof_every_webhook_arrives_though_workers_are_killed() {
+    workers_are_killed_and_every_webhook_arrives(&Place::new());
+}
+
+/// J2, H2, N57: workers are killed with SIGKILL all the time (every second, in the long version), and every webhook
+/// arrives, those to URLs, those to endpoints and those of events, each under one webhook-id and Idempotency-Key; at
+/// most once, none arrives twice, and those that were interrupted are uncertain.
+pub(crate) fn workers_are_killed_and_every_webhook_arrives(place: &Place) {
     let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
-    let (jobs, kills) = if long { (2_000, 20) } else { (400, 4) };
-    let place = Place::new();
+    let (hooks, kills) = if long { (2_000, 60) } else { (400, 4) };
     let receiver = Receiver::new(Duration::from_millis(if long { 50 } else { 100 }));
-    let ids = enqueue_many(&place, &receiver, jobs);
+    let sent = enqueue_many(place, &receiver, hooks);
     let args = ["worker", "--concurrency", "16", "--session-ttl", "1s", "--grace", "1s"];
     let args = [&args[..], &OPEN].concat();
-    for _ in 0..kills {
+    let mut killed = 0;
+    while killed < kills && receiver.ledger.count() < hooks * 9 / 10 {
         let before = receiver.ledger.count();
         let worker = place.start(&args);
         let began = Instant::now();
         // In the midst of its work.
         wait_until("it delivers", || {
-            receiver.ledger.count() > before + 20 || began.elapsed() > Duration::from_secs(5)
+            let in_the_midst = receiver.ledger.count() > before + 20 && !long;
+            in_the_midst || began.elapsed() > Duration::from_secs(if long { 1 } else { 5 })
         });
         worker.signal(Signal::KILL);
         worker.end();
+        killed += 1;
     }
     let last =
         [&["worker", "--until-empty", "--concurrency", "64", "--session-ttl", "1s"], &OPEN[..]].concat();
@@ -301,43 +318,220 @@ fn proof_every_webhook_arrives_though_workers_are_killed() {
     assert_eq!(seen.code, 0, "{}", seen.stderr);
     let ledger = receiver.ledger.seen.lock().unwrap();
     let (mut twice, mut uncertain) = (0, 0);
-    for (id, once) in &ids {
+    for (id, once, state) in states(place, &sent.direct) {
         let arrived = ledger.get(&(id.clone(), id.clone())).copied().unwrap_or(0);
-        let state = state(&place, id);
-        if *once {
+        if once {
             assert!(arrived <= 1, "{id} arrived {arrived} times");
-            assert!(
-                state == "uncertain" || (state == "succeeded" && arrived == 1),
-                "{id}: {state}, {arrived}"
-            );
-            uncertain += u32::from(state == "uncertain");
+            let ended = state == State::Uncertain || (state == State::Succeeded && arrived == 1);
+            assert!(ended, "{id}: {state}, {arrived}");
+            uncertain += u32::from(state == State::Uncertain);
         } else {
-            assert!(arrived >= 1 && state == "succeeded", "{id}: {state}, {arrived} times");
+            assert!(arrived >= 1 && state == State::Succeeded, "{id}: {state}, {arrived} times");
             twice += u32::from(arrived > 1);
         }
     }
+    let bodies = receiver.ledger.bodies.lock().unwrap();
+    for event in 0..sent.events {
+        for endpoint in ["/a", "/b"] {
+            let ids = bodies.get(&(endpoint.to_owned(), format!("\"event {event}\"")));
+            assert_eq!(ids.map_or(0, HashSet::len), 1, "event {event} at {endpoint}: {ids:?}");
+        }
+    }
     assert_eq!(ledger.len(), ledger.keys().filter(|(id, key)| id == key).count());
+    assert!(ledger.len() <= hooks, "{} ids of {hooks} webhooks", ledger.len());
     assert!(twice + uncertain > 0, "the kills hit nothing");
-    println!("{jobs} jobs, {kills} kills: {twice} arrived more than once, {uncertain} are uncertain");
+    println!("{hooks} webhooks, {killed} kills: {twice} arrived more than once, {uncertain} are uncertain");
 }
 
-/// Enqueues webhooks, every other one at most once.
-fn enqueue_many(place: &Place, receiver: &Receiver, jobs: usize) -> Vec<(String, bool)> {
+/// What was sent: those to a URL or an endpoint with whether they go at most once, and how many events, each of which
+/// makes two deliveries.
+struct Sent {
+    direct: Vec<(JobId, bool)>,
+    events: usize,
+}
+
+/// Enqueues so many webhooks: a half goes to URLs, a quarter to endpoints, each second of both at most once, and a
+/// quarter comes of events.
+fn enqueue_many(place: &Place, receiver: &Receiver, hooks: usize) -> Sent {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let url = format!("sqlite://{}", place.path("store.db").display());
-        let ow = Onceward::connect(&url).await.unwrap();
+        let ow = Onceward::connect(place.store()).await.unwrap();
         let open = HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() };
-        let hooks = (0..jobs).map(|number| {
-            let url = receiver.url(&format!("/{}", number % 20));
-            let hook = ow.enqueue_http(HttpJob::post(url).json(&number).policy(open.clone()));
+        for name in ["a", "b"] {
+            let endpoint = ow.endpoint(name).url(receiver.url(&format!("/{name}"))).policy(open.clone());
+            endpoint.events(["*"]).retry("fixed 100ms".parse().unwrap()).await.unwrap();
+        }
+        let direct = (0..hooks * 3 / 4).map(|number| {
+            let job = match number % 3 {
+                0 => HttpJob::to_endpoint(if number % 2 == 0 { "a" } else { "b" }),
+                _ => HttpJob::post(receiver.url(&format!("/{}", number % 20))),
+            };
+            let hook = ow.enqueue_http(job.json(&number).policy(open.clone()));
             let hook = hook.retry("fixed 100ms".parse().unwrap());
             if number % 2 == 0 { hook.at_most_once() } else { hook }
         });
-        let enqueued = ow.enqueue_many(hooks).await.unwrap();
+        let enqueued = ow.enqueue_many(direct).await.unwrap();
+        let direct = enqueued.iter().enumerate().map(|(number, job)| (job.id, number % 2 == 0)).collect();
+        let events = hooks / 8;
+        let all = (0..events).map(|number| ow.event("order.paid").json(&format!("event {number}")));
+        ow.enqueue_many(all).await.unwrap();
         ow.shutdown().await;
-        enqueued.iter().enumerate().map(|(number, job)| (job.id.to_string(), number % 2 == 0)).collect()
+        Sent { direct, events }
     })
+}
+
+/// What has become of jobs.
+fn states(place: &Place, jobs: &[(JobId, bool)]) -> Vec<(String, bool, State)> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let ow = Onceward::connect(place.store()).await.unwrap();
+        let mut all = Vec::new();
+        for (id, once) in jobs {
+            all.push((id.to_string(), *once, ow.admin().job(*id).await.unwrap().state_now()));
+        }
+        ow.shutdown().await;
+        all
+    })
+}
+
+/// S-list of SSRF, 37: what a file of the machine says of a name is looked at like what a name server says. Needs to be
+/// root, and a mount namespace of its own for the file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_the_hosts_file_leads_inside_is_refused() {
+    let place = Place::new();
+    let receiver = Receiver::new(Duration::ZERO);
+    fs::write(place.path("hosts"), "127.0.0.1 localhost evil.test\n").unwrap();
+    let url = format!("http://evil.test:{}/", receiver.port);
+    let script = "mount --bind hosts /etc/hosts && exec \"$@\"";
+    let apart = |args: &[&str]| {
+        let binary = env!("CARGO_BIN_EXE_onceward");
+        let mut command = place.command_of("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh", binary]).args(args);
+        command.output().map(crate::place::Seen::from)
+    };
+    let allowed = apart(&["--version"]);
+    if !allowed.as_ref().is_ok_and(|seen| seen.code == 0) {
+        println!("no mount namespace here: {allowed:?}");
+        assert!(!rustix::process::getuid().is_root(), "root can make one");
+        return;
+    }
+    for (flags, state, count) in [(&OPEN[..1], "dead", 0), (&OPEN[..], "succeeded", 1)] {
+        let id = enqueue(&place, &[&["--url", &url, "--json", "1"], &OPEN[..]].concat());
+        let seen = apart(&[&["worker", "--until-empty"], flags].concat()).unwrap();
+        assert_eq!(seen.code, 0, "{}", seen.stderr);
+        let shown = place.json(&["jobs", "show", &id]);
+        assert_eq!((shown["state"].as_str(), receiver.ledger.count()), (Some(state), count), "{shown}");
+        assert!(count == 1 || shown["error"].as_str().unwrap().contains("OW0805"), "{shown}");
+    }
+}
+
+/// W68: hosts at one port only, and ports beside the usual ones.
+#[test]
+fn w68_hosts_and_ports_are_allowed_by_flags() {
+    let place = Place::new();
+    let receiver = Receiver::new(Duration::ZERO);
+    let url = receiver.url("/");
+    let host = format!("127.0.0.0/8:{}", receiver.port);
+    for (flags, state) in
+        [(["--allow-host", "127.0.0.0/8:443"], "dead"), (["--allow-host", &host], "succeeded")]
+    {
+        let id = enqueue(&place, &[&["--url", &url, "--json", "1"], &OPEN[..]].concat());
+        work(&place, &[&OPEN[..], &flags].concat());
+        let shown = place.json(&["jobs", "show", &id]);
+        assert_eq!(shown["state"], state, "{shown}");
+    }
+    // A service of the test listens where a database usually does.
+    let odd = "https://hooks.example.com:5432/";
+    place.run(&["jobs", "enqueue", "http", "--url", odd, "--json", "1"]).refused(2, "OW0804");
+    let args =
+        ["jobs", "enqueue", "http", "--url", odd, "--json", "1", "--allow-port", "5432", "--delay", "1h"];
+    assert_eq!(place.run(&args).code, 0);
+    place.run(&["worker", "--until-empty", "--allow-port", "0"]).refused(2, "OW0601");
+    assert_eq!(place.run(&["worker", "--until-empty", "--horizon", "0s", "--allow-port", "25"]).code, 0);
+}
+
+/// Requests that name a key are signed with that, the others with the keys that have no name.
+#[test]
+fn requests_are_signed_with_the_key_that_they_name() {
+    let place = Place::new();
+    let receiver = Receiver::new(Duration::ZERO);
+    for file in ["usual.secret", "billing.secret"] {
+        fs::write(place.path(file), place.run(&["webhook", "secret"]).text()).unwrap();
+    }
+    fs::write(place.path("empty"), "\n").unwrap();
+    let url = receiver.url("/");
+    let enqueue =
+        |more: &[&str]| enqueue(&place, &[&["--url", &url, "--json", "1"], &OPEN[..], more].concat());
+    let plain = enqueue(&[]);
+    let named = enqueue(&["--sign-with", "billing"]);
+    let unknown = enqueue(&["--sign-with", "other", "--max-attempts", "1"]);
+    let keys = ["--signing-secret-file", "usual.secret", "--signing-secret-file", "billing=billing.secret"];
+    work(&place, &[&OPEN[..], &keys].concat());
+    let states = [&plain, &named, &unknown].map(|id| state(&place, id));
+    assert_eq!(states, ["succeeded", "succeeded", "dead"].map(Value::from));
+    assert!(place.json(&["jobs", "show", &unknown])["error"].as_str().unwrap().contains("OW0819"));
+    let signatures = receiver.ledger.signatures.lock().unwrap().clone();
+    assert!(
+        signatures.len() == 2 && signatures.iter().all(|one| one.starts_with("v1,") && !one.contains(' '))
+    );
+    let args = ["jobs", "enqueue", "http", "--url", &url, "--json", "1", "--sign-with", "a b"];
+    place.run(&[&args[..], &OPEN].concat()).refused(2, "OW0827");
+    place.run(&["worker", "--signing-secret-file", "empty"]).refused(2, "OW0813");
+    place.run(&["worker", "--signing-secret-file", "billing=empty"]).refused(2, "OW0813");
+    let secret = ["--secret-header", "authorization=empty"];
+    let args = [&["jobs", "enqueue", "http", "--url", &url, "--json", "1"], &secret[..], &OPEN].concat();
+    keyed(&place, &args).refused(2, "OW0808");
+}
+
+/// W63: what looks like a secret in a URL is said, and not shown where endpoints are listed.
+#[test]
+fn w63_a_secret_in_a_url_is_warned_of_and_not_shown() {
+    let place = Place::new();
+    let url = "https://hooks.example.com/in?token=s3cret-canary";
+    let add = ["endpoints", "add", "shop", "--unsigned", "--url", url];
+    for args in [&add[..], &["jobs", "enqueue", "http", "--url", url, "--json", "1"]] {
+        let seen = place.run(args);
+        assert!(seen.code == 0 && seen.stderr.contains("token="), "{seen:?}");
+        assert!(!seen.stderr.contains("s3cret-canary") && !seen.text().contains("s3cret-canary"), "{seen:?}");
+    }
+    for args in [
+        &["endpoints", "list"][..],
+        &["endpoints", "show", "shop"],
+        &["endpoints", "list", "--output", "json"],
+    ] {
+        let text = place.run(args).text();
+        assert!(text.contains("hooks.example.com") && !text.contains("s3cret-canary"), "{text}");
+    }
+}
+
+/// An old key can be put away once everything was encrypted anew.
+#[test]
+fn secrets_are_encrypted_anew_under_another_key() {
+    let place = Place::new();
+    let old = "HxwdHhsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+    let run = |keys: &str, args: &[&str]| {
+        let output = place.command(args).env("ONCEWARD_SECRET_KEY", keys).output().unwrap();
+        crate::place::Seen::from(output)
+    };
+    let add = |name: &str| run(old, &["endpoints", "add", name, "--url", "https://hooks.example.com/"]);
+    assert_eq!((add("shop").code, add("till").code), (0, 0));
+    let both = format!("{KEY},{old}");
+    let reseal = ["endpoints", "reseal", "--output", "json"];
+    let dry: Value =
+        serde_json::from_slice(&run(&both, &[&reseal[..], &["--dry-run"]].concat()).stdout).unwrap();
+    let changed = json!([{ "name": "shop", "secrets": 1 }, { "name": "till", "secrets": 1 }]);
+    let expected =
+        |dry_run: bool| json!({ "dry_run": dry_run, "changed": changed, "unchanged": 0, "failed": [] });
+    assert_eq!(dry, expected(true));
+    run(KEY, &reseal).refused(1, "OW0817");
+    let done: Value = serde_json::from_slice(&run(&both, &reseal).stdout).unwrap();
+    assert_eq!(done, expected(false));
+    let again = run(KEY, &["endpoints", "reseal"]);
+    assert!(again.code == 0 && again.stderr.contains("2 had no need to"), "{again:?}");
+    let history = place.json(&["endpoints", "history", "till"]);
+    assert!(history[0]["reason"].as_str().unwrap().contains("encrypted anew"), "{history}");
+    place.run(&reseal).refused(2, "OW0816");
 }
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

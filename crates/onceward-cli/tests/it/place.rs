@@ -57,8 +57,15 @@ impl Place {
 
     /// The binary with these arguments; nothing of the tester's environment leaks in.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_onceward"));
-        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        let mut command = self.command_of(env!("CARGO_BIN_EXE_onceward"));
+        command.args(args);
+        command
+    }
+
+    /// Another program, in the same surroundings.
+    pub(crate) fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.folder.path()).env("COLUMNS", "100").env("USER", "ann");
         command.env("ONCEWARD_STORE", &self.store);

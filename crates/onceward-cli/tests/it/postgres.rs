@@ -100,6 +100,13 @@ fn a_webhook_goes_from_the_shell_to_its_receiver() {
     crate::http::the_whole_way(place);
 }
 
+#[test]
+fn proof_every_webhook_arrives_though_workers_are_killed() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::http::workers_are_killed_and_every_webhook_arrives(place);
+}
+
 /// One that is damaged is named with its code, and hides none of the others.
 #[test]
 fn what_can_not_be_read_is_listed_as_such() {
@@ -114,13 +121,16 @@ fn what_can_not_be_read_is_listed_as_such() {
         let schedule = ["schedules", "add", name, "report", "--when", "0 2 * * *", "--json", "{}"];
         assert_eq!(place.run(&schedule).code, 0);
         assert_eq!(place.run(&["triggers", "add", name, "letter", "--on", "dead"]).code, 0);
+        let endpoint = ["endpoints", "add", name, "--unsigned", "--url", "https://hooks.example.com/"];
+        assert_eq!(place.run(&endpoint).code, 0);
     }
     schema.sql(
         "INSERT INTO {schema}.service (namespace, name, version, setting) VALUES ('default', 'bad', 7, '{\"every')
          ; UPDATE {schema}.schedule SET definition = '[' WHERE name = 'bad'
-         ; UPDATE {schema}.trigger SET definition = '{}' WHERE name = 'bad'",
+         ; UPDATE {schema}.trigger SET definition = '{}' WHERE name = 'bad'
+         ; UPDATE {schema}.endpoint SET definition = '{}' WHERE name = 'bad'",
     );
-    for (kind, version) in [("services", 7), ("schedules", 1), ("triggers", 1)] {
+    for (kind, version) in [("services", 7), ("schedules", 1), ("triggers", 1), ("endpoints", 1)] {
         let listed = place.json(&[kind, "list"]);
         assert_eq!(
             (listed.as_array().unwrap().len(), listed[0]["name"].as_str()),

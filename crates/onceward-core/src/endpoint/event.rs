@@ -64,18 +64,28 @@ impl Event {
     /// The payload of its job.
     ///
     /// # Errors
-    /// [`PayloadUnwritable`](Code::PayloadUnwritable), which does not happen.
+    /// [`PayloadTooLarge`](Code::PayloadTooLarge) where its deliveries would have no room for what they name beside
+    /// it; [`PayloadUnwritable`](Code::PayloadUnwritable), which does not happen.
     pub fn to_payload(&self) -> Result<Vec<u8>> {
         let Parts { json, text, base64 } = Parts::of(self.body.as_ref());
         let (event, content_type) = (self.event.clone(), self.content_type.clone());
-        serde_json::to_vec(&Kept { event, content_type, json, text, base64 })
-            .map_err(|error| Error::new(Code::PayloadUnwritable, "the event is no JSON").with_source(error))
+        let payload = serde_json::to_vec(&Kept { event, content_type, json, text, base64 });
+        let payload = payload.map_err(|error| {
+            Error::new(Code::PayloadUnwritable, "the event is no JSON").with_source(error)
+        })?;
+        let (max, has) = (limits::EVENT_BYTES_MAX, payload.len());
+        if has > max {
+            let why =
+                format!("an event has at most {max} bytes, so that its deliveries have room; not {has}");
+            return Err(Error::new(Code::PayloadTooLarge, why));
+        }
+        Ok(payload)
     }
 
     /// Reads what [`to_payload`](Self::to_payload) has written, or somebody's SQL.
     ///
     /// # Errors
-    /// [`EventUnreadable`](Code::EventUnreadable), and as [`check`](Self::check).
+    /// [`EventUnreadable`](Code::EventUnreadable), and as [`check`](Self::check) and [`to_payload`](Self::to_payload).
     pub fn from_payload(payload: &[u8]) -> Result<Self> {
         let unreadable = |why: String| Error::new(Code::EventUnreadable, why);
         let kept: Kept<'_> = serde_json::from_slice(payload)
@@ -84,22 +94,31 @@ impl Event {
             Parts { json: kept.json, text: kept.text, base64: kept.base64 }.body().map_err(unreadable)?;
         let event = Self { event: kept.event, body, content_type: kept.content_type };
         event.check()?;
+        // Somebody's SQL may have written more than we would; spaces between its parts are no harm.
+        if payload.len() > limits::EVENT_BYTES_MAX {
+            event.to_payload()?;
+        }
         Ok(event)
     }
 }
 
 /// The deliveries of an event: one for each endpoint that wants it, disabled or not. What is enqueued for a disabled
-/// one waits.
-///
-/// # Errors
-/// [`PayloadUnwritable`](Code::PayloadUnwritable), which does not happen.
+/// one waits. Each of them holds the body, and is made when it is asked for: all of them together may be more than
+/// there is memory. One that can't be made or enqueued comes as an error that names its endpoint.
 pub fn deliveries<'a>(
-    event: &Event,
-    job: &Record,
+    event: &'a Event,
+    job: &'a Record,
     endpoints: impl IntoIterator<Item = &'a Endpoint>,
-) -> Result<Vec<job::New>> {
+) -> impl Iterator<Item = Result<job::New>> {
     let wants = |endpoint: &&Endpoint| endpoint.wants(&event.event);
-    endpoints.into_iter().filter(wants).map(|endpoint| delivery(event, job, endpoint)).collect()
+    endpoints.into_iter().filter(wants).map(|endpoint| {
+        let made = delivery(event, job, endpoint).and_then(|new| new.check().map(|()| new));
+        made.map_err(|error| {
+            let (name, why) = (endpoint.name.as_str(), error.message().to_owned());
+            Error::new(error.code(), format!("the delivery to the endpoint {name:?}: {why}"))
+                .with_source(error)
+        })
+    })
 }
 
 fn delivery(event: &Event, job: &Record, endpoint: &Endpoint) -> Result<job::New> {
@@ -117,6 +136,9 @@ fn delivery(event: &Event, job: &Record, endpoint: &Endpoint) -> Result<job::New
         timeout: setting.timeout,
         retry: setting.retry,
         retain: job.policy.retain,
+        // What was said of the event holds for whoever is told of it.
+        at_most_once: job.policy.at_most_once,
+        deadline: job.policy.deadline,
         ..Policy::default()
     };
     // What it is the delivery of, for whoever looks at it.

@@ -74,6 +74,13 @@ impl Endpoint {
         Self { namespace, name, version: 0, created_at: now, setting, keys, disabled, health }
     }
 
+    /// The endpoint set to something else. What is held against it was seen at its URL: another one begins anew.
+    #[must_use]
+    pub fn set(&self, setting: Setting) -> Self {
+        let health = self.health.clone().filter(|_| setting.url == self.setting.url);
+        Self { setting, health, ..self.clone() }
+    }
+
     /// Whether it is to get this event.
     pub fn wants(&self, event: &EventType) -> bool {
         self.setting.wants(event)
@@ -294,7 +301,7 @@ impl Serialize for Endpoint {
             "created_at": self.created_at,
             "state": if self.disabled.is_some() { "disabled" } else { "enabled" },
             "disabled": self.disabled,
-            "url": setting.url,
+            "url": crate::http::shown_url(&setting.url),
             "events": setting.events,
             "headers": setting.headers,
             "secret_headers": setting.sealed.keys().collect::<Vec<_>>(),

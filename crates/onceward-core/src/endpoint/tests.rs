@@ -64,6 +64,10 @@ fn job(id: u128, root: u128) -> Record {
     Record::of_new(&New { root: id_of(root), replay_of, trace: Some("t".to_owned()), ..new }, at(1))
 }
 
+fn made(event: &Event, job: &Record, to: &[Endpoint]) -> Vec<New> {
+    deliveries(event, job, to).collect::<crate::Result<_>>().unwrap()
+}
+
 #[test]
 fn an_event_makes_one_delivery_for_each_endpoint_that_wants_it() {
     let paid = Event { body: Some(Body::Text("17".to_owned())), ..Event::new(event("order.paid")) };
@@ -71,7 +75,8 @@ fn an_event_makes_one_delivery_for_each_endpoint_that_wants_it() {
     let disabled = endpoint("b", &["*"]).disabled(&owner(), None, at(1)).unwrap();
     let other = endpoint("c", &["invoice.*"]);
     let all = [wants, disabled, other];
-    let made = deliveries(&paid, &job(1, 1), &all).unwrap();
+    let made_all = |id| made(&paid, &job(id, 1), &all);
+    let made = made_all(1);
     let names: Vec<_> = made
         .iter()
         .map(|new| Request::from_payload(&new.payload.bytes).unwrap())
@@ -82,12 +87,74 @@ fn an_event_makes_one_delivery_for_each_endpoint_that_wants_it() {
     made.iter().for_each(|new| new.check().unwrap());
     assert_ne!(made[0].id, made[1].id);
     // Whoever does it again gets the same ones; a replay other ones, which receivers know by the same name.
-    let again = deliveries(&paid, &job(1, 1), &all).unwrap();
+    let again = made_all(1);
     assert_eq!(again.iter().map(|new| new.id).collect::<Vec<_>>(), [made[0].id, made[1].id]);
-    let replay = deliveries(&paid, &job(2, 1), &all).unwrap();
+    let replay = made_all(2);
     assert_ne!(replay[0].id, made[0].id);
     assert_eq!((replay[0].root, replay[0].replay_of), (made[0].root, Some(made[0].id)));
     assert_eq!(made[0].id.as_uuid().get_version_num(), 8);
+}
+
+/// What is said of an event holds for whoever is told of it.
+#[test]
+fn deliveries_of_an_event_are_sent_at_most_once_and_by_a_deadline_where_that_was_said() {
+    let ping = Event::new(event("ping"));
+    let mut said = job(1, 1);
+    (said.policy.at_most_once, said.policy.deadline) = (true, Some(at(900)));
+    let policy = made(&ping, &said, &[endpoint("a", &["*"])]).remove(0).policy;
+    assert_eq!((policy.at_most_once, policy.deadline), (true, Some(at(900))));
+    let policy = made(&ping, &job(1, 1), &[endpoint("a", &["*"])]).remove(0).policy;
+    assert_eq!((policy.at_most_once, policy.deadline), (false, None));
+}
+
+/// The largest event that is let in has room beside it for everything that a delivery names, at its longest.
+#[test]
+fn every_event_that_is_accepted_can_be_delivered_to_an_endpoint_of_any_name() {
+    let name = "\"".repeat(limits::ENDPOINT_BYTES_MAX);
+    let of_size = |bytes: usize| Event {
+        body: Some(Body::Text("x".repeat(bytes))),
+        content_type: Some("t".repeat(limits::CONTENT_TYPE_BYTES_MAX)),
+        event: event(&"e".repeat(limits::EVENT_TYPE_BYTES_MAX)),
+    };
+    let bare = of_size(0).to_payload().unwrap().len();
+    let largest = of_size(limits::EVENT_BYTES_MAX - bare);
+    assert_eq!(largest.to_payload().unwrap().len(), limits::EVENT_BYTES_MAX);
+    let new = made(&largest, &job(1, 1), &[endpoint(&name, &["*"])]).remove(0);
+    new.check().unwrap();
+    let more = of_size(limits::EVENT_BYTES_MAX - bare + 1);
+    assert_eq!(more.to_payload().unwrap_err().code(), Code::PayloadTooLarge);
+    // What SQL wrote is refused with the same code, for what it says and not for its spaces.
+    let spaced = format!("{{\"type\":\"a\",{}\"json\":1}}", " ".repeat(limits::EVENT_BYTES_MAX));
+    Event::from_payload(spaced.as_bytes()).unwrap();
+    let large = format!("{{\"type\":\"a\",\"text\":\"{}\"}}", "x".repeat(limits::EVENT_BYTES_MAX));
+    assert_eq!(Event::from_payload(large.as_bytes()).unwrap_err().code(), Code::PayloadTooLarge);
+}
+
+/// An endpoint that can't be told does not keep the others from it, and deliveries are made one at a time.
+#[test]
+fn deliveries_are_made_when_they_are_asked_for_and_a_bad_one_comes_as_an_error() {
+    let ping = Event::new(event("ping"));
+    let mut odd = endpoint("b", &["*"]);
+    odd.setting.max_attempts = 0;
+    let asked = core::cell::Cell::new(0);
+    let all = [endpoint("a", &["*"]), odd, endpoint("c", &["*"])];
+    let counted = all.iter().inspect(|_| asked.set(asked.get() + 1));
+    let job = job(1, 1);
+    let mut each = deliveries(&ping, &job, counted);
+    assert!(each.next().unwrap().is_ok() && asked.get() == 1);
+    let error = each.next().unwrap().unwrap_err();
+    assert!(error.code() == Code::AttemptsInvalid && error.message().contains("\"b\""), "{error}");
+    assert!(each.next().unwrap().is_ok() && each.next().is_none());
+}
+
+/// What is held against an endpoint was seen at its URL.
+#[test]
+fn an_endpoint_with_another_url_begins_anew() {
+    let row = endpoint("a", &[]).failed((3, at(0)), "500", &owner(), at(0));
+    let slower = Setting { timeout: Duration::from_secs(1), ..row.setting.clone() };
+    assert_eq!(row.set(slower).health, row.health);
+    let moved = Setting { url: "https://other.example.com/".to_owned(), ..row.setting.clone() };
+    assert_eq!(row.set(moved).health, None);
 }
 
 #[test]

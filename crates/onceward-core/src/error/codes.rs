@@ -182,6 +182,7 @@ codes! {
     EndpointMoved = "OW0824", Race, "the endpoint was changed by somebody else at the same time";
     EventTypeInvalid = "OW0825", Caller, "the type of an event, or a pattern of types, can't be read";
     EventUnreadable = "OW0826", Caller, "the payload is not an event";
+    SigningKeyNameInvalid = "OW0827", Caller, "the name of a signing key is empty, too long, or not plain";
 
 
     // 085x: testing durable functions, and their command line.

@@ -5,12 +5,14 @@
 //! | a complete 2xx | done | done |
 //! | refused by the policy; nothing was sent | dead | dead |
 //! | broken before a byte of the request was sent | again | again |
-//! | broken afterwards, or the answer not complete | again | **uncertain** |
+//! | broken afterwards, before there was a status; a 2xx that is not complete | again | **uncertain** |
 //! | 408, 409, 425, 429, 5xx | again; `Retry-After` of 429, 502, 503, 504 counts | 5xx, 408: **uncertain**; else dead |
 //! | 410 | dead, and the endpoint is switched off | the same |
 //! | 3xx | dead: redirects are not followed | **uncertain** |
 //! | other 4xx | dead | dead |
 //! | a 2xx with too long an answer | dead | **uncertain** |
+//!
+//! The status of any other answer says all there is to know: what follows it may be long, slow, or cut off.
 
 use core::fmt;
 use core::time::Duration;
@@ -33,9 +35,9 @@ pub enum Stage {
     Unsent,
     /// The request was on its way, in part or as a whole, and there was no answer.
     Sent,
-    /// The answer had begun, and did not come to its end.
+    /// The answer, a 2xx, had begun, and did not come to its end.
     Answer,
-    /// The answer was longer than is read.
+    /// The answer, a 2xx, was longer than is read.
     TooLong,
 }
 
@@ -71,7 +73,7 @@ impl fmt::Display for Broken {
     }
 }
 
-/// An answer that came to its end.
+/// An answer: a 2xx that came to its end, or another one of which the head is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Its status.
@@ -143,13 +145,18 @@ fn judge_answer(answer: &Answer, at_most_once: bool, now: Timestamp, seed: u64) 
         // Whoever answers like this may have done it, or passed it on to somebody who has.
         300..=399 | 408 | 500.. if at_most_once => Verdict::Uncertain { error },
         408 | 409 | 425 | 429 | 500..=599 if !at_most_once => {
-            let throttles = matches!(status, 429 | 502 | 503 | 504);
-            let asked = answer.retry_after.as_deref().filter(|_| throttles);
-            let after = asked.and_then(|value| retry_after(value, now)).map(|pause| spread(pause, seed));
-            Verdict::Again { error, after }
+            Verdict::Again { error, after: pause_asked(answer, now, seed) }
         }
         _ => Verdict::Dead { error, gone: false },
     }
+}
+
+/// For how long the receiver wants to be left alone, whatever becomes of the job: what `Retry-After` says of a status
+/// that it means something with.
+pub fn pause_asked(answer: &Answer, now: Timestamp, seed: u64) -> Option<Duration> {
+    let throttles = matches!(answer.status, 429 | 502 | 503 | 504);
+    let asked = answer.retry_after.as_deref().filter(|_| throttles)?;
+    retry_after(asked, now).map(|pause| spread(pause, seed))
 }
 
 /// Up to a tenth longer.
@@ -235,6 +242,10 @@ mod tests {
             assert!(pause >= Duration::from_secs(10) && pause <= Duration::from_secs(11), "{code} {pause:?}");
         }
         assert_eq!((after(500, "10"), after(429, "soon")), (None, None));
+        // Whatever becomes of the job, the receiver is left alone for as long as it asks for.
+        let answer = Answer { status: 429, retry_after: Some("10".to_owned()) };
+        assert!(matches!(judge(&Ok(answer.clone()), true, NOW, 7), Verdict::Dead { .. }));
+        assert!(pause_asked(&answer, NOW, 7).unwrap() >= Duration::from_secs(10));
     }
 
     /// H2, W55.

@@ -29,21 +29,34 @@ const RESERVED_FAMILIES: &[&str] = &["proxy-", "webhook-", "onceward-", "sec-"];
 const SECRET: &[&str] = &[
     "api-key",
     "apikey",
+    "authentication",
     "authorization",
-    "x-api-key",
-    "x-api-token",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-auth-key",
-    "x-auth-token",
-    "x-csrf-token",
+    "credentials",
+    "password",
+    "secret",
+    "token",
+    "x-apikey",
     "x-secret",
-    "x-vault-token",
+];
+
+/// Ends of such names: `x-api-key`, `private-token`, `x-gitlab-token`, `x-client-secret`.
+const SECRET_ENDS: &[&str] = &[
+    "-access-key",
+    "-api-key",
+    "-apikey",
+    "-auth-key",
+    "-authorization",
+    "-credentials",
+    "-password",
+    "-private-key",
+    "-secret",
+    "-secret-key",
+    "-token",
 ];
 
 /// Whether a header of this name (in lower case) holds a secret: it is kept encrypted, or not at all.
 pub fn is_secret(name: &str) -> bool {
-    SECRET.contains(&name)
+    SECRET.contains(&name) || SECRET_ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// Checks one header; `name` is in lower case.
@@ -130,6 +143,28 @@ mod tests {
         let long = "a".repeat(limits::HTTP_HEADER_VALUE_BYTES_MAX + 1);
         let error = check_header("x-a", &long).unwrap_err();
         assert!(!error.to_string().contains("aaa"), "a value is never shown");
+    }
+
+    #[test]
+    fn w63_names_whose_values_open_doors_are_known() {
+        for name in [
+            "authorization",
+            "authentication",
+            "x-api-key",
+            "x-shop-api-key",
+            "private-token",
+            "job-token",
+            "x-gitlab-token",
+            "x-amz-security-token",
+            "x-vault-token",
+            "x-auth-key",
+            "x-client-secret",
+        ] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["idempotency-key", "x-shop", "x-tokens", "content-language", "x-request-id"] {
+            assert!(!is_secret(name), "{name}");
+        }
     }
 
     #[test]

@@ -31,14 +31,18 @@ const METADATA_NAMES: &[&str] = &[
     "kubernetes.default.svc.cluster.local",
 ];
 
-/// A receiver that is allowed by name or by address.
+/// A receiver that is allowed by name or by address, at every port or at one: `hooks.example.com`, `*.example.com`
+/// (every name below it), `203.0.114.0/24`, `[2001:4860::]/32`, one address; and each of them with `:8443` behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostRule {
-    /// `hooks.example.com`.
+pub struct HostRule {
+    whom: Whom,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Whom {
     Name(String),
-    /// `*.example.com`: every name below it.
     Below(String),
-    /// `203.0.114.0/24`, `2001:4860::/32`, or one address.
     Net(Net),
 }
 
@@ -47,18 +51,39 @@ impl FromStr for HostRule {
 
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim().to_ascii_lowercase();
-        let name = text.strip_suffix('.').unwrap_or(&text);
+        let refused = || {
+            let why = format!("{:?} is neither a host, nor *.DOMAIN, nor a network", shown(&text));
+            Error::new(Code::HostNotAllowed, why)
+        };
+        let (host, port) = split_port(&text);
+        let port = match port.map(str::parse::<u16>) {
+            None => None,
+            Some(Ok(port)) if port > 0 => Some(port),
+            Some(_) => return Err(refused()),
+        };
+        let name = host.strip_suffix('.').unwrap_or(host);
         if name.contains('/') || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-            return name.parse().map(Self::Net);
+            return Ok(Self { whom: Whom::Net(name.parse()?), port });
         }
         let (below, rest) = name.strip_prefix("*.").map_or((false, name), |rest| (true, rest));
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let labels = rest.split('.').all(|label| !label.is_empty() && label.bytes().all(letter));
         if !labels || rest.len() > 253 {
-            let why = format!("{:?} is neither a host, nor *.DOMAIN, nor a network", shown(&text));
-            return Err(Error::new(Code::HostNotAllowed, why));
+            return Err(refused());
         }
-        Ok(if below { Self::Below(rest.to_owned()) } else { Self::Name(rest.to_owned()) })
+        let whom = if below { Whom::Below(rest.to_owned()) } else { Whom::Name(rest.to_owned()) };
+        Ok(Self { whom, port })
+    }
+}
+
+/// What stands before the port, and the port. The colons of an address are none of one; behind brackets and behind the
+/// size of a network they are.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    let from = text.find('/').or_else(|| text.rfind(']')).unwrap_or(0);
+    let is_address = from == 0 && text.parse::<IpAddr>().is_ok();
+    match text[from..].find(':').filter(|_| !is_address) {
+        Some(at) => (&text[..from + at], Some(&text[from + at + 1..])),
+        None => (text, None),
     }
 }
 
@@ -72,13 +97,17 @@ pub struct Policy {
     pub allow_http: bool,
     /// Also this machine, and networks of one's own.
     pub allow_private: bool,
-    /// If not empty: only these receivers.
+    /// If not empty: only these receivers. A rule with a port allows its host at that port only; a port that is not
+    /// one of the usual ones has to be among the [`ports`](Self::ports) all the same.
     pub hosts: Vec<HostRule>,
     /// Ports that are allowed beside the usual ones.
     pub ports: Vec<u16>,
     /// Where nobody may go: one's own listeners, one's own database. An unspecified address stands for all addresses of
     /// this machine.
     pub refused: Vec<SocketAddr>,
+    /// Also ports of this machine at which this very process listens, where the system tells which those are: for
+    /// tests, and for programs that are their own receiver.
+    pub allow_own_listeners: bool,
 }
 
 impl Policy {
@@ -98,16 +127,13 @@ impl Policy {
             Host::Address(address) => self.check_address(*address, target.port)?,
             Host::Name(name) => self.check_name(name)?,
         }
-        let named = |name: &str| self.hosts.iter().any(|rule| rule.names(name));
         let can_be = self.hosts.is_empty()
             || match &target.host {
-                Host::Address(address) => self.lists(*address),
+                Host::Address(address) => self.lists(*address, target.port),
                 // Its addresses decide, where a network is on the list.
-                Host::Name(name) => {
-                    named(name) || self.hosts.iter().any(|rule| matches!(rule, HostRule::Net(_)))
-                }
+                Host::Name(name) => self.at(target.port).any(|whom| whom.names(name) || whom.is_net()),
             };
-        if can_be { Ok(()) } else { Err(not_listed(&target.host)) }
+        if can_be { Ok(()) } else { Err(not_listed(target)) }
     }
 
     /// Checks what the name of a receiver stands for: every one of its addresses has to be allowed.
@@ -123,13 +149,14 @@ impl Policy {
         }
         addresses.iter().try_for_each(|address| self.check_address(*address, target.port))?;
         let named = match &target.host {
-            Host::Name(name) => self.hosts.iter().any(|rule| rule.names(name)),
+            Host::Name(name) => self.at(target.port).any(|whom| whom.names(name)),
             Host::Address(_) => false,
         };
-        if self.hosts.is_empty() || named || addresses.iter().all(|address| self.lists(*address)) {
+        let listed = |address: &IpAddr| self.lists(*address, target.port);
+        if self.hosts.is_empty() || named || addresses.iter().all(listed) {
             return Ok(());
         }
-        Err(not_listed(&target.host))
+        Err(not_listed(target))
     }
 
     fn check_address(&self, address: IpAddr, port: u16) -> Result<()> {
@@ -187,12 +214,17 @@ impl Policy {
         Ok(())
     }
 
-    fn lists(&self, address: IpAddr) -> bool {
-        self.hosts.iter().any(|rule| matches!(rule, HostRule::Net(net) if net.holds(address)))
+    /// Who is on the list at this port.
+    fn at(&self, port: u16) -> impl Iterator<Item = &Whom> {
+        self.hosts.iter().filter(move |rule| rule.port.is_none_or(|only| only == port)).map(|rule| &rule.whom)
+    }
+
+    fn lists(&self, address: IpAddr, port: u16) -> bool {
+        self.at(port).any(|whom| matches!(whom, Whom::Net(net) if net.holds(address)))
     }
 }
 
-impl HostRule {
+impl Whom {
     fn names(&self, name: &str) -> bool {
         match self {
             Self::Name(allowed) => allowed == name,
@@ -200,12 +232,17 @@ impl HostRule {
             Self::Net(_) => false,
         }
     }
+
+    fn is_net(&self) -> bool {
+        matches!(self, Self::Net(_))
+    }
 }
 
-fn not_listed(host: &Host) -> Error {
+fn not_listed(target: &Target) -> Error {
+    let host = shown(&target.host.to_string());
     Error::new(
         Code::HostNotAllowed,
-        format!("{:?} is not on the list of allowed hosts", shown(&host.to_string())),
+        format!("{host:?} is not on the list of allowed hosts, at port {}", target.port),
     )
 }
 
@@ -298,6 +335,47 @@ mod tests {
             Code::HostNotAllowed
         );
         for bad in ["", "*", "*.", "a..b", "http://a.com", "a b", "10.0.0.0/40"] {
+            assert!(bad.parse::<HostRule>().is_err(), "{bad:?}");
+        }
+    }
+
+    /// W68.
+    #[test]
+    fn w68_a_rule_with_a_port_allows_its_host_at_that_port_only() {
+        let at = |host: &str, port| {
+            let host = host.parse().map_or_else(|_| Host::name(host), Host::Address);
+            target(Scheme::Https, host, port)
+        };
+        for (rule, host, port, other) in [
+            ("hooks.example.com:8443", "hooks.example.com", 8443, 443),
+            ("*.example.com:443", "eu.example.com", 443, 8443),
+            ("8.8.0.0/16:8443", "8.8.8.8", 8443, 443),
+            ("8.8.8.8:443", "8.8.8.8", 443, 8443),
+            ("[2001:4860::]/32:443", "2001:4860::1", 443, 8443),
+            ("2001:4860::/32:443", "2001:4860::1", 443, 8443),
+            ("[2001:4860::1]:443", "2001:4860::1", 443, 8443),
+        ] {
+            let policy = Policy { hosts: vec![rule.parse().unwrap()], ..Policy::default() };
+            assert_eq!(refusal(&policy, &at(host, port)), None, "{rule}");
+            assert_eq!(refusal(&policy, &at(host, other)), Some(Code::HostNotAllowed), "{rule}");
+        }
+        for rule in ["2001:4860::1", "[2001:4860::1]", "2001:4860::/32", "[2001:4860::]/32"] {
+            let policy = Policy { hosts: vec![rule.parse().unwrap()], ..Policy::default() };
+            assert_eq!(refusal(&policy, &at("2001:4860::1", 443)), None, "{rule}");
+            assert_eq!(refusal(&policy, &at("2001:4860::1", 8443)), None, "{rule}");
+        }
+        // What a name stands for decides, at the port that the network is listed with.
+        let policy = Policy { hosts: vec!["8.8.0.0/16:443".parse().unwrap()], ..Policy::default() };
+        let found = ["8.8.8.8".parse().unwrap()];
+        policy.check_addresses(&at("a.com", 443), &found).unwrap();
+        let error = policy.check_addresses(&at("a.com", 8443), &found).unwrap_err();
+        assert_eq!(error.code(), Code::HostNotAllowed);
+        // It narrows all the same: a port that nobody has allowed is refused on the list, too.
+        let ssh = Policy { hosts: vec!["a.com:22".parse().unwrap()], ..Policy::default() };
+        assert_eq!(refusal(&ssh, &at("a.com", 22)), Some(Code::PortRefused));
+        let ssh = Policy { ports: vec![22], ..ssh };
+        assert_eq!(refusal(&ssh, &at("a.com", 22)), None);
+        for bad in ["a.com:", "a.com:0", "a.com:65536", "a.com:x", "[::1]:", "::/32:x", "10.0.0.0/8:"] {
             assert!(bad.parse::<HostRule>().is_err(), "{bad:?}");
         }
     }

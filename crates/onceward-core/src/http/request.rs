@@ -10,7 +10,7 @@
 use core::fmt;
 use core::str::FromStr;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -192,6 +192,21 @@ struct Kept<'a> {
     base64: Option<String>,
 }
 
+/// Refuses what is no name of a signing key: letters, digits, `-`, `_` and `.`, some but not many of them.
+///
+/// # Errors
+/// [`SigningKeyNameInvalid`](Code::SigningKeyNameInvalid).
+pub fn check_key_name(name: &str) -> Result<()> {
+    let max = limits::SIGNING_KEY_BYTES_MAX;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=max).contains(&name.len()) && name.bytes().all(letter) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(60).flat_map(char::escape_debug).collect();
+    let why = format!("\"{shown}\" is no name of a signing key: 1 to {max} letters, digits, -, _ and .");
+    Err(Error::new(Code::SigningKeyNameInvalid, why))
+}
+
 #[expect(clippy::ptr_arg, reason = "serde gives the field as it is")]
 fn is_empty(text: &Cow<'_, str>) -> bool {
     text.is_empty()
@@ -240,14 +255,9 @@ impl Request {
     ///
     /// # Errors
     /// [`HeaderInvalid`](Code::HeaderInvalid), [`HeaderSecret`](Code::HeaderSecret),
-    /// [`RequestBodyInvalid`](Code::RequestBodyInvalid).
+    /// [`SigningKeyNameInvalid`](Code::SigningKeyNameInvalid), [`RequestBodyInvalid`](Code::RequestBodyInvalid).
     pub fn check(&self) -> Result<()> {
-        let count = self.headers.len() + self.sealed.len();
-        if count > limits::HTTP_HEADERS_MAX {
-            let max = limits::HTTP_HEADERS_MAX;
-            let why = format!("a request has at most {max} headers of its own, not {count}");
-            return Err(Error::new(Code::HeaderInvalid, why));
-        }
+        self.sign.as_deref().map_or(Ok(()), check_key_name)?;
         for (name, value) in &self.headers {
             check_header(name, value)?;
             if is_secret(name) {
@@ -258,6 +268,17 @@ impl Request {
             }
         }
         self.sealed.keys().try_for_each(|name| check_header(name, ""))?;
+        self.check_sizes()?;
+        self.check_body()
+    }
+
+    fn check_sizes(&self) -> Result<()> {
+        let count = self.headers.len() + self.sealed.len();
+        if count > limits::HTTP_HEADERS_MAX {
+            let max = limits::HTTP_HEADERS_MAX;
+            let why = format!("a request has at most {max} headers of its own, not {count}");
+            return Err(Error::new(Code::HeaderInvalid, why));
+        }
         let size = |(name, value): (&String, &String)| name.len() + value.len();
         let total: usize = self.headers.iter().chain(&self.sealed).map(size).sum();
         if total > limits::HTTP_HEADERS_BYTES_MAX {
@@ -267,7 +288,7 @@ impl Request {
                 format!("the headers have more than {max} bytes together"),
             ));
         }
-        self.check_body()
+        Ok(())
     }
 
     fn check_body(&self) -> Result<()> {
@@ -284,6 +305,23 @@ impl Request {
             return refuse("the content type is empty or too long");
         }
         check_header("x-content-type", content_type)
+    }
+
+    /// Refuses secret headers that are too much together with the others; their values are those before they were
+    /// encrypted.
+    ///
+    /// # Errors
+    /// [`HeaderInvalid`](Code::HeaderInvalid).
+    pub fn check_secrets(&self, secrets: &[(String, String)]) -> Result<()> {
+        secrets.iter().try_for_each(|(name, value)| check_header(name, value))?;
+        let mut names = HashSet::new();
+        if let Some((twice, _)) =
+            secrets.iter().find(|(name, _)| self.headers.contains_key(name) || !names.insert(name))
+        {
+            return Err(Error::new(Code::HeaderInvalid, format!("the header {twice} is there twice")));
+        }
+        let sealed = secrets.iter().cloned().collect();
+        Self { sealed, body: None, content_type: None, ..self.clone() }.check_sizes()
     }
 
     /// The payload of the job.
@@ -392,6 +430,22 @@ mod tests {
         let long = "a".repeat(limits::HTTP_HEADER_VALUE_BYTES_MAX);
         request.headers = (0..3).map(|n| (format!("x-{n}"), long.clone())).collect();
         assert_eq!(request.check().unwrap_err().code(), Code::HeaderInvalid);
+        // What is encrypted counts as what it is before.
+        let plain = post(None);
+        let secrets: Vec<_> = (0..3).map(|n| (format!("x-{n}"), long.clone())).collect();
+        assert_eq!(plain.check_secrets(&secrets).unwrap_err().code(), Code::HeaderInvalid);
+        plain.check_secrets(&secrets[..1]).unwrap();
+        let twice = [secrets[0].clone(), ("x-0".to_owned(), "b".to_owned())];
+        assert_eq!(plain.check_secrets(&twice).unwrap_err().code(), Code::HeaderInvalid);
+    }
+
+    #[test]
+    fn the_name_of_a_signing_key_is_short_and_plain() {
+        let named = |name: &str| Request { sign: Some(name.to_owned()), ..post(None) }.check();
+        named("shop-7.eu_1").unwrap();
+        for bad in ["", "a b", "a=b", "é", "a\nb", &"a".repeat(65)] {
+            assert_eq!(named(bad).unwrap_err().code(), Code::SigningKeyNameInvalid, "{bad:?}");
+        }
     }
 
     proptest! {

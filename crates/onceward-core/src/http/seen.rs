@@ -24,7 +24,7 @@ pub struct Timings {
 pub struct Seen {
     /// The status of the answer.
     pub status: Option<u16>,
-    /// The address that was dialled.
+    /// The address that was dialled, also where nobody was there or TLS could not be agreed on; of several the last.
     pub address: Option<String>,
     /// Whether the connection had been used before.
     pub reused: bool,

@@ -139,7 +139,8 @@ pub async fn a_delivery_that_is_there_or_over_is_not_enqueued_again(harness: &dy
     let id = hand.create(&work("event")).await;
     let job = hand.job(id).await;
     let happened = Happened::new(EventType::new("order.paid").unwrap());
-    let made = deliveries(&happened, &job, &[endpoint("a", at), endpoint("b", at)]).unwrap();
+    let to = [endpoint("a", at), endpoint("b", at)];
+    let made: Vec<_> = deliveries(&happened, &job, &to).collect::<onceward_core::Result<_>>().unwrap();
     let worker = Worker::of(&hand).await;
     for hand in [&hand, &other, &hand] {
         let answers = hand.ask(|| hand.store.job_enqueue(&made)).await;

@@ -2,14 +2,13 @@
 
 use async_trait::async_trait;
 use onceward_core::Result;
-use onceward_core::endpoint::Endpoint;
 
 use super::{Faulty, Verb};
-use crate::store::{EndpointStore, ListEndpoints, RemoveEndpoint, Snapshot, WriteEndpoint};
+use crate::store::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoint, WriteEndpoint};
 
 #[async_trait]
 impl EndpointStore for Faulty {
-    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>> {
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<ListedEndpoints> {
         read!(self, EndpointList, endpoint_list, ask)
     }
 

@@ -20,6 +20,10 @@ pub trait Carrier: Send + Sync + 'static {
     /// From now on `to` gets what the others tell, and [`Wake::Anything`] whenever something may have been missed.
     /// Only the first receiver counts.
     fn listen(&self, to: &broadcast::Sender<Wake>);
+    /// Where on the network it listens, by name or address and port.
+    fn listens_at(&self) -> Vec<(String, u16)> {
+        Vec::new()
+    }
     /// Gives what is still to be told a moment to leave, and ends.
     async fn close(&self);
 }

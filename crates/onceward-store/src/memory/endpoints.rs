@@ -6,7 +6,7 @@ use onceward_core::history::{Entry, Event, Subject};
 use onceward_core::{EndpointName, Key, Namespace, Owner, Result, Timestamp, Token};
 
 use super::{MemoryStore, Tables};
-use crate::store::{EndpointStore, ListEndpoints, RemoveEndpoint, Snapshot, WriteEndpoint};
+use crate::store::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoint, WriteEndpoint};
 
 impl Tables {
     fn write_endpoint(&mut self, ask: &WriteEndpoint, now: Timestamp) -> bool {
@@ -58,7 +58,7 @@ impl Tables {
 
 #[async_trait]
 impl EndpointStore for MemoryStore {
-    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>> {
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<ListedEndpoints> {
         Ok(self.verb(|tables, now| {
             let wanted = |row: &&Endpoint| {
                 row.namespace == ask.namespace
@@ -66,7 +66,7 @@ impl EndpointStore for MemoryStore {
                     && ask.after.as_ref().is_none_or(|after| row.name > *after)
             };
             let rows = tables.endpoints.values().filter(wanted).take(ask.limit).cloned().collect();
-            Snapshot { now, rows }
+            ListedEndpoints { now, rows, unreadable: Vec::new() }
         }))
     }
 

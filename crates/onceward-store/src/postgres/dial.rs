@@ -10,7 +10,7 @@ use onceward_core::{Code, Error, Result, backoff};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, Notification};
 
@@ -131,6 +131,11 @@ impl Dial {
             statements: AtomicU64::new(0),
             rows: AtomicU64::new(0),
         })
+    }
+
+    /// Where it listens, of whom this connects to.
+    pub(super) fn listens_at(&self) -> Vec<(String, u16)> {
+        hosts(&self.config)
     }
 
     /// Connects, and asks who answers.
@@ -260,6 +265,25 @@ fn raises_doubt(notice: &DbError) -> bool {
         && (*notice.code() == SqlState::WARNING || notice.code().code().starts_with("57"))
 }
 
+/// Every host or address that a connection may go to, with its port: one port is that of all, none is the usual one,
+/// and an address takes the place of the host that it is given for.
+fn hosts(config: &Config) -> Vec<(String, u16)> {
+    let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let port_of = |at: usize| match ports {
+        [] => 5432,
+        [only] => *only,
+        all => all.get(at).copied().unwrap_or(5432),
+    };
+    let host = |at: usize| match (addresses.get(at), names.get(at)) {
+        (Some(address), _) => Some(address.to_string()),
+        (None, Some(Host::Tcp(name))) => Some(name.to_ascii_lowercase()),
+        // A socket in the file system has no port.
+        (None, _) => None,
+    };
+    let all = 0..names.len().max(addresses.len());
+    all.filter_map(|at| host(at).map(|host| (host, port_of(at)))).collect()
+}
+
 /// Which cluster answers, and how often it was promoted.
 #[derive(Default)]
 pub(super) struct Lineage {
@@ -301,6 +325,29 @@ impl core::fmt::Debug for Dial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// H1: whatever way a URL names the servers, all of them are known.
+    #[test]
+    fn every_server_that_a_url_names_is_one_of_our_own() {
+        let listens = |url: &str| hosts(&url.parse().unwrap());
+        let at = |host: &str, port: u16| (host.to_owned(), port);
+        for (url, expected) in [
+            ("postgres://u:p@DB.example/app", vec![at("db.example", 5432)]),
+            ("postgres://u@[::1]:6000/app", vec![at("::1", 6000)]),
+            ("postgres://u@a:1,b:2/app", vec![at("a", 1), at("b", 2)]),
+            ("postgres:///app?host=a&port=7000&user=u", vec![at("a", 7000)]),
+            ("postgres:///app?host=a&host=b&port=7000&user=u", vec![at("a", 7000), at("b", 7000)]),
+            ("postgres:///app?host=a&host=b&port=1,2&user=u", vec![at("a", 1), at("b", 2)]),
+            ("postgres://u@a:1/app?hostaddr=10.0.0.7", vec![at("10.0.0.7", 1)]),
+            (
+                "postgres://u@a:1,b:2/app?hostaddr=10.0.0.7,10.0.0.8",
+                vec![at("10.0.0.7", 1), at("10.0.0.8", 2)],
+            ),
+            ("postgres:///app?host=/run/postgresql&user=u", vec![]),
+        ] {
+            assert_eq!(listens(url), expected, "{url}");
+        }
+    }
 
     /// N28: of one cluster, an earlier timeline is refused once a later one was seen.
     #[test]

@@ -180,6 +180,12 @@ impl Store for PostgresStore {
         &self.inner.url
     }
 
+    fn listens_at(&self) -> Vec<(String, u16)> {
+        let mut all = self.inner.dial.listens_at();
+        all.extend(self.inner.wakes.carried_at());
+        all
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
     }

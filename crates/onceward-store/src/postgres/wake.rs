@@ -65,6 +65,11 @@ impl Wakes {
         }
     }
 
+    /// Where the carrier listens, if there is one.
+    pub(super) fn carried_at(&self) -> Vec<(String, u16)> {
+        self.carrier.as_ref().map_or_else(Vec::new, |carrier| carrier.listens_at())
+    }
+
     /// A receiver of hints. The first one makes us listen to other processes.
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Wake> {
         let receiver = self.local.subscribe();

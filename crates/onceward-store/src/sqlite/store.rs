@@ -57,6 +57,10 @@ impl Store for SqliteStore {
         &self.url
     }
 
+    fn listens_at(&self) -> Vec<(String, u16)> {
+        self.carrier.as_ref().map_or_else(Vec::new, |carrier| carrier.listens_at())
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
         self.shared.clocks.source()
     }

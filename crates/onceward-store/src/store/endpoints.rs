@@ -4,9 +4,7 @@
 use async_trait::async_trait;
 use onceward_core::endpoint::Endpoint;
 use onceward_core::history::Event;
-use onceward_core::{EndpointName, Namespace, Owner, Result};
-
-use super::Snapshot;
+use onceward_core::{EndpointName, Namespace, Owner, Result, Timestamp};
 
 /// A page of endpoints, by name.
 #[derive(Clone, Debug)]
@@ -19,6 +17,29 @@ pub struct ListEndpoints {
     pub after: Option<EndpointName>,
     /// How many at most; 1 to [`onceward_core::limits::PAGE_ROWS_MAX`].
     pub limit: usize,
+}
+
+/// A page of endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct ListedEndpoints {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// What was found, by name.
+    pub rows: Vec<Endpoint>,
+    /// What was found and can't be read, each with its version; they count in the limit.
+    pub unreadable: Vec<(EndpointName, i64)>,
+}
+
+impl ListedEndpoints {
+    /// How many were found.
+    pub fn found(&self) -> usize {
+        self.rows.len() + self.unreadable.len()
+    }
+
+    /// The last name that was found: the next page comes after it.
+    pub fn last(&self) -> Option<&EndpointName> {
+        self.rows.last().map(|row| &row.name).max(self.unreadable.last().map(|(name, _)| name))
+    }
 }
 
 /// Writes an endpoint, if it still has the version that was seen (0 where there was none), and with it what is told of
@@ -54,7 +75,7 @@ pub struct RemoveEndpoint {
 #[async_trait]
 pub trait EndpointStore: Send + Sync + 'static {
     /// A page of endpoints.
-    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>>;
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<ListedEndpoints>;
     /// Writes an endpoint; `false` where it has another version.
     async fn endpoint_write(&self, ask: &WriteEndpoint) -> Result<bool>;
     /// Removes an endpoint; `false` where there is none of this version.

@@ -5,10 +5,10 @@ use core::time::Duration;
 use onceward_core::endpoint::{Endpoint, EventType};
 use onceward_core::history::{Entry, Event, Subject};
 use onceward_core::{Code, EndpointName, Error, JobId, Result};
-use onceward_store::{ListEndpoints, RemoveEndpoint, Snapshot};
+use onceward_store::{ListEndpoints, ListedEndpoints, RemoveEndpoint};
 
 use super::{Admin, check_page};
-use crate::endpoints::{change, lookup, sealed_key, unknown};
+use crate::endpoints::{Resealed, change, list, lookup, resealed, sealed_key, unknown, unreadable, version};
 use crate::http_jobs::{HttpJob, SealKeys};
 use crate::webhook::Secret;
 
@@ -18,11 +18,11 @@ const TEST: &str = "endpoint.test";
 const ROUNDS: usize = 20;
 
 impl Admin {
-    /// The endpoints of this namespace, by name: a page.
+    /// The endpoints of this namespace, by name: a page. Those that can't be read are named beside the others.
     ///
     /// # Errors
     /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
-    pub async fn endpoints(&self, after: Option<&EndpointName>, limit: usize) -> Result<Snapshot<Endpoint>> {
+    pub async fn endpoints(&self, after: Option<&EndpointName>, limit: usize) -> Result<ListedEndpoints> {
         let (namespace, limit) = (self.client.namespace.clone(), check_page(limit)?);
         let ask = ListEndpoints { namespace, names: None, after: after.cloned(), limit };
         self.client.store().endpoint_list(&ask).await
@@ -31,7 +31,8 @@ impl Admin {
     /// An endpoint.
     ///
     /// # Errors
-    /// [`EndpointUnknown`](Code::EndpointUnknown), and those of an unreachable store.
+    /// [`EndpointUnknown`](Code::EndpointUnknown), [`RowUnreadable`](Code::RowUnreadable), and those of an unreachable
+    /// store.
     pub async fn endpoint(&self, name: &EndpointName) -> Result<Endpoint> {
         lookup(&self.client, name).await.map(|(row, _)| row)
     }
@@ -92,6 +93,45 @@ impl Admin {
         to.await?.ok_or_else(|| Error::new(Code::EndpointMoved, "the endpoint has just been changed"))
     }
 
+    /// Encrypts the secrets of all endpoints of this namespace that are encrypted under an older key anew, under the
+    /// first of `keys`; the others have to be among them. Afterwards the older ones can be put away, once what is
+    /// enqueued with secret headers of its own has been sent. It stands in the history of each endpoint. Where it is
+    /// not possible, the endpoint stays as it is, and the others go on. `dry_run`: nothing is written.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn reseal_endpoints(&self, keys: &SealKeys, dry_run: bool) -> Result<Resealed> {
+        const WHY: &str = "its secrets were encrypted anew, under another key";
+        let found = list(&self.client, None).await?;
+        let mut all = Resealed::default();
+        all.failed.extend(found.unreadable.into_iter().map(|(name, _)| {
+            let error = unreadable(&name);
+            (name, error)
+        }));
+        for row in found.rows {
+            let count = match resealed(&row, keys, found.now) {
+                Ok(Some((_, count))) => count,
+                Ok(None) => {
+                    all.unchanged += 1;
+                    continue;
+                }
+                Err(error) => {
+                    all.failed.push((row.name, error));
+                    continue;
+                }
+            };
+            if !dry_run {
+                let to = change(&self.client, &row.name, &self.actor, |row, now| {
+                    let next = row.map_or(Ok(None), |row| resealed(row, keys, now))?;
+                    Ok(next.map(|(row, _)| (row, (Some(Event::Changed), Some(WHY.to_owned())))))
+                });
+                to.await?;
+            }
+            all.changed.push((row.name, count));
+        }
+        Ok(all)
+    }
+
     /// Removes an endpoint. What is enqueued for it is dead when it is taken up, and can be replayed once there is an
     /// endpoint of the name again.
     ///
@@ -100,11 +140,10 @@ impl Admin {
     pub async fn remove_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<()> {
         self.client.check_open()?;
         for _ in 0..ROUNDS {
-            let (row, _) = lookup(&self.client, name).await?;
             let ask = RemoveEndpoint {
-                namespace: row.namespace,
-                name: row.name,
-                version: row.version,
+                namespace: self.client.namespace.clone(),
+                name: name.clone(),
+                version: version(&self.client, name).await?,
                 actor: self.actor.clone(),
                 reason: reason.map(str::to_owned),
             };

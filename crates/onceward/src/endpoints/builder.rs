@@ -265,7 +265,7 @@ impl EndpointBuilder {
         self.seal_headers(name, before, &mut setting, &target)?;
         setting.check()?;
         let made = || Endpoint::new(self.client.namespace.clone(), name.clone(), setting.clone(), now);
-        let row = before.map_or_else(made, |row| Endpoint { setting: setting.clone(), ..row.clone() });
+        let row = before.map_or_else(made, |row| row.set(setting.clone()));
         self.sign(row, now)
     }
 

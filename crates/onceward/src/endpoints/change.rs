@@ -3,7 +3,7 @@
 use onceward_core::endpoint::Endpoint;
 use onceward_core::history::Event;
 use onceward_core::{Code, EndpointName, Error, Owner, Result, Timestamp, limits};
-use onceward_store::{ListEndpoints, Snapshot, WriteEndpoint};
+use onceward_store::{ListEndpoints, ListedEndpoints, WriteEndpoint};
 
 use crate::client::Onceward;
 
@@ -14,19 +14,20 @@ const ROUNDS: usize = 20;
 pub(crate) type Told = (Option<Event>, Option<String>);
 
 /// The endpoints of these names, or all of them; read page by page.
-pub(crate) async fn list(client: &Onceward, names: Option<&[EndpointName]>) -> Result<Snapshot<Endpoint>> {
-    let mut all = Snapshot { now: Timestamp::default(), rows: Vec::<Endpoint>::new() };
+pub(crate) async fn list(client: &Onceward, names: Option<&[EndpointName]>) -> Result<ListedEndpoints> {
+    let mut all = ListedEndpoints::default();
     loop {
-        let after = all.rows.last().map(|row| row.name.clone());
+        let after = all.last().cloned();
         let first = after.is_none();
         let (namespace, limit) = (client.namespace.clone(), limits::PAGE_ROWS_MAX);
         let ask = ListEndpoints { namespace, names: names.map(<[_]>::to_vec), after, limit };
         let page = client.store().endpoint_list(&ask).await?;
-        let is_last = page.rows.len() < limit;
+        let is_last = page.found() < limit;
         if first {
             all.now = page.now;
         }
         all.rows.extend(page.rows);
+        all.unreadable.extend(page.unreadable);
         if is_last {
             return Ok(all);
         }
@@ -45,9 +46,28 @@ pub(crate) fn unknown(client: &Onceward, name: &EndpointName) -> Error {
     Error::new(Code::EndpointUnknown, format!("there is no endpoint {name:?} in the namespace {namespace:?}"))
 }
 
+/// What is said of an endpoint whose row is damaged, or was written by a newer program.
+pub(crate) fn unreadable(name: &EndpointName) -> Error {
+    let name = name.as_str();
+    let why = format!(
+        "the endpoint {name:?} can't be read by this program: use a newer one, or remove it and add it again"
+    );
+    Error::new(Code::RowUnreadable, why)
+}
+
 async fn find(client: &Onceward, name: &EndpointName) -> Result<(Option<Endpoint>, Timestamp)> {
     let found = list(client, Some(core::slice::from_ref(name))).await?;
+    if !found.unreadable.is_empty() {
+        return Err(unreadable(name));
+    }
     Ok((found.rows.into_iter().next(), found.now))
+}
+
+/// The version of an endpoint, also of one that can't be read.
+pub(crate) async fn version(client: &Onceward, name: &EndpointName) -> Result<i64> {
+    let found = list(client, Some(core::slice::from_ref(name))).await?;
+    let damaged = found.unreadable.first().map(|(_, version)| *version);
+    damaged.or_else(|| found.rows.first().map(|row| row.version)).ok_or_else(|| unknown(client, name))
 }
 
 /// Changes an endpoint; the row as it stands, if there was anything to change.

@@ -27,14 +27,18 @@
 mod builder;
 mod change;
 mod event;
+mod reseal;
 
 pub use builder::EndpointBuilder;
-pub(crate) use change::{change, list, lookup, unknown};
+pub(crate) use change::{Told, change, list, lookup, unknown, unreadable, version};
 pub use event::EventBuilder;
 pub use onceward_core::EndpointName;
 pub use onceward_core::endpoint::{
     Disabled, Endpoint, EventType, GiveUp, Health, Pattern, Setting, SigningKey,
 };
+pub use onceward_store::ListedEndpoints;
+pub use reseal::Resealed;
+pub(crate) use reseal::resealed;
 
 use onceward_core::{Namespace, Result, Timestamp};
 

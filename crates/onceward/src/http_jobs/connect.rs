@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use onceward_core::http::{Broken, Host, Policy, Scheme, Stage, Target, Timings};
+use onceward_core::http::{Broken, Host, Policy, Scheme, Seen, Stage, Target, Timings};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::own::OwnListeners;
 use super::resolve::Resolve;
 use super::wire::{Stream, Traffic, Wire};
 
@@ -32,6 +33,8 @@ pub(super) struct Connector {
     pub(super) tls: Arc<ClientConfig>,
     /// Where our own database listens, by name or address: nobody sends a request there.
     pub(super) own: Vec<(String, u16)>,
+    /// Where this very process listens.
+    pub(super) listeners: OwnListeners,
 }
 
 /// A connection that was made.
@@ -42,26 +45,35 @@ pub(super) struct Connected {
 }
 
 impl Connector {
-    /// Connects to a target that the policy allows. How long the steps took is written into `timings`, also of those
-    /// that fail.
+    /// Connects to a target that the policy allows. How long the steps took, and to which address they went, is written
+    /// into `seen`, also of those that fail.
     pub(super) async fn connect(
         &self,
         target: &Target,
         deadline: Instant,
-        timings: &mut Timings,
+        seen: &mut Seen,
     ) -> Result<Connected, Broken> {
         self.policy.check_target(target).map_err(|error| refused(&error))?;
-        let addresses = self.resolve(target, deadline, timings).await?;
+        let addresses = self.resolve(target, deadline, &mut seen.timings).await?;
         self.policy.check_addresses(target, &addresses).map_err(|error| refused(&error))?;
         self.check_own(target, &addresses, deadline).await?;
+        for address in addresses.iter().filter(|address| address.to_canonical().is_loopback()) {
+            self.check_listeners(SocketAddr::new(*address, target.port)).await?;
+        }
         let began = Instant::now();
-        let dialled = dial(&addresses, target.port, deadline.min(began + CONNECT)).await;
-        timings.connect_us = Some(micros(began));
+        let (dialled, last) = dial(&addresses, target.port, deadline.min(began + CONNECT)).await;
+        seen.timings.connect_us = Some(micros(began));
+        seen.address = last.map(|address| address.to_string());
         let stream = dialled.map_err(|error| Broken::new(Stage::Connect, words(&error)))?;
-        let address = self.check(&stream, &addresses)?;
+        let checked = self.check(&stream, &addresses).await;
+        if matches!(&checked, Err(broken) if broken.stage == Stage::Refused) {
+            // Which address it was is none of the business of whoever chose the URL.
+            seen.address = None;
+        }
+        let address = checked?;
         let stream = match target.scheme {
             Scheme::Http => Stream::Plain(stream),
-            Scheme::Https => self.secure(stream, target, deadline, timings).await?,
+            Scheme::Https => self.secure(stream, target, deadline, &mut seen.timings).await?,
         };
         let (wire, traffic) = Wire::new(stream);
         Ok(Connected { wire, traffic, address })
@@ -95,10 +107,7 @@ impl Connector {
         addresses: &[IpAddr],
         deadline: Instant,
     ) -> Result<(), Broken> {
-        let refuse = || {
-            let why = "this is an address of our own";
-            Err(Broken::refused(onceward_core::Code::AddressRefused, why))
-        };
+        let refuse = || Err(our_own());
         for (host, _) in self.own.iter().filter(|(_, port)| *port == target.port) {
             let host = host.trim_matches(['[', ']']);
             let own = match host.parse::<IpAddr>() {
@@ -124,7 +133,7 @@ impl Connector {
     }
 
     /// Looks at what was connected to: it is one of the addresses that were checked, and none of our own.
-    fn check(&self, stream: &TcpStream, addresses: &[IpAddr]) -> Result<SocketAddr, Broken> {
+    async fn check(&self, stream: &TcpStream, addresses: &[IpAddr]) -> Result<SocketAddr, Broken> {
         let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
         let (peer, local) = ends.map_err(|error| Broken::new(Stage::Connect, words(&error)))?;
         if !addresses.iter().any(|address| address.to_canonical() == peer.ip().to_canonical()) {
@@ -132,7 +141,16 @@ impl Connector {
         }
         let here = peer.ip().to_canonical() == local.ip().to_canonical();
         self.policy.check_peer(peer, here).map_err(|error| refused(&error))?;
+        if here {
+            self.check_listeners(peer).await?;
+        }
         Ok(peer)
+    }
+
+    /// Refuses an address of this machine at which this very process listens.
+    async fn check_listeners(&self, address: SocketAddr) -> Result<(), Broken> {
+        let is_own = !self.policy.allow_own_listeners && self.listeners.hold(address).await;
+        if is_own { Err(our_own()) } else { Ok(()) }
     }
 
     async fn secure(
@@ -157,28 +175,39 @@ impl Connector {
 }
 
 /// Connects to the first of the addresses that answers: one after the other, and beside one that takes long, the next.
-async fn dial(addresses: &[IpAddr], port: u16, deadline: Instant) -> io::Result<TcpStream> {
+/// The address is the one that has answered, or else the one that was tried last.
+async fn dial(
+    addresses: &[IpAddr],
+    port: u16,
+    deadline: Instant,
+) -> (io::Result<TcpStream>, Option<SocketAddr>) {
     let mut waiting = addresses.iter();
     let mut dialling = FuturesUnordered::new();
-    let mut last = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let late_error = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let (mut last, mut tried) = (late_error(), None);
     let late = tokio::time::sleep_until(deadline);
     let mut late = core::pin::pin!(late);
     loop {
         if let Some(address) = waiting.next() {
-            dialling.push(dial_one(SocketAddr::new(*address, port)));
+            let address = SocketAddr::new(*address, port);
+            tried = Some(address);
+            dialling.push(dial_one(address));
         } else if dialling.is_empty() {
-            return Err(last);
+            return (Err(last), tried);
         }
         let more = waiting.len() > 0;
         // Until one has failed, or it is time for the next one.
         loop {
             tokio::select! {
                 Some(dialled) = dialling.next() => match dialled {
-                    Ok(stream) => return Ok(stream),
+                    Ok(stream) => {
+                        let peer = stream.peer_addr().ok();
+                        return (Ok(stream), peer.or(tried));
+                    },
                     Err(error) => last = error,
                 },
                 () = sleep(NEXT_ADDRESS), if more => {}
-                () = &mut late => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
+                () = &mut late => return (Err(late_error()), tried),
             }
             if more || dialling.is_empty() {
                 break;
@@ -193,6 +222,10 @@ async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn our_own() -> Broken {
+    Broken::refused(onceward_core::Code::AddressRefused, "this is an address of our own")
 }
 
 pub(super) fn refused(error: &onceward_core::Error) -> Broken {
@@ -215,4 +248,30 @@ pub(super) fn words(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http_jobs::SystemResolver;
+
+    /// H1: what is written to is one of the addresses that were checked, whatever the system has connected to.
+    #[tokio::test]
+    async fn h1_a_connection_to_somewhere_else_than_was_checked_is_not_used() {
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let tls =
+            Arc::new(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth());
+        let policy = Policy { allow_private: true, allow_own_listeners: true, ..Policy::default() };
+        let resolver = Arc::new(SystemResolver::default());
+        let connector =
+            Connector { policy, resolver, tls, own: Vec::new(), listeners: OwnListeners::default() };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let asked = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
+        connector.check(&stream, &asked("127.0.0.1")).await.unwrap();
+        connector.check(&stream, &asked("::ffff:127.0.0.1")).await.unwrap();
+        let broken = connector.check(&stream, &asked("127.0.0.2")).await.unwrap_err();
+        assert!(broken.stage == Stage::Connect && broken.why.contains("somewhere else"), "{broken}");
+    }
 }

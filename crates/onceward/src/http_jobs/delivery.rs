@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::HeaderMap;
 use onceward_core::http::{
-    Answer, Broken, Policy, Request, Stage, Target, Verdict, excerpt, is_trace, judge,
+    Answer, Broken, Policy, Request, Seen, Stage, Target, Verdict, check_key_name, excerpt, is_trace, judge,
+    pause_asked,
 };
 use onceward_core::once::Body;
 use onceward_core::{Code, Error, Fault, Result, Timestamp, endpoint, limits};
@@ -21,11 +22,12 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 
 use super::connect::Connector;
-use super::exchange::{Exchanged, Outgoing, exchange};
+use super::exchange::{Exchange, Outgoing};
 use super::fan_out::fan_out;
 use super::gates::{Gates, Line, Pass, SLOW, Turn, Went};
 use super::job::place;
 use super::known::{Known, Receiver, Report};
+use super::own::OwnListeners;
 use super::pool::Pool;
 use super::resolve::{Resolve, SystemResolver};
 use super::seal::SealKeys;
@@ -39,9 +41,14 @@ use crate::worker::{JobContext, Outcome, Stop};
 const JOB_ID: &str = "onceward-job-id";
 const ATTEMPT: &str = "onceward-attempt";
 const EVENT: &str = "onceward-event";
-/// How soon a delivery looks again whose endpoint could not be read.
+/// How soon a delivery looks again whose endpoint could not be looked up, and one whose endpoint can't be read.
 const UNREAD: Duration = Duration::from_secs(1);
+const DAMAGED: Duration = Duration::from_secs(30);
+/// What says that this is production, and that the hosts that requests may go to have to be named.
+const PROFILE: &str = "ONCEWARD_PROFILE";
 
+/// What is written of an attempt whose time was over before it was its turn.
+const NO_TIME: &str = "not sent: the time of the attempt was over before it was its turn";
 /// What is written of an attempt that was not made because it would have failed.
 const LEFT_ALONE: &str =
     "not sent: the receiver has failed so often in a row that it is left alone for a while";
@@ -49,7 +56,12 @@ const LEFT_ALONE: &str =
 /// How HTTP jobs are delivered; [`WorkerBuilder::http`](crate::worker::WorkerBuilder::http) takes it.
 ///
 /// Without anything said: over TLS, to public addresses, unsigned. What is sent is exactly the body that was enqueued
-/// (H3). Redirects are not followed, proxies of the environment are not asked, answers are read up to 1 MiB.
+/// (H3). Redirects are not followed, proxies of the environment are not asked, answers are read up to 1 MiB. Where the
+/// environment says `ONCEWARD_PROFILE=production`, the hosts have to be named ([`HttpPolicy::hosts`](Policy::hosts)):
+/// without them a worker does not start.
+///
+/// Requests to where the store listens, its database and the Redis of its hints, are refused, and so are those to ports
+/// of this machine at which this process itself listens, where the system tells them (on Linux).
 ///
 /// ```no_run
 /// # async fn run(ow: onceward::Onceward, secret: String) -> Result<(), onceward::Error> {
@@ -123,7 +135,8 @@ impl HttpDelivery {
         self.sign_as("", secret)
     }
 
-    /// Signs requests that [name this key](super::HttpJob::sign_with). Said twice, both of them sign.
+    /// Signs requests that [name this key](super::HttpJob::sign_with), 1 to 64 letters, digits, `-`, `_` and `.`: with
+    /// another name a worker does not start. Said twice, both of them sign.
     pub fn sign_as(mut self, key: impl Into<String>, secret: Secret) -> Self {
         self.signers.entry(key.into()).or_default().push(secret);
         self
@@ -165,11 +178,14 @@ impl HttpDelivery {
         self
     }
 
-    /// What delivers, for workers whose store has this URL.
-    pub(crate) fn build(self, store: &str) -> Result<Deliverer> {
+    /// What delivers, for workers whose store listens there.
+    pub(crate) fn build(self, own: Vec<(String, u16)>) -> Result<Deliverer> {
+        check_profile(&self.policy, std::env::var(PROFILE).ok().as_deref())?;
+        self.signers.keys().filter(|name| !name.is_empty()).try_for_each(|name| check_key_name(name))?;
         let tls = Arc::new(tls(&self.roots)?);
+        let (policy, resolver, listeners) = (self.policy, self.resolver, OwnListeners::default());
         Ok(Deliverer {
-            connector: Connector { policy: self.policy, resolver: self.resolver, tls, own: hosts(store) },
+            connector: Connector { policy, resolver, tls, own, listeners },
             pool: Pool::default(),
             gates: Arc::new(Gates::new()),
             signers: self.signers,
@@ -180,14 +196,13 @@ impl HttpDelivery {
     }
 }
 
-/// Where the database of a store listens, if it does so at ports.
-fn hosts(store: &str) -> Vec<(String, u16)> {
-    let Ok(url) = ::url::Url::parse(store) else { return Vec::new() };
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Vec::new();
+/// In production it has to be said where requests may go.
+fn check_profile(policy: &Policy, profile: Option<&str>) -> Result<()> {
+    if profile == Some("production") && policy.hosts.is_empty() {
+        let why = "in production, name the hosts that HTTP jobs may go to: `HttpPolicy::hosts`";
+        return Err(Error::new(Code::AllowListMissing, why));
     }
-    let port = url.port().unwrap_or(5432);
-    url.host_str().map(|host| (host.to_ascii_lowercase(), port)).into_iter().collect()
+    Ok(())
 }
 
 /// HTTP/1.1, TLS 1.2 and 1.3, certificates checked, none of our own.
@@ -242,6 +257,8 @@ impl Deliverer {
 
     /// One attempt.
     pub(crate) async fn deliver(&self, job: JobContext) -> Outcome {
+        // Whatever an attempt waits for before it sends is a part of its time.
+        let began = Instant::now();
         let request = match Request::from_payload(&job.payload().bytes) {
             Ok(request) => request,
             Err(error) => return Outcome::dead(error),
@@ -267,11 +284,14 @@ impl Deliverer {
             Err(error) => return Outcome::not_started(error),
         };
         let prepared = Prepared { request, target, sealed, receiver };
-        let outgoing = match self.outgoing(&job, &prepared) {
+        let outgoing = match self.outgoing(&job, &prepared, began) {
             Ok(outgoing) => outgoing,
             Err(error) if error.fault() == Fault::Operator => return Outcome::not_started(error),
             Err(error) => return Outcome::dead(error),
         };
+        if outgoing.deadline <= Instant::now() {
+            return Outcome::not_started(NO_TIME);
+        }
         self.send(&job, &outgoing, &prepared, pass, seed).await
     }
 
@@ -293,6 +313,10 @@ impl Deliverer {
                 }
             },
             Ok(None) => Err(Outcome::dead(unknown(client, name))),
+            Err(error) if error.code() == Code::RowUnreadable => {
+                tracing::error!(%error, endpoint = %name, "an endpoint can't be read; its delivery waits");
+                Err(Outcome::Snooze(DAMAGED))
+            }
             Err(error) => {
                 tracing::warn!(%error, endpoint = %name, "an endpoint could not be looked up; its delivery waits");
                 Err(Outcome::Snooze(UNREAD))
@@ -314,42 +338,21 @@ impl Deliverer {
         job: &JobContext,
         outgoing: &Outgoing,
         prepared: &Prepared,
-        mut pass: Pass,
+        pass: Pass,
         seed: u64,
     ) -> Outcome {
-        let exchanging = exchange(&self.connector, &self.pool, outgoing);
-        let mut exchanging = core::pin::pin!(exchanging);
-        let mut slow = core::pin::pin!(tokio::time::sleep(SLOW));
-        let mut is_slow = false;
-        let exchanged = loop {
-            tokio::select! {
-                biased;
-                exchanged = &mut exchanging => break exchanged,
-                () = &mut slow, if !is_slow => {
-                    is_slow = true;
-                    pass.is_slow();
-                }
-                why = job.cancelled(), if job.stopped_by().is_none() => {
-                    // A worker that leaves lets it come to its end, if there is time.
-                    if why == Stop::CalledOff {
-                        return called_off(job);
-                    }
-                }
-            }
-        };
-        let Exchanged { result, mut seen, beginning } = exchanged;
+        let exchange = Exchange::new(&self.connector, &self.pool, outgoing);
+        let mut under_way = UnderWay { job, exchange, pass: Some(pass), seed };
+        let Some(result) = under_way.run().await else { return called_off(job) };
         // A receiver may repeat the whole value, or what stands behind its scheme.
         let secrets = prepared.sealed.iter().map(|(_, value)| value.as_str());
         let secrets = secrets.flat_map(|value| core::iter::once(value).chain(value.split_ascii_whitespace()));
-        seen.excerpt = excerpt(&beginning, secrets);
+        let mut seen = under_way.exchange.seen();
+        seen.excerpt = excerpt(&under_way.exchange.beginning, secrets);
         let now = job.client().clock().wall();
         let verdict = judge(&result, job.job().policy.at_most_once, now, seed);
-        let hold = match &verdict {
-            Verdict::Again { after, .. } => *after,
-            _ => None,
-        };
-        pass.end(went(&result, outgoing.deadline), hold, seed);
-        job.note_seen(seen.clone());
+        let hold = result.as_ref().ok().and_then(|answer| pause_asked(answer, now, seed));
+        under_way.end(&seen, went(&result, outgoing.deadline), hold);
         if let Some(receiver) = &prepared.receiver {
             self.known.report(job.client(), receiver, report(&result, &verdict)).await;
         }
@@ -384,7 +387,7 @@ impl Deliverer {
         request.sealed.iter().map(open).collect()
     }
 
-    fn outgoing(&self, job: &JobContext, prepared: &Prepared) -> Result<Outgoing> {
+    fn outgoing(&self, job: &JobContext, prepared: &Prepared, began: Instant) -> Result<Outgoing> {
         let Prepared { request, target, sealed, receiver } = prepared;
         let body = Bytes::copy_from_slice(request.body_bytes());
         let own = receiver.as_ref().map(|receiver| &receiver.row.setting.headers);
@@ -428,7 +431,7 @@ impl Deliverer {
             path,
             headers,
             body,
-            deadline: Instant::now() + time(policy.timeout, usual),
+            deadline: began + time(policy.timeout, usual),
             afresh: policy.at_most_once,
         })
     }
@@ -458,21 +461,80 @@ impl Deliverer {
     }
 }
 
+/// A request under way. Whatever ends it, also a job that is called off and an attempt whose time is over, what was
+/// seen is kept with the attempt, and its place is given back.
+struct UnderWay<'a> {
+    job: &'a JobContext,
+    exchange: Exchange<'a>,
+    pass: Option<Pass>,
+    seed: u64,
+}
+
+impl UnderWay<'_> {
+    /// What came of it; `None` where its job was called off.
+    async fn run(&mut self) -> Option<Result<Answer, Broken>> {
+        let Self { job, exchange, pass, .. } = self;
+        let mut exchanging = core::pin::pin!(exchange.run());
+        let mut slow = core::pin::pin!(tokio::time::sleep(SLOW));
+        let mut is_slow = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut exchanging => return Some(result),
+                () = &mut slow, if !is_slow => {
+                    is_slow = true;
+                    pass.iter_mut().for_each(Pass::is_slow);
+                }
+                why = job.cancelled(), if job.stopped_by().is_none() => {
+                    // A worker that leaves lets it come to its end, if there is time.
+                    if why == Stop::CalledOff {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// It came to an end.
+    fn end(mut self, seen: &Seen, went: Went, hold: Option<Duration>) {
+        self.job.note_seen(seen.clone());
+        if let Some(pass) = self.pass.take() {
+            pass.end(went, hold, self.seed);
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.job.note_seen(self.exchange.seen());
+            pass.cut(self.seed);
+        }
+    }
+}
+
 /// In which line a request waits for its turn.
 fn line(target: &Target, receiver: Option<&Receiver>) -> Line {
-    let Some(receiver) = receiver else { return Line::of(target.place()) };
+    let Some(receiver) = receiver else { return Line::of(target.place(), target.origin()) };
     let setting = &receiver.row.setting;
     let most = setting.concurrency.and_then(|most| usize::try_from(most).ok());
     // No URL begins like this.
-    Line { name: format!("endpoint:{}", receiver.row.name), most, rate: setting.rate }
+    Line {
+        name: format!("endpoint:{}", receiver.row.name),
+        origin: target.origin(),
+        most,
+        rate: setting.rate,
+    }
 }
 
-/// What is taken down of an exchange. A receiver that asks for a pause is there.
+/// What is taken down of an exchange. A receiver that gets too much is there.
 fn report(result: &Result<Answer, Broken>, verdict: &Verdict) -> Report {
+    if matches!(result, Ok(Answer { status: 429, .. })) {
+        return Report::Well;
+    }
     match verdict {
         Verdict::Done => Report::Well,
         Verdict::Dead { gone: true, .. } => Report::Gone,
-        Verdict::Again { .. } if matches!(result, Ok(Answer { status: 429, .. })) => Report::Well,
         Verdict::Again { error, .. }
         | Verdict::NotStarted { error }
         | Verdict::Dead { error, .. }
@@ -500,9 +562,29 @@ fn called_off(job: &JobContext) -> Outcome {
 fn went(result: &Result<Answer, Broken>, deadline: Instant) -> Went {
     match result {
         Ok(Answer { status: 500..=599 | 408, .. }) => Went::Troubled,
+        Ok(Answer { status: 429, .. }) => Went::Throttled,
         Ok(_) => Went::Answered,
         Err(Broken { stage: Stage::Refused, .. }) => Went::Unasked,
         Err(_) if Instant::now() >= deadline => Went::Late,
         Err(_) => Went::Broken,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_production_the_hosts_have_to_be_named() {
+        let named = Policy { hosts: vec!["*.example.com".parse().unwrap()], ..Policy::default() };
+        for (profile, policy, is_refused) in [
+            (Some("production"), &Policy::default(), true),
+            (Some("production"), &named, false),
+            (Some("development"), &Policy::default(), false),
+            (None, &Policy::default(), false),
+        ] {
+            let checked = check_profile(policy, profile).map_err(|error| error.code());
+            assert_eq!(checked, if is_refused { Err(Code::AllowListMissing) } else { Ok(()) }, "{profile:?}");
+        }
     }
 }

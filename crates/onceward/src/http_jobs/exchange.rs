@@ -21,6 +21,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
 /// How much of the body is looked at for the excerpt: a little more than is kept.
 const LOOKED_AT: usize = 4 * limits::HTTP_EXCERPT_BYTES_MAX;
+/// How much is read, and for how long, of an answer whose status says all there is to know: enough to keep the
+/// connection of a receiver that behaves.
+const ASIDE_BYTES: u64 = 64 * 1024;
+const ASIDE: Duration = Duration::from_secs(2);
 
 /// What is sent.
 pub(super) struct Outgoing {
@@ -36,52 +40,51 @@ pub(super) struct Outgoing {
     pub(super) afresh: bool,
 }
 
-/// What came of it.
-pub(super) struct Exchanged {
-    pub(super) result: Result<Answer, Broken>,
-    pub(super) seen: Seen,
-    /// The beginning of the answer, as it came.
-    pub(super) beginning: Bytes,
-}
-
-/// Where the request is while it is under way, so that whoever stops waiting can tell.
-struct Way<'a> {
+/// An exchange. What was seen of it stays here, so that it can be told also of one that was given up on its way.
+pub(super) struct Exchange<'a> {
     connector: &'a Connector,
     pool: &'a Pool,
     outgoing: &'a Outgoing,
     began: Instant,
     seen: Seen,
-    beginning: BytesMut,
+    /// The beginning of the answer, as it came.
+    pub(super) beginning: BytesMut,
 }
 
-/// Sends a request, once; over a connection that turns out to be dead before anything has come back, once more.
-pub(super) async fn exchange(connector: &Connector, pool: &Pool, outgoing: &Outgoing) -> Exchanged {
-    let began = Instant::now();
-    let mut way = Way { connector, pool, outgoing, began, seen: Seen::default(), beginning: BytesMut::new() };
-    let mut result = Err(Broken::new(Stage::Unsent, "there is no connection"));
-    let kept = if outgoing.afresh { None } else { pool.take(&outgoing.target.origin()).await };
-    let reused = kept.is_some();
-    if let Some(link) = kept {
-        way.seen.reused = true;
-        result = way.over(link).await;
+impl<'a> Exchange<'a> {
+    pub(super) fn new(connector: &'a Connector, pool: &'a Pool, outgoing: &'a Outgoing) -> Self {
+        let (began, seen, beginning) = (Instant::now(), Seen::default(), BytesMut::new());
+        Self { connector, pool, outgoing, began, seen, beginning }
     }
-    // The receiver may have closed it in the moment it was used: that says nothing about the request (W55).
-    let stale = reused
-        && matches!(&result, Err(broken) if broken.stage <= Stage::Sent)
-        && way.seen.status.is_none()
-        && Instant::now() < outgoing.deadline;
-    if !reused || stale {
-        way.seen = Seen::default();
-        result = way.afresh().await;
-    }
-    way.seen.timings.total_us = Some(micros(began));
-    Exchanged { result, seen: way.seen, beginning: way.beginning.freeze() }
-}
 
-impl Way<'_> {
+    /// What was seen of it until now.
+    pub(super) fn seen(&self) -> Seen {
+        let mut seen = self.seen.clone();
+        seen.timings.total_us = Some(micros(self.began));
+        seen
+    }
+
+    /// Sends the request, once; over a connection that turns out to be dead before anything has come back, once more.
+    pub(super) async fn run(&mut self) -> Result<Answer, Broken> {
+        let outgoing = self.outgoing;
+        let kept = if outgoing.afresh { None } else { self.pool.take(&outgoing.target.origin()).await };
+        let Some(link) = kept else { return self.afresh().await };
+        self.seen.reused = true;
+        let result = self.over(link).await;
+        // The receiver may have closed it in the moment it was used: that says nothing about the request (W55).
+        let stale = matches!(&result, Err(broken) if broken.stage <= Stage::Sent)
+            && self.seen.status.is_none()
+            && Instant::now() < outgoing.deadline;
+        if !stale {
+            return result;
+        }
+        self.seen = Seen::default();
+        self.afresh().await
+    }
+
     async fn afresh(&mut self) -> Result<Answer, Broken> {
         let (target, deadline) = (&self.outgoing.target, self.outgoing.deadline);
-        let connected = self.connector.connect(target, deadline, &mut self.seen.timings).await?;
+        let connected = self.connector.connect(target, deadline, &mut self.seen).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX).writev(false);
         let handshake = builder.handshake(TokioIo::new(connected.wire)).await;
@@ -116,8 +119,16 @@ impl Way<'_> {
         let (parts, body) = response.into_parts();
         let retry_after = parts.headers.get(http::header::RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        self.read(body).await?;
-        self.pool.put(&self.outgoing.target.origin(), link);
+        let read = if parts.status.is_success() {
+            self.read(body, limits::HTTP_ANSWER_BYTES_MAX, self.outgoing.deadline).await.map(|()| true)
+        } else {
+            // Whatever follows: what becomes of the job is known.
+            let by = self.outgoing.deadline.min(Instant::now() + ASIDE);
+            Ok(self.read(body, ASIDE_BYTES, by).await.is_ok())
+        };
+        if read? {
+            self.pool.put(&self.outgoing.target.origin(), link);
+        }
         Ok(Answer { status: parts.status.as_u16(), retry_after })
     }
 
@@ -132,9 +143,9 @@ impl Way<'_> {
     }
 
     /// Reads the body to its end.
-    async fn read(&mut self, mut body: Incoming) -> Result<(), Broken> {
+    async fn read(&mut self, mut body: Incoming, most: u64, by: Instant) -> Result<(), Broken> {
         loop {
-            let frame = timeout_at(self.outgoing.deadline, body.frame()).await;
+            let frame = timeout_at(by, body.frame()).await;
             let frame = frame.map_err(|_| Broken::new(Stage::Answer, self.late()))?;
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame.map_err(|error| Broken::new(Stage::Answer, words(&error)))?;
@@ -142,9 +153,8 @@ impl Way<'_> {
             let room = LOOKED_AT.saturating_sub(self.beginning.len());
             self.beginning.extend_from_slice(&data[..data.len().min(room)]);
             self.seen.body_bytes += data.len() as u64;
-            if self.seen.body_bytes > limits::HTTP_ANSWER_BYTES_MAX {
-                let max = limits::HTTP_ANSWER_BYTES_MAX;
-                return Err(Broken::new(Stage::TooLong, format!("more than {max} bytes")));
+            if self.seen.body_bytes > most {
+                return Err(Broken::new(Stage::TooLong, format!("more than {most} bytes")));
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Whose turn it is: no receiver takes more than its share of the worker, and one that fails is left alone (H5).
 //!
-//! A receiver is a URL without its query. It begins with a tenth of the worker, gets twice as much with each success,
-//! and half as much where it does not answer in time, down to a tenth. Receivers whose last request was not answered
-//! have half of the worker together at most, with those of which nothing is known three quarters: the others keep the
-//! rest.
+//! A receiver is a URL without its query, or an endpoint. It begins with a tenth of the worker, gets twice as much
+//! with each success, and half as much where it does not answer in time, down to a tenth. Receivers whose last request
+//! was not answered have half of the worker together at most, with those of which nothing is known three quarters: the
+//! others keep the rest. Of one host, those that have not shown that they answer have a quarter as long as the last of
+//! them did not answer: whoever makes up a new path for each request of a host that hangs gets no more than that.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -26,6 +27,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How many receivers are remembered at the most, beside those that something is under way to: first those are
 /// forgotten of which there is nothing to remember, then those that nobody has asked for since longest.
 const PLACES: usize = 10_000;
+/// So many requests may be under way to one origin however small the worker is.
+const FEW: usize = 4;
+/// How many origins are remembered of which nothing is under way.
+const ORIGINS: usize = 10_000;
 /// How much a new time counts beside the earlier ones.
 const WEIGHT: u32 = 8;
 
@@ -40,12 +45,29 @@ pub(super) struct Gates {
 #[derive(Default)]
 struct State {
     places: HashMap<String, Place>,
+    /// By scheme, host and port: what is under way there to receivers that have not shown that they answer.
+    origins: HashMap<String, Origin>,
     /// How many requests are under way to receivers that have not shown that they answer.
     doubtful: usize,
     /// How many requests under way are slow.
     slow: usize,
     /// How many jobs wait for their turn in their slots.
     waiting: usize,
+}
+
+#[derive(Default)]
+struct Origin {
+    doubtful: usize,
+    /// Whether the last of those came to an answer.
+    answers: bool,
+}
+
+impl Origin {
+    /// How many may be under way of which it is doubtful that they are answered.
+    fn most(&self, slots: usize) -> usize {
+        let part = if self.answers { slots } else { slots / 4 };
+        part.max(least(slots)).max(FEW)
+    }
 }
 
 struct Place {
@@ -89,6 +111,8 @@ impl Default for Place {
 /// In which line a request waits: by the name of its receiver, with what that was set to.
 pub(super) struct Line {
     pub(super) name: String,
+    /// Scheme, host and port that it goes to.
+    pub(super) origin: String,
     /// How many are under way at the same time.
     pub(super) most: Option<usize>,
     /// How many start in a time.
@@ -97,8 +121,8 @@ pub(super) struct Line {
 
 impl Line {
     /// One that was set to nothing.
-    pub(super) fn of(name: String) -> Self {
-        Self { name, most: None, rate: None }
+    pub(super) fn of(name: String, origin: String) -> Self {
+        Self { name, origin, most: None, rate: None }
     }
 
     fn limits(&self) -> Option<(Rate, u32)> {
@@ -137,12 +161,20 @@ pub(super) enum Went {
     Answered,
     /// It answered that it is in trouble.
     Troubled,
+    /// It answered that it gets too much.
+    Throttled,
     /// It could not be reached, or has broken off.
     Broken,
     /// It took too long.
     Late,
     /// It was not asked.
     Unasked,
+}
+
+impl Went {
+    fn is_answer(self) -> bool {
+        matches!(self, Self::Answered | Self::Troubled | Self::Throttled)
+    }
 }
 
 impl Gates {
@@ -170,7 +202,7 @@ impl Gates {
         loop {
             let freed = match self.ask(line, last, seed, Instant::now() < patience) {
                 Asked::Go { doubtful, probe } => {
-                    return Turn::Go(Pass::new(self, line.name.clone(), doubtful, probe));
+                    return Turn::Go(Pass::new(self, line, doubtful, probe));
                 }
                 Asked::Later(pause) => return Turn::Later(pause),
                 Asked::Open => return Turn::Open,
@@ -185,7 +217,7 @@ impl Gates {
     fn ask(&self, line: &Line, last: bool, seed: u64, patient: bool) -> Asked {
         let (now, slots) = (self.now(), self.slots());
         let mut state = self.lock();
-        let State { places, doubtful, slow, waiting } = &mut *state;
+        let State { places, origins, doubtful, slow, waiting } = &mut *state;
         if places.len() >= PLACES && !places.contains_key(&line.name) {
             forget(places, now);
         }
@@ -213,6 +245,11 @@ impl Gates {
             Some(false) => *doubtful >= slots / 2,
             None => *doubtful >= slots - slots / 4,
         };
+        let is_doubtful = place.answers != Some(true);
+        let origin = origins.get(&line.origin);
+        let here = origin.map_or(0, |origin| origin.doubtful);
+        let most = origin.map_or_else(|| Origin::default().most(slots), |origin| origin.most(slots));
+        let full = full || (is_doubtful && here >= most);
         if probe.is_none() && (full || (place.slow > 0 && *slow >= slots / 2)) {
             return Asked::Later(spread(SLOW, seed));
         }
@@ -220,29 +257,38 @@ impl Gates {
         if let Some(pause) = if probe.is_some() { None } else { place.throttled(line, now) } {
             return Asked::Later(spread(pause, seed));
         }
-        let is_doubtful = place.answers != Some(true);
         *doubtful += usize::from(is_doubtful);
         place.in_flight += 1;
+        if is_doubtful {
+            origins.entry(line.origin.clone()).or_default().doubtful += 1;
+        }
         Asked::Go { doubtful: is_doubtful, probe }
     }
 
     fn ended(&self, pass: &Pass) {
         let (now, slots, took) = (self.now(), self.slots(), pass.began.elapsed());
         let mut state = self.lock();
-        let State { places, doubtful, slow, .. } = &mut *state;
+        let State { places, origins, doubtful, slow, .. } = &mut *state;
         *slow -= usize::from(pass.slow);
         *doubtful -= usize::from(pass.doubtful);
+        if pass.doubtful {
+            left(origins, &pass.origin, pass.went);
+        }
         let Some(place) = places.get_mut(&pass.name) else { return };
         place.in_flight = place.in_flight.saturating_sub(1);
         place.slow = place.slow.saturating_sub(usize::from(pass.slow));
         if pass.went != Went::Unasked {
             place.usual = (place.usual * (WEIGHT - 1) + took) / WEIGHT;
-            place.answers = Some(matches!(pass.went, Went::Answered | Went::Troubled));
+            place.answers = Some(pass.went.is_answer());
         }
         let most = (slots - slots / 4).max(1);
         match pass.went {
             Went::Answered => place.breaker.succeeded(),
-            Went::Troubled | Went::Broken | Went::Late => place.breaker.failed(now, pass.seed),
+            // Whoever says for how long is left alone for as long; of the others many in a row are enough.
+            Went::Throttled if pass.hold.is_some() => place.breaker.succeeded(),
+            Went::Troubled | Went::Throttled | Went::Broken | Went::Late => {
+                place.breaker.failed(now, pass.seed);
+            }
             // A probe that was not sent says nothing: unless something has happened since, the next one may go.
             Went::Unasked => {
                 if let Some((before, _)) = pass.probe.filter(|(_, after)| *after == place.breaker) {
@@ -252,7 +298,7 @@ impl Gates {
         }
         match pass.went {
             Went::Answered | Went::Troubled => place.limit = (place.limit * 2).min(most),
-            Went::Broken | Went::Late => place.limit = (place.limit / 2).max(least(slots)),
+            Went::Throttled | Went::Broken | Went::Late => place.limit = (place.limit / 2).max(least(slots)),
             Went::Unasked => {}
         }
         if let Some(pause) = pass.hold {
@@ -289,6 +335,22 @@ impl Place {
     /// Whether there is something to remember.
     fn is_told(&self, now: Timestamp) -> bool {
         !self.breaker.is_idle() || (self.bucket.is_some() && now.since(self.asked) < PAUSE_MAX)
+    }
+}
+
+/// One less is under way of which it was doubtful that there is an answer.
+fn left(origins: &mut HashMap<String, Origin>, name: &str, went: Went) {
+    if let Some(origin) = origins.get_mut(name) {
+        origin.doubtful = origin.doubtful.saturating_sub(1);
+        if went != Went::Unasked {
+            origin.answers = went.is_answer();
+        }
+        if origin.doubtful == 0 && !origin.answers {
+            origins.remove(name);
+        }
+    }
+    if origins.len() > ORIGINS {
+        origins.retain(|_, origin| origin.doubtful > 0);
     }
 }
 
@@ -343,6 +405,7 @@ impl Drop for Waiting<'_> {
 pub(super) struct Pass {
     gates: Arc<Gates>,
     name: String,
+    origin: String,
     doubtful: bool,
     probe: Option<(Breaker, Breaker)>,
     began: Instant,
@@ -353,10 +416,11 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    fn new(gates: &Arc<Gates>, name: String, doubtful: bool, probe: Option<(Breaker, Breaker)>) -> Self {
+    fn new(gates: &Arc<Gates>, line: &Line, doubtful: bool, probe: Option<(Breaker, Breaker)>) -> Self {
         Self {
             gates: Arc::clone(gates),
-            name,
+            name: line.name.clone(),
+            origin: line.origin.clone(),
             doubtful,
             probe,
             began: Instant::now(),
@@ -378,6 +442,12 @@ impl Pass {
         }
     }
 
+    /// Nobody has waited for what becomes of it. That says something about the receiver only where it took long.
+    pub(super) fn cut(self, seed: u64) {
+        let went = if self.slow { Went::Late } else { Went::Unasked };
+        self.end(went, None, seed);
+    }
+
     /// How it went; `hold`: for how long the receiver wants to be left alone.
     pub(super) fn end(mut self, went: Went, hold: Option<Duration>, seed: u64) {
         (self.went, self.hold, self.seed) = (went, hold, seed);
@@ -395,7 +465,7 @@ mod tests {
     use super::*;
 
     fn target(path: &str) -> Line {
-        Line::of(path.to_owned())
+        Line::of(path.to_owned(), path.to_owned())
     }
 
     fn gates(slots: usize) -> Arc<Gates> {
@@ -575,5 +645,73 @@ mod tests {
         go(&gates, "/b").await.end(Went::Answered, None, 1);
         tokio::time::sleep(Duration::from_secs(31)).await;
         go(&gates, "/a").await.end(Went::Answered, None, 1);
+    }
+
+    /// H5: a host that does not answer gets no more of the worker by having many paths.
+    #[tokio::test(start_paused = true)]
+    async fn h5_one_host_with_many_paths_that_hang_leaves_most_of_the_worker_to_the_others() {
+        let gates = gates(40);
+        let at = |host: &str, path: usize| Line::of(format!("{host}/{path}"), host.to_owned());
+        let take = async |line: &Line| match gates.turn(line, false, 7).await {
+            Turn::Go(pass) => Some(pass),
+            Turn::Later(_) | Turn::Open => None,
+        };
+        let mut held = Vec::new();
+        for path in 0..200 {
+            held.extend(take(&at("hangs", path)).await);
+        }
+        assert_eq!(held.len(), 10, "a quarter");
+        // Another host of which nothing is known gets its part all the same, and one that answers more.
+        take(&at("good", 0)).await.unwrap().end(Went::Answered, None, 1);
+        let mut good = Vec::new();
+        for path in 1..200 {
+            good.extend(take(&at("good", path)).await);
+        }
+        assert_eq!(good.len(), 20, "all that is left for unknown ones: one was answered");
+        good.into_iter().for_each(|pass| pass.end(Went::Answered, None, 1));
+        held.into_iter().for_each(|pass| pass.end(Went::Late, None, 1));
+        let state = gates.lock();
+        assert_eq!((state.doubtful, state.origins.contains_key("hangs")), (0, false));
+    }
+
+    /// W69: a receiver that gets too much gets less, and none at all if it goes on saying so.
+    #[tokio::test(start_paused = true)]
+    async fn w69_a_receiver_that_says_it_gets_too_much_gets_less() {
+        let gates = gates(40);
+        for _ in 0..10 {
+            go(&gates, "/a").await.end(Went::Answered, None, 1);
+        }
+        for _ in 0..9 {
+            go(&gates, "/a").await.end(Went::Throttled, None, 1);
+        }
+        let mut many = Vec::new();
+        while let Turn::Go(pass) = gates.turn(&target("/a"), false, 7).await {
+            many.push(pass);
+        }
+        assert_eq!(many.len(), 4, "a tenth");
+        many.into_iter().for_each(|pass| pass.end(Went::Throttled, None, 1));
+        assert!(
+            matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open),
+            "it has failed often enough"
+        );
+        // Whoever says for how long is taken at his word.
+        for _ in 0..20 {
+            go(&gates, "/b").await.end(Went::Throttled, Some(Duration::from_secs(1)), 1);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        go(&gates, "/b").await.end(Went::Answered, None, 1);
+    }
+
+    /// A request that nobody waited for says something about its receiver only where it took long.
+    #[tokio::test(start_paused = true)]
+    async fn h5_a_slow_request_that_was_cut_off_counts_against_its_receiver() {
+        let gates = gates(40);
+        go(&gates, "/a").await.cut(1);
+        assert_eq!(gates.lock().places["/a"].answers, None);
+        let mut pass = go(&gates, "/a").await;
+        pass.is_slow();
+        pass.cut(1);
+        let state = gates.lock();
+        assert_eq!((state.places["/a"].answers, state.slow), (Some(false), 0));
     }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use onceward_core::endpoint::EventType;
-use onceward_core::http::{Body, Method, Policy, Request, Target, check_header};
+use onceward_core::http::{Body, Method, Policy, Request, Target};
 use onceward_core::job::Payload;
 use onceward_core::{Code, EndpointName, Error, Namespace, Result};
 use serde::Serialize;
@@ -163,7 +163,8 @@ impl HttpJob {
         self
     }
 
-    /// Signs it with the delivery's key of this name, instead of the one that signs everything.
+    /// Signs it with the delivery's key of this name, instead of the one that signs everything: 1 to 64 letters,
+    /// digits, `-`, `_` and `.`.
     pub fn sign_with(self, key: impl Into<String>) -> Self {
         self.with(|request| {
             request.sign = Some(key.into());
@@ -187,9 +188,7 @@ impl HttpJob {
         let target = url::target(&request.url)?;
         self.policy.check_target(&target)?;
         request.url = target.to_string();
-        for (name, value) in &self.secrets {
-            check_header(name, value)?;
-        }
+        request.check_secrets(&self.secrets)?;
         let mut stands_for = None;
         if let Some(keys) = &self.keys {
             // What it stands for is kept: nobody who reads that and has no key can try out what the secret is.

@@ -5,16 +5,17 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onceward_core::endpoint::Endpoint;
+use onceward_core::endpoint::{Endpoint, SigningKey};
 use onceward_core::history::Event;
 use onceward_core::http::Target;
-use onceward_core::{EndpointName, Result, Timestamp};
+use onceward_core::{Code, EndpointName, Result, Timestamp};
+use onceward_store::ListedEndpoints;
 use tokio::time::Instant;
 
 use super::seal::SealKeys;
 use super::url;
 use crate::client::Onceward;
-use crate::endpoints::{change, header_place, list, secret_place};
+use crate::endpoints::{Told, change, header_place, list, secret_place, unreadable};
 use crate::webhook::Secret;
 
 /// For how long is known what was read.
@@ -32,8 +33,8 @@ pub(super) struct Receiver {
     pub(super) target: Result<Target>,
     /// Its secret headers.
     pub(super) headers: Result<Vec<(String, String)>>,
-    /// Its secrets, and until when each of them signs.
-    secrets: Result<Vec<(Secret, Option<Timestamp>)>>,
+    /// Its secrets, and until when each of them signs. One that can't be opened is in nobody's way once it has ended.
+    secrets: Vec<(Result<Secret>, Option<Timestamp>)>,
 }
 
 impl Receiver {
@@ -47,18 +48,18 @@ impl Receiver {
             row.setting.sealed.iter().map(open).collect()
         });
         let place = secret_place(&row.namespace, &row.name);
-        let open = |key: &onceward_core::endpoint::SigningKey| {
-            Ok((SealKeys::needed(keys)?.open(&key.sealed, &place)?.parse()?, key.until))
+        let open = |key: &SigningKey| -> Result<Secret> {
+            SealKeys::needed(keys)?.open(&key.sealed, &place)?.parse()
         };
-        let secrets = row.keys.iter().map(open).collect();
+        let secrets = row.keys.iter().map(|key| (open(key), key.until)).collect();
         Self { row, target, headers, secrets }
     }
 
     /// The secrets that sign now.
     pub(super) fn signing(&self, now: Timestamp) -> Result<Vec<&Secret>> {
-        let secrets = self.secrets.as_ref().map_err(Clone::clone)?;
-        let signs = |(_, until): &&(Secret, Option<Timestamp>)| until.is_none_or(|until| until > now);
-        Ok(secrets.iter().filter(signs).map(|(secret, _)| secret).collect())
+        let signs = |until: &Option<Timestamp>| until.is_none_or(|until| until > now);
+        let signing = self.secrets.iter().filter(|(_, until)| signs(until));
+        signing.map(|(secret, _)| secret.as_ref().map_err(Clone::clone)).collect()
     }
 }
 
@@ -85,9 +86,7 @@ pub(super) struct Known {
 /// All endpoints of the namespace as they were read, for those who tell of events.
 struct All {
     at: Instant,
-    /// The store's clock.
-    now: Timestamp,
-    rows: Arc<Vec<Endpoint>>,
+    read: Arc<ListedEndpoints>,
 }
 
 struct Entry {
@@ -122,7 +121,7 @@ impl Known {
         (entry.read_at.elapsed() < FRESH).then(|| Arc::clone(&entry.found))
     }
 
-    /// An endpoint, if there is one of the name.
+    /// An endpoint, if there is one of the name. One that can't be read is an error, and in nobody else's way.
     pub(super) async fn find(&self, client: &Onceward, name: &EndpointName) -> Result<Option<Arc<Receiver>>> {
         if let Some(found) = self.fresh(name) {
             return Ok(Some(found));
@@ -140,21 +139,26 @@ impl Known {
         names.truncate(onceward_core::limits::PAGE_ROWS_MAX - 1);
         names.push(name.clone());
         let at = Instant::now();
-        let found = list(client, Some(&names)).await?.rows;
+        let found = list(client, Some(&names)).await?;
         let mut entries = self.lock();
-        names.iter().filter(|name| !found.iter().any(|row| row.name == **name)).for_each(|name| {
+        names.iter().filter(|name| !found.rows.iter().any(|row| row.name == **name)).for_each(|name| {
             entries.remove(name);
         });
-        for row in found {
+        for row in found.rows {
             self.keep(&mut entries, row, at);
+        }
+        if found.unreadable.iter().any(|(damaged, _)| damaged == name) {
+            return Err(unreadable(name));
         }
         Ok(entries.get(name).map(|entry| Arc::clone(&entry.found)))
     }
 
     fn keep(&self, entries: &mut HashMap<EndpointName, Entry>, row: Endpoint, read_at: Instant) {
         let before = entries.get(&row.name);
-        let (used_at, trouble) =
-            before.map_or((read_at, Trouble::default()), |entry| (entry.used_at, entry.trouble));
+        let used_at = before.map_or(read_at, |entry| entry.used_at);
+        // What was seen at another URL says nothing about this one.
+        let same = before.filter(|entry| entry.found.row.setting.url == row.setting.url);
+        let trouble = same.map_or_else(Trouble::default, |entry| entry.trouble);
         let found = match before.filter(|entry| entry.found.row == row) {
             Some(entry) => Arc::clone(&entry.found),
             None => Arc::new(Receiver::new(row.clone(), self.keys.as_ref())),
@@ -163,25 +167,29 @@ impl Known {
     }
 
     /// All endpoints, read after this time of the store's clock.
-    pub(super) async fn all(&self, client: &Onceward, after: Timestamp) -> Result<Arc<Vec<Endpoint>>> {
+    pub(super) async fn all(&self, client: &Onceward, after: Timestamp) -> Result<Arc<ListedEndpoints>> {
         let mut all = self.all.lock().await;
-        if let Some(all) = all.as_ref().filter(|all| all.now > after && all.at.elapsed() < ALL_FRESH) {
-            return Ok(Arc::clone(&all.rows));
+        if let Some(all) = all.as_ref().filter(|all| all.read.now > after && all.at.elapsed() < ALL_FRESH) {
+            return Ok(Arc::clone(&all.read));
         }
         let at = Instant::now();
-        let read = list(client, None).await?;
-        let rows = Arc::new(read.rows);
-        *all = Some(All { at, now: read.now, rows: Arc::clone(&rows) });
-        Ok(rows)
+        let read = Arc::new(list(client, None).await?);
+        for (name, _) in &read.unreadable {
+            let code = Code::RowUnreadable.as_str();
+            tracing::error!(endpoint = %name, code, "an endpoint can't be read: it is not told of events");
+        }
+        *all = Some(All { at, read: Arc::clone(&read) });
+        Ok(read)
     }
 
     /// Takes down how an exchange has ended. Where that can't be written, it is not lost: it counts the next time.
     pub(super) async fn report(&self, client: &Onceward, receiver: &Receiver, report: Report) {
-        let name = &receiver.row.name;
+        let (name, url) = (&receiver.row.name, receiver.row.setting.url.as_str());
+        let seen = Seen { client, name, url };
         let written = match report {
-            Report::Well => self.well(client, name).await,
-            Report::Failed(error) => self.failed(client, name, &error).await,
-            Report::Gone => self.gone(client, name).await,
+            Report::Well => self.well(&seen).await,
+            Report::Failed(error) => self.failed(&seen, &error).await,
+            Report::Gone => gone(&seen).await,
         };
         match written {
             Ok(Some(row)) => {
@@ -197,38 +205,35 @@ impl Known {
         }
     }
 
-    async fn well(&self, client: &Onceward, name: &EndpointName) -> Result<Option<Endpoint>> {
+    async fn well(&self, seen: &Seen<'_>) -> Result<Option<Endpoint>> {
         let was_ill = {
             let mut entries = self.lock();
-            let Some(entry) = entries.get_mut(name) else { return Ok(None) };
+            let Some(entry) = seen.of(&mut entries) else { return Ok(None) };
             entry.trouble = Trouble::default();
             entry.found.row.health.is_some()
         };
         if !was_ill {
             return Ok(None);
         }
-        let by = &client.owner;
-        change(client, name, by, |row, _| {
-            Ok(row.and_then(Endpoint::succeeded).map(|row| (row, (None, None))))
-        })
-        .await
+        seen.change(|row, _| row.succeeded().map(|row| (row, (None, None)))).await
     }
 
-    async fn failed(&self, client: &Onceward, name: &EndpointName, error: &str) -> Result<Option<Endpoint>> {
-        let by = &client.owner;
-        let Some((count, since)) = self.to_note(client, name, error) else { return Ok(None) };
-        let written = change(client, name, by, |row, now| {
+    async fn failed(&self, seen: &Seen<'_>, error: &str) -> Result<Option<Endpoint>> {
+        let by = &seen.client.owner;
+        let Some((count, since)) = self.to_note(seen, error) else { return Ok(None) };
+        let written = seen.change(|row, now| {
             let failures = (count, now.before(since.elapsed()));
-            Ok(row.filter(|row| row.disabled.is_none()).map(|row| {
-                let next = row.failed(failures, error, by, now);
-                let disabled = next.disabled.as_ref();
-                let told = disabled.map(|disabled| (Event::Disabled, disabled.reason.clone()));
-                let (event, reason) = told.map_or((None, None), |(event, reason)| (Some(event), reason));
-                (next, (event, reason))
-            }))
+            if row.disabled.is_some() {
+                return None;
+            }
+            let next = row.failed(failures, error, by, now);
+            let disabled = next.disabled.as_ref();
+            let told = disabled.map(|disabled| (Event::Disabled, disabled.reason.clone()));
+            let (event, reason) = told.map_or((None, None), |(event, reason)| (Some(event), reason));
+            Some((next, (event, reason)))
         });
         let written = written.await?;
-        if let Some(entry) = self.lock().get_mut(name) {
+        if let Some(entry) = seen.of(&mut self.lock()) {
             let left = entry.trouble.count.saturating_sub(count);
             let now = Instant::now();
             entry.trouble = Trouble { count: left, since: (left > 0).then_some(now), noted: Some(now) };
@@ -238,30 +243,53 @@ impl Known {
 
     /// One failure more; what there is to write down, if it is time: the first one, one a minute, and the one after
     /// which the endpoint is given up.
-    fn to_note(&self, client: &Onceward, name: &EndpointName, error: &str) -> Option<(u32, Instant)> {
+    fn to_note(&self, seen: &Seen<'_>, error: &str) -> Option<(u32, Instant)> {
         let mut entries = self.lock();
-        let entry = entries.get_mut(name)?;
+        let entry = seen.of(&mut entries)?;
         let trouble = &mut entry.trouble;
         trouble.count = trouble.count.saturating_add(1);
         let since = *trouble.since.get_or_insert_with(Instant::now);
         let row = &entry.found.row;
-        let now = client.clock().wall();
+        let now = seen.client.clock().wall();
         let is_due = row.health.is_none()
             || trouble.noted.is_none_or(|noted| noted.elapsed() >= NOTE)
             || row
-                .failed((trouble.count, now.before(since.elapsed())), error, &client.owner, now)
+                .failed((trouble.count, now.before(since.elapsed())), error, &seen.client.owner, now)
                 .disabled
                 .is_some();
         is_due.then_some((trouble.count, since))
     }
+}
 
-    async fn gone(&self, client: &Onceward, name: &EndpointName) -> Result<Option<Endpoint>> {
-        const WHY: &str = "it answered 410: it wants nothing any more";
-        let by = &client.owner;
-        change(client, name, by, |row, now| {
-            let told = (Some(Event::Disabled), Some(WHY.to_owned()));
-            Ok(row.and_then(|row| row.disabled(by, Some(WHY), now)).map(|row| (row, told)))
+/// Whom something was seen of: an endpoint, at the URL that it had. By now it may have another one, of which that says
+/// nothing.
+struct Seen<'a> {
+    client: &'a Onceward,
+    name: &'a EndpointName,
+    url: &'a str,
+}
+
+impl Seen<'_> {
+    /// What is known of it, if it still is where it was seen.
+    fn of<'e>(&self, entries: &'e mut HashMap<EndpointName, Entry>) -> Option<&'e mut Entry> {
+        entries.get_mut(self.name).filter(|entry| entry.found.row.setting.url == self.url)
+    }
+
+    /// Changes its row, if it still is where it was seen.
+    async fn change(
+        &self,
+        to: impl Fn(&Endpoint, Timestamp) -> Option<(Endpoint, Told)> + Send + Sync,
+    ) -> Result<Option<Endpoint>> {
+        change(self.client, self.name, &self.client.owner, |row, now| {
+            Ok(row.filter(|row| row.setting.url == self.url).and_then(|row| to(row, now)))
         })
         .await
     }
+}
+
+async fn gone(seen: &Seen<'_>) -> Result<Option<Endpoint>> {
+    const WHY: &str = "it answered 410: it wants nothing any more";
+    let by = &seen.client.owner;
+    let told = || (Some(Event::Disabled), Some(WHY.to_owned()));
+    seen.change(|row, now| row.disabled(by, Some(WHY), now).map(|row| (row, told()))).await
 }

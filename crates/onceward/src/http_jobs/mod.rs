@@ -27,6 +27,7 @@ mod fan_out;
 mod gates;
 mod job;
 mod known;
+mod own;
 mod pool;
 mod resolve;
 mod seal;
@@ -36,7 +37,9 @@ mod wire;
 pub(crate) use delivery::Deliverer;
 pub use delivery::HttpDelivery;
 pub use job::HttpJob;
-pub use onceward_core::http::{HostRule, Method, Net, Policy as HttpPolicy, Seen, Timings};
+pub use onceward_core::http::{
+    HostRule, Method, Net, Policy as HttpPolicy, Seen, Timings, check_key_name, secret_in_query, shown_url,
+};
 pub use resolve::{Resolve, SystemResolver};
 pub use seal::SealKeys;
 pub(crate) use url::target;

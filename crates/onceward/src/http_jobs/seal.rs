@@ -65,6 +65,12 @@ impl SealKeys {
         Ok(format!("s1.{}.{}", key.name, STANDARD.encode(both)))
     }
 
+    /// Whether it was sealed with the key that seals now.
+    pub(crate) fn is_newest(&self, sealed: &str) -> bool {
+        let name = sealed.strip_prefix("s1.").and_then(|rest| rest.split('.').next());
+        self.0.first().is_some_and(|key| name == Some(key.name.as_str()))
+    }
+
     /// The keys, where there are any.
     pub(super) fn needed(keys: Option<&Self>) -> Result<&Self> {
         let missing = || Error::new(Code::SealKeyInvalid, "this worker has no key to open secrets with");

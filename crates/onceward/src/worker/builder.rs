@@ -162,7 +162,7 @@ impl WorkerBuilder {
     /// [`HttpDelivery`](crate::http_jobs::HttpDelivery).
     #[cfg(feature = "http-jobs")]
     pub fn http(mut self, delivery: crate::http_jobs::HttpDelivery) -> Self {
-        let deliverer = match delivery.build(self.client.store().url()) {
+        let deliverer = match delivery.build(self.client.store().listens_at()) {
             Ok(deliverer) => Arc::new(deliverer),
             Err(error) => {
                 self.refuse(error);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::http_jobs_kit::{Receiver, Reply, delivery, hook, open, send, statuses};
+use crate::http_jobs_kit::{DRIP, Receiver, Reply, delivery, hook, open, send, statuses};
 use crate::jobs_kit::{NOW, client, job, until, until_that};
 use onceward::http_jobs::{HttpJob, SealKeys};
 use onceward::jobs::{JobId, State};
@@ -77,6 +77,8 @@ async fn h1_what_an_answer_means() {
         ("/408", State::Dead, 3),
         ("/409", State::Dead, 3),
         ("/410", State::Dead, 1),
+        // Nobody else is asked in place of the one who was misdirected to.
+        ("/421", State::Dead, 1),
         ("/425", State::Dead, 3),
         ("/500", State::Dead, 3),
         ("/503", State::Dead, 3),
@@ -125,7 +127,7 @@ async fn n57_hostile_receivers_end_by_limits_and_delay_nobody_else() {
     let receiver = Receiver::new(|received| match received.path().split('/').nth(1).unwrap() {
         "hang" => Reply::Hang,
         "close" => Reply::Close,
-        "drip" => Reply::Drip,
+        "drip" => DRIP,
         "endless" => Reply::Endless,
         "flood" => Reply::Flood,
         "headers" => Reply::Headers,
@@ -165,6 +167,115 @@ async fn n57_hostile_receivers_end_by_limits_and_delay_nobody_else() {
         }
     }
     assert!(took < Duration::from_secs(8), "the good ones took {took:?}");
+}
+
+/// W55, N57: a status says what becomes of the job, however long, slow or broken the page is that follows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn w55_a_long_error_page_is_an_error_like_any_other() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.path() {
+        _ if received.header("onceward-attempt") == "2" => Reply::Status(200, ""),
+        "/503" => Reply::Long(503, "retry-after: 1"),
+        "/500" => Reply::Slow(500, Duration::from_millis(100)),
+        "/502" => Reply::Last("HTTP/1.1 502 X\r\ncontent-length: 100\r\n\r\nhalf"),
+        "/404" => Reply::Long(404, "x-a: b"),
+        "/410" => Reply::Long(410, "x-a: b"),
+        path => panic!("{path}"),
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    for (path, state, seen) in [
+        ("/503", State::Succeeded, vec![Some(503), Some(200)]),
+        ("/500", State::Succeeded, vec![Some(500), Some(200)]),
+        ("/502", State::Succeeded, vec![Some(502), Some(200)]),
+        ("/404", State::Dead, vec![Some(404)]),
+        ("/410", State::Dead, vec![Some(410)]),
+    ] {
+        let enqueue = ow.enqueue_http(hook(receiver.url(path))).retry("fixed 20ms".parse().unwrap());
+        let sent = enqueue.max_attempts(3).timeout(Duration::from_secs(10)).await.unwrap();
+        let row = until(&ow, sent.id, state).await;
+        assert_eq!(statuses(&row), seen, "{path}: {row:?}");
+        let first = row.attempts()[0].http.clone().unwrap();
+        assert!(first.body_bytes < 1024 * 1024, "{path}: {first:?}");
+        assert!(first.timings.total_us < Some(5_000_000), "{path}: {first:?}");
+        let got = receiver.seen_at(path);
+        let again = got.iter().skip(1).any(|one| one.connection == got[0].connection);
+        assert!(!again, "{path}: a connection whose answer was not read to its end is not used again");
+        let pause = got.last().unwrap().at - got[0].at;
+        assert!(path != "/503" || pause >= Duration::from_millis(990), "{pause:?}");
+    }
+    // Where a job says at most once, what is known is not uncertain.
+    for (path, state) in [("/404", State::Dead), ("/410", State::Dead), ("/503", State::Uncertain)] {
+        let id = at_most_once(&ow, receiver.url(path)).await;
+        until(&ow, id, state).await;
+    }
+}
+
+/// W69: a receiver that asks for a pause gets it from everybody, also where the job that was told so is dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn w69_retry_after_holds_the_others_where_a_job_runs_at_most_once() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.body.as_slice() {
+        b"\"first\"" => Reply::With(429, "retry-after: 2".to_owned()),
+        _ => Reply::Status(200, ""),
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    let post = |text: &str| HttpJob::post(receiver.url("/")).json(&text).policy(open());
+    let first = ow.enqueue_http(post("first")).at_most_once().await.unwrap().id;
+    until(&ow, first, State::Dead).await;
+    let second = ow.enqueue_http(post("second")).await.unwrap().id;
+    until(&ow, second, State::Succeeded).await;
+    let seen = receiver.seen();
+    assert!(seen[1].at - seen[0].at >= Duration::from_millis(1_900), "{:?}", seen[1].at - seen[0].at);
+}
+
+/// What a request waits for before it is sent is a part of the time of its attempt: it ends by itself, so that what was
+/// seen of it is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_ends_before_its_attempt_does_however_long_it_waited() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.body.as_slice() {
+        b"\"hangs\"" => Reply::Hang,
+        _ => Reply::After(Duration::from_millis(200), 200),
+    })
+    .await;
+    // One at a time: the second one waits for the first in its slot.
+    let _worker = ow.worker().http(delivery()).concurrency(10).start().await.unwrap();
+    let send = |text: &'static str| {
+        let job = HttpJob::post(receiver.url("/")).json(&text).policy(open());
+        let enqueue = ow.enqueue_http(job).max_attempts(1).timeout(Duration::from_millis(800));
+        async move { enqueue.await.unwrap().id }
+    };
+    let first = send("answers").await;
+    while receiver.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let second = send("hangs").await;
+    until(&ow, first, State::Succeeded).await;
+    let row = until(&ow, second, State::Dead).await;
+    let attempt = row.attempts().pop().unwrap();
+    assert!(attempt.error.as_ref().unwrap().contains("sent, and not answered"), "{attempt:?}");
+    assert_eq!(attempt.http.unwrap().address, Some(receiver.address.to_string()));
+}
+
+/// What an attempt has come to is kept with it: also where nobody listened, and where TLS could not be agreed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_that_was_dialled_is_kept_where_nothing_could_be_sent() {
+    let (ow, plain) = (client().await, Receiver::new(|_| Reply::Last("no TLS here\r\n")).await);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _worker = worker(&ow).await;
+    for (url, address, why) in [
+        (format!("http://{nobody}/"), nobody, "no connection"),
+        (format!("https://{}/", plain.address), plain.address, "no TLS"),
+    ] {
+        let sent = send(&ow, hook(url), 1).await.unwrap();
+        let attempt = until(&ow, sent.id, State::Dead).await.attempts().pop().unwrap();
+        assert!(attempt.error.as_ref().unwrap().contains(why), "{attempt:?}");
+        let seen = attempt.http.unwrap();
+        assert_eq!((seen.address, seen.status), (Some(address.to_string()), None));
+        assert!(seen.timings.connect_us.is_some() && seen.timings.total_us.is_some());
+    }
 }
 
 /// W55: the receiver has closed the connection that we kept. That is no failure of the request.
@@ -208,7 +319,7 @@ async fn h2_at_most_once_nothing_is_sent_twice() {
     let receiver = Receiver::new(|received| match received.path() {
         "/hang" => Reply::Hang,
         "/close" => Reply::Close,
-        "/drip" => Reply::Drip,
+        "/drip" => DRIP,
         "/endless" => Reply::Endless,
         "/middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\nhalf"),
         "/429" => Reply::With(429, "retry-after: 1".to_owned()),
@@ -334,7 +445,10 @@ async fn w69_a_request_under_way_can_be_called_off() {
     }
     for (id, state) in [(usual, State::Cancelled), (once, State::Uncertain)] {
         ow.admin().cancel_job(id, None, None).await.unwrap();
-        until(&ow, id, state).await;
+        let row = until(&ow, id, state).await;
+        // What was seen until then is kept.
+        let seen = row.attempts().pop().unwrap().http.unwrap();
+        assert_eq!((seen.address, seen.status), (Some(receiver.address.to_string()), None));
     }
     worker.shutdown().await;
 }
@@ -356,6 +470,9 @@ async fn what_the_request_alone_shows_is_refused_before_anything_is_written() {
         (post("https://example.com/").header("x", "a\r\nb: c"), Code::HeaderInvalid),
         (post("https://example.com/").header("x", "a").header("X", "b"), Code::HeaderInvalid),
         (post("https://example.com/").header("Host", "b.com"), Code::HeaderInvalid),
+        (post("https://example.com/").header("X-GitLab-Token", "b"), Code::HeaderSecret),
+        (post("https://example.com/").sign_with("a b"), Code::SigningKeyNameInvalid),
+        (post("https://example.com/").sign_with(""), Code::SigningKeyNameInvalid),
         (HttpJob::get("https://example.com/").json(&1), Code::RequestBodyInvalid),
         (post("https://example.com/").json_text("{"), Code::PayloadUnwritable),
         (post("https://example.com/").text("a".repeat(1024 * 1024)), Code::PayloadTooLarge),
@@ -363,6 +480,18 @@ async fn what_the_request_alone_shows_is_refused_before_anything_is_written() {
         let shown = format!("{job:?}").chars().take(200).collect::<String>();
         assert_eq!(ow.enqueue_http(job).await.unwrap_err().code(), code, "{shown}");
     }
+    // Secret headers count as what they are before they are encrypted.
+    let keys = SealKeys::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    let secrets = |count: usize| {
+        let value = "s".repeat(8 * 1024);
+        (0..count)
+            .fold(post("https://example.com/"), |job, n| job.secret_header(format!("x-{n}"), &value, &keys))
+    };
+    assert!(ow.enqueue_http(secrets(1)).at_most_once().delay(Duration::from_secs(900)).await.is_ok());
+    assert_eq!(ow.enqueue_http(secrets(2)).await.unwrap_err().code(), Code::HeaderInvalid);
+    let worker_of =
+        |name: &str| ow.worker().http(delivery().sign_as(name, Secret::generate().unwrap())).start();
+    assert_eq!(worker_of("a b").await.unwrap_err().code(), Code::SigningKeyNameInvalid);
     let slow = ow.enqueue_http(post("https://example.com/")).timeout(Duration::from_secs(3600));
     assert_eq!(slow.await.unwrap_err().code(), Code::TimeoutInvalid);
     // What somebody has written by other means is looked at before it is sent.

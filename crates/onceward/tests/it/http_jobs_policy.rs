@@ -59,7 +59,7 @@ async fn a_name_that_leads_inside_is_refused_and_nothing_is_dialled() {
 
 /// What is on the list of SSRF, with what it is refused with. `PORT` is where a receiver of the test listens, at all
 /// addresses of this machine.
-const LIST: [(&str, &str); 67] = [
+const LIST: [(&str, &str); 71] = [
     ("http://127.0.0.1:PORT/", "OW0805"),
     ("http://127.1:PORT/", "OW0805"),
     ("http://2130706433:PORT/", "OW0805"),
@@ -117,6 +117,9 @@ const LIST: [(&str, &str); 67] = [
     ("dict://good.com/", "OW0802"),
     ("data:text/plain,x", "OW0802"),
     ("ws://good.com/", "OW0802"),
+    ("jar:http://good.com!/a", "OW0802"),
+    ("unix:/run/docker.sock", "OW0802"),
+    ("http+unix://%2Frun%2Fdocker.sock/", "OW0802"),
     ("http://100.100.100.200/", "OW0805"),
     ("http://100.64.0.1/", "OW0805"),
     ("http://198.18.0.1/", "OW0805"),
@@ -126,6 +129,7 @@ const LIST: [(&str, &str); 67] = [
     ("http://224.0.0.1/", "OW0805"),
     ("http://192.0.0.192/", "OW0805"),
     ("http://10.0.0.1/", "OW0805"),
+    ("http://172.16.0.1/", "OW0805"),
     ("http://192.168.1.1/", "OW0805"),
 ];
 
@@ -278,6 +282,62 @@ async fn only_listed_hosts_are_dialled() {
     assert_eq!(names.asked(), 2, "what is not listed is not even looked up");
 }
 
+/// W68: a rule of the list may name a port, and allows its host at no other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn w68_only_listed_ports_of_listed_hosts_are_dialled() {
+    let ow = client().await;
+    let (listed, other) = (Receiver::good().await, Receiver::good().await);
+    let (port, unlisted) = (listed.address.port(), other.address.port());
+    let names = Names::default();
+    for name in ["hooks.test", "eu.shop.test"] {
+        names.say(name, &[&["127.0.0.1"]]);
+    }
+    let hosts = ["hooks.test", "*.shop.test", "127.0.0.0/8"];
+    let hosts = hosts.map(|host| format!("{host}:{port}").parse().unwrap()).to_vec();
+    let policy = HttpPolicy { hosts, ..open() };
+    let _worker = worker(&ow, HttpDelivery::new().policy(policy).resolver(names.clone())).await;
+    for name in ["hooks.test", "eu.shop.test", "127.0.0.1"] {
+        let sent = send(&ow, hook(format!("http://{name}:{port}/")), 1).await.unwrap();
+        until(&ow, sent.id, State::Succeeded).await;
+        let row = dead(&ow, format!("http://{name}:{unlisted}/")).await;
+        assert!(row.error.unwrap().contains("OW0806"), "{name}");
+    }
+    assert_eq!(other.connections.load(Ordering::SeqCst), 0);
+}
+
+/// S-list of SSRF, 4.3: where this very process listens nobody sends a request, without anybody having said so.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_process_listens_at_is_refused_by_itself() {
+    let (ow, own) = (client().await, Receiver::at("0.0.0.0:0", |_| Reply::Status(200, "")).await);
+    let port = own.address.port();
+    let names = Names::default();
+    names.say("own.test", &[&["127.0.0.1"]]);
+    let policy = HttpPolicy { allow_own_listeners: false, ..open() };
+    let worker = worker(&ow, HttpDelivery::new().policy(policy).resolver(names.clone())).await;
+    let mut hosts = vec!["127.0.0.1".to_owned(), "own.test".to_owned(), "[::ffff:127.0.0.1]".to_owned()];
+    // Another address of this machine, where it has one in a private network.
+    let way = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if way.connect("10.255.255.254:9").is_ok()
+        && let std::net::IpAddr::V4(address) = way.local_addr().unwrap().ip()
+        && address.is_private()
+    {
+        hosts.push(address.to_string());
+    }
+    for host in hosts {
+        let row = dead(&ow, format!("http://{host}:{port}/")).await;
+        assert!(row.error.as_ref().unwrap().contains("OW0805"), "{host}: {row:?}");
+        let seen = row.attempts().pop().unwrap().http.unwrap();
+        assert_eq!(seen.address, None, "{host}: it does not say which address it was");
+    }
+    assert!(own.seen().is_empty());
+    worker.shutdown().await;
+    // Whoever is his own receiver says so.
+    let _worker = self::worker(&ow, delivery().resolver(names)).await;
+    let sent = send(&ow, hook(format!("http://own.test:{port}/")), 1).await.unwrap();
+    until(&ow, sent.id, State::Succeeded).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_listeners_are_refused() {
     let (ow, own, other) = (client().await, Receiver::good().await, Receiver::good().await);
@@ -344,7 +404,7 @@ async fn over_tls_the_certificate_has_to_be_the_hosts() {
     for name in ["hooks.test", "other.test"] {
         names.say(name, &[&["127.0.0.1"]]);
     }
-    let private = HttpPolicy { allow_private: true, ..HttpPolicy::default() };
+    let private = HttpPolicy { allow_http: false, ..open() };
     let root = include_bytes!("http_jobs_kit/tls/ca.der");
     let trusting =
         HttpDelivery::new().policy(private.clone()).resolver(names.clone()).root_certificate(&root[..]);

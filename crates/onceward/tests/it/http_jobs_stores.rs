@@ -11,7 +11,7 @@ use onceward::jobs::{IntoEnqueue, State};
 use onceward::webhook::{Secret, Verifier};
 use onceward::{Code, EndpointName, JobId, Onceward};
 
-async fn work(ow: &Onceward) {
+pub(crate) async fn work(ow: &Onceward) {
     // Retries and those that wait for their turn are due within a moment.
     let horizon = Duration::from_secs(5);
     ow.worker().http(delivery()).concurrency(8).run_until_empty(horizon).await.unwrap();
@@ -62,21 +62,21 @@ async fn exchanges_are_kept(ow: &Onceward) {
     assert_eq!(receiver.seen_at("/once").len(), 1);
 }
 
-fn seal() -> SealKeys {
+pub(crate) fn seal() -> SealKeys {
     SealKeys::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap()
 }
 
-fn name(text: &str) -> EndpointName {
+pub(crate) fn name(text: &str) -> EndpointName {
     EndpointName::new(text).unwrap()
 }
 
 /// Delivers what is due, with what is known of endpoints from now on.
-async fn tell(ow: &Onceward) {
+pub(crate) async fn tell(ow: &Onceward) {
     ow.worker().http(delivery().seal_keys(seal())).concurrency(8).run_until_empty(NOW).await.unwrap();
 }
 
 /// The deliveries to an endpoint, the newest first.
-async fn deliveries(ow: &Onceward, to: &str) -> Vec<(JobId, State)> {
+pub(crate) async fn deliveries(ow: &Onceward, to: &str) -> Vec<(JobId, State)> {
     let filter = onceward::JobFilter::default();
     let all = ow.admin().jobs(&filter, None, 500).await.unwrap().rows;
     let to = format!("\"endpoint\":\"{to}\"");
@@ -84,7 +84,7 @@ async fn deliveries(ow: &Onceward, to: &str) -> Vec<(JobId, State)> {
     all.into_iter().filter(|row| is_to(&row.metadata)).map(|row| (row.id, row.state_now())).collect()
 }
 
-fn is_signed(received: &Received, secret: &Secret) -> bool {
+pub(crate) fn is_signed(received: &Received, secret: &Secret) -> bool {
     let [id, time, signature] =
         ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| received.header(name));
     let now = SystemTime::now().into();

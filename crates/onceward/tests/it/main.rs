@@ -56,6 +56,8 @@ mod http_faults;
 #[cfg(feature = "http-jobs")]
 mod http_jobs;
 #[cfg(feature = "http-jobs")]
+mod http_jobs_endpoints;
+#[cfg(feature = "http-jobs")]
 mod http_jobs_kit;
 #[cfg(feature = "http-jobs")]
 mod http_jobs_policy;

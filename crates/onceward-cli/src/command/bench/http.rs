@@ -2,6 +2,7 @@
 
 use core::convert::Infallible;
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,18 +12,23 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy};
+use onceward::jobs::Enqueue;
+use onceward::store::StoreKind;
 use onceward::store::reference::Sample;
 use onceward::worker::WorkerBuilder;
 use onceward::{Code, Error, Onceward};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+
+use super::measure::Measured;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpWorkload {
     /// A backlog of webhooks to receivers that answer at once, delivered by one worker process; history is kept.
     Deliver,
-    /// 1,800 receivers that answer at once, each asked now and then: from the enqueue to the request's arrival.
+    /// 1,800 receivers that answer at once, a ninth of them named endpoints, each asked now and then: from the enqueue
+    /// to the request's arrival. The worker is a process of its own, so that its memory can be told.
     Receivers,
     /// The same, beside 200 that never answer.
     ReceiversBesideHanging,
@@ -35,7 +41,9 @@ pub(super) const ALL: &[HttpWorkload] =
 const BACKLOG: usize = 20_000;
 /// How many receivers answer, and how many don't.
 const GOOD: usize = 1_800;
+const GOOD_KIND: &str = "good";
 const HANGING: usize = 200;
+const HANG: &str = "hang";
 /// How many webhooks per second go to those that answer.
 const RATE: f64 = 300.0;
 const CONCURRENCY: usize = 500;
@@ -51,24 +59,90 @@ impl HttpWorkload {
         }
     }
 
-    pub(super) async fn run(self, ow: &Onceward, time: Duration) -> Result<Sample, Error> {
+    pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Measured, Error> {
         let queue = format!("http-{}", uuid::Uuid::new_v4().simple());
         let receiver = Receiver::start().await?;
-        match self {
-            Self::Deliver => deliver(ow, &queue, &receiver).await,
-            Self::Receivers => receivers(ow, &queue, &receiver, time, 0).await,
-            Self::ReceiversBesideHanging => receivers(ow, &queue, &receiver, time, HANGING).await,
+        let hanging = match self {
+            Self::Deliver => return deliver(ow, &queue, &receiver).await.map(Measured::from),
+            Self::Receivers => 0,
+            Self::ReceiversBesideHanging => HANGING,
+        };
+        if ow.store().capabilities().kind == StoreKind::Memory {
+            // Nobody else sees it.
+            let running = worker(ow, &queue).grace(Duration::ZERO).start().await?;
+            let sample = receivers(ow, &queue, &receiver, time, hanging).await;
+            running.shutdown().await;
+            return sample.map(Measured::from);
         }
+        let worker = Worker::start(url, &queue)?;
+        let sample = receivers(ow, &queue, &receiver, time, hanging).await?;
+        Ok(Measured { sample, worker_peak_mb: worker.peak_mb() })
     }
 }
 
 fn policy() -> HttpPolicy {
-    HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() }
+    HttpPolicy { allow_http: true, allow_private: true, allow_own_listeners: true, ..HttpPolicy::default() }
 }
 
-fn hook(ow: &Onceward, queue: &str, url: String, at: Duration) -> onceward::jobs::Enqueue {
+fn hook(ow: &Onceward, queue: &str, to: HttpJob, at: Duration) -> Enqueue {
     let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
-    ow.enqueue_http(HttpJob::post(url).json(&micros).policy(policy())).queue(queue).timeout(TIMEOUT)
+    ow.enqueue_http(to.json(&micros).policy(policy())).queue(queue).timeout(TIMEOUT)
+}
+
+/// Each so many-th receiver is a named endpoint.
+const NAMED: usize = 9;
+
+/// What goes to a receiver: by its name, if it has one.
+fn to(receiver: &Receiver, kind: &str, number: usize) -> HttpJob {
+    match number % NAMED {
+        0 => HttpJob::to_endpoint(format!("bench-{kind}-{number}")),
+        _ => HttpJob::post(receiver.url(kind, number)),
+    }
+}
+
+/// Names those that have a name.
+async fn name(ow: &Onceward, receiver: &Receiver, kind: &str, count: usize) -> Result<(), Error> {
+    for number in (0..count).step_by(NAMED) {
+        let endpoint = ow.endpoint(format!("bench-{kind}-{number}")).url(receiver.url(kind, number));
+        endpoint.timeout(TIMEOUT).policy(policy()).await?;
+    }
+    Ok(())
+}
+
+/// The stock worker, as a process of its own. Dropped, it is killed.
+struct Worker(Child);
+
+impl Worker {
+    fn start(url: &str, queue: &str) -> Result<Self, Error> {
+        let unable = |error| Error::new(Code::UsageInvalid, "the worker can't be started").with_source(error);
+        let concurrency = CONCURRENCY.to_string();
+        let mut command = Command::new(std::env::current_exe().map_err(unable)?);
+        command.args(["worker", "--queues", queue, "--concurrency", &concurrency, "--no-services"]);
+        command.args(["--allow-http", "--allow-private"]).env("ONCEWARD_STORE", url);
+        command
+            .env_remove("ONCEWARD_PROFILE")
+            .env_remove("ONCEWARD_NAMESPACE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().map(Self).map_err(unable)
+    }
+
+    /// The most memory that it has had at once, where the system tells.
+    fn peak_mb(&self) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some(kib * 1024.0 / 1e6)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // One that is gone already is no news.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn worker(ow: &Onceward, queue: &str) -> WorkerBuilder {
@@ -79,8 +153,9 @@ fn worker(ow: &Onceward, queue: &str) -> WorkerBuilder {
 /// From the start of the worker until every webhook is durably delivered.
 async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver) -> Result<Sample, Error> {
     for from in (0..BACKLOG).step_by(1000) {
-        let hooks =
-            (from..from + 1000).map(|number| hook(ow, queue, receiver.url(number % 16), Duration::ZERO));
+        let hooks = (from..from + 1000).map(|number| {
+            hook(ow, queue, HttpJob::post(receiver.url(GOOD_KIND, number % 16)), Duration::ZERO)
+        });
         ow.enqueue_many(hooks).await?;
     }
     let began = Instant::now();
@@ -98,12 +173,13 @@ async fn receivers(
     time: Duration,
     hanging: usize,
 ) -> Result<Sample, Error> {
-    let running = worker(ow, queue).grace(Duration::ZERO).start().await?;
+    name(ow, receiver, HANG, hanging).await?;
+    name(ow, receiver, GOOD_KIND, GOOD).await?;
     let hangs = (0..hanging * 3)
-        .map(|number| hook(ow, queue, receiver.hanging(number % hanging.max(1)), Duration::ZERO));
+        .map(|number| hook(ow, queue, to(receiver, HANG, number % hanging.max(1)), Duration::ZERO));
     ow.enqueue_many(hangs).await?;
     // Every receiver is known before it is measured.
-    let warm = (0..GOOD).map(|number| hook(ow, queue, receiver.url(number), Duration::ZERO));
+    let warm = (0..GOOD).map(|number| hook(ow, queue, to(receiver, GOOD_KIND, number), Duration::ZERO));
     ow.enqueue_many(warm).await?;
     receiver.until(GOOD).await?;
     receiver.forget();
@@ -111,47 +187,48 @@ async fn receivers(
     while began.elapsed() < time {
         let due = Duration::from_secs_f64(sent as f64 / RATE);
         tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-        hook(ow, queue, receiver.url(sent * 7 % GOOD), receiver.began.elapsed()).await?;
+        hook(ow, queue, to(receiver, GOOD_KIND, sent * 7 % GOOD), receiver.began.elapsed()).await?;
         sent += 1;
     }
     receiver.until(sent).await?;
     let elapsed = began.elapsed();
-    let sample = Sample { micros: receiver.taken(), elapsed };
-    running.shutdown().await;
-    Ok(sample)
+    Ok(Sample { micros: receiver.taken(), elapsed })
 }
 
-/// Answers at once under `/n`, never under `/hang/n`, and notes how long what it got was under way.
+/// Answers at once under `/good/n`, never under `/hang/n`, and notes how long what it got was under way.
 struct Receiver {
-    address: SocketAddr,
+    /// Of the hosts that it plays: the first ones are those of the receivers that hang.
+    addresses: Vec<SocketAddr>,
     began: Instant,
     took: Arc<Mutex<Vec<u32>>>,
-    task: JoinHandle<()>,
+    /// They end with it.
+    _tasks: JoinSet<()>,
 }
 
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+/// How many hosts a receiver plays, and how many of them hang.
+const HOSTS: usize = 20;
+const HANGING_HOSTS: usize = 2;
 
 impl Receiver {
     async fn start() -> Result<Self, Error> {
         let refused =
             |error| Error::new(Code::UsageInvalid, "nobody can listen on this machine").with_source(error);
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
         let (began, took) = (Instant::now(), Arc::<Mutex<Vec<u32>>>::default());
-        let task = tokio::spawn(serve(listener, began, Arc::clone(&took)));
-        Ok(Self { address, began, took, task })
+        let (mut addresses, mut tasks) = (Vec::new(), JoinSet::new());
+        for _ in 0..HOSTS {
+            let listener = TcpListener::bind("127.0.0.1:0").await.map_err(refused)?;
+            addresses.push(listener.local_addr().map_err(refused)?);
+            tasks.spawn(serve(listener, began, Arc::clone(&took)));
+        }
+        Ok(Self { addresses, began, took, _tasks: tasks })
     }
 
-    fn url(&self, number: usize) -> String {
-        format!("http://{}/{number}", self.address)
-    }
-
-    fn hanging(&self, number: usize) -> String {
-        format!("http://{}/hang/{number}", self.address)
+    fn url(&self, kind: &str, number: usize) -> String {
+        let host = match kind {
+            HANG => number % HANGING_HOSTS,
+            _ => HANGING_HOSTS + number % (HOSTS - HANGING_HOSTS),
+        };
+        format!("http://{}/{kind}/{number}", self.addresses[host])
     }
 
     fn taken(&self) -> Vec<u32> {
@@ -193,7 +270,7 @@ async fn answer(
     began: Instant,
     took: &Mutex<Vec<u32>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.uri().path().starts_with("/hang") {
+    if request.uri().path().starts_with("/hang/") {
         return core::future::pending().await;
     }
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();

@@ -43,6 +43,9 @@ pub(super) struct WorkloadRow {
     /// Statements (SQLite: transactions) in all rounds together.
     pub(super) statements: u64,
     pub(super) wal_bytes: Option<u64>,
+    /// The most memory of a worker that was a process of its own, in millions of bytes, over all rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) worker_peak_mb: Option<f64>,
 }
 
 /// One workload in one round.
@@ -56,6 +59,20 @@ struct Round {
     store_cpu_s: Option<f64>,
     statements: u64,
     wal_bytes: Option<u64>,
+    worker_peak_mb: Option<f64>,
+}
+
+/// What a workload came to.
+pub(super) struct Measured {
+    pub(super) sample: Sample,
+    /// The most memory that a worker in a process of its own has had, in millions of bytes.
+    pub(super) worker_peak_mb: Option<f64>,
+}
+
+impl From<Sample> for Measured {
+    fn from(sample: Sample) -> Self {
+        Self { sample, worker_peak_mb: None }
+    }
 }
 
 /// Who measures, and where.
@@ -117,7 +134,7 @@ async fn one(
 ) -> Result<Round, Error> {
     let ow = if workload == Workload::OnceReplayCached { clients.cached } else { clients.stored };
     let (before, sent, cpu) = (reference.usage().await, ow.store().counters(), own_cpu_s());
-    let mut sample: Sample = workload.run(ow, clients.url, time).await?;
+    let Measured { mut sample, worker_peak_mb } = workload.run(ow, clients.url, time).await?;
     let (after, cpu_after) = (reference.usage().await, own_cpu_s());
     let (per_s, used) = (sample.per_second(), used(before, after));
     Ok(Round {
@@ -130,6 +147,7 @@ async fn one(
         store_cpu_s: used.cpu_s,
         statements: ow.store().counters().statements - sent.statements,
         wal_bytes: used.wal_bytes,
+        worker_peak_mb,
     })
 }
 
@@ -153,6 +171,7 @@ fn row(workload: Workload, rounds: &[Round]) -> WorkloadRow {
         store_cpu_s: rounds.iter().map(|round| round.store_cpu_s).sum(),
         statements: rounds.iter().map(|round| round.statements).sum(),
         wal_bytes: rounds.iter().map(|round| round.wal_bytes).sum(),
+        worker_peak_mb: rounds.iter().filter_map(|round| round.worker_peak_mb).max_by(f64::total_cmp),
     }
 }
 

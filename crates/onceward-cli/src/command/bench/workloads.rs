@@ -10,6 +10,7 @@ use onceward::{Error, Onceward};
 use super::durable::{self, DurableWorkload};
 use super::http::{self, HttpWorkload};
 use super::jobs::{self, JobWorkload};
+use super::measure::Measured;
 
 /// One workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +79,17 @@ impl Workload {
     }
 
     /// Runs for `time`, and returns how long each operation took.
-    pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Sample, Error> {
-        if let Self::Jobs(jobs) = self {
-            return jobs.run(ow, url, time).await;
+    pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Measured, Error> {
+        match self {
+            Self::Jobs(jobs) => jobs.run(ow, url, time).await.map(Measured::from),
+            Self::Durable(durable) => durable.run(ow, time).await.map(Measured::from),
+            Self::Http(http) => http.run(ow, url, time).await,
+            _ => self.call(ow, time).await.map(Measured::from),
         }
-        if let Self::Durable(durable) = self {
-            return durable.run(ow, time).await;
-        }
-        if let Self::Http(http) = self {
-            return http.run(ow, time).await;
-        }
+    }
+
+    /// Calls of many at the same time.
+    async fn call(self, ow: &Onceward, time: Duration) -> Result<Sample, Error> {
         if matches!(self, Self::OnceReplay(_) | Self::OnceReplayCached) {
             fill(ow).await?;
         }

@@ -33,7 +33,7 @@ pub(super) fn payment(order: u32) -> String {
 }
 
 pub(super) fn policy() -> HttpPolicy {
-    HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() }
+    HttpPolicy { allow_http: true, allow_private: true, allow_own_listeners: true, ..HttpPolicy::default() }
 }
 
 #[durable(name = "demo.checkout")]

@@ -1,7 +1,6 @@
 //! `onceward endpoints add` and `set`.
 
 use core::time::Duration;
-use std::path::Path;
 
 use onceward::endpoints::{Endpoint, EndpointBuilder, GiveUp};
 use onceward::jobs::{Rate, Retry};
@@ -88,6 +87,7 @@ fn retry(text: &str) -> Result<Retry> {
 }
 
 pub(super) async fn add(args: &Add, client: &Onceward, globals: &Globals) -> Result<()> {
+    delivery::warn_of_secrets(&args.url);
     let endpoint = client.endpoint(&args.which.name).url(&args.url);
     let endpoint = args.change.apply(endpoint, None)?;
     if args.unsigned {
@@ -103,6 +103,7 @@ pub(super) async fn set(args: &Set, client: &Onceward) -> Result<Endpoint> {
     let before = client.admin().endpoint(&args.which.name).await?.setting.give_up;
     let mut endpoint = args.change.apply(client.endpoint(&args.which.name), Some(before))?;
     if let Some(url) = &args.url {
+        delivery::warn_of_secrets(url);
         endpoint = endpoint.url(url);
     }
     for header in &args.without_headers {
@@ -162,7 +163,7 @@ impl Change {
             let Some((name, file)) = header.split_once('=') else {
                 return Err(Error::new(Code::HeaderInvalid, "a secret header is written as NAME=FILE"));
             };
-            let value = delivery::lines(Path::new(file))?.join(" ");
+            let value = delivery::header_value(file)?;
             endpoint = endpoint.secret_header(name, value).seal_keys(&delivery::needed_seal_keys()?);
         }
         Ok(endpoint)

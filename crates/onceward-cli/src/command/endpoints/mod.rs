@@ -9,7 +9,8 @@ use core::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::endpoints::{Endpoint, SigningKey};
+use onceward::endpoints::{Endpoint, ListedEndpoints, SigningKey};
+use onceward::http_jobs::shown_url;
 use onceward::{Admin, Code, EndpointName, Error, Onceward, Result, Timestamp};
 use serde_json::json;
 
@@ -42,6 +43,8 @@ enum Action {
     History(History),
     /// Give an endpoint a new secret; for a while the old one signs beside it
     RotateSecret(secret::Rotate),
+    /// Encrypt the secrets of all endpoints anew, under the first of the keys in ONCEWARD_SECRET_KEY
+    Reseal(secret::Reseal),
     /// Send an endpoint nothing more; what is enqueued for it waits
     Disable(Why),
     /// Send an endpoint something again
@@ -104,9 +107,10 @@ async fn act(action: &Action, client: &Onceward, globals: &Globals) -> Result<()
     match action {
         Action::Add(args) => change::add(args, client, globals).await,
         Action::Set(args) => show(&change::set(args, client).await?, globals),
+        Action::Reseal(args) => secret::reseal(args, &admin, globals).await,
         Action::RotateSecret(args) => secret::rotate(args, &admin, globals).await,
         Action::List(List { after, limit }) => {
-            list(&admin.endpoints(after.as_ref(), usize::from(*limit)).await?.rows, globals)
+            list(&admin.endpoints(after.as_ref(), usize::from(*limit)).await?, globals)
         }
         Action::Show(Which { name }) => show(&admin.endpoint(name).await?, globals),
         Action::History(History { which: Which { name }, limit }) => {
@@ -166,23 +170,31 @@ fn why(row: &Endpoint) -> &str {
     disabled.or_else(|| row.health.as_ref().map(|health| health.error.as_str())).unwrap_or_default()
 }
 
-fn list(rows: &[Endpoint], globals: &Globals) -> Result<()> {
+fn list(found: &ListedEndpoints, globals: &Globals) -> Result<()> {
+    for (name, _) in &found.unreadable {
+        report::note(&format!("{name} can't be read: nothing is sent to it (onceward explain OW0009)"));
+    }
     if globals.output.is_json() {
-        return output::json(&rows);
+        let unreadable = found.unreadable.iter();
+        let unreadable = unreadable.map(|(name, version)| output::unreadable(name.as_str(), *version));
+        return output::json(&found.rows.iter().map(|row| json!(row)).chain(unreadable).collect::<Vec<_>>());
     }
     let mut table = Table::new(&["ENDPOINT", "STATE", "URL", "EVENTS", "KEYS", "SINCE", "WHY"]);
-    for row in rows {
+    for row in &found.rows {
         let since = row.disabled.as_ref().map(|disabled| disabled.at);
         let since = since.or_else(|| row.health.as_ref().map(|health| health.failing_since));
         table.row([
             &row.name as &dyn Display,
             &state(row),
-            &row.setting.url,
+            &shown_url(&row.setting.url),
             &patterns(row),
             &row.keys.len(),
             &since.map_or_else(String::new, |at| at.to_string()),
             &why(row),
         ]);
+    }
+    for (name, _) in &found.unreadable {
+        table.row([name as &dyn Display, &output::unreadable_cell(), &"", &"", &"", &"", &""]);
     }
     table.print()
 }
@@ -195,7 +207,7 @@ fn show(row: &Endpoint, globals: &Globals) -> Result<()> {
     let mut table = Table::new(&["ENDPOINT", row.name.as_str()]);
     table.field("state", Some(&state(row)));
     table.field("why", (!why(row).is_empty()).then(|| why(row)).as_ref().map(|why| why as &dyn Display));
-    table.field("url", Some(&setting.url));
+    table.field("url", Some(&shown_url(&setting.url)));
     table.field("events", Some(&patterns(row)));
     let names = setting.headers.keys().chain(setting.sealed.keys()).map(String::as_str);
     table.field("headers", Some(&names.collect::<Vec<_>>().join(" ")));

@@ -1,5 +1,6 @@
 //! What an endpoint is signed with: drawn here and shown once, or read from a file and never shown.
 
+use core::fmt::Display;
 use core::time::Duration;
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::{Which, show};
 use crate::args::{Globals, duration};
 use crate::delivery::{needed_seal_keys, secrets};
-use crate::output;
+use crate::output::{self, Table};
 use crate::report;
 
 /// Which secret.
@@ -29,13 +30,12 @@ impl SecretArgs {
     /// The secret, and what of it is to be printed.
     pub(super) fn draw(&self) -> Result<(Secret, Option<String>)> {
         if let Some(file) = &self.secret_file {
-            let mut all = secrets(core::slice::from_ref(file))?;
-            if all.len() > 1 {
+            let several = || {
                 let why = "the file holds several secrets: an endpoint gets one at a time";
-                return Err(Error::new(Code::SigningSecretInvalid, why));
-            }
-            let missing = || Error::new(Code::SigningSecretInvalid, "the file holds no secret");
-            return Ok((all.pop().ok_or_else(missing)?, None));
+                Error::new(Code::SigningSecretInvalid, why)
+            };
+            let [secret] = secrets(file)?.try_into().map_err(|_| several())?;
+            return Ok((secret, None));
         }
         let secret = if self.pair { Secret::generate_pair()? } else { Secret::generate()? };
         let shown = secret.public().unwrap_or_else(|| secret.reveal());
@@ -73,4 +73,45 @@ pub(super) fn print(row: &Endpoint, secret: Option<&str>, globals: &Globals) -> 
     let Some(secret) = secret else { return show(row, globals) };
     report::note(&format!("what the receiver of {} checks with; it is shown this once", row.name));
     output::text(&format!("{secret}\n"))
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Reseal {
+    /// Only say what would be encrypted anew
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn reseal(args: &Reseal, admin: &Admin, globals: &Globals) -> Result<()> {
+    let all = admin.reseal_endpoints(&needed_seal_keys()?, args.dry_run).await?;
+    if globals.output.is_json() {
+        let changed = all.changed.iter().map(|(name, secrets)| json!({ "name": name, "secrets": secrets }));
+        let failed = all.failed.iter().map(
+            |(name, error)| json!({ "name": name, "code": error.code().as_str(), "error": error.message() }),
+        );
+        output::json(&json!({
+            "dry_run": args.dry_run,
+            "changed": changed.collect::<Vec<_>>(),
+            "unchanged": all.unchanged,
+            "failed": failed.collect::<Vec<_>>(),
+        }))?;
+    } else {
+        let mut table = Table::new(&["ENDPOINT", "SECRETS"]);
+        for (name, secrets) in &all.changed {
+            table.row([name as &dyn Display, secrets]);
+        }
+        table.print()?;
+        let (would, count) = (if args.dry_run { "would be" } else { "were" }, all.changed.len());
+        report::note(&format!("{count} {would} encrypted anew; {} had no need to", all.unchanged));
+        for (name, error) in &all.failed {
+            report::note(&format!("{name}: {error}"));
+        }
+    }
+    match all.failed.first() {
+        None => Ok(()),
+        Some((name, error)) => {
+            let why = format!("{} can't be encrypted anew, {name} among them", all.failed.len());
+            Err(Error::new(error.code(), why))
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! `onceward jobs enqueue http`: a request from the shell.
 
-use std::path::Path;
-
 use onceward::http_jobs::{HttpJob, Method};
 use onceward::jobs::Enqueue;
 use onceward::{Code, Error, Onceward, Result};
@@ -35,6 +33,9 @@ pub(super) struct Args {
     /// What the body is [default: what it was given as]
     #[arg(long, value_name = "TYPE", requires = "receiver")]
     content_type: Option<String>,
+    /// Sign it with the worker's key of this name, in place of the one that signs everything
+    #[arg(long, value_name = "NAME", requires = "receiver")]
+    sign_with: Option<String>,
     #[command(flatten)]
     allow: Allow,
 }
@@ -50,9 +51,9 @@ impl Args {
         match (kind == KIND, self.url.as_ref().or(self.endpoint.as_ref())) {
             (true, None) => refuse("a job of the kind http wants a --url or an --endpoint"),
             (false, Some(_)) => refuse("--url and --endpoint go with jobs of the kind http"),
-            (false, None) if self.allow.is_said() => {
-                refuse("--allow-http, --allow-private and --allow-host go with jobs of the kind http")
-            }
+            (false, None) if self.allow.is_said() => refuse(
+                "--allow-http, --allow-private, --allow-host and --allow-port go with jobs of the kind http",
+            ),
             _ => Ok(()),
         }
     }
@@ -63,6 +64,7 @@ impl Args {
             Some(name) => HttpJob::to_endpoint(name),
             None => {
                 let url = self.url.clone().unwrap_or_default();
+                delivery::warn_of_secrets(&url);
                 HttpJob::new(self.method.unwrap_or_default(), url).policy(self.allow.policy()?)
             }
         };
@@ -86,8 +88,10 @@ impl Args {
             let Some((name, file)) = header.split_once('=') else {
                 return Err(Error::new(Code::HeaderInvalid, "a secret header is written as NAME=FILE"));
             };
-            let value = delivery::lines(Path::new(file))?.join(" ");
-            job = job.secret_header(name, value, &delivery::needed_seal_keys()?);
+            job = job.secret_header(name, delivery::header_value(file)?, &delivery::needed_seal_keys()?);
+        }
+        if let Some(name) = &self.sign_with {
+            job = job.sign_with(name);
         }
         Ok(client.enqueue_http(job))
     }

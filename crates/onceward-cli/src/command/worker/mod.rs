@@ -16,7 +16,7 @@ use onceward::{Code, Error, Onceward, Result};
 use self::allowed::Allowed;
 use crate::Functions;
 use crate::args::{Globals, duration};
-use crate::delivery::{Allow, seal_keys, secrets};
+use crate::delivery::{Allow, named_secrets, seal_keys};
 use crate::process::Signals;
 use crate::{exit, report, store};
 
@@ -63,11 +63,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     kill_after: Duration,
     /// Don't deliver HTTP jobs
-    #[arg(long, conflicts_with_all = ["allow_http", "allow_private", "allow_hosts", "signing_secrets", "ca_files"])]
+    #[arg(long, conflicts_with_all = [
+        "allow_http", "allow_private", "allow_hosts", "allow_ports", "signing_secrets", "ca_files",
+    ])]
     no_http: bool,
-    /// Sign HTTP requests with the secret in this file; with several, with each of them
+    /// Sign HTTP requests with the secret in this file, as [NAME=]FILE; with several, with each of them. One with a
+    /// NAME signs those that were enqueued with --sign-with NAME, the others sign the rest
     #[arg(long = "signing-secret-file", value_name = "FILE")]
-    signing_secrets: Vec<PathBuf>,
+    signing_secrets: Vec<String>,
     /// Trust the authorities in this PEM file beside those of the system; may be given several times
     #[arg(long = "ca-file", value_name = "FILE")]
     ca_files: Vec<PathBuf>,
@@ -106,8 +109,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals, functions: Functions<'_>
 /// How HTTP jobs are delivered.
 fn delivery(args: &Args) -> Result<HttpDelivery> {
     let mut delivery = HttpDelivery::new().policy(args.allow.strict_policy()?);
-    for secret in secrets(&args.signing_secrets)? {
-        delivery = delivery.sign(secret);
+    for text in &args.signing_secrets {
+        let (name, secrets) = named_secrets(text)?;
+        delivery = secrets.into_iter().fold(delivery, |delivery, secret| delivery.sign_as(name, secret));
     }
     for file in &args.ca_files {
         delivery = delivery.root_certificates_pem(file)?;

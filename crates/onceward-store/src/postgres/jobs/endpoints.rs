@@ -2,26 +2,31 @@
 
 use async_trait::async_trait;
 use onceward_core::endpoint::Endpoint;
-use onceward_core::{Code, EndpointName, Error, Namespace, Result, Timestamp};
+use onceward_core::{EndpointName, Result};
 
 use super::super::link::Call;
 use super::super::live::Param;
 use super::super::row::Columns;
 use super::super::{Inner, PostgresStore, limit};
-use crate::store::{EndpointStore, ListEndpoints, RemoveEndpoint, Snapshot, WriteEndpoint};
+use crate::store::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoint, WriteEndpoint};
 
 impl Inner {
-    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>> {
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<ListedEndpoints> {
         let names: Option<Vec<&str>> =
             ask.names.as_ref().map(|names| names.iter().map(EndpointName::as_str).collect());
         let after = ask.after.as_ref().map(EndpointName::as_str);
         let params: &[Param<'_>] = &[&ask.namespace.as_str(), &names, &after, &limit(ask.limit)];
         let call = Call { verb: "endpoint.list", statement: &self.sql.endpoint_list, params, rows: 1 };
-        let mut page = Snapshot { now: Timestamp::default(), rows: Vec::new() };
+        let mut page = ListedEndpoints::default();
         for row in self.read.read(&call).await? {
             let mut columns = Columns::of(&row);
             page.now = columns.time()?;
-            page.rows.extend(endpoint(&ask.namespace, &mut columns)?);
+            let Some(name) = columns.get::<Option<&str>>()?.map(EndpointName::from_row) else { continue };
+            let (version, text) = (columns.get()?, columns.get::<&str>()?);
+            match Endpoint::from_row(ask.namespace.clone(), name.clone(), version, text) {
+                Some(row) => page.rows.push(row),
+                None => page.unreadable.push((name, version)),
+            }
         }
         Ok(page)
     }
@@ -50,18 +55,9 @@ impl Inner {
     }
 }
 
-/// An endpoint, unless the row has none.
-fn endpoint(namespace: &Namespace, columns: &mut Columns<'_>) -> Result<Option<Endpoint>> {
-    let Some(name) = columns.get::<Option<&str>>()?.map(EndpointName::from_row) else { return Ok(None) };
-    let (version, text) = (columns.get()?, columns.get::<&str>()?);
-    Endpoint::from_row(namespace.clone(), name, version, text)
-        .map(Some)
-        .ok_or_else(|| Error::new(Code::RowUnreadable, "an endpoint can't be read"))
-}
-
 #[async_trait]
 impl EndpointStore for PostgresStore {
-    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>> {
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Result<ListedEndpoints> {
         self.inner.endpoint_list(ask).await
     }
 

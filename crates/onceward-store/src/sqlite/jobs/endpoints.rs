@@ -3,17 +3,16 @@
 use async_trait::async_trait;
 use onceward_core::endpoint::Endpoint;
 use onceward_core::history::Event;
-use onceward_core::{EndpointName, Namespace, Owner, Result as Answer};
-use rusqlite::{Result, Row, params};
+use onceward_core::{EndpointName, Owner, Result as Answer};
+use rusqlite::{Result, params};
 
 use super::super::SqliteStore;
-use super::super::failure::unreadable;
 use super::super::statements::SQL;
 use super::{Jobs, rows};
-use crate::{EndpointStore, ListEndpoints, RemoveEndpoint, Snapshot, WriteEndpoint};
+use crate::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoint, WriteEndpoint};
 
 impl Jobs<'_> {
-    fn list_endpoints(&self, ask: &ListEndpoints) -> Result<Snapshot<Endpoint>> {
+    fn list_endpoints(&self, ask: &ListEndpoints) -> Result<ListedEndpoints> {
         let mut names: Vec<Option<&str>> = vec![None];
         if let Some(asked) = &ask.names {
             names = asked.iter().map(|name| Some(name.as_str())).collect();
@@ -21,17 +20,24 @@ impl Jobs<'_> {
             names.dedup();
         }
         let after = ask.after.as_ref().map(EndpointName::as_str);
-        let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
+        let mut page = ListedEndpoints { now: self.now.wall, ..ListedEndpoints::default() };
         let mut list = self.at.prepare_cached(SQL.endpoint_list)?;
-        let mut rows = Vec::new();
         for name in names {
-            let found = list.query_map(params![ask.namespace.as_str(), name, after, limit], |row| {
-                endpoint(&ask.namespace, row)
+            let left = i64::try_from(ask.limit.saturating_sub(page.found())).unwrap_or(i64::MAX);
+            let found = list.query_map(params![ask.namespace.as_str(), name, after, left], |row| {
+                let (name, version) = (EndpointName::from_row(rows::text(row, 0)?), row.get(1)?);
+                let text = rows::text(row, 2)?;
+                let read = Endpoint::from_row(ask.namespace.clone(), name.clone(), version, text);
+                Ok(read.ok_or((name, version)))
             })?;
-            rows.extend(found.collect::<Result<Vec<_>>>()?);
+            for row in found {
+                match row? {
+                    Ok(row) => page.rows.push(row),
+                    Err(unreadable) => page.unreadable.push(unreadable),
+                }
+            }
         }
-        rows.truncate(ask.limit);
-        Ok(Snapshot { now: self.now.wall, rows })
+        Ok(page)
     }
 
     fn write_endpoint(&self, ask: &WriteEndpoint) -> Result<bool> {
@@ -77,15 +83,9 @@ impl Jobs<'_> {
     }
 }
 
-fn endpoint(namespace: &Namespace, row: &Row<'_>) -> Result<Endpoint> {
-    let name = EndpointName::from_row(rows::text(row, 0)?);
-    Endpoint::from_row(namespace.clone(), name, row.get(1)?, rows::text(row, 2)?)
-        .ok_or_else(|| unreadable(2, "an endpoint".to_owned()))
-}
-
 #[async_trait]
 impl EndpointStore for SqliteStore {
-    async fn endpoint_list(&self, ask: &ListEndpoints) -> Answer<Snapshot<Endpoint>> {
+    async fn endpoint_list(&self, ask: &ListEndpoints) -> Answer<ListedEndpoints> {
         let ask = ask.clone();
         self.look("endpoint.list", move |jobs| jobs.list_endpoints(&ask)).await
     }

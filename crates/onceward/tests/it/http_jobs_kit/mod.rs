@@ -51,6 +51,12 @@ pub(crate) enum Reply {
     Status(u16, &'static str),
     /// Answers with this status and header.
     With(u16, String),
+    /// Answers with this status, after this time.
+    After(Duration, u16),
+    /// Answers with this status and header, and a body of many megabytes.
+    Long(u16, &'static str),
+    /// Begins an answer of this status and sends a byte from time to time.
+    Slow(u16, Duration),
     /// Says exactly this, and waits for the next request.
     Raw(Vec<u8>),
     /// Never answers.
@@ -59,8 +65,6 @@ pub(crate) enum Reply {
     Close,
     /// Says this, and closes.
     Last(&'static str),
-    /// Begins an answer and sends a byte from time to time.
-    Drip,
     /// Sends chunks for ever.
     Endless,
     /// Sends interim answers for ever.
@@ -189,6 +193,18 @@ async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result
             let text = format!("HTTP/1.1 {status} X\r\n{header}\r\ncontent-length: 0\r\n\r\n");
             stream.write_all(text.as_bytes()).await
         }
+        Reply::After(time, status) => {
+            tokio::time::sleep(time).await;
+            stream.write_all(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n").as_bytes()).await
+        }
+        Reply::Long(status, header) => {
+            let text = format!("HTTP/1.1 {status} X\r\n{header}\r\ncontent-length: 67108864\r\n\r\n");
+            stream.write_all(text.as_bytes()).await?;
+            for _ in 0..4096 {
+                stream.write_all(&[b'x'; 0x4000]).await?;
+            }
+            Ok(())
+        }
         Reply::Raw(bytes) => stream.write_all(&bytes).await,
         Reply::Hang => std::future::pending().await,
         Reply::Close => Err(over()),
@@ -197,11 +213,12 @@ async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result
             stream.shutdown().await?;
             Err(over())
         }
-        Reply::Drip => {
-            stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\n").await?;
+        Reply::Slow(status, pause) => {
+            let text = format!("HTTP/1.1 {status} X\r\ncontent-length: 1000\r\n\r\n");
+            stream.write_all(text.as_bytes()).await?;
             loop {
                 stream.write_all(b"x").await?;
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(pause).await;
             }
         }
         Reply::Endless => {
@@ -225,9 +242,13 @@ async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result
     }
 }
 
-/// Everything on this machine is allowed, in the clear.
+/// An answer that comes a byte at a time.
+pub(crate) const DRIP: Reply = Reply::Slow(200, Duration::from_millis(100));
+
+/// Everything on this machine is allowed, in the clear, also the receivers of the test itself.
 pub(crate) fn open() -> HttpPolicy {
-    HttpPolicy { allow_http: true, allow_private: true, ..HttpPolicy::default() }
+    let (allow_http, allow_private, allow_own_listeners) = (true, true, true);
+    HttpPolicy { allow_http, allow_private, allow_own_listeners, ..HttpPolicy::default() }
 }
 
 pub(crate) fn delivery() -> HttpDelivery {
