@@ -154,7 +154,7 @@ fn ending(
         started_at: now,
         worker: client.owner.clone(),
         next,
-        retain: row.policy.retain,
+        retain: row.policy.kept_for(),
         // Its parent has its end in its own journal, or waits for it here.
         parent: run.parent,
     }
