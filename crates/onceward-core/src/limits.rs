@@ -81,6 +81,11 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// How long a job that has succeeded or was cancelled is kept when the caller does not say.
 pub const JOB_RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a job that runs at most once is kept at least, whatever it says: longer than a lost answer is asked for
+/// again.
+pub const AT_MOST_ONCE_KEPT_MIN: Duration = Duration::from_secs(60);
+/// How long a replay that was asked for by a name is kept at least: for so long the same name makes no second one.
+pub const REPLAY_KEPT_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a dead job is kept.
 pub const DEAD_RETAIN_DEFAULT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How long an idempotency key refers to its job when the caller does not say.

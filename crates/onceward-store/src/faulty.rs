@@ -145,6 +145,10 @@ verbs! {
     QueueLimit = "queue.limit", true;
     /// [`JobStore::queue_limit_keys`](crate::JobStore::queue_limit_keys).
     QueueLimitKeys = "queue.limit_keys", true;
+    /// [`JobStore::queue_tune`](crate::JobStore::queue_tune).
+    QueueTune = "queue.tune", true;
+    /// [`JobStore::queue_tunings`](crate::JobStore::queue_tunings).
+    QueueTunings = "queue.tunings", false;
     /// [`JobStore::queue_permits`](crate::JobStore::queue_permits).
     QueuePermits = "queue.permits", true;
     /// [`JobStore::queue_list`](crate::JobStore::queue_list).

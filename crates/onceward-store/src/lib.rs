@@ -44,9 +44,9 @@ pub use store::{
     HeardOutcomes, HeardTriggers, HistoryOf, JobProgress, JobRef, JobStore, KeyRef, LeaveLease, LimitKeys,
     LimitQueue, ListEndpoints, ListJobs, ListLeases, ListOnce, ListSchedules, ListTriggers, ListedEndpoints,
     ListedSchedules, ListedServices, ListedTriggers, LoadRun, LookService, MissTerm, MoveJob, NoteArrivals,
-    Outstanding, PauseQueue, Permits, Promoted, Prune, PruneJobs, PruneTerms, Pruned, PrunedJobs,
+    Outstanding, PauseQueue, Permits, Promoted, Prune, PruneJobs, PruneOnly, PruneTerms, Pruned, PrunedJobs,
     QUEUE_COUNT_MAX, QueueRecord, ReleaseLease, RemoveEndpoint, Renew, Rescued, RescuedJob, ResolveOnce,
     RunStore, ServiceRecord, ServiceStore, ServiceView, SessionRef, SessionRenewed, SettleJob, SettleJobs,
-    SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind, TellRun, Told, TriggerStore, WaitLease,
-    Wake, Want, Woken, WriteEndpoint, WriteSchedule, WriteService, WriteTrigger,
+    SettleOnce, SettledJob, Severity, Snapshot, Store, StoreKind, TellRun, Told, TriggerStore, TuneQueue,
+    WaitLease, Wake, Want, Woken, WriteEndpoint, WriteSchedule, WriteService, WriteTrigger,
 };

@@ -58,7 +58,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (8, "0008_endpoints"),
     (9, "0009_pause"),
     (10, "0010_triggers"),
-    (11, "0011_enqueue")
+    (11, "0011_enqueue"),
+    (12, "0012_tuning")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -73,7 +74,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (8, "0008_endpoints"),
     (9, "0009_pause"),
     (10, "0010_triggers"),
-    (11, "0011_enqueue")
+    (11, "0011_enqueue"),
+    (12, "0012_tuning")
 );
 
 /// A migration that a schema has seen.

@@ -27,11 +27,11 @@ pub use endpoints::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoin
 pub(crate) use jobs::KEY_KEPT_FOR;
 pub use jobs::{
     BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
-    ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PrunedJobs, QUEUE_COUNT_MAX,
+    ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PruneOnly, PrunedJobs, QUEUE_COUNT_MAX,
     QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };
 pub(crate) use jobs::{USUAL_TYPE, result_columns};
-pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits};
+pub use limits::{AskPermits, LimitKeys, LimitQueue, Permits, TuneQueue};
 pub use runs::{
     AppendRun, AppendRuns, Appended, Child, ContinueRun, ForkRun, HandChildren, LoadRun, NoteArrivals,
     RunStore, TellRun, Told, Woken,

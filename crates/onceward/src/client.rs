@@ -314,13 +314,42 @@ impl Onceward {
     /// ```
     ///
     /// # Errors
-    /// As awaiting an [`Enqueue`]. Jobs that were enqueued before the error stay: give them keys, and enqueueing all of
-    /// them again finds those that are there.
+    /// As awaiting an [`Enqueue`]: the first one of any job. It does not say what became of the others, which may be
+    /// there: give them keys, and enqueueing all of them again finds those that are; or use
+    /// [`enqueue_each`](Self::enqueue_each).
     pub async fn enqueue_many<J: IntoEnqueue>(
         &self,
         jobs: impl IntoIterator<Item = J>,
     ) -> Result<Vec<Enqueued>> {
         crate::jobs::enqueue_many(self, jobs).await
+    }
+
+    /// As [`enqueue_many`](Self::enqueue_many), with an answer for each job: one that is refused, because its key
+    /// belongs to another one for example, keeps no other from being enqueued.
+    ///
+    /// ```
+    /// # #[derive(serde::Serialize, serde::Deserialize, onceward::Job)]
+    /// # #[job(kind = "mail.welcome")]
+    /// # struct Welcome { user: u64 }
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// ow.enqueue(Welcome { user: 1 }).key("first").await?;
+    /// let jobs = [("first", 2), ("second", 3)].map(|(key, user)| ow.enqueue(Welcome { user }).key(key));
+    /// let answers = ow.enqueue_each(jobs).await?;
+    /// assert_eq!(answers[0].as_ref().unwrap_err().code(), onceward::Code::JobKeyMismatch);
+    /// assert!(answers[1].as_ref().unwrap().created);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The codes of bad input in any of the jobs, before anything is sent. What went wrong later stands in the answers,
+    /// each as awaiting an [`Enqueue`] would have it.
+    pub async fn enqueue_each<J: IntoEnqueue>(
+        &self,
+        jobs: impl IntoIterator<Item = J>,
+    ) -> Result<Vec<Result<Enqueued>>> {
+        crate::jobs::enqueue_each(self, jobs).await
     }
 
     /// A worker that runs jobs: see [`WorkerBuilder`].

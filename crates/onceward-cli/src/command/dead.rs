@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::{JobFilter, JobId, Kind, Queue, Replay, Result};
+use onceward::{JobFilter, JobId, Kind, Queue, Result};
 use onceward_core::job::State;
 
-use super::jobs::{self, Act, ActArgs, ShowArgs, filter};
+use super::jobs::{self, DeadArgs, ReplayDeadArgs, ShowArgs, filter};
 use crate::args::Globals;
 use crate::{exit, store};
 
@@ -25,9 +25,9 @@ enum Action {
     /// One job, with its payload and the error of its last attempt
     Show(ShowArgs),
     /// Do dead jobs once more, as new jobs
-    Replay(Which),
+    Replay(ReplayDeadArgs),
     /// Put dead jobs away, as cancelled
-    Discard(Which),
+    Discard(DeadArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -46,18 +46,12 @@ struct List {
     after: Option<JobId>,
 }
 
-#[derive(Debug, clap::Args)]
-struct Which {
-    #[command(flatten)]
-    act: ActArgs,
-}
-
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     match &args.action {
         Action::List(args) => list(args, globals).await,
         Action::Show(args) => jobs::show(args, globals).await,
-        Action::Replay(args) => jobs::act(&args.act.dead(), Act::Replay(Replay::default()), globals).await,
-        Action::Discard(args) => jobs::act(&args.act.dead(), Act::Cancel, globals).await,
+        Action::Replay(args) => jobs::replay_dead(args, globals).await,
+        Action::Discard(args) => jobs::discard_dead(args, globals).await,
     }
 }
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::jobs::{KEY_CONCURRENCY, Limits, Rate, check_key_concurrency};
+use onceward::jobs::{KEY_CONCURRENCY, Limits, Rate, Tuning, check_key_concurrency};
 use onceward::{Admin, Code, Error, Queue, QueueView, Result};
 
 use super::jobs::filter;
@@ -25,7 +25,7 @@ enum Action {
     /// The queues of the namespace: what waits, what runs, and what no worker knows
     List,
     /// Limit how many jobs of a queue, and of each ordering key in it, run at the same time, and how many start in a
-    /// time, over all workers
+    /// time, over all workers; say whether waiting counts as priority, and how long jobs are kept
     Set(Set),
     /// Give no more jobs of a queue to workers; what runs goes on
     Pause(Pause),
@@ -58,6 +58,15 @@ struct Set {
     /// How many jobs of one ordering key run at the same time, or none: one
     #[arg(long, value_name = "N", value_parser = per_key)]
     per_key: Option<Limit<u32>>,
+    /// How much waiting counts as one priority, such as 10m, or none: priorities are strict
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    ageing: Option<Limit<Duration>>,
+    /// How long jobs are kept that succeeded or were cancelled and say nothing else, or none: 7 days
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    retain: Option<Limit<Duration>>,
+    /// How long dead jobs are kept, or none: as purge and the upkeep of workers say
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    retain_dead: Option<Limit<Duration>>,
 }
 
 /// What a limit is set to.
@@ -82,11 +91,24 @@ fn rate(text: &str) -> Result<Limit<Rate>> {
     limit(text, str::parse)
 }
 
+fn span(text: &str) -> Result<Limit<Duration>> {
+    limit(text, duration)
+}
+
 fn limit<T>(text: &str, read: impl Fn(&str) -> Result<T>) -> Result<Limit<T>> {
     if text == "none" { Ok(Limit(None)) } else { read(text).map(|value| Limit(Some(value))) }
 }
 
 impl Set {
+    /// What it is tuned by from now on: what is not said stays as it is.
+    fn tuning_onto(&self, before: Tuning) -> Tuning {
+        Tuning {
+            ageing: self.ageing.map_or(before.ageing, |limit| limit.0),
+            retain: self.retain.map_or(before.retain, |limit| limit.0),
+            retain_dead: self.retain_dead.map_or(before.retain_dead, |limit| limit.0),
+        }
+    }
+
     /// The limits from now on: what is not said stays as it is.
     fn onto(&self, before: Limits) -> Limits {
         let rate = self.rate.map_or(before.rate, |limit| limit.0);
@@ -148,10 +170,18 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 
 async fn set(admin: &Admin, args: &Set) -> Result<()> {
     let queue = &args.which.queue;
-    let before = admin.queue_limits(queue).await?;
-    let limits = args.onto(before);
-    if limits != before {
+    let before = admin.queue_tuning(queue).await?;
+    let tuning = args.tuning_onto(before);
+    // Nothing is written before all was looked at.
+    tuning.check()?;
+    let limits_before = admin.queue_limits(queue).await?;
+    let limits = args.onto(limits_before);
+    limits.check()?;
+    if limits != limits_before {
         admin.limit_queue(queue, limits).await?;
+    }
+    if tuning != before {
+        admin.tune_queue(queue, tuning).await?;
     }
     let mut most = admin.key_concurrency(queue).await?;
     if let Some(Limit(wanted)) = args.per_key
@@ -164,11 +194,25 @@ async fn set(admin: &Admin, args: &Set) -> Result<()> {
         KEY_CONCURRENCY => String::new(),
         most => format!("; of one ordering key {most} run at the same time"),
     };
+    let tuned = words(&tuning);
     report::note(&match limits.any() {
-        true => format!("{queue} is limited: {limits}{keys}"),
-        false => format!("{queue} is not limited{keys}"),
+        true => format!("{queue} is limited: {limits}{keys}{tuned}"),
+        false => format!("{queue} is not limited{keys}{tuned}"),
     });
     Ok(())
+}
+
+fn words(tuning: &Tuning) -> String {
+    let Tuning { ageing, retain, retain_dead } = tuning;
+    let word = |what: &str, span: &Option<Duration>| {
+        span.map_or_else(String::new, |span| format!("; {what} {}", onceward::duration::format(span)))
+    };
+    [
+        word("waiting counts as one priority per", ageing),
+        word("jobs are kept for", retain),
+        word("dead ones for", retain_dead),
+    ]
+    .concat()
 }
 
 fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
@@ -184,6 +228,8 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
         "LIMITS",
         "HELD",
         "PER KEY",
+        "AGEING",
+        "KEPT",
         "PAUSED",
         "WHY",
         "UNKNOWN KINDS",
@@ -192,6 +238,11 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
         let queue = &view.queue;
         let unknown: Vec<&str> = view.unknown.iter().map(|kind| kind.as_str()).collect();
         let optional = |at: &Option<onceward::Timestamp>| at.map_or_else(String::new, |at| at.to_string());
+        let span = |span: Option<Duration>| span.map_or_else(String::new, onceward::duration::format);
+        let kept: Vec<String> = [("", queue.tuning.retain), ("dead ", queue.tuning.retain_dead)]
+            .into_iter()
+            .filter_map(|(what, kept)| Some(format!("{what}{}", onceward::duration::format(kept?))))
+            .collect();
         table.row([
             &queue.queue as &dyn core::fmt::Display,
             &queue.ready,
@@ -201,6 +252,8 @@ fn print(queues: &[QueueView], globals: &Globals) -> Result<()> {
             &queue.limits,
             &queue.limits.concurrency.map_or_else(String::new, |_| queue.held.to_string()),
             &queue.keys_at.map_or_else(String::new, |_| queue.key_concurrency.to_string()),
+            &span(queue.tuning.ageing),
+            &kept.join(", "),
             &optional(&queue.paused_at),
             &queue.pause_reason.as_deref().unwrap_or_default(),
             &unknown.join(" "),

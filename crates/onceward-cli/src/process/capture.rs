@@ -20,7 +20,7 @@ const CHUNKS_UNDER_WAY: usize = 16;
 /// What can be left in a pipe by a command that has ended.
 const REST_BYTES_MAX: usize = 1024 * 1024;
 /// How long to read on although something that outlives the command keeps its stdout open.
-const REST_TIME_MAX: Duration = Duration::from_millis(500);
+pub(crate) const REST_TIME_MAX: Duration = Duration::from_millis(500);
 
 type Chunk = (Vec<u8>, Option<OwnedSemaphorePermit>);
 

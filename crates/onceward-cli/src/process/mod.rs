@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, getpgrp, kill_process, kill_process_group, te
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use self::capture::REST_TIME_MAX;
 pub(crate) use self::signals::Signals;
 use crate::exit;
 

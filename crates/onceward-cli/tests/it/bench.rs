@@ -55,6 +55,30 @@ fn many_receivers_are_measured_with_the_memory_of_the_worker() {
     assert!(peak > 1.0 && peak < 300.0, "{peak} MB, of a build that is not optimized");
 }
 
+/// The names are part of what the page about performance promises; one cheap one is measured.
+#[test]
+fn the_workloads_of_jobs_have_their_names_and_one_is_measured() {
+    let place = Place::new();
+    let seen = place.run(&["bench", "jobs", "--only", "nothing"]);
+    seen.refused(2, "OW0601");
+    for name in [
+        "enqueue_1",
+        "enqueue_8",
+        "enqueue_64",
+        "enqueue_b1000",
+        "drain_history",
+        "drain_delete",
+        "end_to_end",
+        "pickup_idle",
+        "drain_1m_waiting",
+        "drain_held_snapshot",
+        "pickup_idle_tx",
+    ] {
+        assert!(seen.stderr.contains(name), "{name}: {}", seen.stderr);
+    }
+    check(&report(start(&place, "jobs", &["enqueue_8"])), &["enqueue_8"]);
+}
+
 #[test]
 fn a_workload_nobody_knows_is_refused_before_anything_is_made() {
     let place = Place::new();

@@ -61,11 +61,11 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
-    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 11);
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 12);
     place.run(&["migrate", "up"]).printed(
         0,
         "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\
-         applied 10\napplied 11\n",
+         applied 10\napplied 11\napplied 12\n",
     );
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");
@@ -91,6 +91,27 @@ fn a_job_goes_from_the_shell_to_its_result_and_is_replayed() {
     let Schema { place, .. } = &Schema::new();
     assert_eq!(place.run(&["migrate", "up"]).code, 0);
     crate::jobs::the_whole_way(place);
+}
+
+#[test]
+fn the_exit_code_of_a_command_says_how_the_attempt_ended() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::jobs::exit_codes_say_how_attempts_ended(place);
+}
+
+#[test]
+fn workers_with_wrong_clocks_keep_to_the_stores() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::jobs::workers_with_wrong_clocks_keep_to_the_stores(place);
+}
+
+#[test]
+fn a_paused_queue_gives_no_jobs_and_says_so() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::jobs::a_pause_holds(place);
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod past;
 pub mod permit;
 mod retry;
 mod spec;
+pub mod tuning;
 
 use core::time::Duration;
 
@@ -78,6 +79,11 @@ impl State {
         matches!(self, Self::Succeeded | Self::Cancelled)
     }
 
+    /// Whether an idempotency key refers to the job however old the key is: it goes on, or nobody knows yet how it was.
+    pub fn holds_key(self) -> bool {
+        !self.is_final() || self == Self::Uncertain
+    }
+
     /// Whether the job waits for its time.
     pub fn is_later(self) -> bool {
         matches!(self, Self::Scheduled | Self::Retrying)
@@ -98,7 +104,8 @@ pub struct Policy {
     pub retry: Retry,
     /// Whether an attempt that nobody knows the end of makes it uncertain, instead of being followed by another.
     pub at_most_once: bool,
-    /// How long it is kept once it has succeeded or was cancelled; zero deletes it at once.
+    /// How long it is kept once it has succeeded or was cancelled; zero deletes it at once. See
+    /// [`kept_for`](Self::kept_for).
     #[serde(rename = "retain_ms", serialize_with = "as_millis")]
     pub retain: Duration,
     /// Whether it is the run of a durable function: what it has done stands in its journal, so that losing its process
@@ -117,6 +124,21 @@ pub struct Origin {
     pub seed: Uuid,
     /// When it began, for its code; when it was enqueued, if nothing is said.
     pub began: Option<Timestamp>,
+}
+
+impl Policy {
+    /// How long the row of a job is kept once it is over. Where the answer to its enqueue got lost, that is sent again
+    /// under the same id: as long as there is a row it is found, and work that runs at most once must be.
+    pub fn kept_for(&self) -> Duration {
+        self.kept_in(None)
+    }
+
+    /// The same in a queue that says how long jobs are kept which do not say anything else than is usual.
+    pub fn kept_in(&self, queue: Option<Duration>) -> Duration {
+        let usual = self.retain == limits::JOB_RETAIN_DEFAULT;
+        let retain = queue.filter(|_| usual).unwrap_or(self.retain);
+        if self.at_most_once { retain.max(limits::AT_MOST_ONCE_KEPT_MIN) } else { retain }
+    }
 }
 
 impl Default for Policy {

@@ -108,7 +108,9 @@ impl Phase {
     /// How many bytes it has ended with.
     pub fn size(&self) -> usize {
         match self {
-            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => bytes.len(),
+            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => {
+                bytes.len()
+            }
             Self::Ended(Outcome::Due) | Self::Started(_) => 0,
         }
     }
@@ -116,7 +118,9 @@ impl Phase {
     /// The bytes that a row keeps: [`data`](Self::data), compressed where that is worth it.
     pub fn row_data(&self) -> Vec<u8> {
         match self {
-            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => pack(bytes),
+            Self::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes) | Outcome::Again(bytes)) => {
+                pack(bytes)
+            }
             other => other.data(),
         }
     }

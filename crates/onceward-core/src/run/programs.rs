@@ -76,7 +76,8 @@ impl<'a> Machine<'a> {
         for pick in picks.iter().cycle() {
             self.follow()?;
             assert!(self.replay.is_live());
-            let waits: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].1.is_some()).collect();
+            let waits: Vec<usize> =
+                (0..self.lines.len()).filter(|line| self.lines[*line].1.is_some()).collect();
             let Some(line) = waits.get(pick % waits.len().max(1)) else { break };
             let begun = self.lines[*line].1.as_ref().is_some_and(|position| self.replay.is_begun(position));
             // Some are begun before they end.

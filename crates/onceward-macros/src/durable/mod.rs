@@ -130,7 +130,8 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
     });
     let own_queue = said.most.map(|most| {
         let queue = queue_of(kind);
-        let most = quote!(const MAX_CONCURRENT: ::core::option::Option<u32> = ::core::option::Option::Some(#most););
+        let most =
+            quote!(const MAX_CONCURRENT: ::core::option::Option<u32> = ::core::option::Option::Some(#most););
         (quote!(.queue(#queue)), most)
     });
     let (own_queue, most): (Vec<_>, Vec<_>) = own_queue.into_iter().unzip();

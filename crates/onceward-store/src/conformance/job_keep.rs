@@ -233,7 +233,7 @@ pub async fn j16_a_prune_takes_dead_jobs_when_they_are_old_enough(harness: &dyn 
     let young = hand.create(&work("mail")).await;
     worker.end_all(&worker.take("mail", ALL).await, &Ending::Dead("no".to_owned())).await;
     assert_eq!(hand.prune_jobs(DAY + secs(60)).await.dead, 0);
-    let three = PruneJobs { dead_older_than: DAY / 2, limit: 3 };
+    let three = PruneJobs::all(DAY / 2, 3);
     assert_eq!(hand.store.job_prune(&three).await.unwrap().dead, 3, "no more than asked at a time");
     assert_eq!(hand.store.job_prune(&three).await.unwrap().dead, 2);
     assert!(hand.jobs(&old).await.rows.iter().all(Option::is_none));

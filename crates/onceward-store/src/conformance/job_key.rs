@@ -99,6 +99,26 @@ pub async fn j9_an_idempotency_key_lasts_as_long_as_its_job(harness: &dyn Harnes
     assert_eq!(hand.states(&[first, second]).await, [State::Succeeded, State::Ready]);
 }
 
+/// J9: nobody knows yet whether an uncertain job did its work, so that no other one does it under the key, however old
+/// that is; once somebody has said how it was, the key is over.
+pub async fn j9_an_uncertain_job_has_its_idempotency_key_until_it_is_resolved(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let ask = New { policy: at_most_once("mail").policy, ..keyed("order-1", 1) };
+    let first = hand.create(&ask).await;
+    let claimed = worker.take("mail", 1).await;
+    worker.end_all(&claimed, &Ending::Uncertain("who knows".to_owned())).await;
+    harness.advance(HOUR + secs(1)).await;
+    assert_eq!(hand.enqueue(&keyed("order-1", 1)).await, Enqueued::Existing(first));
+    assert_eq!(hand.enqueue(&keyed("order-1", 2)).await, Enqueued::Mismatch(first));
+    assert_eq!(hand.prune_jobs(HOUR).await.keys, 0);
+    assert_eq!(hand.enqueue(&keyed("order-1", 1)).await, Enqueued::Existing(first));
+    hand.moved(first, Move::Dead).await;
+    harness.advance(HOUR * 25).await;
+    let second = hand.create(&keyed("order-1", 2)).await;
+    assert_eq!(hand.states(&[first, second]).await, [State::Dead, State::Ready]);
+}
+
 /// J9.
 pub async fn j9_an_idempotency_key_ends_with_its_time(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;

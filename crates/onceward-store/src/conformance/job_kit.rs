@@ -144,7 +144,7 @@ impl Worker {
             started_at,
             worker,
             next: job::end(job.facts(), &ended, ending, started_at, false, 7),
-            retain: job.policy.retain,
+            retain: job.policy.kept_for(),
             parent: claimed.job.parent,
         }
     }
@@ -376,7 +376,7 @@ impl Hand {
 
     /// Forgets what may be forgotten, dead jobs after `age`.
     pub(super) async fn prune_jobs(&self, age: Duration) -> crate::PrunedJobs {
-        let ask = PruneJobs { dead_older_than: age, limit: ALL };
+        let ask = PruneJobs::all(age, ALL);
         self.ask(|| self.store.job_prune(&ask)).await
     }
 }

@@ -49,6 +49,7 @@ pub mod job_move;
 pub mod job_order;
 pub mod job_rescue;
 pub mod job_settle;
+pub mod job_tune;
 pub mod keeping;
 mod kit;
 pub mod lease_admin;
@@ -313,6 +314,7 @@ macro_rules! conformance_suite {
                 j9_a_job_sent_again_is_not_kept_away_by_its_own_keys;
                 j9_an_idempotency_key_outlives_the_row_of_its_job;
                 j9_an_idempotency_key_lasts_as_long_as_its_job;
+                j9_an_uncertain_job_has_its_idempotency_key_until_it_is_resolved;
                 j9_an_idempotency_key_ends_with_its_time;
                 j9_keys_of_one_text_are_apart_by_namespace_and_purpose;
                 j9_a_key_until_started_is_free_when_the_handler_starts;
@@ -531,6 +533,17 @@ macro_rules! conformance_suite {
                 j16_a_prune_takes_dead_jobs_when_they_are_old_enough;
                 j16_a_prune_takes_no_dead_job_that_runs_again;
                 j9_a_prune_takes_keys_when_their_time_is_over;
+            }
+            job_tune {
+                j15_waiting_counts_as_priority_where_a_queue_says_so;
+                j15_priorities_are_strict_again_once_waiting_does_not_count;
+                j15_waiting_counts_up_to_the_highest_priority;
+                j15_lanes_with_and_without_ageing_are_claimed_together;
+                j15_ageing_leaves_limits_and_pauses_as_they_are;
+                what_a_queue_is_tuned_by_tells_who_and_since_when;
+                j16_a_queue_says_how_long_its_dead_jobs_are_kept;
+                j16_two_prunes_at_once_forget_each_job_once;
+                j16_a_prune_of_some_jobs_leaves_the_others;
             }
             schedule {
                 a_schedule_comes_back_as_it_was_written;

@@ -1,6 +1,7 @@
 //! The verbs of jobs, past what the script says. Rows of jobs are nobody's to lock: only leases and once keys are.
 
 use async_trait::async_trait;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{self, Moved};
 use onceward_core::{Namespace, Queue, Result, SessionId, session};
 
@@ -9,7 +10,7 @@ use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
     JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
     PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, Want,
+    Snapshot, TuneQueue, Want,
 };
 
 #[async_trait]
@@ -110,6 +111,14 @@ impl JobStore for Faulty {
 
     async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
         read!(self, QueueLimitKeys, queue_limit_keys, ask)
+    }
+
+    async fn queue_tune(&self, ask: &TuneQueue) -> Result<()> {
+        read!(self, QueueTune, queue_tune, ask)
+    }
+
+    async fn queue_tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>> {
+        read!(self, QueueTunings, queue_tunings, namespace)
     }
 
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
+use std::sync::OnceLock;
 
-use futures_util::future::try_join_all;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use onceward_core::{Result, job, limits};
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use onceward_core::{Code, Error, Result, job, limits};
 
 use super::Lanes;
 use super::verbs::{enqueue_marks, enqueue_weight};
@@ -14,11 +15,13 @@ use crate::{Enqueued, insist};
 /// The most jobs of one statement.
 const CHUNK_ROWS_MAX: usize = 1_000;
 
-pub(super) async fn enqueue(lanes: &Lanes, jobs: Vec<job::New>) -> Result<Vec<Enqueued>> {
+/// Enqueues each of the jobs. Once the store can't be reached, what was not sent by then is not sent any more.
+pub(super) async fn enqueue(lanes: &Lanes, jobs: Vec<job::New>) -> Vec<Result<Enqueued>> {
     let at_once = lanes.store.capabilities().batches_in_flight.clamp(1, 4);
-    let sends = chunks(jobs).into_iter().map(|chunk| send(lanes, chunk));
-    let answers: Vec<Vec<Enqueued>> = stream::iter(sends).buffered(at_once).try_collect().await?;
-    Ok(answers.into_iter().flatten().collect())
+    let away = OnceLock::new();
+    let sends = chunks(jobs).into_iter().map(|chunk| send(lanes, chunk, &away));
+    let answers: Vec<Vec<Result<Enqueued>>> = stream::iter(sends).buffered(at_once).collect().await;
+    answers.into_iter().flatten().collect()
 }
 
 /// One statement's worth each, in order; what must not meet is in different ones.
@@ -44,11 +47,19 @@ fn chunks(jobs: Vec<job::New>) -> Vec<Vec<job::New>> {
     chunks
 }
 
-async fn send(lanes: &Lanes, chunk: Vec<job::New>) -> Result<Vec<Enqueued>> {
-    match insist(lanes.deadline, || whole(lanes, &chunk)).await? {
-        Some(answers) => Ok(answers),
+async fn send(lanes: &Lanes, chunk: Vec<job::New>, away: &OnceLock<()>) -> Vec<Result<Enqueued>> {
+    if away.get().is_some() {
+        let why = "the store could not be reached for the jobs before this one; it was not sent";
+        return chunk.iter().map(|_| Err(Error::new(Code::StoreUnavailable, why))).collect();
+    }
+    match insist(lanes.deadline, || whole(lanes, &chunk)).await {
+        Ok(Some(answers)) => answers.into_iter().map(Ok).collect(),
         // One of them is locked, or refused: the lane finds out which, and the others go ahead (laws 1 and 2).
-        None => try_join_all(chunk.into_iter().map(|job| lanes.enqueue(job))).await,
+        Ok(None) => join_all(chunk.into_iter().map(|job| lanes.enqueue(job))).await,
+        Err(error) => {
+            away.get_or_init(|| ());
+            chunk.iter().map(|_| Err(error.clone())).collect()
+        }
     }
 }
 
@@ -60,9 +71,7 @@ fn whole<'a>(
     Box::pin(async move {
         match lanes.store.job_enqueue(chunk).await {
             Ok(answers) => Ok(Some(answers)),
-            Err(error) if error.is_retryable() && error.code() != onceward_core::Code::KeyLocked => {
-                Err(error)
-            }
+            Err(error) if error.is_retryable() && error.code() != Code::KeyLocked => Err(error),
             Err(_) if chunk.len() > 1 => Ok(None),
             Err(error) => Err(error),
         }

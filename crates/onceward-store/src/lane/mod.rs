@@ -121,6 +121,11 @@ impl Lanes {
     /// # Errors
     /// As [`enqueue`](Self::enqueue). What was enqueued before the error stays.
     pub async fn enqueue_many(&self, jobs: Vec<job::New>) -> Result<Vec<Enqueued>> {
+        bulk::enqueue(self, jobs).await.into_iter().collect()
+    }
+
+    /// The same with an answer for each job, whatever becomes of the others.
+    pub async fn enqueue_each(&self, jobs: Vec<job::New>) -> Vec<Result<Enqueued>> {
         bulk::enqueue(self, jobs).await
     }
 

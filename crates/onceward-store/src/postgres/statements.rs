@@ -75,6 +75,7 @@ pub(super) fn enlisted(schema: &str, test_clock: bool, server_clock: &Arc<Trust>
         jobs: BTreeMap::from([
             ("enqueue", text(step(postgres_sql!("job/enqueue_in"), "enqueue"))),
             ("waiting", text(step(postgres_sql!("job/enqueue_in"), "waiting"))),
+            ("existing", text(step(postgres_sql!("job/enqueue_in"), "existing"))),
             // A caller's driver gives the id as text.
             (
                 "replace",
@@ -184,6 +185,8 @@ statements! {
         INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
     claim_permitted = ordered "job/claim" "permitted" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY,
         BOOL, INT8, INT2_ARRAY, TIMESTAMPTZ_ARRAY, UUID_ARRAY);
+    claim_aged = ordered "job/claim" "aged" (TEXT, UUID, UUID, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, BOOL,
+        INT8, BOOL);
     claim_again = prepared "job/claim" "again" (UUID);
     claim_moved = prepared "job/claim" "moved" (UUID, UUID_ARRAY);
     job_begin = prepared "job/begin" (TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, UUID_ARRAY);
@@ -224,6 +227,8 @@ statements! {
     queue_pause = planned "queue/pause" (TEXT, TEXT, BOOL, TEXT, TEXT);
     queue_limit = planned "queue/limit" (TEXT, TEXT, INT4, INT4, INT8, INT4, TEXT, BOOL);
     limit_keys_set = planned "queue/limit_keys" "set" (TEXT, TEXT, INT4, TEXT);
+    queue_tune = planned "queue/tune" "set" (TEXT, TEXT, INT8, INT8, INT8, TEXT);
+    queue_tunings = planned "queue/tune" "list" (TEXT);
     limit_keys_stir = planned "queue/limit_keys" "stir" (TEXT);
     permits_read = prepared "queue/permits" "read" (TEXT, TEXT, UUID);
     permits_grant = prepared "queue/permits" "grant" (TEXT, TEXT, INT8, INT8, TIMESTAMPTZ, INT4, BOOL, UUID, INT8, INT4,
@@ -258,8 +263,12 @@ statements! {
     run_prune = planned "run/prune" (TEXT, UUID, INT8);
     rotate_jobs = planned "upkeep/prune_jobs" "rotate" ();
     prune_done = planned "upkeep/prune_jobs" "done" (INT8);
-    prune_dead = planned "upkeep/prune_jobs" "dead" (INT8, INT8);
+    prune_some_done = planned "upkeep/prune_jobs" "some_done" (INT8, TEXT, TEXT, TEXT, TEXT);
+    prune_dead = planned "upkeep/prune_jobs" "dead" (INT8, INT8, TEXT, TEXT, TEXT);
     prune_keys = planned "upkeep/prune_jobs" "keys" (INT8);
+    count_done = planned "upkeep/prune_jobs" "count_done" (INT8, TEXT, TEXT, TEXT, TEXT);
+    count_dead = planned "upkeep/prune_jobs" "count_dead" (INT8, INT8, TEXT, TEXT, TEXT);
+    count_keys = planned "upkeep/prune_jobs" "count_keys" (INT8);
     service_look = planned "service/look" (TEXT, TEXT, TEXT, TEXT, INT8);
     service_list = planned "service/list" (TEXT);
     service_write = planned "service/write" (TEXT, TEXT, INT8, TEXT);

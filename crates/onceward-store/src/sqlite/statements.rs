@@ -112,6 +112,10 @@ statements! {
     claim_ready = "job/claim", "ready";
     claim_front = "job/claim", "front";
     claim_take = "job/claim", "take";
+    claim_ageing = "job/claim", "ageing";
+    claim_rank = "job/claim", "rank";
+    claim_of_rank = "job/claim", "of_rank";
+    claim_take_of_rank = "job/claim", "take_of_rank";
     claim_read = "job/claim", "read";
     claim_find = "job/claim", "find";
     claim_insert = "job/claim", "claim";
@@ -182,6 +186,8 @@ statements! {
     queue_begin = "queue/limit", "begin";
     queue_limit_keys = "queue/limit_keys", "set";
     queue_line = "queue/limit_keys", "line";
+    queue_tune = "queue/tune", "set";
+    queue_tunings = "queue/tune", "list";
     queue_void = "queue/limit", "void";
     permit_read = "queue/permits", "read";
     permit_held = "queue/permits", "held";
@@ -201,6 +207,10 @@ statements! {
     prune_dead = "upkeep/prune_jobs", "dead";
     prune_kept = "upkeep/prune_jobs", "kept";
     prune_keys = "upkeep/prune_jobs", "keys";
+    count_done = "upkeep/prune_jobs", "count_done";
+    count_dead = "upkeep/prune_jobs", "count_dead";
+    count_keys = "upkeep/prune_jobs", "count_keys";
+    dead_kept = "upkeep/prune_jobs", "dead_kept";
     tables = "upkeep/check", "tables";
     migrations = "upkeep/check", "migrations";
     migration_applied = "upkeep/check", "applied";
@@ -267,7 +277,7 @@ pub(crate) fn enlist() -> EnlistSql {
 /// What is done about jobs in a caller's transaction: mostly what the store itself does.
 fn enlisted_jobs() -> BTreeMap<&'static str, Arc<str>> {
     let (enqueue, settle) = (sqlite_sql!("job/enqueue_in"), sqlite_sql!("job/settle_in"));
-    let own = ["lock", "insert", "waiting"].map(|name| (name, step(enqueue, name)));
+    let own = ["lock", "insert", "waiting", "existing"].map(|name| (name, step(enqueue, name)));
     let runs = [("run_queue", "queue"), ("run_tell", "tell"), ("run_write", "write")];
     let runs = runs.map(|(name, of)| (name, step(sqlite_sql!("run/tell_in"), of)));
     let shared = [

@@ -48,6 +48,8 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("settle_hanging", "SCAN onceward_job_key USING COVERING INDEX onceward_job_key_dedupe"),
     ("settle_hanging", "SCAN onceward_job_key USING INDEX onceward_job_key_dedupe"),
     ("promote_next", "SCAN onceward_job_later"),
+    // Of queues there are few.
+    ("dead_kept", "SCAN onceward_job_queue"),
     // What nobody knows of yet, which is little.
     ("run_wake", "SCAN onceward_run_inbox USING COVERING INDEX onceward_run_inbox_new"),
 ];

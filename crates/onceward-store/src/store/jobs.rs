@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use async_trait::async_trait;
 use onceward_core::job::limit::Limits;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{self, Claimed, Move, Moved, Next, State};
 use onceward_core::once::Body;
 use onceward_core::{
@@ -11,7 +12,7 @@ use onceward_core::{
 };
 use serde::Serialize;
 
-use super::limits::{AskPermits, LimitKeys, LimitQueue, Permits};
+use super::limits::{AskPermits, LimitKeys, LimitQueue, Permits, TuneQueue};
 use super::{CommitOutcome, Renew, Snapshot};
 
 /// A job in its namespace.
@@ -70,7 +71,7 @@ pub struct Want {
 }
 
 /// Takes jobs that are ready: the highest priority first, and of one priority those due first (J14: never more than
-/// asked for). Lanes of paused queues give nothing.
+/// asked for); in a queue where waiting counts as priority, with what it counts. Lanes of paused queues give nothing.
 #[derive(Clone, Debug)]
 pub struct ClaimJobs {
     /// Whose jobs.
@@ -311,6 +312,13 @@ pub struct QueueRecord {
     pub keys_at: Option<Timestamp>,
     /// Who has set it.
     pub keys_by: Option<Owner>,
+    /// What it is tuned by.
+    #[serde(flatten)]
+    pub tuning: Tuning,
+    /// Since when, if it was set.
+    pub tuned_at: Option<Timestamp>,
+    /// Who has tuned it.
+    pub tuned_by: Option<Owner>,
     /// How many permits workers hold.
     pub held: u64,
     /// How many jobs wait for a worker, at most [`QUEUE_COUNT_MAX`].
@@ -346,13 +354,50 @@ pub struct PauseQueue {
 /// When pruning looks again at an idempotency key that lasts as long as its job (PostgreSQL says it in its SQL).
 pub(crate) const KEY_KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Which jobs are forgotten: without anything said, all that may be, and the keys that have run out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PruneOnly {
+    /// Only of this namespace.
+    pub namespace: Option<Namespace>,
+    /// Only of this queue.
+    pub queue: Option<Queue>,
+    /// Only of this kind.
+    pub kind: Option<Kind>,
+    /// Only in this state: succeeded, cancelled or dead. Of others none are forgotten.
+    pub state: Option<State>,
+}
+
+impl PruneOnly {
+    /// Whether it is about everything.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether dead jobs are meant, and whether others that are over.
+    pub(crate) fn of(&self) -> (bool, bool) {
+        (self.state.is_none_or(|state| state == State::Dead), self.state.is_none_or(State::is_history))
+    }
+}
+
 /// Forgets what is over.
 #[derive(Clone, Debug)]
 pub struct PruneJobs {
-    /// Dead jobs that ended at least this long ago go; uncertain ones never do (G16).
+    /// Dead jobs that ended at least this long ago go, where their queues say nothing else; uncertain ones never do
+    /// (G16).
     pub dead_older_than: Duration,
+    /// Which ones.
+    pub only: PruneOnly,
+    /// Counts what would be forgotten, up to the limit, and changes nothing.
+    pub dry_run: bool,
     /// How many rows of each kind at most.
     pub limit: usize,
+}
+
+impl PruneJobs {
+    /// Everything that may be forgotten.
+    pub fn all(dead_older_than: Duration, limit: usize) -> Self {
+        Self { dead_older_than, only: PruneOnly::default(), dry_run: false, limit }
+    }
 }
 
 /// How many rows a prune removed. Whole partitions that were dropped are not counted.
@@ -433,6 +478,11 @@ pub trait JobStore: Send + Sync + 'static {
     /// Sets how many jobs of one ordering key are let through at the same time, as [`job::keys`] says. What was let
     /// through stays so; those that may follow now are let in here, or by the next promotion (J10).
     async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()>;
+    /// Says what a queue is tuned by. Where waiting counts as priority, [`job_claim`](Self::job_claim) goes by
+    /// [`Tuning::rank`]; dead jobs are forgotten when the queue says; how long others are kept is up to who ends them.
+    async fn queue_tune(&self, ask: &TuneQueue) -> Result<()>;
+    /// What the queues of a namespace are tuned by, those that are.
+    async fn queue_tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>>;
     /// Asks for permits of limited queues, as [`permit::grant`](onceward_core::job::permit::grant) gives them. Asking
     /// for nothing gives back what is not in use. They end with the session, once nothing of it is left to rescue.
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>>;

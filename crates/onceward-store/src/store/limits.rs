@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use onceward_core::job::limit::Limits;
 use onceward_core::job::permit::{Granted, Wish};
+use onceward_core::job::tuning::Tuning;
 use onceward_core::{Namespace, Owner, Queue, SessionId, Timestamp};
 
 /// Sets what a queue is limited to. Audited in its row.
@@ -28,6 +29,19 @@ pub struct LimitKeys {
     pub queue: Queue,
     /// How many, 1 to [`KEY_CONCURRENCY_MAX`](onceward_core::job::keys::KEY_CONCURRENCY_MAX).
     pub most: u32,
+    /// Who does it.
+    pub actor: Owner,
+}
+
+/// Says what a queue is tuned by. Audited in its row.
+#[derive(Clone, Debug)]
+pub struct TuneQueue {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The queue. It need not have been used before.
+    pub queue: Queue,
+    /// What holds from now on.
+    pub tuning: Tuning,
     /// Who does it.
     pub actor: Owner,
 }

@@ -5,8 +5,8 @@ use onceward_core::{Code, Error, JobId, Kind, Queue, Result, Tag, limits};
 use onceward_store::{ListJobs, Snapshot};
 use serde::Serialize;
 
-use super::jobs::replay;
-use super::{Admin, Replay, check_page};
+use super::jobs::{is_made_by, replay};
+use super::{Admin, Replay, Replayed, check_page};
 
 /// What jobs have in common. The default is every job of the namespace.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,8 @@ pub struct BulkJobs {
     pub changed: Vec<JobId>,
     /// Jobs that had moved on in the meantime, or are in a state that does not allow it. They were left alone.
     pub left: Vec<JobId>,
+    /// The new jobs, where the action was to replay; the same ones when it is repeated under its request's name.
+    pub replayed: Vec<Replayed>,
 }
 
 impl Admin {
@@ -80,8 +82,16 @@ impl Admin {
             let Some(last) = page.rows.last() else { break };
             after = Some(last.id);
             for row in page.rows.iter().take(most - bulk.changed.len()) {
+                if matches!(action, BulkAction::Replay(how) if is_made_by(row, how)) {
+                    // What this request has made is none of what it is about.
+                    bulk.left.push(row.id);
+                    continue;
+                }
                 match self.one_of_many(row, action, reason, dry_run).await {
-                    Ok(()) => bulk.changed.push(row.id),
+                    Ok(replayed) => {
+                        bulk.changed.push(row.id);
+                        bulk.replayed.extend(replayed);
+                    }
                     Err(error) if was_left(&error) => bulk.left.push(row.id),
                     Err(error) => return Err(error),
                 }
@@ -96,13 +106,13 @@ impl Admin {
         action: &BulkAction,
         reason: Option<&str>,
         dry_run: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<Replayed>> {
         let (id, seen) = (row.id, Some(row.token));
         match action {
-            BulkAction::Cancel => self.move_job(id, seen, Move::Cancel, reason, dry_run).await.map(drop),
-            BulkAction::Retry => self.move_job(id, seen, Move::RunNow, reason, dry_run).await.map(drop),
-            BulkAction::Replay(how) if dry_run => replay(row, how).map(drop),
-            BulkAction::Replay(how) => self.replay_job(id, how).await.map(drop),
+            BulkAction::Cancel => self.move_job(id, seen, Move::Cancel, reason, dry_run).await.map(|_| None),
+            BulkAction::Retry => self.move_job(id, seen, Move::RunNow, reason, dry_run).await.map(|_| None),
+            BulkAction::Replay(how) if dry_run => replay(row, how).map(|_| None),
+            BulkAction::Replay(how) => self.replay_job(id, how).await.map(Some),
         }
     }
 }

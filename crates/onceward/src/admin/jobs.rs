@@ -2,7 +2,7 @@
 
 use onceward_core::job::{self, Move, Moved, New, State};
 use onceward_core::once::{Body, check_reason};
-use onceward_core::{Code, Error, JobId, Queue, Result, Token};
+use onceward_core::{Code, Error, JobId, Queue, Result, Token, limits};
 use onceward_store::{JobRef, MoveJob};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -163,7 +163,8 @@ impl Admin {
     }
 
     /// Does a job once more: a new job with the same kind, payload, policy and root, linked to the old one. It takes no
-    /// idempotency key; whoever receives the work recognises it by its root.
+    /// idempotency key; whoever receives the work recognises it by its root. Under a request's name the new job is kept
+    /// for a day at least, so that the same request finds it.
     ///
     /// # Errors
     /// [`JobAbsent`](Code::JobAbsent); [`JobStateWrong`](Code::JobStateWrong) where the job has not ended, is
@@ -172,7 +173,7 @@ impl Admin {
         let row = self.job(id).await?;
         let new = replay(&row, how)?;
         let replayed = Replayed { id: new.id, replay_of: row.id };
-        // One that is over already is not looked for by an enqueue.
+        // An enqueue leaves open whether it has made the job or found it; here nothing is sent for one that is there.
         let seen = match how.request {
             Some(_) => self.client.store().job_lookup(&[self.job_ref(new.id)]).await?.rows,
             None => Vec::new(),
@@ -209,8 +210,18 @@ pub(super) fn replay(row: &job::Record, how: &Replay) -> Result<New> {
         }
         state => return Err(wrong(state)),
     }
-    let id = how.request.as_ref().map_or_else(uuid::Uuid::now_v7, |request| named(row.id, request));
-    Ok(successor(row, JobId::from_uuid(id)))
+    let Some(request) = &how.request else {
+        return Ok(successor(row, JobId::from_uuid(uuid::Uuid::now_v7())));
+    };
+    let mut new = successor(row, JobId::from_uuid(named(row.id, request)));
+    new.policy.retain = new.policy.retain.max(limits::REPLAY_KEPT_MIN);
+    Ok(new)
+}
+
+/// Whether a job is itself what a request of this name has made of another one.
+pub(super) fn is_made_by(row: &job::Record, how: &Replay) -> bool {
+    let (Some(of), Some(request)) = (row.replay_of, &how.request) else { return false };
+    named(of, request) == row.id.as_uuid()
 }
 
 /// The same work as another job, which names the one it repeats. The keys that a run gives to others are the same ones.

@@ -4,9 +4,12 @@ use core::time::Duration;
 
 use onceward_core::job::keys::{KEY_CONCURRENCY, check_key_concurrency};
 use onceward_core::job::limit::Limits;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::once::check_reason;
 use onceward_core::{Code, Error, Kind, Queue, Result, SessionId, session};
-use onceward_store::{LimitKeys, LimitQueue, PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot};
+use onceward_store::{
+    LimitKeys, LimitQueue, PauseQueue, PruneJobs, PrunedJobs, QueueRecord, Snapshot, TuneQueue,
+};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +27,9 @@ pub struct QueueView {
 
 /// How often a drain looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long after a pause a claim may still come that did not see it: on PostgreSQL a statement that began before. As
+/// after a change of limits, which waits as long.
+const LATE: Duration = Duration::from_secs(1);
 
 impl Admin {
     /// The queues of this namespace that hold something or are set to something.
@@ -129,8 +135,35 @@ impl Admin {
         Ok(queues.into_iter().find(|row| row.queue == *queue).map_or_else(Limits::default, |row| row.limits))
     }
 
-    /// Pauses a queue and waits until nothing of it runs, for at most `within`. Jobs that wait, or are due later, are
-    /// not waited for: they stay where they are. The queue stays paused.
+    /// Says what a queue is tuned by: how much waiting counts as one priority, and how long jobs are kept that are
+    /// over. What is not said is usual. Claims go by it at once; workers that run hear within ten seconds how long
+    /// they have jobs kept.
+    ///
+    /// # Errors
+    /// [`LimitInvalid`](Code::LimitInvalid), [`RetainInvalid`](Code::RetainInvalid), and those of an unreachable store.
+    pub async fn tune_queue(&self, queue: &Queue, tuning: Tuning) -> Result<()> {
+        tuning.check()?;
+        let ask = TuneQueue {
+            namespace: self.client.namespace.clone(),
+            queue: queue.clone(),
+            tuning,
+            actor: self.actor.clone(),
+        };
+        self.client.store().queue_tune(&ask).await
+    }
+
+    /// What a queue is tuned by.
+    ///
+    /// # Errors
+    /// Those of an unreachable store.
+    pub async fn queue_tuning(&self, queue: &Queue) -> Result<Tuning> {
+        let tunings = self.client.store().queue_tunings(&self.client.namespace).await?;
+        Ok(tunings.into_iter().find(|(of, _)| of == queue).map_or_else(Tuning::default, |(_, tuning)| tuning))
+    }
+
+    /// Pauses a queue and waits until nothing of it runs, for at most `within`, and for a second in any case: who
+    /// began to claim before the pause may get something after it. Jobs that wait, or are due later, are not waited
+    /// for: they stay where they are. The queue stays paused.
     ///
     /// # Errors
     /// [`StoreBusy`](Code::StoreBusy) where something still runs when the time is up, and as
@@ -140,18 +173,19 @@ impl Admin {
     /// Dropping the future stops the waiting; the queue stays paused.
     pub async fn drain_queue(&self, queue: &Queue, reason: Option<&str>, within: Duration) -> Result<()> {
         self.pause_queue(queue, reason).await?;
-        let end = Instant::now() + within;
+        let (quiet, end) = (Instant::now() + LATE, Instant::now() + within);
         loop {
+            let began = Instant::now();
             let running = self.running_in(queue).await?;
-            if running == 0 {
+            if running == 0 && began >= quiet {
                 return Ok(());
             }
-            if Instant::now() >= end {
+            if Instant::now() >= end.max(quiet) {
                 let why =
                     format!("{running} jobs of the queue {:?} still run; it stays paused", queue.as_str());
                 return Err(Error::new(Code::StoreBusy, why));
             }
-            sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;
+            sleep(LOOK.min(end.max(quiet).saturating_duration_since(Instant::now()))).await;
         }
     }
 

@@ -144,12 +144,7 @@ impl Admin {
 }
 
 /// How the run stands from now on.
-fn ending(
-    run: &RecordedRun,
-    claimed: &job::Claimed,
-    now: Timestamp,
-    client: &crate::Onceward,
-) -> SettleJob {
+fn ending(run: &RecordedRun, claimed: &job::Claimed, now: Timestamp, client: &crate::Onceward) -> SettleJob {
     let words = || run.error.clone().unwrap_or_default();
     let body = || run.result.clone().map(|bytes| Body::new(bytes, JSON));
     let ending = match run.state {
@@ -181,7 +176,7 @@ fn ending(
         started_at: now,
         worker: client.owner.clone(),
         next,
-        retain: row.policy.retain,
+        retain: row.policy.kept_for(),
         // Its parent has its end in its own journal, or waits for it here.
         parent: run.parent,
     }

@@ -55,7 +55,8 @@ struct Noting {
 
 impl Awaits {
     pub(super) fn new() -> Self {
-        let noting = || Arc::new(Noting { inner: Mutex::new(Waker::noop().clone()), strange: AtomicBool::default() });
+        let noting =
+            || Arc::new(Noting { inner: Mutex::new(Waker::noop().clone()), strange: AtomicBool::default() });
         Self(cfg!(debug_assertions).then(noting))
     }
 

@@ -234,11 +234,7 @@ impl Driver {
     }
 
     /// Waits for something to do. Cancel safe: whatever is under way stays where it is.
-    async fn next<D: Durable>(
-        &mut self,
-        code: &mut Running<D>,
-        timer: Option<Duration>,
-    ) -> Event<Ended<D>> {
+    async fn next<D: Durable>(&mut self, code: &mut Running<D>, timer: Option<Duration>) -> Event<Ended<D>> {
         let (context, run) = (self.context.clone(), Arc::clone(&self.run));
         let mut stop = pin!(context.winds_up());
         let until = Instant::now() + timer.unwrap_or(LOOK_AGAIN).min(self.patience());
@@ -551,9 +547,9 @@ impl Driver {
                     return Outcome::Snooze(STORE_AWAY);
                 }
                 Outcome::dead(Error::new(
-                Code::JournalFull,
-                "the journal of the run is full: give parts of it to children",
-            ))
+                    Code::JournalFull,
+                    "the journal of the run is full: give parts of it to children",
+                ))
             }
         }
     }
@@ -600,7 +596,9 @@ fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>)
 
 /// How a run has failed that takes longer than it may in all.
 pub(crate) fn timed_out() -> Body {
-    let RunOutcome::Failed(bytes) = failed(&Failure::<Never>::TimedOut) else { return Body::new(Vec::new(), JSON) };
+    let RunOutcome::Failed(bytes) = failed(&Failure::<Never>::TimedOut) else {
+        return Body::new(Vec::new(), JSON);
+    };
     Body::new(bytes, JSON)
 }
 

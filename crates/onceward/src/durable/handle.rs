@@ -40,7 +40,7 @@ impl Onceward {
 
     /// A run that was started before, by the id that [`RunHandle::id`] has said.
     pub fn run<D: Durable>(&self, id: JobId) -> RunHandle<D> {
-        RunHandle::of(self.clone(), Enqueued { id, created: false }, None)
+        RunHandle::of(self.clone(), Enqueued::found(id), None)
     }
 
     /// Tells a run something, whatever its function is.
@@ -273,7 +273,7 @@ impl<D: Durable> core::fmt::Debug for RunHandle<D> {
 impl<D: Durable> RunHandle<D> {
     /// `watched` is the end of the run if this start has made it.
     fn of(client: Onceward, started: Enqueued, watched: Option<Arc<Watched>>) -> Self {
-        let Enqueued { id, created } = started;
+        let Enqueued { id, created, .. } = started;
         let watched = watched.filter(|_| created).unwrap_or_else(|| client.inner.hot.watch(id));
         Self { client, id, created, watched, function: PhantomData }
     }
@@ -412,7 +412,7 @@ impl<D: Durable> RunHandle<D> {
             // How it had ended is not how it ends.
             drop(self.watched.take());
         }
-        Ok(Self::of(self.client.clone(), Enqueued { id: retried.id, created: false }, None))
+        Ok(Self::of(self.client.clone(), Enqueued::found(retried.id), None))
     }
 
     /// Another run that begins with what this one had done before a place, and does the rest once more: see
@@ -422,7 +422,7 @@ impl<D: Durable> RunHandle<D> {
     /// Those of [`Admin::fork_run`](crate::Admin::fork_run).
     pub async fn fork(&self, from: &str) -> Result<Self> {
         let forked = self.client.admin().fork_run(self.id, from, &RunFork::default()).await?;
-        Ok(Self::of(self.client.clone(), Enqueued { id: forked.id, created: false }, None))
+        Ok(Self::of(self.client.clone(), Enqueued::found(forked.id), None))
     }
 
     /// Lets it go on after a [pause](Self::pause).

@@ -439,7 +439,10 @@ impl Run {
             token: self.token,
             entries,
             children: take_while(&mut state.children, |child| goes(child.seq)),
-            taken: take_while(&mut state.taken, |(seq, _)| goes(*seq)).into_iter().map(|(_, id)| id).collect(),
+            taken: take_while(&mut state.taken, |(seq, _)| goes(*seq))
+                .into_iter()
+                .map(|(_, id)| id)
+                .collect(),
             ended: Vec::new(),
         };
         let ended = take_while(&mut state.ended, |(seq, _)| goes(*seq));
@@ -603,7 +606,10 @@ impl Run {
     pub(super) fn weight(&self) -> usize {
         let state = self.lock();
         let mail: usize = state.mail.iter().map(|(_, name, value)| name.len() + value.len()).sum();
-        WEIGHT + WEIGHT_OF_ENTRY * usize::try_from(state.replay.len()).unwrap_or(usize::MAX) + state.bytes + mail
+        WEIGHT
+            + WEIGHT_OF_ENTRY * usize::try_from(state.replay.len()).unwrap_or(usize::MAX)
+            + state.bytes
+            + mail
     }
 
     /// Nothing is begun from here on.
@@ -623,7 +629,8 @@ impl Run {
         let mut waits: Vec<&Position> = waits.map(|(at, _)| at).collect();
         waits.sort_unstable();
         let said = |at: &&Position| state.replay.asked_at(at).map(|(op, name)| format!("{at} {op} {name}"));
-        let said: Vec<String> = waits.iter().filter_map(said).map(|said| said.trim_end().to_owned()).collect();
+        let said: Vec<String> =
+            waits.iter().filter_map(said).map(|said| said.trim_end().to_owned()).collect();
         if said.is_empty() { "nothing that is written down".to_owned() } else { said.join(", ") }
     }
 
@@ -798,7 +805,9 @@ impl State {
         }
         self.take(id.as_uuid());
         self.started.remove(&id);
-        let Some(position) = self.waits_of.remove(&id).filter(|at| !self.replay.has_ended(at)) else { return };
+        let Some(position) = self.waits_of.remove(&id).filter(|at| !self.replay.has_ended(at)) else {
+            return;
+        };
         let name = self.replay.name_at(&position).unwrap_or_default().to_owned();
         self.record(&position, Op::Child, &name, Phase::Ended(outcome), now, token);
     }

@@ -42,7 +42,18 @@ where
 {
     let place = check_name(name).and_then(|()| claim());
     let retry = Retry::default();
-    Step { place, name, body, work: Work::Idle, attempt: 0, attempts: 1, retry, timeout: None, rule: None, once: None }
+    Step {
+        place,
+        name,
+        body,
+        work: Work::Idle,
+        attempt: 0,
+        attempts: 1,
+        retry,
+        timeout: None,
+        rule: None,
+        once: None,
+    }
 }
 
 /// Refuses names that can't stand in a journal.
@@ -167,7 +178,8 @@ where
     /// }
     /// ```
     pub fn retry_if(mut self, rule: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
-        self.rule = Some(Box::new(move |result: &Result<T, E>| result.as_ref().is_err_and(|error| rule(error))));
+        self.rule =
+            Some(Box::new(move |result: &Result<T, E>| result.as_ref().is_err_and(|error| rule(error))));
         self
     }
 }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use onceward_core::http;
 #[cfg(feature = "http-jobs")]
 use onceward_core::job::Policy;
-use onceward_core::job::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, Payload, Retry};
+use onceward_core::job::{Dedupe, DedupeScope, IdempotencyKey, New, OnConflict, Payload, Retry, State};
 use onceward_core::once::Fingerprint;
 use onceward_core::{Code, Error, JobId, Key, Kind, Queue, Result, Tag, Timestamp, limits};
 use onceward_store as store;
@@ -30,6 +30,10 @@ pub struct Enqueued {
     pub id: JobId,
     /// Whether it is new. `false`: its idempotency key or its dedupe key belongs to a job that was there before.
     pub created: bool,
+    /// The state of the job that was there before, so that one which is dead, was cancelled or is uncertain is no
+    /// surprise. `None` where the job is new, and where that one is forgotten and only its key is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub existing_state: Option<State>,
 }
 
 /// A job being enqueued; `.await` does it.
@@ -288,8 +292,9 @@ impl Enqueue {
         })
     }
 
-    /// How long it is kept once it has succeeded or was cancelled; 7 days by default, zero deletes it at once. Dead and
-    /// uncertain jobs are kept whatever is said here.
+    /// How long it is kept once it has succeeded or was cancelled; 7 days by default, zero deletes it at once. Dead
+    /// and uncertain jobs are kept whatever is said here, and one that runs [at most once](Self::at_most_once) for a
+    /// minute.
     pub fn retain(self, retain: Duration) -> Self {
         self.with(|new| {
             new.policy.retain = retain;
@@ -344,7 +349,28 @@ pub(crate) async fn send(client: &Onceward, new: New) -> Result<Enqueued> {
     let news = News::of(&new, now);
     let answer = client.inner.lanes.enqueue(new).await.map_err(|error| error.at("job.enqueue"))?;
     client.inner.bells.tell(&news);
-    Enqueued::of(answer)
+    let mut enqueued = Enqueued::of(answer)?;
+    look_at_existing(client, [&mut enqueued]).await;
+    Ok(enqueued)
+}
+
+/// Adds in which state the jobs are that were there before. What can't be read at the moment stays open: whether
+/// something was enqueued is known.
+pub(super) async fn look_at_existing<'a>(
+    client: &Onceward,
+    enqueued: impl IntoIterator<Item = &'a mut Enqueued>,
+) {
+    let mut old: Vec<&mut Enqueued> = enqueued.into_iter().filter(|job| !job.created).collect();
+    for part in old.chunks_mut(limits::PAGE_ROWS_MAX) {
+        let name = |job: &&mut Enqueued| store::JobRef { namespace: client.namespace.clone(), id: job.id };
+        let names: Vec<store::JobRef> = part.iter().map(name).collect();
+        match client.store().job_lookup(&names).await {
+            Ok(seen) => part.iter_mut().zip(seen.rows).for_each(|(job, row)| {
+                job.existing_state = row.map(|row| row.state_now());
+            }),
+            Err(error) => tracing::debug!(%error, "the jobs that were there before could not be looked at"),
+        }
+    }
 }
 
 /// Waits for a job that a worker of this process has taken.
@@ -362,10 +388,15 @@ async fn taken(client: &Onceward, answer: Answer) -> Result<Enqueued> {
 }
 
 impl Enqueued {
+    /// A job that was there before.
+    pub(crate) fn found(id: JobId) -> Self {
+        Self { id, created: false, existing_state: None }
+    }
+
     pub(crate) fn of(answer: store::Enqueued) -> Result<Self> {
         match answer {
-            store::Enqueued::Created(id) => Ok(Self { id, created: true }),
-            store::Enqueued::Existing(id) => Ok(Self { id, created: false }),
+            store::Enqueued::Created(id) => Ok(Self { id, created: true, existing_state: None }),
+            store::Enqueued::Existing(id) => Ok(Self::found(id)),
             store::Enqueued::Mismatch(id) => Err(Error::new(
                 Code::JobKeyMismatch,
                 format!("the key belongs to job {id}, which is of another kind or has another payload"),

@@ -48,5 +48,5 @@ pub(crate) async fn enqueue_in<X: Enlist>(client: &Onceward, tx: &mut X, new: Ne
     if let Some(transaction) = done.transaction {
         client.inner.commits.watch(transaction, news);
     }
-    Enqueued::of(done.enqueued)
+    Ok(Enqueued { existing_state: done.existing, ..Enqueued::of(done.enqueued)? })
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 pub use onceward_core::job::keys::{KEY_CONCURRENCY, KEY_CONCURRENCY_MAX, check_key_concurrency};
 pub use onceward_core::job::limit::{Limits, Rate};
+pub use onceward_core::job::tuning::Tuning;
 pub use onceward_core::job::{Attempt, DedupeScope, Growth, Moved, OnConflict, Record, Retry, State};
 pub use onceward_core::{JobId, Kind, Queue, Tag};
 
@@ -19,7 +20,7 @@ pub use options::JobOptions;
 
 pub(crate) use builder::{JSON, send};
 pub(crate) use in_transaction::enqueue_in;
-pub(crate) use many::enqueue as enqueue_many;
+pub(crate) use many::{enqueue_each, enqueue_many};
 
 /// A type whose values are payloads of jobs, kept as JSON.
 ///

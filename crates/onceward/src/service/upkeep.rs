@@ -34,7 +34,7 @@ async fn keep_up(client: &Onceward, term: &Term) -> Result<()> {
         history_older_than: HISTORY_OLDER_THAN,
         limit: ROUND_ROWS,
     };
-    let jobs = PruneJobs { dead_older_than: limits::DEAD_RETAIN_DEFAULT, limit: ROUND_ROWS };
+    let jobs = PruneJobs::all(limits::DEAD_RETAIN_DEFAULT, ROUND_ROWS);
     let terms = PruneTerms { older_than: limits::TERMS_RETAIN_DEFAULT, limit: ROUND_ROWS };
     loop {
         term.check()?;

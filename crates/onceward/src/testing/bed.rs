@@ -107,7 +107,8 @@ impl TestBed {
         let clock = LeapingClock::default();
         let store = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
         let looks_on = Arc::<InAHurry>::default();
-        let client = client_of(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&looks_on) as Arc<dyn Onlooker>);
+        let client =
+            client_of(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&looks_on) as Arc<dyn Onlooker>);
         Self { client, store, clock, patience: Duration::from_secs(30), looks_on }
     }
 

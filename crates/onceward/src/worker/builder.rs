@@ -369,11 +369,13 @@ impl WorkerBuilder {
         shared.around.belong_to(&shared);
         shared.around.client.inner.bells.hang(&shared.bell);
         let first = sessions::open(&shared, deadline).await?;
+        upkeep::look_at_tunings(&shared).await;
         let mut parts = JoinSet::new();
         parts.spawn(sessions::keep(Arc::clone(&shared), first));
         parts.spawn(keep_going("settle", Arc::clone(&shared), settle::keep));
         parts.spawn(keep_going("listen", Arc::clone(&shared), upkeep::listen));
         parts.spawn(keep_going("promote", Arc::clone(&shared), upkeep::promote));
+        parts.spawn(keep_going("tune", Arc::clone(&shared), upkeep::tune));
         if shared.durable {
             parts.spawn(keep_going("wake", Arc::clone(&shared), parking::wake));
             for _ in 0..journal::SENDERS {

@@ -3,12 +3,14 @@
 use core::any::{Any, TypeId, type_name};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{Payload, Record};
 use onceward_core::once::Body;
-use onceward_core::{Code, Error, JobId, Result, Token, limits};
+use onceward_core::{Code, Error, JobId, Queue, Result, Token, limits};
 use onceward_store::enlist::{self, Enlist};
 use onceward_store::{JobProgress, JobRef, SettledJob};
 use serde::Serialize;
@@ -40,13 +42,15 @@ pub(super) struct Surroundings {
     pub(super) states: States,
     /// How many attempts had their ending refused.
     stale: AtomicU64,
+    /// How long the queues keep jobs that do not say anything else, as far as it was looked at.
+    kept: RwLock<HashMap<Queue, Duration>>,
     /// The worker, once it has started.
     worker: OnceLock<Weak<Shared>>,
 }
 
 impl Surroundings {
     pub(super) fn new(client: Onceward, states: States) -> Self {
-        Self { client, states, stale: AtomicU64::new(0), worker: OnceLock::new() }
+        Self { client, states, stale: AtomicU64::new(0), kept: RwLock::default(), worker: OnceLock::new() }
     }
 
     /// Counts an attempt whose ending was refused, and says so, once.
@@ -57,6 +61,18 @@ impl Surroundings {
             let what = "an attempt ended too late: the job had moved on, and nothing was changed";
             tracing::warn!(%job, %token, stale_endings, "{what}");
         }
+    }
+
+    /// What the queues are tuned by from now on.
+    pub(super) fn tune(&self, tunings: Vec<(Queue, Tuning)>) {
+        let kept = tunings.into_iter().filter_map(|(queue, tuning)| Some((queue, tuning.retain?)));
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = kept.collect();
+    }
+
+    /// How long a job is kept once it is over.
+    pub(super) fn kept_for(&self, job: &Record) -> Duration {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        job.policy.kept_in(kept.get(&job.queue).copied())
     }
 
     /// From now on it is known whose attempts these are.
@@ -298,7 +314,8 @@ impl JobContext {
         let sql = store.enlist().ok_or_else(no_transactions)?;
         let clock = &**store.clock();
         let ending = outcome.into_outcome().into_ending();
-        let row = settle::row(attempt, ending, attempt.store_now(clock.boottime()), &client.owner);
+        let retain = self.around.kept_for(&attempt.job);
+        let row = settle::row(attempt, ending, attempt.store_now(clock.boottime()), &client.owner, retain);
         match enlist::settle_job_in(sql, clock, tx, attempt.claim.session.id, &row).await? {
             SettledJob::Applied(_) | SettledJob::Already(_) => {
                 attempt.note_settled_in();

@@ -151,7 +151,13 @@ impl Drop for EndedChild {
 }
 
 /// What is recorded of an attempt that ended like this; `now` is the store's clock.
-pub(super) fn row(attempt: &Attempt, ending: Ending, now: Timestamp, worker: &Owner) -> SettleJob {
+pub(super) fn row(
+    attempt: &Attempt,
+    ending: Ending,
+    now: Timestamp,
+    worker: &Owner,
+    retain: Duration,
+) -> SettleJob {
     let ended = Ended {
         token: attempt.token,
         started_at: attempt.claim.at,
@@ -173,7 +179,7 @@ pub(super) fn row(attempt: &Attempt, ending: Ending, now: Timestamp, worker: &Ow
         started_at: attempt.claim.at,
         worker: worker.clone(),
         next,
-        retain: attempt.job.policy.retain,
+        retain,
         parent: attempt.job.parent,
     }
 }
@@ -293,7 +299,8 @@ fn settled(shared: &Shared, part: &[Item], answers: &[SettledJob], sends: u32) {
         }
         let refused = match answer {
             SettledJob::Applied(_) | SettledJob::Already(_) => false,
-            SettledJob::Stale => true,
+            // What the handler has recorded in its own transaction counts, and others may have gone on from there.
+            SettledJob::Stale => !item.attempt.is_settled_in(),
             // This ending itself may have removed the row: sent before, or in the handler's own transaction.
             SettledJob::Gone => sends == 1 && !item.sent && !item.attempt.is_settled_in(),
         };

@@ -126,7 +126,7 @@ impl Shared {
     /// What is recorded of an attempt that ended like this.
     pub(super) fn settlement(&self, attempt: &Attempt, ending: Ending) -> SettleJob {
         let now = attempt.store_now(self.store().clock().boottime());
-        super::settle::row(attempt, ending, now, self.owner())
+        super::settle::row(attempt, ending, now, self.owner(), self.around.kept_for(&attempt.job))
     }
 
     /// Jobs may have become ready.

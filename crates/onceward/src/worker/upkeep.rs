@@ -17,6 +17,8 @@ use crate::bells::Bell;
 const LIMIT: usize = 1_000;
 /// How long is waited at most before one looks again although nothing was said to be due.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How often one looks at what the queues are tuned by.
+const TUNE_AGAIN: Duration = Duration::from_secs(10);
 /// How soon after a hint one looks for jobs that will be due before what was known to come next.
 const AFTER_HINT: Duration = Duration::from_millis(200);
 
@@ -41,6 +43,22 @@ pub(super) async fn promote(shared: Arc<Shared>) {
             }
         };
         wait(&shared.bell, Instant::now() + pause).await;
+    }
+}
+
+/// Looks again and again at what the queues are tuned by.
+pub(super) async fn tune(shared: Arc<Shared>) {
+    while shared.mode() < Mode::Leaving {
+        sleep(TUNE_AGAIN).await;
+        look_at_tunings(&shared).await;
+    }
+}
+
+/// Looks at what the queues are tuned by. Where that can't be read at the moment, what was seen before holds.
+pub(super) async fn look_at_tunings(shared: &Shared) {
+    match shared.store().queue_tunings(&shared.around.client.namespace).await {
+        Ok(tunings) => shared.around.tune(tunings),
+        Err(error) => tracing::debug!(%error, "what the queues are tuned by could not be looked at"),
     }
 }
 

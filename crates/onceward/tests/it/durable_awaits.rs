@@ -28,7 +28,8 @@ async fn child(number: u64) -> Result<u64, AnyError> {
 /// Everything that there is to wait with.
 #[durable]
 async fn orderly(ledger: State<Ledger>) -> Result<u64, AnyError> {
-    let tries = || async { if ledger.note("try") < 3 { Err(AnyError::new("again")) } else { a_while(1).await } };
+    let tries =
+        || async { if ledger.note("try") < 3 { Err(AnyError::new("again")) } else { a_while(1).await } };
     let b = step("b", tries).max_attempts(5).await;
     let (a, _) = join!(step("a", || a_while(3)), step("beside", || a_while(4)));
     let hung = step("hung", || a_while(5_000)).timeout(Duration::from_millis(5)).await;

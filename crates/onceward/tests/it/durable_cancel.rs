@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::durable_kit::{Ledger, Place, each};
-use onceward::durable::{AnyError, Failure, Standing, durable, join_all, signal, sleep, step, try_join, uuid};
+use onceward::durable::{
+    AnyError, Failure, Standing, durable, join_all, signal, sleep, step, try_join, uuid,
+};
 use onceward::worker::{State, WorkerBuilder};
 use onceward::{Code, JobId};
 use onceward_core::run::{Phase, Start};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::jobs_kit::{AtMostOnce, NOW, Number, client, job, until, until_that};
-use onceward::jobs::{DedupeScope, OnConflict, State as JobState};
+use onceward::jobs::{DedupeScope, OnConflict, State as JobState, Tuning};
 use onceward::worker::{JobContext, Outcome, State, Stop};
-use onceward::{BulkAction, Classify, Code, JobFilter, NotDone, Replay};
+use onceward::{BulkAction, Classify, Code, JobFilter, NotDone, Onceward, Queue, Replay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_typed_handler_gets_what_was_enqueued() {
@@ -29,7 +29,10 @@ async fn a_typed_handler_gets_what_was_enqueued() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_outcome_is_what_it_says() {
-    let ow = client().await;
+    outcomes_are_what_they_say(&client().await).await;
+}
+
+pub(crate) async fn outcomes_are_what_they_say(ow: &Onceward) {
     let handler = async |job: Number, context: JobContext| match (job.0, context.attempt()) {
         (0, 1) => Err(Outcome::retry("not yet")),
         (0, _) => Ok("at last"),
@@ -46,7 +49,7 @@ async fn every_outcome_is_what_it_says() {
     ow.worker().job(handler).run_until_empty(Duration::from_secs(5)).await.unwrap();
     let mut seen = Vec::new();
     for enqueued in &jobs {
-        let row = job(&ow, enqueued.id).await;
+        let row = job(ow, enqueued.id).await;
         seen.push((row.state, row.attempt, row.error.unwrap_or_default()));
     }
     let text = str::to_owned;
@@ -62,7 +65,7 @@ async fn every_outcome_is_what_it_says() {
             (JobState::Succeeded, 3, text("")),
         ]
     );
-    let attempts = job(&ow, jobs[6].id).await.attempts();
+    let attempts = job(ow, jobs[6].id).await.attempts();
     assert_eq!(attempts.len(), 3);
     assert_eq!(attempts[0].error.as_deref(), Some("the handler panicked: boom"));
 }
@@ -102,7 +105,10 @@ async fn a_job_out_of_attempts_is_dead() {
 /// At most once is never tried again, unless it is proved that nothing had happened.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_most_once_is_not_tried_again() {
-    let ow = client().await;
+    at_most_once_is_tried_once(&client().await).await;
+}
+
+pub(crate) async fn at_most_once_is_tried_once(ow: &Onceward) {
     let starts = Arc::new(AtomicU32::new(0));
     let handler = async |job: AtMostOnce, starts: State<Arc<AtomicU32>>, context: JobContext| {
         starts.fetch_add(1, Ordering::SeqCst);
@@ -119,7 +125,7 @@ async fn at_most_once_is_not_tried_again() {
     ow.worker().job(handler).state(Arc::clone(&starts)).run_until_empty(NOW).await.unwrap();
     let mut states = Vec::new();
     for enqueued in &jobs {
-        states.push(job(&ow, enqueued.id).await.state);
+        states.push(job(ow, enqueued.id).await.state);
     }
     use JobState::{Dead, Succeeded, Uncertain};
     assert_eq!(states, [Dead, Succeeded, Uncertain, Uncertain, Succeeded]);
@@ -181,7 +187,10 @@ async fn a_job_past_its_deadline_is_not_started() {
 /// J8: a running job is told at the next renewal, and ends as cancelled.
 #[tokio::test(flavor = "multi_thread")]
 async fn j8_a_running_job_is_told_that_it_was_called_off() {
-    let ow = client().await;
+    running_jobs_are_told(&client().await).await;
+}
+
+pub(crate) async fn running_jobs_are_told(ow: &Onceward) {
     let [listens, ignores] = [1, 2].map(|n| ow.enqueue(Number(n)));
     let (listens, ignores) = (listens.await.unwrap().id, ignores.await.unwrap().id);
     let handler = async |job: Number, context: JobContext| {
@@ -195,9 +204,9 @@ async fn j8_a_running_job_is_told_that_it_was_called_off() {
     let worker = ow.worker().job(handler).session_ttl(Duration::from_millis(300));
     let worker = worker.grace(Duration::from_millis(50)).start().await.unwrap();
     for id in [listens, ignores] {
-        until(&ow, id, JobState::Running).await;
+        until(ow, id, JobState::Running).await;
         assert!(!ow.admin().cancel_job(id, None, Some("test")).await.unwrap());
-        until(&ow, id, JobState::Cancelled).await;
+        until(ow, id, JobState::Cancelled).await;
     }
     worker.shutdown().await;
 }
@@ -413,6 +422,125 @@ async fn a_replay_is_recognised_by_its_root() {
     assert_eq!(copy.result, first.result);
     let again = ow.admin().replay_job(first.id, &how).await.unwrap();
     assert_eq!((again.id, job(&ow, copy.id).await.attempt), (copy.id, 1), "one request makes one job (J13)");
+}
+
+/// J13: also where neither the job nor its replay is to be kept, a request that is sent again finds what it has made.
+#[tokio::test(flavor = "multi_thread")]
+async fn j13_a_request_finds_its_replay_although_that_was_not_to_be_kept() {
+    let ow = client().await;
+    let dead = ow.enqueue(Number(1)).retain(Duration::ZERO).await.unwrap().id;
+    ow.worker().job(async |_: Number| Outcome::dead("no")).run_until_empty(NOW).await.unwrap();
+    let how = Replay { force: false, request: Some("r-1".to_owned()) };
+    let runs = Arc::new(AtomicU32::new(0));
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        made.push(ow.admin().replay_job(dead, &how).await.unwrap().id);
+        let handler = async |_: Number, runs: State<Arc<AtomicU32>>| {
+            runs.fetch_add(1, Ordering::SeqCst);
+        };
+        ow.worker().job(handler).state(Arc::clone(&runs)).run_until_empty(NOW).await.unwrap();
+    }
+    assert_eq!((made[0], runs.load(Ordering::SeqCst)), (made[1], 1));
+    assert_eq!(job(&ow, made[0]).await.state, JobState::Succeeded);
+}
+
+/// J13: a bulk replay that is repeated under its request's name makes no second copies, nor copies of what it has made.
+#[tokio::test(flavor = "multi_thread")]
+async fn j13_a_bulk_replay_asked_for_twice_makes_one_copy_of_each() {
+    let ow = client().await;
+    let dies = async |_: Number| Outcome::dead("no");
+    ow.enqueue_many((0..5).map(Number)).await.unwrap();
+    ow.worker().job(dies).run_until_empty(NOW).await.unwrap();
+    let dead = JobFilter { state: Some(JobState::Dead), ..JobFilter::default() };
+    let again = BulkAction::Replay(Replay { force: false, request: Some("tuesday".to_owned()) });
+    let first = ow.admin().each_job(&dead, &again, None, 100, false).await.unwrap();
+    assert_eq!((first.changed.len(), first.replayed.len(), first.left.len()), (5, 5, 0));
+    ow.worker().job(dies).run_until_empty(NOW).await.unwrap();
+    let second = ow.admin().each_job(&dead, &again, None, 100, false).await.unwrap();
+    assert_eq!((&second.changed, &second.replayed), (&first.changed, &first.replayed));
+    assert_eq!(second.left.len(), 5, "what it has made itself");
+    assert_eq!(ow.admin().jobs(&JobFilter::default(), None, 100).await.unwrap().rows.len(), 10);
+}
+
+/// W60: who finds a job under his key hears in which state it is; and of many jobs, which one was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn w60_who_finds_a_job_hears_its_state() {
+    let ow = client().await;
+    let keyed = |n: u32| ow.enqueue(Number(n)).key(format!("n:{n}"));
+    let first = ow.enqueue_many((0..4).map(keyed)).await.unwrap();
+    assert!(first.iter().all(|job| job.created && job.existing_state.is_none()));
+    let handler = async |job: Number| match job.0 {
+        0 => Outcome::dead("no"),
+        1 => Outcome::Cancel { reason: "no".to_owned() },
+        2 => Outcome::uncertain("who knows"),
+        _ => Outcome::Done(None),
+    };
+    ow.worker().job(handler).run_until_empty(NOW).await.unwrap();
+    use JobState::{Cancelled, Dead, Succeeded, Uncertain};
+    let states = [Dead, Cancelled, Uncertain, Succeeded].map(Some);
+    for (n, state) in states.into_iter().enumerate() {
+        let found = keyed(u32::try_from(n).unwrap()).await.unwrap();
+        assert_eq!((found.id, found.created, found.existing_state), (first[n].id, false, state));
+    }
+    let found = ow.enqueue_many((0..4).map(keyed)).await.unwrap();
+    assert_eq!(found.iter().map(|job| job.existing_state).collect::<Vec<_>>(), states);
+    let json = serde_json::to_value(found[0]).unwrap();
+    assert_eq!(json["existing_state"], "dead");
+    assert!(serde_json::to_value(first[0]).unwrap().get("existing_state").is_none());
+}
+
+/// One job that is refused keeps no other away, and each answer is about its own job.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_jobs_each_has_its_own_answer() {
+    let ow = client().await;
+    ow.enqueue(Number(1)).key("taken").await.unwrap();
+    let jobs = || {
+        (0..2_500).map(|n| ow.enqueue(Number(n)).key(if n == 1_200 { "taken".into() } else { n.to_string() }))
+    };
+    let answers = ow.enqueue_each(jobs()).await.unwrap();
+    for (n, answer) in answers.iter().enumerate() {
+        match answer {
+            Ok(job) => assert!(job.created && n != 1_200, "{n}"),
+            Err(error) => assert_eq!((error.code(), n), (Code::JobKeyMismatch, 1_200)),
+        }
+    }
+    let error = ow.enqueue_many(jobs()).await.unwrap_err();
+    assert_eq!(error.code(), Code::JobKeyMismatch);
+    let nothing = ow.enqueue_each([ow.enqueue(Number(1)), ow.enqueue(Number(2)).priority(2_000)]).await;
+    assert_eq!(
+        nothing.unwrap_err().code(),
+        Code::PriorityInvalid,
+        "bad input is refused before anything is sent"
+    );
+}
+
+/// A queue says how long jobs are kept that say nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_says_how_long_its_jobs_are_kept() {
+    queues_say_how_long_jobs_are_kept(&client().await).await;
+}
+
+pub(crate) async fn queues_say_how_long_jobs_are_kept(ow: &Onceward) {
+    let day = Duration::from_secs(86_400);
+    let brief_queue = Queue::new("brief").unwrap();
+    let tuning = Tuning { retain: Some(Duration::ZERO), ..Tuning::default() };
+    ow.admin().tune_queue(&brief_queue, tuning).await.unwrap();
+    let brief = |n| ow.enqueue(Number(n)).queue("brief");
+    let [gone, own, other] = [brief(1), brief(2).retain(day), ow.enqueue(Number(3))];
+    let [gone, own, other] = [gone.await.unwrap().id, own.await.unwrap().id, other.await.unwrap().id];
+    let at_most_once = ow.enqueue(AtMostOnce(4)).queue("brief").await.unwrap().id;
+    let worker =
+        ow.worker().job(async |_: Number| ()).job(async |_: AtMostOnce| ()).queues(["default", "brief"]);
+    worker.run_until_empty(NOW).await.unwrap();
+    assert_eq!(ow.admin().job(gone).await.unwrap_err().code(), Code::JobAbsent);
+    for id in [own, other, at_most_once] {
+        assert_eq!(job(ow, id).await.state, JobState::Succeeded);
+    }
+    let seen = ow.admin().queue_tuning(&brief_queue).await.unwrap();
+    assert_eq!(seen, tuning);
+    let refused = Tuning { ageing: Some(Duration::from_millis(1)), ..tuning };
+    let refused = ow.admin().tune_queue(&brief_queue, refused).await.unwrap_err();
+    assert_eq!(refused.code(), Code::LimitInvalid);
 }
 
 /// What a layer sees, and what it may say.

@@ -381,6 +381,38 @@ async fn what_rust_refuses_sql_refuses_before_anything_is_written() {
 }
 
 /// What Rust can't even say is refused with words on what to say instead.
+/// Decisions 22: who asks for it has workers of other processes told with his commit, and not before; who does not, has
+/// nothing sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enqueue_by_sql_tells_workers_only_where_it_is_asked_to() {
+    use onceward::store::Wake;
+    let mut side = Side::new().await;
+    let mut wakes = side.ow.store().subscribe();
+    assert!(matches!(wakes.recv().await.unwrap(), Wake::Anything), "listening has begun");
+    let text = format!("SELECT {}.enqueue('default', 'mail', '{{}}', $1::text::jsonb)", side.schema.name());
+    let quiet = r#"{"queue": "quiet", "notify": false}"#;
+    let later = r#"{"queue": "later", "notify": true, "delay": "1h"}"#;
+    let loud = r#"{"queue": "loud", "notify": true}"#;
+    let tx = side.sql.transaction().await.unwrap();
+    for options in [quiet, later, loud] {
+        tx.query(&text, &[&options]).await.unwrap();
+    }
+    let early = tokio::time::timeout(Duration::from_millis(300), wakes.recv()).await;
+    assert!(early.is_err(), "nothing before the commit: {early:?}");
+    tx.commit().await.unwrap();
+    let mut heard = Vec::new();
+    while let Ok(wake) = tokio::time::timeout(Duration::from_secs(1), wakes.recv()).await {
+        heard.push(wake.unwrap());
+    }
+    assert!(
+        matches!(&heard[..], [Wake::Jobs(of, queue)] if (of.as_str(), queue.as_str()) == ("default", "loud")),
+        "{heard:?}"
+    );
+    let refused = side.by_sql("mail", b"{}", r#"{"notify": "yes"}"#).await.unwrap_err();
+    assert_eq!(refused.0, "OW128");
+    side.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn options_that_nobody_knows_or_can_read_are_refused_with_words() {
     let side = Side::new().await;

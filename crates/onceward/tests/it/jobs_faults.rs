@@ -84,6 +84,26 @@ async fn until_that_healed(
     panic!("{id} is not over within thirty seconds");
 }
 
+/// The answer to an enqueue gets lost again and again, and in between a worker of another process has run the job and
+/// forgotten it: what runs at most once is found nevertheless, and not made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_once_is_not_run_again_when_its_enqueue_is_sent_again() {
+    let (ow, store) = faulty();
+    let other = Onceward::options().short_ttls_for_tests().build(Arc::clone(store.inner())).unwrap();
+    let starts = Arc::new(AtomicU32::new(0));
+    let handler = async |_: AtMostOnce, starts: State<Arc<AtomicU32>>| {
+        starts.fetch_add(1, Ordering::SeqCst);
+    };
+    let worker = other.worker().job(handler).state(Arc::clone(&starts)).start().await.unwrap();
+    store.times(6, Verb::JobEnqueue, Fault::ReplyLost);
+    let enqueued = ow.enqueue(AtMostOnce(1)).retain(Duration::ZERO).await.unwrap();
+    assert_eq!(store.calls(Verb::JobEnqueue), 7, "it was sent again and again");
+    until(&other, enqueued.id, JobState::Succeeded).await;
+    worker.shutdown().await;
+    other.worker().job(handler).state(Arc::clone(&starts)).run_until_empty(NOW).await.unwrap();
+    assert_eq!(starts.load(Ordering::SeqCst), 1);
+}
+
 /// Ten thousand jobs, three workers with a client each: every job runs once, by one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn j3_several_workers_share_ten_thousand_jobs() {

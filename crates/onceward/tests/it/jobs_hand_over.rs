@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::future::IntoFuture;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::jobs_kit::{NOW, Number, faulty, job, until};
-use onceward::jobs::State as JobState;
+use onceward::jobs::{Limits, State as JobState};
 use onceward::store::faulty::{Fault, Faulty, Verb};
 use onceward::worker::{JobContext, State};
-use onceward::{Job, Onceward};
+use onceward::{Job, Onceward, Queue};
 use serde::{Deserialize, Serialize};
 
 type Runs = Arc<Mutex<HashMap<u32, u32>>>;
@@ -44,6 +45,36 @@ async fn an_idle_worker_has_what_its_process_enqueues_without_a_claim() {
     }
     assert!(store.calls(Verb::JobHandOver) > before.1, "some were handed over");
     assert!((0..20).all(|n| runs.lock().unwrap().get(&n) == Some(&1)), "each ran once");
+    worker.shutdown().await;
+}
+
+/// J11: what a worker's own process enqueues starts past the lanes only where no limit stands against it.
+#[tokio::test(flavor = "multi_thread")]
+async fn j11_a_limited_queue_hands_nothing_over_beyond_its_limit() {
+    let (ow, store) = faulty();
+    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (running, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let handler = move |_: Number| {
+        let (running, highest) = (Arc::clone(&running), Arc::clone(&highest));
+        async move {
+            highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+        }
+    };
+    let limits = Limits { concurrency: Some(2), ..Limits::default() };
+    ow.admin().limit_queue(&Queue::default(), limits).await.unwrap();
+    let worker = ow.worker().concurrency(100).job(handler).start().await.unwrap();
+    let first = ow.enqueue(Number(0)).await.unwrap();
+    until(&ow, first.id, JobState::Succeeded).await;
+    let before = store.calls(Verb::JobHandOver);
+    let enqueued = futures_util::future::join_all((1..30).map(|n| ow.enqueue(Number(n)).into_future())).await;
+    for enqueued in enqueued {
+        until(&ow, enqueued.unwrap().id, JobState::Succeeded).await;
+    }
+    let handed = store.calls(Verb::JobHandOver) - before;
+    assert_eq!(most.load(Ordering::SeqCst), 2, "{handed} hand-overs, and both permits were used");
+    assert_eq!(now.load(Ordering::SeqCst), 0);
     worker.shutdown().await;
 }
 

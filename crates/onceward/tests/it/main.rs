@@ -78,6 +78,8 @@ mod jobs_limits;
 mod jobs_postgres;
 #[cfg(feature = "sqlx-sqlite")]
 mod jobs_sqlite;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod jobs_stores;
 mod lease;
 mod once;
 #[cfg(feature = "postgres")]

@@ -96,6 +96,48 @@ async fn proof_a_dying_server_runs_nothing_twice_and_loses_nothing() {
     audit(&clients[0], &ledger).await;
 }
 
+/// N21, J2: a worker drains its queue although its server is stopped in the middle, and all connections are cut again
+/// and again. What ran twice was charged for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn exclusive_a_worker_drains_its_queue_through_restarts_and_cut_connections() {
+    const JOBS: u32 = 2_000;
+    let mut server = tokio::task::block_in_place(crate::pg::support::Server::start);
+    let schema = crate::pg::Schema::on(&server.url()).await;
+    let ow = Onceward::options().connect(schema.url()).await.unwrap();
+    let jobs = ow.enqueue_many((0..JOBS).map(crate::jobs_kit::Number)).await.unwrap();
+    let runs = Arc::new(Mutex::new(HashMap::<u32, u32>::new()));
+    let ledger = Arc::clone(&runs);
+    let handler = move |job: crate::jobs_kit::Number| {
+        *ledger.lock().unwrap().entry(job.0).or_default() += 1;
+        tokio::time::sleep(Duration::from_millis(30))
+    };
+    let worker = ow.worker().job(handler).concurrency(20).start().await.unwrap();
+    for cut in 0..10 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        if cut == 5 {
+            tokio::task::block_in_place(|| server.stop());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::task::block_in_place(|| server.start_again());
+        }
+        let client = crate::pg::support::connect(&server.url()).await;
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        client.query(cut, &[]).await.unwrap();
+    }
+    let began = Instant::now();
+    while runs.lock().unwrap().len() < JOBS as usize || worker.held() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{} are left", worker.held());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    worker.shutdown().await;
+    let runs = runs.lock().unwrap().clone();
+    for (n, enqueued) in (0..).zip(&jobs) {
+        let row = crate::jobs_kit::job(&ow, enqueued.id).await;
+        assert_eq!((row.state, runs[&n] <= row.attempt), (JobState::Succeeded, true), "{n}: {row:?}");
+    }
+    ow.shutdown().await;
+}
+
 /// Holds what is in the store against what really happened.
 async fn audit(ow: &Onceward, ledger: &Ledger) {
     tokio::time::sleep(Duration::from_millis(2200)).await; // every claim has run out or been settled

@@ -348,7 +348,11 @@ async fn start(ow: &Onceward, at: &At, commits: bool) -> onceward::durable::RunH
             let mut client = pg::support::connect(server).await;
             let mut tx = client.transaction().await.unwrap();
             let run = ow.start(approval(2)).start_in(&mut tx).await.unwrap();
-            if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+            if commits {
+                tx.commit().await.unwrap()
+            } else {
+                tx.rollback().await.unwrap()
+            }
             run
         }
         At::Sqlite(path) => {
@@ -356,7 +360,11 @@ async fn start(ow: &Onceward, at: &At, commits: bool) -> onceward::durable::RunH
             client.busy_timeout(Duration::from_secs(5)).unwrap();
             let mut tx = client.transaction().unwrap();
             let run = ow.start(approval(2)).start_in(&mut tx).await.unwrap();
-            if commits { tx.commit().unwrap() } else { tx.rollback().unwrap() }
+            if commits {
+                tx.commit().unwrap()
+            } else {
+                tx.rollback().unwrap()
+            }
             run
         }
     }

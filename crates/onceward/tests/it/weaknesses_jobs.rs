@@ -58,6 +58,31 @@ async fn w64_a_drain_waits_for_what_runs_and_not_for_the_future() {
     assert!(admin.workers().await.unwrap().rows.is_empty());
 }
 
+/// Who began to claim before the pause may get something after it: a drain looks again once that can't be any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn w64_a_drain_sees_what_was_claimed_as_it_began() {
+    let (ow, _) = faulty();
+    let go = Arc::new(tokio::sync::Notify::new());
+    let handler = async |_: Number, go: State<Arc<tokio::sync::Notify>>| go.notified().await;
+    let worker = ow.worker().job(handler).state(Arc::clone(&go)).start().await.unwrap();
+    let (queue, admin) = (Queue::default(), ow.admin());
+    admin.pause_queue(&queue, None).await.unwrap();
+    let id = ow.enqueue(Number(1)).await.unwrap().id;
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // It is claimed as if by somebody who does not see the pause.
+        admin.resume_queue(&queue).await.unwrap();
+        until(&ow, id, JobState::Running).await;
+        admin.pause_queue(&queue, None).await.unwrap();
+    };
+    let (drained, ()) = tokio::join!(admin.drain_queue(&queue, None, Duration::from_secs(2)), late);
+    assert_eq!(drained.unwrap_err().code(), onceward::Code::StoreBusy, "it runs");
+    go.notify_one();
+    admin.drain_queue(&queue, None, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(job(&ow, id).await.state, JobState::Succeeded);
+    worker.shutdown().await;
+}
+
 /// W65: a worker whose slots are all taken goes on renewing its session, and rescues what others have lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn w65_a_busy_worker_is_alive_and_rescues_others() {

@@ -68,6 +68,9 @@ pub(super) struct Args {
     /// Whatever else there is to say, as JSON
     #[arg(long, value_name = "JSON", value_parser = json)]
     metadata: Option<serde_json::Value>,
+    /// The trace it belongs to: a W3C traceparent
+    #[arg(long, value_name = "TRACEPARENT")]
+    trace: Option<String>,
     /// Never run it twice: an attempt that nobody knows the end of makes it uncertain
     #[arg(long)]
     at_most_once: bool,
@@ -122,7 +125,8 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         output::text(&format!("{}\n", output::json_line(&enqueued)?))?;
     } else {
         if !enqueued.created {
-            report::note("the job was there before, under this key");
+            let state = enqueued.existing_state.map_or("forgotten by now", |state| state.as_str());
+            report::note(&format!("the job was there before, under this key; it is {state}"));
         }
         output::text(&format!("{}\n", enqueued.id))?;
     }
@@ -147,6 +151,7 @@ fn say(args: &Args, job: Enqueue) -> Enqueue {
     let job = with(job, args.ordering_key.as_ref(), Enqueue::ordering_key);
     let job = args.tags.iter().fold(job, |job, tag| job.tag(tag));
     let job = with(job, args.metadata.as_ref(), |job, metadata| job.metadata(metadata));
+    let job = with(job, args.trace.as_ref(), |job, trace| job.trace(trace));
     let job = with(job, args.retain, Enqueue::retain);
     if args.at_most_once { job.at_most_once() } else { job }
 }

@@ -9,6 +9,14 @@ pub(crate) struct Args {
     /// Only jobs in this state: scheduled, ready, running, retrying, succeeded, dead, cancelled or uncertain
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub(crate) state: Option<State>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What is asked of jobs whatever their state.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "filter_common")]
+pub(crate) struct Common {
     /// Only jobs of this queue
     #[arg(long, value_name = "QUEUE", value_parser = queue)]
     pub(crate) queue: Option<Queue>,
@@ -22,12 +30,22 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn filter(&self) -> JobFilter {
-        let Self { state, queue, kind, tag } = self;
-        JobFilter { state: *state, queue: queue.clone(), kind: kind.clone(), tag: tag.clone() }
+        self.common.filter(self.state)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.is_none() && self.queue.is_none() && self.kind.is_none() && self.tag.is_none()
+        self.state.is_none() && self.common.is_empty()
+    }
+}
+
+impl Common {
+    pub(crate) fn filter(&self, state: Option<State>) -> JobFilter {
+        let Self { queue, kind, tag } = self;
+        JobFilter { state, queue: queue.clone(), kind: kind.clone(), tag: tag.clone() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_none() && self.kind.is_none() && self.tag.is_none()
     }
 }
 

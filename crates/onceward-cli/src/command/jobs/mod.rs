@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use onceward::Result;
 
-pub(super) use self::act::{Act, Args as ActArgs, run as act};
+pub(super) use self::act::{DeadArgs, ReplayDeadArgs, discard_dead, replay_dead};
 pub(super) use self::enqueue::{PayloadArgs, bytes_of};
 pub(super) use self::list::print as print_list;
 pub(super) use self::show::{Args as ShowArgs, print as print_job, run as show, whole as job_value};
@@ -57,9 +57,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         Action::List(args) => list::run(args, globals).await,
         Action::Show(args) => show::run(args, globals).await,
         Action::Attempts(args) => attempts::run(args, globals).await,
-        Action::Cancel(args) => act::run(args, Act::Cancel, globals).await,
-        Action::Retry(args) => act::run(args, Act::Retry, globals).await,
-        Action::Replay(args) => act::run(&args.act, Act::replay(args), globals).await,
+        Action::Cancel(args) => act::run(args, act::Act::Cancel, globals).await,
+        Action::Retry(args) => act::run(args, act::Act::Retry, globals).await,
+        Action::Replay(args) => act::run(&args.act, act::Act::replay(args), globals).await,
         Action::Resolve(args) => resolve::run(args, globals).await,
     }
 }

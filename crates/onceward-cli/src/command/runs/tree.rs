@@ -134,7 +134,9 @@ fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node
 /// taken too long.
 pub(super) fn standing(row: &Record) -> &'static str {
     match Standing::of(row) {
-        of_runs @ (Standing::Parked | Standing::Stuck | Standing::Paused | Standing::Expired) => of_runs.as_str(),
+        of_runs @ (Standing::Parked | Standing::Stuck | Standing::Paused | Standing::Expired) => {
+            of_runs.as_str()
+        }
         _ => row.state_now().as_str(),
     }
 }

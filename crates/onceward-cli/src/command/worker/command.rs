@@ -8,10 +8,11 @@ use onceward::worker::{JobContext, Outcome, Stop};
 use onceward_core::once::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::time::timeout;
 
 use super::allowed::Line;
 use crate::exit;
-use crate::process::Child;
+use crate::process::{Child, REST_TIME_MAX};
 
 /// Runs the command. It is stopped when the attempt shall stop, and when this future is dropped.
 pub(super) async fn run(line: Line, job: JobContext, kill_after: Duration) -> Outcome {
@@ -28,12 +29,10 @@ pub(super) async fn run(line: Line, job: JobContext, kill_after: Duration) -> Ou
         Ok(started) => started,
         Err(error) => return Outcome::not_started(error),
     };
-    let feed = feed(stdin, job.payload().bytes.clone());
-    let read = read(stdout);
-    let talk = async { tokio::join!(feed, read).1 };
+    let work = talk(&mut child, stdin, stdout, job.payload().bytes.clone());
     tokio::select! {
         biased;
-        (printed, status) = async { tokio::join!(talk, child.ended()) } => match status {
+        (printed, status) = work => match status {
             Ok(status) if status.code().is_none() && job.job().policy.at_most_once => {
                 Outcome::uncertain(format!("the command ended with {status}"))
             }
@@ -53,6 +52,43 @@ pub(super) async fn run(line: Line, job: JobContext, kill_after: Duration) -> Ou
     }
 }
 
+/// Feeds the command and reads what it prints, until it has ended. What it has started may go on and keep its stdin and
+/// stdout open: nobody waits for that.
+async fn talk(
+    child: &mut Child,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    payload: Vec<u8>,
+) -> (Printed, std::io::Result<ExitStatus>) {
+    let (mut printed, mut ended) = (Printed::default(), None);
+    {
+        let feed = feed(stdin, payload);
+        let read = read(stdout, &mut printed);
+        let talk = async { tokio::join!(feed, read) };
+        tokio::pin!(talk);
+        tokio::select! {
+            _ = &mut talk => {}
+            status = child.ended() => {
+                ended = Some(status);
+                // What it has printed lies in the pipe.
+                let _ = timeout(REST_TIME_MAX, &mut talk).await;
+            }
+        }
+    }
+    let status = match ended {
+        Some(status) => status,
+        None => child.ended().await,
+    };
+    (printed, status)
+}
+
+/// What a command has printed, a byte more than fits at the most, and how much there was.
+#[derive(Default)]
+struct Printed {
+    kept: Vec<u8>,
+    size: u64,
+}
+
 async fn feed(mut stdin: ChildStdin, payload: Vec<u8>) {
     // A command that does not read its payload is none of our business.
     let _ = stdin.write_all(&payload).await;
@@ -60,44 +96,45 @@ async fn feed(mut stdin: ChildStdin, payload: Vec<u8>) {
 }
 
 /// Reads everything, and keeps a byte more than fits, so that what is too large is seen to be.
-async fn read(mut stdout: ChildStdout) -> (Vec<u8>, u64) {
-    let (mut kept, mut size, mut buffer) = (Vec::new(), 0_u64, vec![0; 16 * 1024]);
+async fn read(mut stdout: ChildStdout, printed: &mut Printed) {
+    let mut buffer = vec![0; 16 * 1024];
     loop {
         match stdout.read(&mut buffer).await {
-            Ok(0) | Err(_) => return (kept, size),
+            Ok(0) | Err(_) => return,
             Ok(count) => {
-                let room = (limits::RESULT_BYTES_MAX + 1).saturating_sub(kept.len());
-                kept.extend_from_slice(&buffer[..count.min(room)]);
-                size += count as u64;
+                let room = (limits::RESULT_BYTES_MAX + 1).saturating_sub(printed.kept.len());
+                printed.kept.extend_from_slice(&buffer[..count.min(room)]);
+                printed.size += count as u64;
             }
         }
     }
 }
 
 /// What the end of the command means.
-fn ending(status: ExitStatus, (printed, size): (Vec<u8>, u64), nonce: &str) -> Outcome {
-    if let Some(refusal) = printed.strip_prefix(nonce.as_bytes()) {
+fn ending(status: ExitStatus, printed: Printed, nonce: &str) -> Outcome {
+    if let Some(refusal) = printed.kept.strip_prefix(nonce.as_bytes()) {
         let refusal = String::from_utf8_lossy(refusal);
         return Outcome::not_started(format!("the command could not be started: {}", refusal.trim()));
     }
     let what = format!("the command ended with {status}");
     match status.code().map(u8::try_from) {
-        Some(Ok(exit::DONE)) => Outcome::Done(result(printed, size)),
+        Some(Ok(exit::DONE)) => Outcome::Done(result(printed)),
         Some(Ok(exit::HELD)) => Outcome::not_started(what),
         Some(Ok(exit::UNCERTAIN)) => Outcome::uncertain(what),
         _ => Outcome::retry(what),
     }
 }
 
-fn result(printed: Vec<u8>, size: u64) -> Option<Body> {
+fn result(printed: Printed) -> Option<Body> {
+    let Printed { kept, size } = printed;
     if size == 0 {
         return None;
     }
-    let content_type = match core::str::from_utf8(&printed) {
+    let content_type = match core::str::from_utf8(&kept) {
         Ok(_) => "text/plain; charset=utf-8",
         Err(_) => "application/octet-stream",
     };
-    Some(Body { size, ..Body::new(printed, content_type) })
+    Some(Body { size, ..Body::new(kept, content_type) })
 }
 
 #[cfg(test)]
@@ -107,7 +144,7 @@ mod tests {
     use super::*;
 
     fn of(code: i32, printed: &str) -> Outcome {
-        let printed = (printed.as_bytes().to_vec(), printed.len() as u64);
+        let printed = Printed { kept: printed.as_bytes().to_vec(), size: printed.len() as u64 };
         ending(ExitStatus::from_raw(code << 8), printed, "nonce")
     }
 

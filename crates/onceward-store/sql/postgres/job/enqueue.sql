@@ -106,11 +106,11 @@ JOIN placed p ON p.taken
 ), seen AS MATERIALIZED (
     SELECT a.*,
            k.id AS key_id, coalesce(k.fingerprint = a.fingerprint, false) AS same,
-           -- It lasts at least as long as its job.
+           -- It lasts at least as long as its job, which goes on until somebody says how it was if it is uncertain.
            k.expires_at <= a.now
            AND NOT EXISTS (SELECT FROM {schema}.job j
                            WHERE j.namespace = k.namespace AND j.id = k.id
-                             AND j.state || '' NOT IN ('dead', 'uncertain')) AS key_over,
+                             AND j.state || '' <> 'dead') AS key_over,
            d.id AS dedupe_id, coalesce(d.expires_at <= a.now, false) AS dedupe_over
     FROM ask a
     LEFT JOIN {schema}.job_key k

@@ -3,6 +3,8 @@
 --
 -- waiting: a job that may wait. $1 namespace  $2 id (as text)
 --   Rows: token, attempt, spec; none if it has ended.
+-- existing: the state of the job that a key belongs to. $1 namespace  $2 id (as text)
+--   Rows: its state, as written; none if it is gone.
 -- enqueue
 -- $1 namespace  $2 id (as text)  $3 kind  $4 queue  $5 priority  $6 payload  $7 content_type  $8 spec  $9 route  $10 due in
 -- microseconds: since 1970, or from now on if negative; NULL is at once  $11 ordering_key  $12 idempotency key
@@ -12,12 +14,22 @@
 -- transaction. A job that is not there and has no key in the way met a transaction that this one can't see.
 -- A second transaction that wants a key waits at most 40 ms for the first one to end, then fails with 55P03; the caller's
 -- own lock_timeout is put back by the same statement (and by a rollback, should it fail). No NOTIFY, no other lock.
--- Indexes: job_pkey, job_key_pkey.
+-- Indexes: job_pkey, job_key_pkey, job_done_of_id.
 
 -- step: waiting
 SELECT j.token, j.attempt::bigint, j.spec
 FROM {schema}.job j
 WHERE j.namespace = $1::text AND j.id = $2::text::uuid AND j.state IN ('scheduled', 'ready', 'retrying')
+
+-- step: existing
+SELECT j.state
+FROM {schema}.job j
+WHERE j.namespace = $1::text AND j.id = $2::text::uuid
+UNION ALL
+SELECT d.state
+FROM {schema}.job_done d
+WHERE d.namespace = $1::text AND d.id = $2::text::uuid
+LIMIT 1
 
 -- step: enqueue
 WITH setting AS MATERIALIZED (
@@ -44,7 +56,7 @@ WITH setting AS MATERIALIZED (
            k.expires_at <= a.now
            AND NOT EXISTS (SELECT FROM {schema}.job j
                            WHERE j.namespace = k.namespace AND j.id = k.id
-                             AND j.state || '' NOT IN ('dead', 'uncertain')) AS key_over,
+                             AND j.state || '' <> 'dead') AS key_over,
            d.id AS dedupe_id, coalesce(d.expires_at <= a.now, false) AS dedupe_over
     FROM ask a
     LEFT JOIN {schema}.job_key k

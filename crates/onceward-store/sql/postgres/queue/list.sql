@@ -3,7 +3,7 @@
 --
 -- $1 namespace  $2 up to where is counted
 -- Rows: queue, paused_at, paused_by, pause_reason, concurrency, rate_count, rate_us, burst, limits_at, limits_by,
--- key_concurrency, keys_at, keys_by, the permits that are held, ready, later, running, the oldest run_at, kinds.
+-- key_concurrency, keys_at, keys_by, ageing, retain and retain_dead in microseconds, tuned_at, tuned_by, the permits that are held, ready, later, running, the oldest run_at, kinds.
 -- Indexes: job_ready_lane, from one lane to the next; job_later_due.
 
 WITH RECURSIVE lane (lane, alone, namespace, queue, kind) AS (
@@ -61,6 +61,7 @@ WITH RECURSIVE lane (lane, alone, namespace, queue, kind) AS (
 SELECT k.queue, q.paused_at, q.paused_by, q.pause_reason,
        q.concurrency, q.rate_count, q.rate_us, q.burst, q.limits_at, q.limits_by,
        coalesce(q.key_concurrency, 1), q.keys_at, q.keys_by,
+       q.ageing_us, q.retain_us, q.retain_dead_us, q.tuned_at, q.tuned_by,
        coalesce((SELECT sum(p.held) FROM {schema}.job_permit p
                  WHERE p.namespace = $1::text AND p.queue = k.queue AND p.setting = q.setting), 0)::bigint,
        least(coalesce((SELECT sum(r.jobs) FROM ready r WHERE r.queue = k.queue), 0), $2::bigint)::bigint,

@@ -5,6 +5,10 @@
 -- closed  ?1 namespace, ?2 queue. Whether it is paused, and whether it is limited; no row: neither.
 -- ready   ?1 namespace, ?2 queue, ?3 kind, ?4 route, ?5 alone. Whether the lane holds anything.
 -- front   as ready, ?6 how many. The first rows of a lane, in its order: the primary key.
+-- ageing  ?1 namespace, ?2 queue. How much waiting counts as one priority, if any does.
+-- rank    as ready, ?6 rank. The next rank in the lane.
+-- of_rank as front, ?7 rank. The first rows of one rank.
+-- take_of_rank as take. The rows of this rank up to this row.
 -- take    as ready, ?6 rank, ?7 run_at, ?8 id. A lane up to this row, in one stroke: nobody has come between.
 -- read    ?1 place.
 -- find    ?1 namespace, ?2 id. Where it is not at its place any more.
@@ -27,6 +31,28 @@ FROM onceward_job_ready
 WHERE namespace = ?1 AND queue = ?2 AND kind = ?3 AND route = ?4 AND alone = ?5
 ORDER BY rank, run_at, id
 LIMIT ?6
+
+-- step: ageing
+SELECT ageing_us FROM onceward_job_queue WHERE namespace = ?1 AND queue = ?2
+
+-- step: rank
+SELECT rank
+FROM onceward_job_ready
+WHERE namespace = ?1 AND queue = ?2 AND kind = ?3 AND route = ?4 AND alone = ?5 AND rank > ?6
+ORDER BY rank
+LIMIT 1
+
+-- step: of_rank
+SELECT rank, run_at, id, job
+FROM onceward_job_ready
+WHERE namespace = ?1 AND queue = ?2 AND kind = ?3 AND route = ?4 AND alone = ?5 AND rank = ?7
+ORDER BY rank, run_at, id
+LIMIT ?6
+
+-- step: take_of_rank
+DELETE FROM onceward_job_ready
+WHERE namespace = ?1 AND queue = ?2 AND kind = ?3 AND route = ?4 AND alone = ?5 AND rank = ?6
+    AND (run_at, id) <= (?7, ?8)
 
 -- step: take
 DELETE FROM onceward_job_ready

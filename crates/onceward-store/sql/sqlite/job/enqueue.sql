@@ -30,7 +30,7 @@ WHERE namespace = ?1 AND purpose = ?2 AND key = ?3
   AND (expires_at IS NULL OR expires_at > ?4
        OR purpose = 'idempotency'
           AND EXISTS (SELECT 1 FROM onceward_job AS j
-                      WHERE j.namespace = k.namespace AND j.id = k.id AND j.state NOT IN ('dead', 'uncertain')))
+                      WHERE j.namespace = k.namespace AND j.id = k.id AND j.state <> 'dead'))
 
 -- step: insert
 INSERT INTO onceward_job (

@@ -5,10 +5,17 @@
 -- lock     ?1 namespace, ?2 id. Changes nothing, but takes the write lock.
 -- insert   As in job/enqueue. The place, or no row where the job is there.
 -- waiting  ?1 namespace, ?2 id. What a job that may wait is put elsewhere by.
--- By onceward_job_id.
+-- existing ?1 namespace, ?2 id. The state of the job that a key belongs to, as written.
+-- By onceward_job_id, onceward_job_done_id.
 
 -- step: lock
 UPDATE onceward_job SET token = token WHERE namespace = ?1 AND id = ?2
+
+-- step: existing
+SELECT state FROM onceward_job WHERE namespace = ?1 AND id = ?2
+UNION ALL
+SELECT state FROM onceward_job_done WHERE namespace = ?1 AND id = ?2
+LIMIT 1
 
 -- step: insert
 INSERT INTO onceward_job (

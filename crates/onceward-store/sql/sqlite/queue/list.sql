@@ -16,7 +16,8 @@ SELECT queue, paused_at, paused_by, pause_reason, concurrency, rate_count, rate_
         SELECT coalesce(sum(p.held), 0)
         FROM onceward_job_permit AS p
         WHERE p.namespace = q.namespace AND p.queue = q.queue AND p.setting = q.setting
-    )
+    ),
+    ageing_us, retain_us, retain_dead_us, tuned_at, tuned_by
 FROM onceward_job_queue AS q
 WHERE namespace = ?1
 ORDER BY queue

@@ -63,7 +63,7 @@ pub(super) async fn enqueue(sql: &EnlistSql, tx: &mut impl Enlist, new: &New) ->
             return Err(Error::new(Code::KeyLocked, why));
         }
     };
-    Ok(EnqueuedIn { enqueued, transaction })
+    Ok(EnqueuedIn { enqueued, existing: None, transaction })
 }
 
 /// Gives the job that has the dedupe key what the newcomer wants, if it still waits. Whoever claims it at this moment

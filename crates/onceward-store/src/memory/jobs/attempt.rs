@@ -83,12 +83,12 @@ impl Jobs {
         for want in &ask.wants {
             match self.allowed(ask, &want.queue, now) {
                 Some(most) => drop(allowed.insert(want.queue.clone(), most)),
-                None if self.front(ask, want).is_empty() => {}
+                None if self.front(ask, want, now).is_empty() => {}
                 None => drop(limited.insert(want.queue.clone())),
             }
         }
-        let mut lanes: Vec<Lane> = ask.wants.iter().flat_map(|want| self.front(ask, want)).collect();
-        lanes.sort_by_key(|lane| (lane.rank, lane.run_at, lane.id));
+        let mut lanes: Vec<Lane> = ask.wants.iter().flat_map(|want| self.front(ask, want, now)).collect();
+        lanes.sort_by_key(|lane| self.standing(lane, now));
         lanes.dedup_by_key(|lane| lane.id);
         let mut left = allowed.clone();
         lanes.retain(|lane| {
@@ -124,7 +124,7 @@ impl Jobs {
     }
 
     /// The first rows of one lane.
-    fn front(&self, ask: &ClaimJobs, want: &Want) -> Vec<Lane> {
+    fn front(&self, ask: &ClaimJobs, want: &Want, now: Timestamp) -> Vec<Lane> {
         let first = Lane {
             namespace: ask.namespace.clone(),
             queue: want.queue.clone(),
@@ -139,7 +139,10 @@ impl Jobs {
             (&lane.namespace, &lane.queue, &lane.kind, &lane.route, lane.alone)
                 == (&first.namespace, &first.queue, &first.kind, &first.route, first.alone)
         };
-        self.ready.range(&first..).take_while(same).take(want.limit).cloned().collect()
+        let mut lane: Vec<Lane> = self.ready.range(&first..).take_while(same).cloned().collect();
+        lane.sort_by_key(|lane| self.standing(lane, now));
+        lane.truncate(want.limit);
+        lane
     }
 
     pub(super) fn begin(&mut self, ask: &BeginJob, now: Timestamp) -> bool {
@@ -296,7 +299,7 @@ impl Jobs {
         let next = lost(row, token, started_at, worker.as_ref(), self.called_off.contains_key(name), now);
         // An uncertain job keeps the token, so that its worker, should it come back, can still say how it was.
         let token = if next.state == State::Uncertain { token } else { Token::next(Some(token), now) };
-        let (queue, retain) = (row.queue.clone(), row.policy.retain);
+        let (queue, retain) = (row.queue.clone(), row.policy.kept_for());
         let state = self.end(name, Verdict { token, started_at, worker, next: &next, retain }, now);
         let job = JobRef { namespace: name.0.clone(), id: name.1 };
         Some(RescuedJob { job, queue, state })

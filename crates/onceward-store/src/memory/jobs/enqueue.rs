@@ -82,7 +82,7 @@ impl Jobs {
         let (namespace, purpose, _) = key;
         let goes_on = || {
             let row = self.rows.get(&(namespace.clone(), held.id));
-            *purpose == Purpose::Idempotency && row.is_some_and(|row| !row.state.is_final())
+            *purpose == Purpose::Idempotency && row.is_some_and(|row| row.state.holds_key())
         };
         held.expires_at.is_some_and(|expires_at| expires_at <= now) && !goes_on()
     }

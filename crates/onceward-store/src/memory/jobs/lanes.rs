@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use onceward_core::job;
 use onceward_core::job::keys::{KEY_CONCURRENCY, may_pass};
 use onceward_core::job::limit::Limits;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Timestamp};
 
 use super::{Jobs, Name};
-use crate::store::{LimitKeys, PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, Want};
+use crate::store::{LimitKeys, PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, TuneQueue, Want};
 
 /// The row of a job that is ready, in the order in which a lane is claimed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,13 @@ pub(super) struct Paused {
 /// How many jobs of one ordering key a queue lets through, and who has said so.
 pub(super) struct KeysOf {
     most: u32,
+    at: Timestamp,
+    by: Owner,
+}
+
+/// What a queue is tuned by, and who has said so.
+pub(super) struct Tuned {
+    tuning: Tuning,
     at: Timestamp,
     by: Owner,
 }
@@ -158,6 +166,27 @@ impl Jobs {
         self.stirred.extend(lines.cloned());
     }
 
+    pub(super) fn tune(&mut self, ask: &TuneQueue, now: Timestamp) {
+        let tuned = Tuned { tuning: ask.tuning, at: now, by: ask.actor.clone() };
+        self.tuned.insert((ask.namespace.clone(), ask.queue.clone()), tuned);
+    }
+
+    pub(super) fn tunings(&self, namespace: &Namespace) -> Vec<(Queue, Tuning)> {
+        let mine = self.tuned.iter().filter(|((of, _), tuned)| of == namespace && tuned.tuning.any());
+        mine.map(|((_, queue), tuned)| (queue.clone(), tuned.tuning)).collect()
+    }
+
+    pub(super) fn tuning(&self, namespace: &Namespace, queue: &Queue) -> Tuning {
+        let tuned = self.tuned.get(&(namespace.clone(), queue.clone()));
+        tuned.map_or_else(Tuning::default, |tuned| tuned.tuning)
+    }
+
+    /// In which order the rows of lanes are claimed.
+    pub(super) fn standing(&self, lane: &Lane, now: Timestamp) -> (i64, Timestamp, JobId) {
+        let tuning = self.tuning(&lane.namespace, &lane.queue);
+        (tuning.rank(lane.rank.into(), lane.run_at, now), lane.run_at, lane.id)
+    }
+
     pub(super) fn promote(&mut self, limit: usize, now: Timestamp) -> Promoted {
         let mut promoted = Promoted { now, ..Promoted::default() };
         let due: Vec<Due> = self.later.iter().take_while(|due| due.0 <= now).take(limit).cloned().collect();
@@ -226,6 +255,11 @@ impl Jobs {
             record.key_concurrency = keys.most;
             (record.keys_at, record.keys_by) = (Some(keys.at), Some(keys.by.clone()));
         }
+        for ((_, queue), tuned) in self.tuned.iter().filter(|((of, _), _)| of == namespace) {
+            let record = at(&mut queues, namespace, queue);
+            record.tuning = tuned.tuning;
+            (record.tuned_at, record.tuned_by) = (Some(tuned.at), Some(tuned.by.clone()));
+        }
         for lane in self.ready.iter().filter(|lane| lane.namespace == *namespace) {
             let record = at(&mut queues, namespace, &lane.queue);
             record.ready = (record.ready + 1).min(QUEUE_COUNT_MAX);
@@ -267,6 +301,9 @@ fn at<'a>(
         key_concurrency: KEY_CONCURRENCY,
         keys_at: None,
         keys_by: None,
+        tuning: Tuning::default(),
+        tuned_at: None,
+        tuned_by: None,
         held: 0,
         ready: 0,
         later: 0,

@@ -6,7 +6,7 @@ use onceward_core::once::Body;
 
 use super::enqueue::HeldKey;
 use super::{Jobs, Name, name};
-use crate::store::{JobRef, KEY_KEPT_FOR, ListJobs, MoveJob, Outstanding, PruneJobs, PrunedJobs};
+use crate::store::{JobRef, KEY_KEPT_FOR, ListJobs, MoveJob, Outstanding, PruneJobs, PruneOnly, PrunedJobs};
 
 impl Jobs {
     pub(super) fn lookup(&self, asked: &[JobRef]) -> Vec<Option<Record>> {
@@ -92,7 +92,7 @@ impl Jobs {
         self.unplace(name);
         self.take_again(row, &ask.to);
         let moved = job::moved(row, &ask.to, &ask.actor, ask.reason.as_deref(), now);
-        let (retain, rests) = (moved.policy.retain, moved.state.is_final());
+        let (retain, rests) = (moved.policy.kept_for(), moved.state.is_final());
         self.rows.insert(name.clone(), moved);
         if rests {
             if let Some(row) = self.rows.get(name) {
@@ -118,23 +118,39 @@ impl Jobs {
     }
 
     pub(super) fn prune(&mut self, ask: &PruneJobs, now: Timestamp) -> PrunedJobs {
-        let done = self.forget_at.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone());
-        let done: Vec<Name> = done.take(ask.limit).collect();
-        let old = now.before(ask.dead_older_than);
+        let (dead, done) = ask.only.of();
+        let fits = |name: &Name| self.rows.get(name).is_some_and(|row| fits(&ask.only, row));
+        let over = self.forget_at.iter().filter(|(name, at)| done && **at <= now && fits(name));
+        let done: Vec<Name> = over.map(|(name, _)| name.clone()).take(ask.limit).collect();
         let is_old = |row: &Record| {
-            row.state == State::Dead && row.finished_at.is_some_and(|finished_at| finished_at <= old)
+            let kept = self.tuning(&row.namespace, &row.queue).retain_dead.unwrap_or(ask.dead_older_than);
+            row.finished_at.is_some_and(|finished_at| finished_at <= now.before(kept))
         };
-        let dead = self.rows.iter().filter(|(_, row)| is_old(row)).map(|(name, _)| name.clone());
-        let dead: Vec<Name> = dead.take(ask.limit).collect();
-        done.iter().chain(&dead).for_each(|name| self.forget(name));
-        self.keep_keys(now);
-        let over = self.keys.iter().filter(|(key, held)| self.is_over(key, held, now));
+        let over = self
+            .rows
+            .iter()
+            .filter(|(name, row)| dead && row.state == State::Dead && is_old(row) && fits(name));
+        let dead: Vec<Name> = over.map(|(name, _)| name.clone()).take(ask.limit).collect();
+        if !ask.dry_run {
+            done.iter().chain(&dead).for_each(|name| self.forget(name));
+        }
+        if !ask.dry_run && ask.only.is_all() {
+            self.keep_keys(now);
+        }
+        let over = self.keys.iter().filter(|(key, held)| ask.only.is_all() && self.is_over(key, held, now));
         let over: Vec<_> = over.map(|(key, _)| key.clone()).take(ask.limit).collect();
-        for key in &over {
+        for key in over.iter().filter(|_| !ask.dry_run) {
             self.keys.remove(key);
         }
         PrunedJobs { done: done.len() as u64, dead: dead.len() as u64, keys: over.len() as u64 }
     }
+}
+
+fn fits(only: &PruneOnly, row: &Record) -> bool {
+    only.namespace.as_ref().is_none_or(|namespace| *namespace == row.namespace)
+        && only.queue.as_ref().is_none_or(|queue| *queue == row.queue)
+        && only.kind.as_ref().is_none_or(|kind| *kind == row.kind)
+        && only.state.is_none_or(|state| state == row.state)
 }
 
 fn without_bytes(body: Body) -> Body {

@@ -12,6 +12,7 @@ mod sessions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{self, Moved, Running};
 use onceward_core::{
     ClaimId, JobId, Key, Namespace, Owner, Queue, Result, SessionId, Timestamp, Token, session,
@@ -19,7 +20,7 @@ use onceward_core::{
 
 use self::enqueue::{HeldKey, KeyName};
 pub(super) use self::lanes::Lane;
-use self::lanes::{Due, Held, KeysOf, Paused};
+use self::lanes::{Due, Held, KeysOf, Paused, Tuned};
 #[cfg(feature = "conformance")]
 pub use self::leap::Outlook;
 use self::permits::Limited;
@@ -30,7 +31,7 @@ use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
     JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
     PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, Wake, Want,
+    Snapshot, TuneQueue, Wake, Want,
 };
 
 /// Which job.
@@ -61,6 +62,8 @@ pub(super) struct Jobs {
     limited: BTreeMap<(Namespace, Queue), Limited>,
     /// How many jobs of one ordering key run at the same time, where that was set.
     keyed: BTreeMap<(Namespace, Queue), KeysOf>,
+    /// What queues are tuned by, where that was set.
+    tuned: BTreeMap<(Namespace, Queue), Tuned>,
     /// The queues in which something has become ready since their workers were told.
     woken: BTreeSet<(Namespace, Queue)>,
     /// What runs have beside their jobs.
@@ -239,6 +242,15 @@ impl JobStore for MemoryStore {
     async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
         self.jobs(|jobs, now| jobs.limit_keys(ask, now));
         Ok(())
+    }
+
+    async fn queue_tune(&self, ask: &TuneQueue) -> Result<()> {
+        self.jobs(|jobs, now| jobs.tune(ask, now));
+        Ok(())
+    }
+
+    async fn queue_tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>> {
+        Ok(self.jobs(|jobs, _| jobs.tunings(namespace)))
     }
 
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {

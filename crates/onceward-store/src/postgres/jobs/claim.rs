@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use onceward_core::job::Claimed;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::{ClaimId, Code, Error, Queue, Result, Timestamp, Token};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -25,6 +26,8 @@ struct Taken {
     now: Timestamp,
     took: Duration,
     limited: Vec<Queue>,
+    /// The queues that were met in which waiting counts, and how, if this claim went by it.
+    aged: Vec<(Queue, Tuning)>,
     jobs: Vec<Claimed>,
     /// Those that were not where their lanes said.
     missing: Vec<Uuid>,
@@ -40,7 +43,11 @@ impl Inner {
         let lanes: Vec<Lane> = wants.iter().map(|want| lane_of(ask, want)).collect();
         let mut edges = self.edges_of(&lanes);
         loop {
-            let rows = self.claim_once(ask, &wants, &edges, limit).await?;
+            let ages = self.ages(ask, &wants);
+            let rows = match ages {
+                true => self.claim_aged(ask, &wants, limit).await?,
+                false => self.claim_once(ask, &wants, &edges, limit).await?,
+            };
             let Some(rows) = rows.filter(|rows| !is_known(rows)) else {
                 let again = self.claimed_again(ask.claim).await?;
                 // All of it may have ended since.
@@ -50,13 +57,40 @@ impl Inner {
                 return Ok(again);
             };
             let Some(taken) = taken(&rows)? else { continue };
+            self.note_aged(ask, &wants, &taken, ages);
+            if ages {
+                return self.complete(ask, taken).await;
+            }
             self.note_edge(&lanes, &edges, &taken);
+            if taken.jobs.is_empty() && taken.missing.is_empty() && !taken.aged.is_empty() {
+                // It was not known that waiting counts there.
+                continue;
+            }
             if taken.jobs.is_empty() && taken.missing.is_empty() && self.looks_again(&lanes, &edges) {
                 edges = vec![Edge::START; lanes.len()];
                 continue;
             }
             return self.complete(ask, taken).await;
         }
+    }
+
+    /// Whether waiting counts as priority in one of these queues, as far as this process knows.
+    fn ages(&self, ask: &ClaimJobs, wants: &[&Want]) -> bool {
+        let aged = self.jobs.aged();
+        !aged.is_empty()
+            && wants.iter().any(|want| aged.contains(&(ask.namespace.clone(), want.queue.clone())))
+    }
+
+    /// Remembers in which of these queues waiting counts. A step that does not go by it meets some of them only.
+    fn note_aged(&self, ask: &ClaimJobs, wants: &[&Want], taken: &Taken, ages: bool) {
+        if !ages && taken.aged.is_empty() {
+            return;
+        }
+        let mut aged = self.jobs.aged();
+        for queue in wants.iter().filter(|_| ages).map(|want| &want.queue) {
+            aged.remove(&(ask.namespace.clone(), queue.clone()));
+        }
+        aged.extend(taken.aged.iter().map(|(queue, _)| (ask.namespace.clone(), queue.clone())));
     }
 
     fn edges_of(&self, lanes: &[Lane]) -> Vec<Edge> {
@@ -126,9 +160,27 @@ impl Inner {
         link.write_unless_taken(&call).await
     }
 
+    /// The same where waiting counts as priority in some of the queues.
+    async fn claim_aged(&self, ask: &ClaimJobs, wants: &[&Want], limit: usize) -> Result<Option<Vec<Row>>> {
+        let params: &[Param<'_>] = &[
+            &ask.namespace.as_str(),
+            &ask.session.as_uuid(),
+            &ask.claim.as_uuid(),
+            &column(wants, |want| want.queue.as_str()),
+            &column(wants, |want| want.kind.as_str()),
+            &column(wants, |want| want.route.as_str()),
+            &column(wants, |want| super::super::limit(want.limit)),
+            &ask.alone,
+            &super::super::limit(limit),
+            &ask.permitted,
+        ];
+        let call = Call { verb: VERB, statement: &self.sql.claim_aged, params, rows: limit };
+        Link::idlest(&self.take).write_unless_taken(&call).await
+    }
+
     /// Looks for the jobs that were not where their lanes said, and puts all of them in order.
     async fn complete(&self, ask: &ClaimJobs, taken: Taken) -> Result<ClaimedJobs> {
-        let Taken { now, mut jobs, mut missing, limited, .. } = taken;
+        let Taken { now, mut jobs, mut missing, limited, aged, .. } = taken;
         for _ in 0..LOOKS {
             if missing.is_empty() {
                 break;
@@ -141,7 +193,12 @@ impl Inner {
         }
         // What could not be read stays in the claim, and is rescued with it.
         jobs.retain(|claimed| claimed.job.token < claimed.token);
-        jobs.sort_by_key(|claimed| edge_of(&claimed.job));
+        jobs.sort_by_key(|claimed| {
+            let (edge, queue) = (edge_of(&claimed.job), &claimed.job.queue);
+            let tuning = aged.iter().find(|(aged, _)| aged == queue);
+            let tuning = tuning.map_or_else(Tuning::default, |(_, tuning)| *tuning);
+            (tuning.rank(edge.rank.into(), edge.run_at, now), edge.run_at, edge.id)
+        });
         Ok(ClaimedJobs { jobs, now, limited })
     }
 
@@ -186,12 +243,15 @@ fn taken(rows: &[Row]) -> Result<Option<Taken>> {
         let mut columns = Columns::of(row);
         columns.skip(1);
         let limited = columns.get::<Option<Vec<&str>>>()?.unwrap_or_default();
+        let queues = columns.get::<Option<Vec<&str>>>()?.unwrap_or_default();
+        let mut spans = columns.get::<Option<Vec<i64>>>()?.unwrap_or_default().into_iter();
         let token = columns.get::<Option<i64>>()?.map(Token::from_row);
         let (now, took) = (columns.time()?, columns.seconds()?);
         let taken = taken.get_or_insert_with(|| Taken {
             now,
             took,
             limited: limited.iter().copied().map(Queue::from_row).collect(),
+            aged: queues.into_iter().map(|queue| (Queue::from_row(queue), aged(spans.next()))).collect(),
             jobs: Vec::with_capacity(rows.len()),
             missing: Vec::new(),
         });
@@ -203,6 +263,11 @@ fn taken(rows: &[Row]) -> Result<Option<Taken>> {
         taken.took = taken.took.min(took);
     }
     Ok(taken)
+}
+
+fn aged(span: Option<i64>) -> Tuning {
+    let ageing = span.map(|span| Duration::from_micros(span.unsigned_abs()));
+    Tuning { ageing, ..Tuning::default() }
 }
 
 /// The rows of the steps that read a claim.

@@ -74,7 +74,7 @@ impl Inner {
                 &result,
                 &result_type,
                 &result_size,
-                &micros(next.policy.retain),
+                &micros(next.policy.kept_for()),
                 // One that has lost processes may lose the next as well.
                 &row.runs_alone(),
                 &row.parent.map(JobId::as_uuid),

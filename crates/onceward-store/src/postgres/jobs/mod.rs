@@ -30,6 +30,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{self, Moved};
 use onceward_core::{Namespace, Queue, Result, SessionId, Timestamp, session};
 
@@ -40,19 +41,25 @@ use crate::store::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
     JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
     PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, Want,
+    Snapshot, TuneQueue, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
 pub(super) struct Known {
     sent: Mutex<Sent>,
     edges: Mutex<Edges>,
+    /// The queues in which waiting counts as priority.
+    aged: Mutex<BTreeSet<(Namespace, Queue)>>,
 }
 
 impl Known {
     /// For a store that is opened now.
     pub(super) fn since(now: Timestamp) -> Self {
-        Self { sent: Mutex::new(Sent::since(now)), edges: Mutex::default() }
+        Self { sent: Mutex::new(Sent::since(now)), edges: Mutex::default(), aged: Mutex::default() }
+    }
+
+    fn aged(&self) -> MutexGuard<'_, BTreeSet<(Namespace, Queue)>> {
+        self.aged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sent(&self) -> MutexGuard<'_, Sent> {
@@ -167,6 +174,14 @@ impl JobStore for PostgresStore {
 
     async fn queue_limit_keys(&self, ask: &LimitKeys) -> Result<()> {
         self.inner.queue_limit_keys(ask).await
+    }
+
+    async fn queue_tune(&self, ask: &TuneQueue) -> Result<()> {
+        self.inner.queue_tune(ask).await
+    }
+
+    async fn queue_tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>> {
+        self.inner.queue_tunings(namespace).await
     }
 
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {

@@ -1,14 +1,17 @@
 //! Queues: what they are set to, and what is in them.
 
+use core::time::Duration;
+
 use onceward_core::job::keys::KEY_CONCURRENCY;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::{Code, Kind, Namespace, Owner, Queue, Result};
 use tokio::time::Instant;
 
 use super::super::Inner;
 use super::super::link::Call;
 use super::super::live::Param;
-use super::super::row::Columns;
-use crate::store::{LimitKeys, PauseQueue, QUEUE_COUNT_MAX, QueueRecord};
+use super::super::row::{Columns, micros};
+use crate::store::{LimitKeys, PauseQueue, QUEUE_COUNT_MAX, QueueRecord, TuneQueue};
 
 impl Inner {
     pub(super) async fn queue_pause(&self, ask: &PauseQueue) -> Result<()> {
@@ -52,6 +55,31 @@ impl Inner {
         Ok(())
     }
 
+    pub(super) async fn queue_tune(&self, ask: &TuneQueue) -> Result<()> {
+        let Tuning { ageing, retain, retain_dead } = ask.tuning;
+        let params: &[Param<'_>] = &[
+            &ask.namespace.as_str(),
+            &ask.queue.as_str(),
+            &ageing.map(micros),
+            &retain.map(micros),
+            &retain_dead.map(micros),
+            &ask.actor.as_str(),
+        ];
+        let call = Call { verb: "queue.tune", statement: &self.sql.queue_tune, params, rows: 1 };
+        self.admin.write(&call).await.map(drop)
+    }
+
+    pub(super) async fn queue_tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>> {
+        let params: &[Param<'_>] = &[&namespace.as_str()];
+        let call = Call { verb: "queue.tunings", statement: &self.sql.queue_tunings, params, rows: 1 };
+        let rows = self.admin.read(&call).await?;
+        let tuned = rows.iter().map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((Queue::from_row(columns.get::<&str>()?), tuning(&mut columns)?))
+        });
+        tuned.collect()
+    }
+
     pub(super) async fn queue_list(&self, namespace: &Namespace) -> Result<Vec<QueueRecord>> {
         let bound = i64::try_from(QUEUE_COUNT_MAX).unwrap_or(i64::MAX);
         let params: &[Param<'_>] = &[&namespace.as_str(), &bound];
@@ -59,6 +87,13 @@ impl Inner {
         let rows = self.admin.read(&call).await?;
         rows.iter().map(|row| queue(namespace, &mut Columns::of(row))).collect()
     }
+}
+
+fn tuning(columns: &mut Columns<'_>) -> Result<Tuning> {
+    let span = |columns: &mut Columns<'_>| -> Result<Option<Duration>> {
+        Ok(columns.get::<Option<i64>>()?.map(|span| Duration::from_micros(span.unsigned_abs())))
+    };
+    Ok(Tuning { ageing: span(columns)?, retain: span(columns)?, retain_dead: span(columns)? })
 }
 
 fn queue(namespace: &Namespace, columns: &mut Columns<'_>) -> Result<QueueRecord> {
@@ -76,6 +111,9 @@ fn queue(namespace: &Namespace, columns: &mut Columns<'_>) -> Result<QueueRecord
         key_concurrency: u32::try_from(columns.get::<i32>()?).unwrap_or(KEY_CONCURRENCY),
         keys_at: columns.maybe_time()?,
         keys_by: columns.get::<Option<&str>>()?.map(Owner::from_row),
+        tuning: tuning(columns)?,
+        tuned_at: columns.maybe_time()?,
+        tuned_by: columns.get::<Option<&str>>()?.map(Owner::from_row),
         held: count(columns)?,
         ready: count(columns)?,
         later: count(columns)?,

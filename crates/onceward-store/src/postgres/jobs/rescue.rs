@@ -96,7 +96,7 @@ fn found(row: &Row, names: &mut Names) -> Result<Found> {
             started_at,
             worker: owner,
             next,
-            retain: job.policy.retain,
+            retain: job.policy.kept_for(),
             parent: job.parent,
         },
     })

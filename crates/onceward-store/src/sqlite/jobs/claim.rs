@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use onceward_core::job::{self, Claimed, Record};
-use onceward_core::{ClaimId, JobId, Namespace, Queue, SessionId};
-use rusqlite::{CachedStatement, OptionalExtension, Result, params};
+use onceward_core::{ClaimId, JobId, Namespace, Queue, SessionId, Timestamp};
+use rusqlite::{CachedStatement, OptionalExtension, Result, Row, params};
 
 use super::super::rows::session;
 use super::super::statements::SQL;
@@ -15,12 +15,16 @@ use crate::{ClaimJobs, ClaimedJobs, Want};
 /// A row of a lane that may be taken: in the order in which jobs are started.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    rank: i64,
+    /// Its rank, with what waiting counts.
+    standing: i64,
     run_at: i64,
     id: JobId,
+    rank: i64,
     place: i64,
     /// Which of the lanes that were asked for.
     want: usize,
+    /// Whether waiting counts in its queue.
+    ages: bool,
 }
 
 impl Jobs<'_> {
@@ -104,26 +108,7 @@ impl Jobs<'_> {
         let (mut front, limited) = self.front(ask, limit)?;
         front.truncate(limit);
         self.spend(ask, front.iter().filter_map(|taken| ask.wants.get(taken.want)))?;
-        let mut taken = BTreeSet::new();
-        for last in front.iter().rev() {
-            // Of each lane the first ones were chosen: all up to the last of them go in one stroke.
-            if taken.insert(last.want)
-                && let Some(want) = ask.wants.get(last.want)
-            {
-                let [namespace, queue, kind, route] = names(ask, want);
-                let upto = params![
-                    namespace,
-                    queue,
-                    kind,
-                    route,
-                    ask.alone,
-                    last.rank,
-                    last.run_at,
-                    job_id(last.id)
-                ];
-                self.at.prepare_cached(SQL.claim_take)?.execute(upto)?;
-            }
-        }
+        self.take_rows(ask, &front)?;
         let mut read = self.at.prepare_cached(SQL.claim_read)?;
         let mut jobs = Vec::with_capacity(front.len());
         for candidate in front {
@@ -131,6 +116,62 @@ impl Jobs<'_> {
             jobs.extend(self.read(&mut read, &ask.namespace, &candidate)?);
         }
         Ok((jobs, limited))
+    }
+
+    /// Removes the rows of lanes that were chosen: of each lane, or of each rank in it where waiting counts, the first
+    /// ones, so that all up to the last of them go in one stroke.
+    fn take_rows(&self, ask: &ClaimJobs, front: &[Candidate]) -> Result<()> {
+        let mut taken = BTreeSet::new();
+        for last in front.iter().rev() {
+            let Some(want) = ask.wants.get(last.want) else { continue };
+            let ages = last.ages.then_some(last.rank);
+            if !taken.insert((last.want, ages)) {
+                continue;
+            }
+            let statement = if last.ages { SQL.claim_take_of_rank } else { SQL.claim_take };
+            let [namespace, queue, kind, route] = names(ask, want);
+            let id = job_id(last.id);
+            let upto = params![namespace, queue, kind, route, ask.alone, last.rank, last.run_at, id];
+            self.at.prepare_cached(statement)?.execute(upto)?;
+        }
+        Ok(())
+    }
+
+    /// The first rows of a lane, at most so many; where waiting counts as priority, of each rank in it.
+    fn front_of(&self, ask: &ClaimJobs, (at, want): (usize, &Want), most: usize) -> Result<Vec<Candidate>> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let [namespace, queue, kind, route] = names(ask, want);
+        let tuning = self.tuning(&ask.namespace, &want.queue)?;
+        let ages = tuning.ageing.is_some();
+        let candidate = |row: &Row<'_>| {
+            let (rank, run_at) = (row.get(0)?, row.get(1)?);
+            let standing = tuning.rank(rank, Timestamp::from_micros(run_at), self.now.wall);
+            let (id, place) = (rows::job_id(row, 2)?, row.get(3)?);
+            Ok(Candidate { standing, rank, run_at, id, place, want: at, ages })
+        };
+        if !ages {
+            let mut lane = self.at.prepare_cached(SQL.claim_front)?;
+            let rows = lane.query_map(params![namespace, queue, kind, route, ask.alone, most], candidate)?;
+            return rows.collect();
+        }
+        let mut front = Vec::new();
+        let mut ranks = self.at.prepare_cached(SQL.claim_rank)?;
+        let mut lane = self.at.prepare_cached(SQL.claim_of_rank)?;
+        let mut last = i64::MIN;
+        let rank = |row: &Row<'_>| row.get::<_, i64>(0);
+        while let Some(next) =
+            ranks.query_row(params![namespace, queue, kind, route, ask.alone, last], rank).optional()?
+        {
+            last = next;
+            let rows =
+                lane.query_map(params![namespace, queue, kind, route, ask.alone, most, next], candidate)?;
+            for row in rows {
+                front.push(row?);
+            }
+        }
+        front.sort_unstable();
+        front.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        Ok(front)
     }
 
     /// The first rows of all lanes together, in the order in which they are to be started; and the queues that
@@ -151,18 +192,9 @@ impl Jobs<'_> {
             if most == 0 || !seen.insert(names(ask, want)) {
                 continue;
             }
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let [namespace, queue, kind, route] = names(ask, want);
-            let mut lane = self.at.prepare_cached(SQL.claim_front)?;
-            let rows = lane.query_map(params![namespace, queue, kind, route, ask.alone, most], |row| {
-                let id = rows::job_id(row, 2)?;
-                Ok(Candidate { rank: row.get(0)?, run_at: row.get(1)?, id, place: row.get(3)?, want: at })
-            })?;
-            for row in rows {
-                front.push(row?);
-            }
+            front.extend(self.front_of(ask, (at, want), most)?);
         }
-        if seen.len() > 1 {
+        if seen.len() > 1 || front.iter().any(|candidate| candidate.ages) {
             front.sort_unstable();
             front.retain(|candidate| {
                 let queue = ask.wants.get(candidate.want).map(|want| &want.queue);

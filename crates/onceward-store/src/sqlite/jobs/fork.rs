@@ -62,7 +62,8 @@ impl Jobs<'_> {
             let Some(last) = page.last() else { break };
             from = last.seq + 1;
             for entry in page.iter().filter(|entry| entry.seq < ask.until && !without.contains(&entry.seq)) {
-                let data = instead.get(&entry.seq).map_or_else(|| entry.phase.row_data(), |data| data.to_vec());
+                let data =
+                    instead.get(&entry.seq).map_or_else(|| entry.phase.row_data(), |data| data.to_vec());
                 self.add(ask, &mut next, entry, entry.token, &data)?;
             }
         }

@@ -24,6 +24,7 @@ mod triggers;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{self, Moved};
 use onceward_core::{Key, Namespace, Queue, Result, SessionId, session as core_session};
 use rusqlite::Connection;
@@ -35,7 +36,7 @@ use crate::{
     AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
     JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
     PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, Wake, Want,
+    Snapshot, TuneQueue, Wake, Want,
 };
 
 pub(crate) use settle::slots;
@@ -238,6 +239,16 @@ impl JobStore for SqliteStore {
         self.jobs("queue.limit_keys", 1, move |jobs| jobs.limit_keys(&ask)).await
     }
 
+    async fn queue_tune(&self, ask: &TuneQueue) -> Result<()> {
+        let ask = ask.clone();
+        self.jobs("queue.tune", 1, move |jobs| jobs.tune(&ask)).await
+    }
+
+    async fn queue_tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>> {
+        let namespace = namespace.clone();
+        self.look("queue.tunings", move |jobs| jobs.tunings(&namespace)).await
+    }
+
     async fn queue_permits(&self, batch: &[AskPermits]) -> Result<Vec<Permits>> {
         let batch = batch.to_vec();
         self.jobs("queue.permits", 1, move |jobs| batch.iter().map(|ask| jobs.permits(ask)).collect()).await
@@ -250,6 +261,10 @@ impl JobStore for SqliteStore {
 
     async fn job_prune(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
         let mut pruned = PrunedJobs::default();
+        if ask.dry_run {
+            let ask = ask.clone();
+            return self.look("job.prune", move |jobs| jobs.count_over(&ask)).await;
+        }
         let mut left = ask.limit;
         while left > 0 {
             let part = PruneJobs { limit: left.min(PRUNE_ROWS), ..ask.clone() };

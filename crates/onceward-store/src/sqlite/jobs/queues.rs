@@ -1,16 +1,18 @@
 //! Queues: what they are set to, and what waits in them.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use onceward_core::job::keys::KEY_CONCURRENCY;
 use onceward_core::job::limit::Limits;
+use onceward_core::job::tuning::Tuning;
 use onceward_core::{Key, Kind, Namespace, Owner, Queue, Timestamp};
-use rusqlite::{OptionalExtension, Result, params};
+use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id};
-use crate::{LimitKeys, PauseQueue, QUEUE_COUNT_MAX, QueueRecord};
+use crate::{LimitKeys, PauseQueue, QUEUE_COUNT_MAX, QueueRecord, TuneQueue};
 
 impl Jobs<'_> {
     /// Pauses or resumes a queue.
@@ -40,6 +42,39 @@ impl Jobs<'_> {
             last = key;
         }
         Ok(())
+    }
+
+    /// Says what a queue is tuned by.
+    pub(super) fn tune(&mut self, ask: &TuneQueue) -> Result<()> {
+        let micros =
+            |span: Option<Duration>| span.map(|span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
+        let Tuning { ageing, retain, retain_dead } = ask.tuning;
+        self.at.prepare_cached(SQL.queue_tune)?.execute(params![
+            ask.namespace.as_str(),
+            ask.queue.as_str(),
+            micros(ageing),
+            micros(retain),
+            micros(retain_dead),
+            self.now.wall.as_micros(),
+            ask.actor.as_str(),
+        ])?;
+        Ok(())
+    }
+
+    /// What the queues of a namespace are tuned by.
+    pub(super) fn tunings(&self, namespace: &Namespace) -> Result<Vec<(Queue, Tuning)>> {
+        let mut tunings = self.at.prepare_cached(SQL.queue_tunings)?;
+        let rows = tunings.query_map([namespace.as_str()], |row| {
+            Ok((Queue::from_row(rows::text(row, 0)?), tuning(row, 1)?))
+        })?;
+        rows.collect()
+    }
+
+    /// How much waiting counts as one priority in a queue.
+    pub(super) fn tuning(&self, namespace: &Namespace, queue: &Queue) -> Result<Tuning> {
+        let mut ageing = self.at.prepare_cached(SQL.claim_ageing)?;
+        let ageing = ageing.query_row([namespace.as_str(), queue.as_str()], |row| span(row, 0)).optional()?;
+        Ok(Tuning { ageing: ageing.flatten(), ..Tuning::default() })
     }
 
     /// The queues of a namespace that hold something or are set to something.
@@ -75,6 +110,9 @@ impl Jobs<'_> {
             record.keys_at = row.get::<_, Option<i64>>(11)?.map(Timestamp::from_micros);
             record.keys_by = row.get::<_, Option<String>>(12)?.map(Owner::from_row);
             record.held = row.get::<_, i64>(13)?.cast_unsigned();
+            record.tuning = tuning(row, 14)?;
+            record.tuned_at = row.get::<_, Option<i64>>(17)?.map(Timestamp::from_micros);
+            record.tuned_by = row.get::<_, Option<String>>(18)?.map(Owner::from_row);
             Ok((queue, record))
         })?;
         rows.collect()
@@ -134,6 +172,16 @@ impl Jobs<'_> {
     }
 }
 
+/// What a queue is tuned by, from this column on.
+fn tuning(row: &Row<'_>, first: usize) -> Result<Tuning> {
+    let (ageing, retain) = (span(row, first)?, span(row, first + 1)?);
+    Ok(Tuning { ageing, retain, retain_dead: span(row, first + 2)? })
+}
+
+fn span(row: &Row<'_>, at: usize) -> Result<Option<Duration>> {
+    Ok(row.get::<_, Option<i64>>(at)?.map(|span| Duration::from_micros(span.unsigned_abs())))
+}
+
 /// A queue that holds nothing and is set to nothing.
 fn empty(namespace: &Namespace, queue: &Queue) -> QueueRecord {
     QueueRecord {
@@ -148,6 +196,9 @@ fn empty(namespace: &Namespace, queue: &Queue) -> QueueRecord {
         key_concurrency: KEY_CONCURRENCY,
         keys_at: None,
         keys_by: None,
+        tuning: Tuning::default(),
+        tuned_at: None,
+        tuned_by: None,
         held: 0,
         ready: 0,
         later: 0,

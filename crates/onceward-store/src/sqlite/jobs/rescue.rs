@@ -58,7 +58,7 @@ impl Jobs<'_> {
         let uncertain = next.state == State::Uncertain;
         let token = if uncertain { claim.token } else { Token::next(Some(claim.token), self.now.wall) };
         let job = JobRef { namespace: row.namespace.clone(), id: row.id };
-        let (queue, retain) = (row.queue.clone(), row.policy.retain);
+        let (queue, retain) = (row.queue.clone(), row.policy.kept_for());
         let worker = owner.cloned();
         let verdict = Verdict { token, started_at: claim.claimed_at, worker, next: &next, retain };
         let state = self.end(row, verdict)?;

@@ -241,7 +241,7 @@ impl Jobs<'_> {
     /// What follows from the end of a job that was written: its keys are free, the next of its ordering key may run,
     /// and it is kept for as long as it was to be.
     pub(super) fn rest_alone(&mut self, row: &Record) -> Result<()> {
-        self.rest(row, row.policy.retain, &mut Batch::default())
+        self.rest(row, row.policy.kept_for(), &mut Batch::default())
     }
 
     fn rest(&mut self, row: &Record, retain: Duration, batch: &mut Batch) -> Result<()> {

@@ -621,7 +621,7 @@ impl World {
                 self.watch.allowed(queue, most);
             }
             Step::Prune { secs } => {
-                let ask = PruneJobs { dead_older_than: Duration::from_secs(secs), limit: 10_000 };
+                let ask = PruneJobs::all(Duration::from_secs(secs), 10_000);
                 let pruned = agree(&self.stores, async |store| store.job_prune(&ask).await).await?;
                 if pruned.dead > 0 {
                     self.watch.count("forgotten dead");

@@ -13,15 +13,15 @@ use onceward_store::{
     SettleJobs, SettledJob, Store, Wake, Want,
 };
 
-const ALL: usize = 1_000;
+pub(super) const ALL: usize = 1_000;
 
-fn work(kind: &str) -> New {
+pub(super) fn work(kind: &str) -> New {
     let payload = Payload { bytes: b"{}".to_vec(), content_type: "application/json".to_owned() };
     let id = JobId::from_uuid(uuid::Uuid::now_v7());
     New::of_kind(Namespace::default(), id, Kind::new(kind).unwrap(), payload)
 }
 
-fn want(kind: &str) -> Want {
+pub(super) fn want(kind: &str) -> Want {
     Want { queue: Queue::default(), kind: Kind::new(kind).unwrap(), route: String::new(), limit: ALL }
 }
 
@@ -30,13 +30,13 @@ fn job_ref(id: JobId) -> JobRef {
 }
 
 /// A session and the store it lives in.
-struct Worker {
+pub(super) struct Worker {
     store: Arc<dyn Store>,
     session: session::Record,
 }
 
 impl Worker {
-    async fn on(store: &Arc<dyn Store>) -> Self {
+    pub(super) async fn on(store: &Arc<dyn Store>) -> Self {
         let open = session::Open {
             id: SessionId::from_uuid(uuid::Uuid::new_v4()),
             owner: Owner::new("web-1:7").unwrap(),
@@ -46,7 +46,7 @@ impl Worker {
         Self { store: store.clone(), session: store.session_open(&open).await.unwrap() }
     }
 
-    fn ask(&self, wants: &[Want], limit: usize) -> ClaimJobs {
+    pub(super) fn ask(&self, wants: &[Want], limit: usize) -> ClaimJobs {
         ClaimJobs {
             namespace: Namespace::default(),
             session: self.session.id,
@@ -58,7 +58,7 @@ impl Worker {
         }
     }
 
-    async fn take(&self, kind: &str, limit: usize) -> Vec<Claimed> {
+    pub(super) async fn take(&self, kind: &str, limit: usize) -> Vec<Claimed> {
         self.store.job_claim(&self.ask(&[want(kind)], limit)).await.unwrap().jobs
     }
 
@@ -253,7 +253,7 @@ async fn what_runs_is_called_off_at_the_next_renewal() {
     assert!(store.queue_list(&Namespace::default()).await.unwrap().is_empty());
     assert!(store.session_close(&me).await.unwrap());
     assert_eq!(store.session_list().await.unwrap().rows.len(), 1);
-    store.job_prune(&onceward_store::PruneJobs { dead_older_than: Duration::ZERO, limit: 10 }).await.unwrap();
+    store.job_prune(&onceward_store::PruneJobs::all(Duration::ZERO, 10)).await.unwrap();
 }
 
 /// J1, J7: what a transaction of the caller's enqueues or ends is there when it commits, and no rescue comes between.

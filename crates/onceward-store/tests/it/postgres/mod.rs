@@ -4,6 +4,7 @@ mod faults;
 mod jobs;
 mod locks;
 mod plans;
+mod scale;
 mod schema;
 
 use core::time::Duration;

@@ -19,9 +19,10 @@ const JOB_INDEXES: [&str; 7] = [
 ];
 
 /// What takes the first rows of an index, and is sent on connections for that.
-const ORDERED: [&str; 7] = [
+const ORDERED: [&str; 8] = [
     "claim_one",
     "claim_many",
+    "claim_aged",
     "promote_due",
     "promote_next",
     "promote_admit",
@@ -202,6 +203,7 @@ async fn assert_keyed(fresh: &Fresh, case: &str) {
             "claim_one",
             "claim_many",
             "claim_permitted",
+            "claim_aged",
             "job_settle_done",
             "job_settle_gone",
             "promote_due",

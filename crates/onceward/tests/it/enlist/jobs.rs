@@ -62,10 +62,11 @@ pub(crate) async fn j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction<D: Dr
     let before = ow.enqueue(Number(1)).key("before").await.unwrap();
     let mut tx = mine.begin().await;
     let found = ow.enqueue(Number(1)).key("before").enqueue_in(&mut tx).await.unwrap();
-    assert_eq!((found.id, found.created), (before.id, false));
+    assert_eq!((found.id, found.created, found.existing_state), (before.id, false, Some(JobState::Ready)));
     let here = ow.enqueue(Number(2)).key("here").enqueue_in(&mut tx).await.unwrap();
     let again = ow.enqueue(Number(2)).key("here").enqueue_in(&mut tx).await.unwrap();
     assert_eq!((here.created, again.id, again.created), (true, here.id, false));
+    assert_eq!((here.existing_state, again.existing_state), (None, Some(JobState::Ready)));
     for key in ["before", "here"] {
         let other = ow.enqueue(Number(9)).key(key).enqueue_in(&mut tx).await.unwrap_err();
         assert_eq!(other.code(), Code::JobKeyMismatch, "{key}");
@@ -76,6 +77,11 @@ pub(crate) async fn j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction<D: Dr
     D::commit(tx).await.unwrap();
     assert_eq!((mine.count().await, state(ow, here.id).await), (1, Some(JobState::Ready)));
     assert!(!ow.enqueue(Number(2)).key("here").await.unwrap().created);
+    run_all(ow).await;
+    let mut tx = mine.begin().await;
+    let over = ow.enqueue(Number(2)).key("here").enqueue_in(&mut tx).await.unwrap();
+    assert_eq!((over.id, over.existing_state), (here.id, Some(JobState::Succeeded)), "W60");
+    D::rollback(tx).await;
 }
 
 /// What is rolled back to a savepoint was never there, its key is free; what was before and comes after stays.
@@ -172,6 +178,30 @@ pub(crate) async fn an_end_commits_with_the_transaction<D: Driver>(ow: &Onceward
     handed.recv().await.unwrap().end.send(Ok(())).unwrap();
     until_succeeded(ow, next.id).await;
     assert_eq!((mine.count().await, worker.stale_endings()), (1, 0));
+    worker.shutdown().await;
+}
+
+/// What a handler has recorded in its own transaction is not late because others have gone on from there meanwhile.
+pub(crate) async fn an_end_in_a_transaction_is_not_taken_for_a_late_one<D: Driver>(
+    ow: &Onceward,
+    mut mine: D,
+) {
+    let (worker, mut handed) = hands_over(ow).await;
+    let id = ow.enqueue(Number(1)).await.unwrap().id;
+    let first = handed.recv().await.unwrap();
+    let mut tx = mine.begin().await;
+    first.context.settle_in(&mut tx, Outcome::retry("once more")).await.unwrap();
+    D::commit(tx).await.unwrap();
+    let second = handed.recv().await.unwrap();
+    assert_eq!((second.context.id(), second.context.attempt()), (id, 2));
+    second.end.send(Ok(())).unwrap();
+    until_succeeded(ow, id).await;
+    first.end.send(Ok(())).unwrap();
+    while worker.held() > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let row = ow.admin().job(id).await.unwrap();
+    assert_eq!((row.state, row.attempt, worker.stale_endings()), (JobState::Succeeded, 2, 0));
     worker.shutdown().await;
 }
 
