@@ -132,7 +132,7 @@ async fn waiting_costs_next_to_nothing() {
     scheduler.shutdown().await;
 }
 
-/// G1: the clock is the database's. That of one runner jumps a day ahead: it begins nothing for that, and ends nothing.
+/// G1, W78: the clock is the database's. That of one runner jumps a month ahead: it begins and ends nothing for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_a_runner_whose_clock_jumps_ahead_begins_and_ends_no_term() {
     let schema = crate::pg::Schema::migrated().await;
