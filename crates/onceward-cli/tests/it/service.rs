@@ -26,7 +26,7 @@ fn ledger(place: &Place) -> Vec<(i64, i64)> {
 #[test]
 fn a1_started_on_three_hosts_it_runs_once_per_cycle() {
     let place = Place::new();
-    let options = ["--every", "1s", "--session-ttl", "2s"];
+    let options = ["--every", "1s", "--session-ttl", "6s"];
     let hosts: Vec<Running> = (0..3).map(|_| place.start(&args(&options, SCRIPT))).collect();
     wait_until("four cycles", || ledger(&place).len() >= 4);
     let runners = place.json(&["runners", "list"]);

@@ -58,11 +58,11 @@ async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
 /// J12: ticks are enqueued in their order, each once, by one of several schedulers.
 async fn j12_each_tick_is_enqueued_once_by_several_schedulers(place: &Place) {
     let ow = place.client("ops").await;
+    let row = ow.schedule("often", "every 100ms", report()).on_missed(OnMissed::All).await.unwrap();
     let mut runners = Vec::new();
     for _ in 0..3 {
         runners.push(place.client("scheduler").await.runner().scheduler().start().await.unwrap());
     }
-    let row = ow.schedule("often", "every 100ms", report()).on_missed(OnMissed::All).await.unwrap();
     until("ten ticks", async || jobs(&ow).await.len() >= 10).await;
     for runner in runners {
         runner.shutdown().await;

@@ -208,9 +208,10 @@ async fn j12_a_schedule_reaches_its_worker() {
         }
     };
     let worker = other.worker().job(handler).start().await.unwrap();
+    // Before anybody could fire it: this is its first tick.
+    let row = ow.schedule("often", "every 200ms", Report { of: 2 }).await.unwrap();
     let schedulers =
         [ow.runner().scheduler().start().await.unwrap(), other.runner().scheduler().start().await.unwrap()];
-    let row = ow.schedule("often", "every 200ms", Report { of: 2 }).await.unwrap();
     until("five are run", async || ran.load(Ordering::SeqCst) >= 5).await;
     ow.admin().pause_schedule(&row.name, None).await.unwrap();
     for scheduler in schedulers {
