@@ -289,6 +289,14 @@ pub fn in_range(value: Duration, min: Duration, max: Duration, code: Code, what:
     Err(Error::new(code, format!("{what} is {value}, but must be between {min} and {max}")))
 }
 
+/// Refuses a lock delay that is out of range.
+///
+/// # Errors
+/// [`Code::LockDelayInvalid`].
+pub fn check_lock_delay(delay: Duration) -> Result<()> {
+    in_range(delay, Duration::ZERO, limits::LOCK_DELAY_MAX, Code::LockDelayInvalid, "the lock delay")
+}
+
 impl Ask {
     /// Checks every field against [`limits`].
     ///
@@ -304,8 +312,7 @@ impl Ask {
             let why = format!("a lease has between 1 and {max} holders, not {}", self.capacity);
             return Err(Error::new(Code::CapacityInvalid, why));
         }
-        let what = "the lock delay";
-        in_range(self.lock_delay, Duration::ZERO, limits::LOCK_DELAY_MAX, Code::LockDelayInvalid, what)?;
+        check_lock_delay(self.lock_delay)?;
         match &self.metadata {
             Some(text) if text.len() > limits::METADATA_BYTES_MAX || text.contains('\0') => {
                 let max = limits::METADATA_BYTES_MAX;

@@ -62,6 +62,8 @@ pub struct Capabilities {
     pub kind: StoreKind,
     /// How often a waiting caller should look again although nothing woke it: a wake-up is a hint, this the guarantee.
     pub poll_interval: Duration,
+    /// Whether it is heard what other processes do. Where it is not, looking is all there is.
+    pub is_heard: bool,
     /// Batches in flight per verb that make sense: connections for PostgreSQL, one writer for SQLite.
     pub batches_in_flight: usize,
 }

@@ -33,6 +33,7 @@ mod bells;
 mod client;
 mod commits;
 pub mod durable;
+mod ears;
 #[cfg(feature = "http-jobs")]
 pub mod endpoints;
 mod hold;

@@ -1,5 +1,6 @@
 //! Wakes those who wait for a key, and only them: the store's hints, sorted by key.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -17,6 +18,21 @@ pub(crate) struct Line {
     pub(crate) bell: Notify,
     /// Held by the one waiter that deals with the store; the others stand behind it in order (N12).
     pub(crate) head: FairMutex<()>,
+    /// How often it was rung by name, and how often because of something that nobody could name.
+    named: AtomicU64,
+    rumours: AtomicU64,
+}
+
+impl Line {
+    /// How often it was rung by name.
+    pub(crate) fn named(&self) -> u64 {
+        self.named.load(Ordering::SeqCst)
+    }
+
+    /// How often it was rung because something has happened, and nobody knows to whom.
+    pub(crate) fn rumours(&self) -> u64 {
+        self.rumours.load(Ordering::SeqCst)
+    }
 }
 
 pub(crate) struct Switchboard {
@@ -77,12 +93,14 @@ impl Shared {
             return;
         }
         if let Some(line) = lines.by_key.get(&(namespace.clone(), key.clone())).and_then(Weak::upgrade) {
+            line.named.fetch_add(1, Ordering::SeqCst);
             line.bell.notify_waiters();
         }
     }
 
     fn ring_all(&self) {
         for line in self.lock().by_key.values().filter_map(Weak::upgrade) {
+            line.rumours.fetch_add(1, Ordering::SeqCst);
             line.bell.notify_waiters();
         }
     }

@@ -25,6 +25,9 @@ fn a_schedule_is_declared_looked_at_paused_and_removed() {
     assert!(added["next_at"].is_string());
     place.run(&["schedules", "add", "bad", "report", "--when", "0 0 30 2 *"]).refused(2, "OW1012");
     place
+        .run(&["schedules", "add", "bad", "report", "--when", "at 2020-01-01T00:00:00Z"])
+        .refused(2, "OW1012");
+    place
         .run(&["schedules", "add", "bad", "report", "--when", "0 2 * * * Europe/Atlantis"])
         .refused(2, "OW1013");
     place.run(&["schedules", "show", "bad"]).refused(2, "OW1014");
@@ -115,6 +118,23 @@ fn a_trigger_is_declared_looked_at_paused_and_removed() {
     assert_eq!(worker.end().code, 0);
     assert_eq!(place.run(&["triggers", "rm", "mourn"]).code, 0);
     place.run(&["triggers", "rm", "mourn"]).refused(2, "OW1023");
+}
+
+/// A worker that leaves services to others is no runner, and enqueues nothing that is due.
+#[test]
+fn a_worker_without_services_runs_none() {
+    let place = Place::new();
+    assert_eq!(
+        place.run(&["schedules", "add", "often", "report", "--when", "every 1s", "--text", "due"]).code,
+        0
+    );
+    let worker = place.start(&["worker", "--no-services", "--session-ttl", "2s"]);
+    wait_until("a worker", || place.json(&["workers", "list"]).as_array().unwrap().len() == 1);
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    assert_eq!(place.json(&["runners", "list"]), serde_json::json!([]));
+    assert_eq!(place.json(&["jobs", "list"]), serde_json::json!([]), "nobody was asked to look at the clock");
+    worker.signal(rustix::process::Signal::TERM);
+    assert_eq!(worker.end().code, 0);
 }
 
 /// J12

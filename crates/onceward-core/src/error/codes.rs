@@ -212,6 +212,7 @@ codes! {
     RunnerIdle = "OW1007", Caller, "a runner was given no service";
     CatchUpInvalid = "OW1008", Caller, "the window for catching up is out of range";
     RunsWaiting = "OW1009", Race, "as many runs of a service wait as may";
+    ServiceInvalid = "OW1010", Caller, "what was said of a service does not go together";
     ScheduleNameInvalid = "OW1011", Caller, "the name of a schedule is empty, too long, or has control characters";
     CronInvalid = "OW1012", Caller, "the schedule can't be read, or never comes";
     ZoneUnknown = "OW1013", Caller, "there is no such time zone";

@@ -4,6 +4,7 @@
 //! if it still has the version that was looked at: each tick is enqueued once, whoever does it, and how often they
 //! change (J12).
 
+mod clocks;
 mod due;
 mod row;
 mod when;

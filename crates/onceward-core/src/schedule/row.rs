@@ -115,6 +115,22 @@ impl Definition {
         self.job(namespace, &ScheduleName::from_row(""), id, Timestamp::default()).check()
     }
 
+    /// Refuses a single time that is over for so long that it would never be enqueued.
+    ///
+    /// # Errors
+    /// [`Code::CronInvalid`].
+    pub fn check_time(&self, now: Timestamp) -> Result<()> {
+        match self.when {
+            When::At(at) if at < now.before(self.window) => {
+                let window = duration::format(self.window);
+                let why =
+                    format!("{at} is over, and lies further back than what is enqueued late ({window})");
+                Err(Error::new(Code::CronInvalid, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The job of a tick.
     fn job(&self, namespace: &Namespace, name: &ScheduleName, id: JobId, tick: Timestamp) -> job::New {
         let jitter = jitter_of(name, tick, u64::try_from(self.jitter.as_micros()).unwrap_or(u64::MAX));
@@ -159,15 +175,18 @@ pub struct Last {
     pub job: JobId,
 }
 
-/// The job of an earlier tick that is still to be cancelled: written with the tick that wants it gone, so that
-/// it is not forgotten where the scheduler dies in between. Until it is settled the schedule is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The jobs of earlier ticks that are still to be cancelled: written with the tick that wants them gone, so that
+/// they are not forgotten where the scheduler dies in between. Until it is settled the schedule is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owed {
-    /// The job.
-    pub job: JobId,
+    /// The jobs.
+    pub jobs: Vec<JobId>,
     /// The tick that comes after that.
     pub next_at: Option<Timestamp>,
 }
+
+/// How many ticks by hand are remembered until the next tick by the clock.
+const BY_HAND_MAX: usize = 16;
 
 /// The row of a schedule.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,8 +205,10 @@ pub struct Schedule {
     pub definition: Definition,
     /// Why it enqueues nothing.
     pub pause: Option<Pause>,
-    /// What was enqueued last.
+    /// The last tick that was enqueued.
     pub last: Option<Last>,
+    /// What somebody has asked for since then, the newest last: the next tick finds these before it as well.
+    pub by_hand: Vec<Last>,
     /// What is to be cancelled before the next tick.
     pub owed: Option<Owed>,
     /// How often somebody has asked for a tick of its own.
@@ -208,6 +229,7 @@ impl Schedule {
             definition,
             pause: None,
             last: None,
+            by_hand: Vec::new(),
             owed: None,
             triggered: 0,
         }
@@ -221,46 +243,68 @@ impl Schedule {
             return Self { definition: definition.clone(), ..self.clone() };
         }
         let next_at = first_tick(&definition.when, now);
-        let owed = self.owed.map(|owed| Owed { next_at, ..owed });
+        Self { definition: definition.clone(), ..self.next_due(next_at) }
+    }
+
+    /// The schedule whose next tick is this one. As long as something is owed it is due for that.
+    fn next_due(&self, next_at: Option<Timestamp>) -> Self {
+        let owed = self.owed.clone().map(|owed| Owed { next_at, ..owed });
         let due = if owed.is_some() { self.next_at } else { next_at };
-        Self { definition: definition.clone(), next_at: due, owed, ..self.clone() }
+        Self { next_at: due, owed, ..self.clone() }
     }
 
     /// The schedule after a pause; nothing where it is paused.
     pub fn paused(&self, by: &Owner, reason: Option<String>, now: Timestamp) -> Option<Self> {
         let pause = Some(Pause { at: now, by: by.clone(), reason });
         // What is owed is not of the pause.
-        let owed = self.owed.map(|owed| Owed { next_at: None, ..owed });
-        let next_at = self.next_at.filter(|_| owed.is_some());
-        self.pause.is_none().then(|| Self { pause, next_at, owed, ..self.clone() })
+        self.pause.is_none().then(|| Self { pause, ..self.next_due(None) })
     }
 
     /// The schedule after the end of a pause, whose ticks are not made up for; nothing where it is not paused.
     pub fn resumed(&self, now: Timestamp) -> Option<Self> {
         let next_at = self.definition.when.next_after(now);
-        let owed = self.owed.map(|owed| Owed { next_at, ..owed });
-        let due = if owed.is_some() { self.next_at } else { next_at };
-        self.pause.is_some().then(|| Self { pause: None, next_at: due, owed, ..self.clone() })
+        self.pause.is_some().then(|| Self { pause: None, ..self.next_due(next_at) })
+    }
+
+    /// The schedule whose next tick lies further ahead than one tick from now: the clock was ahead when it was fired
+    /// last, and is not any more (N17). Its next tick is the next one by the clock of now; ticks that were enqueued
+    /// meanwhile have their jobs, and get no other ones. Nothing where it stands as it should.
+    pub fn recalled(&self, now: Timestamp) -> Option<Self> {
+        let when = &self.definition.when;
+        let next_at = when.next_after(now)?;
+        let furthest = when.next_after(next_at)?;
+        let is_far = |at: Option<Timestamp>| at.is_some_and(|at| at > furthest);
+        let owed = self.owed.as_ref();
+        if self.pause.is_some() || !(is_far(self.next_at) || is_far(owed.and_then(|owed| owed.next_at))) {
+            return None;
+        }
+        // What is owed is due at once, as it was.
+        let due = Self { next_at: Some(now), ..self.clone() };
+        Some(due.next_due(Some(next_at)))
     }
 
     /// The schedule after its ticks were enqueued, of which this is the last, and the next one comes then.
     #[must_use]
     pub fn fired(&self, last: Option<Last>, next_at: Option<Timestamp>) -> Self {
-        let fired = Self { next_at, last: last.or(self.last), ..self.clone() };
-        let before = self.last.filter(|before| last.is_some_and(|last| last.job != before.job));
-        match before.filter(|_| self.definition.overlap == Overlap::CancelPrevious) {
-            // Due at once: whoever looks next does what is owed, if this scheduler does not.
-            Some(before) => {
-                Self { owed: Some(Owed { job: before.job, next_at }), next_at: self.next_at, ..fired }
-            }
-            None => fired,
+        let Some(last) = last else { return Self { next_at, ..self.clone() } };
+        let jobs: Vec<JobId> = self.before().filter(|job| *job != last.job).collect();
+        let fired = Self { next_at, last: Some(last), by_hand: Vec::new(), ..self.clone() };
+        if self.definition.overlap != Overlap::CancelPrevious || jobs.is_empty() {
+            return fired;
         }
+        // Due at once: whoever looks next does what is owed, if this scheduler does not.
+        Self { owed: Some(Owed { jobs, next_at }), next_at: self.next_at, ..fired }
+    }
+
+    /// The jobs that the next tick finds before it: that of the last one, and what was asked for since then.
+    pub fn before(&self) -> impl Iterator<Item = JobId> {
+        self.last.iter().chain(&self.by_hand).map(|last| last.job)
     }
 
     /// The schedule after what was owed is done.
     #[must_use]
     pub fn settled(&self) -> Self {
-        let next_at = self.owed.map_or(self.next_at, |owed| owed.next_at);
+        let next_at = self.owed.as_ref().map_or(self.next_at, |owed| owed.next_at);
         Self { owed: None, next_at, ..self.clone() }
     }
 
@@ -270,12 +314,16 @@ impl Schedule {
         self.definition.job(&self.namespace, &self.name, id, tick)
     }
 
-    /// The schedule after somebody has asked for a tick of its own, and the job of that.
+    /// The schedule after somebody has asked for a tick of its own, and the job of that. It is enqueued beside whatever
+    /// runs; the ticks that follow find it before them, as they do the last tick.
     pub fn triggered(&self, now: Timestamp) -> (Self, job::New) {
         let triggered = self.triggered.wrapping_add(1);
         let id = job_of(&self.namespace, &self.name, self.created_at, now, triggered);
         let job = job::New { run_at: None, ..self.definition.job(&self.namespace, &self.name, id, now) };
-        (Self { triggered, last: Some(Last { tick: now, job: id }), ..self.clone() }, job)
+        let mut by_hand = self.by_hand.clone();
+        by_hand.push(Last { tick: now, job: id });
+        by_hand.drain(..by_hand.len().saturating_sub(BY_HAND_MAX));
+        (Self { triggered, by_hand, ..self.clone() }, job)
     }
 
     /// The text that a row keeps.
@@ -298,8 +346,12 @@ impl Schedule {
                 by: pause.by.as_str().to_owned(),
                 reason: pause.reason.clone(),
             }),
-            last: self.last.map(|last| (last.tick.as_micros(), last.job.as_uuid())),
-            owed: self.owed.map(|owed| (owed.next_at.map(Timestamp::as_micros), owed.job.as_uuid())),
+            last: self.last.map(keep),
+            by_hand: self.by_hand.iter().copied().map(keep).collect(),
+            owed: self.owed.as_ref().map(|owed| KeptOwed {
+                next_us: owed.next_at.map(Timestamp::as_micros),
+                jobs: owed.jobs.iter().map(|job| job.as_uuid()).collect(),
+            }),
             triggered: self.triggered,
         };
         serde_json::to_string(&kept).unwrap_or_default()
@@ -335,16 +387,27 @@ impl Schedule {
             by: Owner::from_row(pause.by),
             reason: pause.reason,
         });
-        let last = kept
-            .last
-            .map(|(tick, job)| Last { tick: Timestamp::from_micros(tick), job: JobId::from_uuid(job) });
-        let owed = kept.owed.map(|(next_at, job)| Owed {
-            job: JobId::from_uuid(job),
-            next_at: next_at.map(Timestamp::from_micros),
+        let last = kept.last.map(read_last);
+        let by_hand = kept.by_hand.into_iter().map(read_last).collect();
+        let owed = kept.owed.map(|owed| Owed {
+            jobs: owed.jobs.into_iter().map(JobId::from_uuid).collect(),
+            next_at: owed.next_us.map(Timestamp::from_micros),
         });
         let created_at = Timestamp::from_micros(kept.created_us);
         let triggered = kept.triggered;
-        Some(Self { namespace, name, version, created_at, next_at, definition, pause, last, owed, triggered })
+        Some(Self {
+            namespace,
+            name,
+            version,
+            created_at,
+            next_at,
+            definition,
+            pause,
+            last,
+            by_hand,
+            owed,
+            triggered,
+        })
     }
 }
 
@@ -383,11 +446,30 @@ struct Kept {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<KeptPause>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last: Option<(i64, uuid::Uuid)>,
+    last: Option<KeptLast>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    by_hand: Vec<KeptLast>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    owed: Option<(Option<i64>, uuid::Uuid)>,
+    owed: Option<KeptOwed>,
     #[serde(default)]
     triggered: u32,
+}
+
+/// A tick and its job.
+type KeptLast = (i64, uuid::Uuid);
+
+fn keep(last: Last) -> KeptLast {
+    (last.tick.as_micros(), last.job.as_uuid())
+}
+
+fn read_last((tick, job): KeptLast) -> Last {
+    Last { tick: Timestamp::from_micros(tick), job: JobId::from_uuid(job) }
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptOwed {
+    next_us: Option<i64>,
+    jobs: Vec<uuid::Uuid>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -423,6 +505,7 @@ impl Serialize for Schedule {
             created_at: Timestamp,
             paused: &'a Option<Pause>,
             last: Option<Last>,
+            by_hand: &'a [Last],
             triggered: u32,
         }
         let definition = &self.definition;
@@ -442,6 +525,7 @@ impl Serialize for Schedule {
             created_at: self.created_at,
             paused: &self.pause,
             last: self.last,
+            by_hand: &self.by_hand,
             triggered: self.triggered,
         };
         shown.serialize(serializer)

@@ -79,11 +79,169 @@ fn a_daily_time_comes_once_on_the_days_on_which_clocks_are_changed() {
     }
 }
 
+/// N20, J12: so does each time of a list, a range or a step. What is left out comes once, at the first moment after the
+/// gap.
 #[test]
-fn a_pattern_by_the_hour_follows_the_hours_that_pass() {
-    let hourly = cron("30 * * * * Europe/Berlin");
-    assert_eq!(ticks(&hourly, "2026-03-29T00:00:00Z", "2026-03-29T03:00:00Z").len(), 3);
-    assert_eq!(ticks(&hourly, "2026-10-25T00:00:00Z", "2026-10-25T03:00:00Z").len(), 3);
+fn each_time_of_a_pattern_that_names_hours_comes_once_a_day() {
+    let day = |pattern: &str, from: &str, until: &str| -> Vec<String> {
+        ticks(&cron(pattern), from, until).iter().map(|tick| tick[11..19].to_owned()).collect()
+    };
+    let (spring, autumn) =
+        (["2026-03-28T22:59:59Z", "2026-03-29T22:00:00Z"], ["2026-10-24T21:59:59Z", "2026-10-25T23:00:00Z"]);
+    for (pattern, [from, until], expected) in [
+        ("0 2,14 * * * Europe/Berlin", spring, vec!["01:00:00", "12:00:00"]),
+        ("0 2,14 * * * Europe/Berlin", autumn, vec!["00:00:00", "13:00:00"]),
+        ("0 1-4 * * * Europe/Berlin", spring, vec!["00:00:00", "01:00:00", "02:00:00"]),
+        ("0 1-4 * * * Europe/Berlin", autumn, vec!["23:00:00", "00:00:00", "02:00:00", "03:00:00"]),
+        ("*/15 2 * * * Europe/Berlin", spring, vec!["01:00:00"]),
+        ("*/15 2 * * * Europe/Berlin", autumn, vec!["00:00:00", "00:15:00", "00:30:00", "00:45:00"]),
+        ("30 */12 * * * Europe/Berlin", spring, vec!["23:30:00", "10:30:00"]),
+        ("30 */12 * * * Europe/Berlin", autumn, vec!["22:30:00", "11:30:00"]),
+        ("0 30 2,3 * * * Europe/Berlin", spring, vec!["01:00:00", "01:30:00"]),
+        ("30 2-2 * * * Europe/Berlin", autumn, vec!["00:30:00"]),
+    ] {
+        assert_eq!(day(pattern, from, until), expected, "{pattern} from {from}");
+    }
+    // Lord Howe moves by half an hour: 02:00 to 02:30 is left out, 01:30 to 02:00 comes twice.
+    let (spring, autumn) =
+        (["2026-10-03T13:29:59Z", "2026-10-04T13:00:00Z"], ["2026-04-04T12:59:59Z", "2026-04-05T13:30:00Z"]);
+    for (pattern, [from, until], expected) in [
+        (
+            "*/15 1,2 * * * Australia/Lord_Howe",
+            spring,
+            vec!["14:30:00", "14:45:00", "15:00:00", "15:15:00", "15:30:00", "15:45:00"],
+        ),
+        (
+            "*/15 1,2 * * * Australia/Lord_Howe",
+            autumn,
+            vec![
+                "14:00:00", "14:15:00", "14:30:00", "14:45:00", "15:30:00", "15:45:00", "16:00:00",
+                "16:15:00",
+            ],
+        ),
+        ("15 2,14 * * * Australia/Lord_Howe", spring, vec!["15:30:00", "03:15:00"]),
+    ] {
+        assert_eq!(day(pattern, from, until), expected, "{pattern} from {from}");
+    }
+    // In Sao Paulo midnight was left out in November 2018, and 23:00 to midnight came twice in February 2019.
+    for (pattern, [from, until], expected) in [
+        (
+            "30 0,12 * * * America/Sao_Paulo",
+            ["2018-11-04T02:59:59Z", "2018-11-05T02:00:00Z"],
+            vec!["03:00:00", "14:30:00"],
+        ),
+        (
+            "*/30 0 * * * America/Sao_Paulo",
+            ["2018-11-04T02:59:59Z", "2018-11-05T02:00:00Z"],
+            vec!["03:00:00"],
+        ),
+        (
+            "30 11,23 * * * America/Sao_Paulo",
+            ["2019-02-16T02:00:00Z", "2019-02-17T03:00:00Z"],
+            vec!["13:30:00", "01:30:00"],
+        ),
+    ] {
+        assert_eq!(day(pattern, from, until), expected, "{pattern} from {from}");
+    }
+}
+
+#[test]
+fn a_pattern_that_names_no_hour_follows_the_hours_that_pass() {
+    let days = [
+        ("Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-29T03:00:00Z"),
+        ("Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T03:00:00Z"),
+        ("America/Sao_Paulo", "2018-11-04T02:00:00Z", "2018-11-04T05:00:00Z"),
+        ("America/Sao_Paulo", "2019-02-17T01:00:00Z", "2019-02-17T04:00:00Z"),
+    ];
+    for (zone, from, until) in days {
+        for (pattern, count) in
+            [("30 * * * *", 3), ("*/10 * * * *", 17), ("0 30 * * * *", 3), ("10,40 */1 * * *", 6)]
+        {
+            let found = ticks(&cron(&format!("{pattern} {zone}")), from, until);
+            assert_eq!(found.len(), count, "{pattern} {zone} from {from}: {found:?}");
+        }
+    }
+    // Half an hour is left out, and comes twice.
+    let lord_howe = |from, until| ticks(&cron("45 * * * * Australia/Lord_Howe"), from, until);
+    assert_eq!(
+        lord_howe("2026-10-03T14:00:00Z", "2026-10-03T16:00:00Z"),
+        ["2026-10-03T14:15:00Z", "2026-10-03T15:15:00Z", "2026-10-03T15:45:00Z"].map(str::to_owned)
+    );
+    assert_eq!(
+        lord_howe("2026-04-04T14:00:00Z", "2026-04-04T16:00:00Z"),
+        ["2026-04-04T14:45:00Z", "2026-04-04T15:15:00Z"].map(str::to_owned)
+    );
+}
+
+/// J12: a run that was asked for by hand is one of those that the next tick finds before it, and hides none of them.
+#[test]
+fn what_was_asked_for_by_hand_stands_beside_the_last_tick() {
+    let mut row = schedule("0 2 * * *");
+    row.definition.overlap = Overlap::CancelPrevious;
+    let (first, second, third) =
+        (row.next_at.unwrap(), at("2026-01-02T02:00:00Z"), at("2026-01-03T02:00:00Z"));
+    let once = row.fired(Some(Last { tick: first, job: row.job(first).id }), Some(second));
+    let (by_hand, job) = once.triggered(at("2026-01-01T12:00:00Z"));
+    assert_eq!(by_hand.last, once.last);
+    assert_eq!(by_hand.before().collect::<Vec<_>>(), [row.job(first).id, job.id]);
+    let twice = by_hand.fired(Some(Last { tick: second, job: row.job(second).id }), Some(third));
+    assert_eq!(twice.owed.unwrap().jobs, [row.job(first).id, job.id]);
+    assert!(twice.by_hand.is_empty());
+    let many = (0..40)
+        .fold(once, |row, n| row.triggered(at("2026-01-01T12:00:00Z").after(Duration::from_secs(n))).0);
+    assert_eq!((many.by_hand.len(), many.triggered), (16, 40));
+    let bytes = many.definition.target.payload.bytes.clone();
+    let read = Schedule::from_row(
+        many.namespace.clone(),
+        many.name.clone(),
+        many.version,
+        many.next_at,
+        &many.to_text(),
+        bytes,
+    );
+    assert_eq!(read.unwrap(), many);
+}
+
+/// J12, N17: fired while the clock was ahead, a schedule comes back; one that stands where it should is left alone.
+#[test]
+fn n17_a_schedule_of_a_time_that_has_not_come_is_recalled() {
+    let mut row = schedule("0 2 * * *");
+    let (now, ahead) = (at("2026-01-01T00:30:00Z"), at("2026-03-01T02:00:00Z"));
+    assert_eq!(row.recalled(now), None);
+    let last = Some(Last { tick: ahead, job: row.job(ahead).id });
+    // A tick too far is what a clock that goes back by a little leaves behind.
+    assert_eq!(row.fired(last, Some(at("2026-01-02T02:00:00Z"))).recalled(now), None);
+    let fired = row.fired(last, Some(at("2026-03-02T02:00:00Z")));
+    let back = fired.recalled(now).unwrap();
+    assert_eq!((back.next_at, back.last), (Some(at("2026-01-01T02:00:00Z")), last));
+    assert_eq!(back.recalled(now), None);
+    let paused = fired.paused(&Owner::from_row("ops"), None, now).unwrap();
+    assert_eq!(paused.recalled(now), None);
+    // What was owed then is due at once.
+    row.definition.overlap = Overlap::CancelPrevious;
+    let before = row.fired(Some(Last { tick: now, job: row.job(now).id }), Some(ahead));
+    let owed = before.fired(last, Some(at("2026-03-02T02:00:00Z")));
+    assert_eq!(owed.next_at, Some(ahead));
+    let back = owed.recalled(now).unwrap();
+    assert_eq!((back.next_at, back.settled().next_at), (Some(now), Some(at("2026-01-01T02:00:00Z"))));
+    let once = schedule("at 2026-06-01T00:00:00Z");
+    assert_eq!(once.recalled(now), None);
+}
+
+#[test]
+fn a_single_time_that_would_never_be_enqueued_is_refused() {
+    let definition = |when: &str, policy: OnMissed| Definition {
+        on_missed: policy,
+        window: policy.window(),
+        ..schedule(when).definition
+    };
+    let now = at("2026-01-03T00:00:00Z");
+    let code = |when, policy| definition(when, policy).check_time(now).map_err(|error| error.code());
+    assert_eq!(code("at 2026-01-01T00:00:00Z", OnMissed::One), Err(Code::CronInvalid));
+    assert_eq!(code("at 2026-01-02T12:00:00Z", OnMissed::Skip), Err(Code::CronInvalid));
+    assert_eq!(code("at 2026-01-02T12:00:00Z", OnMissed::One), Ok(()));
+    assert_eq!(code("at 2026-01-09T12:00:00Z", OnMissed::Skip), Ok(()));
+    assert_eq!(code("0 2 * * *", OnMissed::Skip), Ok(()));
 }
 
 #[test]
@@ -233,9 +391,9 @@ fn what_is_owed_makes_a_schedule_due_until_it_is_settled() {
         (row.next_at.unwrap(), at("2026-01-02T02:00:00Z"), at("2026-01-03T02:00:00Z"));
     let fire = |row: &Schedule, tick, next| row.fired(Some(Last { tick, job: row.job(tick).id }), Some(next));
     let once = fire(&row, first, second);
-    assert_eq!((once.owed, once.next_at), (None, Some(second)), "there is no job before it");
+    assert_eq!((once.owed.clone(), once.next_at), (None, Some(second)), "there is no job before it");
     let twice = fire(&once, second, third);
-    assert_eq!((twice.owed.unwrap().job, twice.next_at), (row.job(first).id, Some(second)));
+    assert_eq!((twice.owed.clone().unwrap().jobs, twice.next_at), (vec![row.job(first).id], Some(second)));
     let read = |row: &Schedule| {
         let bytes = row.definition.target.payload.bytes.clone();
         let (namespace, name) = (row.namespace.clone(), row.name.clone());
@@ -250,6 +408,33 @@ fn what_is_owed_makes_a_schedule_due_until_it_is_settled() {
     let other = Definition { when: cron("0 3 * * *"), ..row.definition };
     assert_eq!(twice.declared(&other, second).settled().next_at, Some(at("2026-01-02T03:00:00Z")));
     assert_eq!(twice.fired(None, Some(third)).owed, twice.owed, "a look at which nothing is enqueued");
+}
+
+/// W74: a schedule by the minute has 1,440 ticks a day, however many runners look, and whenever they do.
+#[test]
+fn w74_every_minute_of_a_day_is_a_tick_whoever_looks() {
+    let when = cron("* * * * *");
+    let begin = at("2026-05-05T00:00:00Z");
+    for (runners, policy) in
+        [1_u64, 2, 5, 50].into_iter().flat_map(|n| [(n, OnMissed::One), (n, OnMissed::All)])
+    {
+        // Each looks every minute at a second of its own; who sees that a tick is due moves the schedule on.
+        let phases = (0..runners).map(|n| mix(n) % 60_000);
+        let phases: std::collections::BTreeSet<u64> = phases.collect();
+        let (mut next, mut found) = (when.next_after(begin), Vec::new());
+        for minute in 0..1_441 {
+            for phase in &phases {
+                let now = begin.after(Duration::from_millis(minute * 60_000 + phase));
+                let Some(tick) = next.filter(|tick| *tick <= now) else { continue };
+                let due = due(&when, tick, now, policy, policy.window(), 100);
+                found.extend(due.ticks);
+                next = due.next;
+            }
+        }
+        let first = begin.after(Duration::from_secs(60));
+        let expected: Vec<Timestamp> = (0..1_440).map(|n| first.after(Duration::from_secs(60 * n))).collect();
+        assert_eq!(found, expected, "{runners} runners");
+    }
 }
 
 /// J12: whoever enqueues a tick, it is the same job.

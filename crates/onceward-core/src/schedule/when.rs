@@ -1,8 +1,8 @@
 //! When a schedule is due: a cron pattern in a time zone, an interval, or one time.
 //!
-//! On the two days of a year on which clocks are changed: a pattern with a fixed time of day is due once, at the first
-//! moment after the gap where its time is left out, and at the first of the two where its time comes twice. A pattern
-//! that repeats within the hour or by the hour follows the hours that really pass.
+//! On the two days of a year on which clocks are changed: of a pattern that names hours (one, a list, a range, a step)
+//! each time of day comes once, at the first moment after the gap where it is left out, and at the first of the two
+//! where it comes twice. A pattern that names no hour follows the hours that really pass.
 
 use core::fmt;
 use core::str::FromStr;
@@ -12,6 +12,7 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use super::clocks;
 use crate::{Code, Error, Result, Timestamp, duration, limits, service};
 
 /// When a schedule is due.
@@ -96,11 +97,11 @@ impl When {
                 let cycle = service::cycle_of(after, *every);
                 Some(service::start_of(cycle.saturating_add(1), *every))
             }
-            Self::Cron { pattern, .. } => {
+            Self::Cron { text, pattern, .. } => {
                 let (cron, zone) = &**pattern;
-                let from = jiff::Timestamp::from_microsecond(after.as_micros()).ok()?.to_zoned(zone.clone());
-                let next = cron.find_next_occurrence(&from, false).ok()?;
-                Some(Timestamp::from_micros(next.timestamp().as_microsecond()))
+                let after = jiff::Timestamp::from_microsecond(after.as_micros()).ok()?;
+                let next = if clocks::is_hourly(text) { clocks::next_by_hour } else { clocks::next_by_day };
+                Some(Timestamp::from_micros(next(cron, zone, after)?.as_microsecond()))
             }
         };
         next.filter(|next| next.as_micros() <= LAST && *next > after)

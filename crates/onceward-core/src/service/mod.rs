@@ -19,6 +19,8 @@ mod row;
 pub mod slot;
 
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod tests;
 
 use core::time::Duration;
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Code, Error, Key, Result, ServiceName, Timestamp, duration, limits};
 
 pub use order::{Runner, order, position};
-pub use plan::{Begin, Held, Miss, Next, Plan, View, plan};
+pub use plan::{Begin, Held, Miss, Next, Plan, View, plan, plan_after};
 pub use row::{Asked, Outcome, Pause, Setting, Term};
 
 /// Who runs how often.
@@ -85,6 +87,9 @@ pub struct Spec {
     pub sticky: bool,
 }
 
+/// How far back missed cycles are run, if nobody says.
+const CATCH_UP: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Spec {
     /// A service with the defaults.
     pub fn every(every: Duration) -> Self {
@@ -93,7 +98,7 @@ impl Spec {
             every,
             spread_margin: Duration::ZERO,
             on_missed: OnMissed::Skip,
-            catch_up: Duration::from_secs(24 * 60 * 60),
+            catch_up: CATCH_UP,
             sticky: false,
         }
     }
@@ -101,9 +106,10 @@ impl Spec {
     /// Refuses what no runner shall see; `shortest` is the shortest interval allowed.
     ///
     /// # Errors
-    /// [`Code::IntervalInvalid`], [`Code::MarginInvalid`], [`Code::CatchUpInvalid`].
+    /// [`Code::IntervalInvalid`], [`Code::MarginInvalid`], [`Code::CatchUpInvalid`], [`Code::ServiceInvalid`].
     pub fn check(&self, shortest: Duration) -> Result<()> {
         check_window(self.catch_up)?;
+        self.check_mode()?;
         if self.mode == Mode::Leader {
             return Ok(());
         }
@@ -114,6 +120,26 @@ impl Spec {
             return Err(Error::new(Code::MarginInvalid, why));
         }
         Ok(())
+    }
+
+    /// Refuses what has no meaning in the mode of the service.
+    fn check_mode(&self) -> Result<()> {
+        let said = [
+            (Mode::Leader, "interval", !self.every.is_zero()),
+            (Mode::Leader, "spread margin", !self.spread_margin.is_zero()),
+            (Mode::PerRunner, "policy for missed cycles", self.on_missed != OnMissed::Skip),
+            (Mode::PerRunner, "window for catching up", self.catch_up != CATCH_UP),
+            (Mode::PerRunner, "runner to stick to", self.sticky),
+        ];
+        let (is_leader, what) = match self.mode {
+            Mode::Cycle => return Ok(()),
+            Mode::PerRunner => (false, "a service that each runner runs"),
+            Mode::Leader => (true, "a service that runs all the time"),
+        };
+        match said.into_iter().find(|(of, _, is_said)| *is_said && (is_leader || *of == Mode::PerRunner)) {
+            Some((_, which, _)) => Err(Error::new(Code::ServiceInvalid, format!("{what} has no {which}"))),
+            None => Ok(()),
+        }
     }
 
     /// How long a term lasts without renewal if nobody says: as long as a cycle, between 1 s and 15 s.

@@ -111,6 +111,12 @@ const NOBODY: &str = "no runner began it";
 
 /// Decides what the runner of `me` does.
 pub fn plan(view: &View<'_>, me: SessionId) -> Plan {
+    plan_after(view, me, None)
+}
+
+/// The same where its process has begun this cycle before, perhaps under a session that was lost since: of a service
+/// that every runner runs it does not begin that one again.
+pub fn plan_after(view: &View<'_>, me: SessionId, began: Option<i64>) -> Plan {
     let lost = |term: &&Term| {
         term.outcome == Outcome::Running && view.held.is_none_or(|held| held.token != term.token)
     };
@@ -121,7 +127,7 @@ pub fn plan(view: &View<'_>, me: SessionId) -> Plan {
         let at = view.now.after(OUTSIDE);
         return Plan { lost, missed: Vec::new(), next: Next::Look { at, on_release: false } };
     };
-    let looker = Looker { view, me, position };
+    let looker = Looker { view, me, position, began };
     let (missed, next) = match view.setting.spec.mode {
         Mode::Leader => (Vec::new(), looker.lead()),
         Mode::Cycle => looker.once_per_cycle(),
@@ -133,7 +139,7 @@ pub fn plan(view: &View<'_>, me: SessionId) -> Plan {
 /// The slot of a runner in the cycle of now; none where there is no slot of its own for it.
 pub fn turn_of(view: &View<'_>, runner: SessionId) -> Option<Slot> {
     let position = position(runner, view.runners)?;
-    let looker = Looker { view, me: runner, position };
+    let looker = Looker { view, me: runner, position, began: None };
     match view.setting.spec.mode {
         Mode::Leader => None,
         Mode::Cycle => looker.turn(looker.cycle(), looker.slots()),
@@ -150,6 +156,18 @@ struct Looker<'a> {
     view: &'a View<'a>,
     me: SessionId,
     position: usize,
+    /// The last cycle that this process has begun.
+    began: Option<i64>,
+}
+
+/// What was missed.
+struct Missed {
+    /// What is to be recorded.
+    rows: Vec<Miss>,
+    /// The cycle that is still to be run for it.
+    owed: Option<i64>,
+    /// Whether there is more: what it is shows once these are recorded.
+    more: bool,
 }
 
 impl Looker<'_> {
@@ -220,7 +238,10 @@ impl Looker<'_> {
     }
 
     fn once_per_cycle(&self) -> (Vec<Miss>, Next) {
-        let (missed, owed) = self.missed();
+        let Missed { rows: missed, owed, more } = self.missed();
+        if more {
+            return (missed, Next::Look { at: self.view.now, on_release: false });
+        }
         if let Some(asked) = self.asked() {
             return (missed, asked);
         }
@@ -241,7 +262,7 @@ impl Looker<'_> {
         let row = self.rows().find(|term| term.covers(cycle));
         let open = row.is_none_or(|row| row.outcome == Outcome::HandedOver);
         if !open || self.view.setting.is_paused() {
-            return self.look_in(cycle + 1);
+            return self.wait_out(cycle, row);
         }
         let start = self.start_of(cycle);
         let (time, end) = (self.view.now.since(start), start.after(self.every()));
@@ -265,6 +286,19 @@ impl Looker<'_> {
         Next::Look { at: start.after(at), on_release: false }
     }
 
+    /// Waits for the next cycle. A term that runs may be handed over, and who is to go on with it may not hear of that:
+    /// so he looks again when its lease would have run out.
+    fn wait_out(&self, cycle: i64, row: Option<&Term>) -> Next {
+        let next = self.look_in(cycle + 1);
+        let runs = row.is_some_and(|row| row.outcome == Outcome::Running);
+        match (next, self.view.held().filter(|_| runs)) {
+            (Next::Look { at, .. }, Some(held)) => {
+                Next::Look { at: at.min(held.until).max(self.view.now.after(SOON)), on_release: false }
+            }
+            (next, _) => next,
+        }
+    }
+
     /// A slot in which a term of another cycle was still running: it lasts as long as it would without a margin,
     /// so that who was kept from his turn has it then, and not the quickest of all in the last slot.
     fn unhindered(&self, slot: Slot, cycle: i64, slots: usize) -> Slot {
@@ -280,7 +314,10 @@ impl Looker<'_> {
     /// How many slots a cycle has.
     fn slots(&self) -> usize {
         let spec = &self.view.setting.spec;
-        let longest = longest(self.view.terms.iter().filter_map(Term::took));
+        // How long terms took before the interval or the mode was another says nothing of these.
+        let since = self.since();
+        let of_this = self.view.terms.iter().filter(|term| term.cycle >= since);
+        let longest = longest(of_this.filter_map(Term::took));
         count(self.view.runners.len(), spec.every, spec.spread_margin, longest)
     }
 
@@ -328,34 +365,49 @@ impl Looker<'_> {
     }
 
     /// What was missed before this cycle and is to be recorded, and the cycle that is still to be run for it.
-    fn missed(&self) -> (Vec<Miss>, Option<i64>) {
+    fn missed(&self) -> Missed {
         let (setting, now) = (self.view.setting, self.cycle());
         let from = self.rows().map(|term| term.cycle.saturating_add(term.cycles)).max();
         let from = from.unwrap_or(i64::MIN).max(self.since());
-        // A cycle that was handed over and never taken up is as good as run: its row stands.
-        if from >= now {
-            return (Vec::new(), None);
-        }
-        let owed = match setting.spec.on_missed {
-            OnMissed::Skip => None,
-            OnMissed::One => self.last_owed(from, now),
-            OnMissed::All => self.first_owed(from, now),
+        let (open, owed) = match setting.spec.on_missed {
+            OnMissed::Skip => (None, None),
+            OnMissed::One => {
+                let open = self.last_owed(from, now);
+                (open, open.or_else(|| self.left_behind(from - 1, now)))
+            }
+            OnMissed::All => {
+                let open = self.first_owed(from, now);
+                (open, self.left_behind(i64::MIN, now).or(open))
+            }
         };
-        let until = owed.unwrap_or(now);
+        let until = open.unwrap_or(now);
         // One by one: each of these rows keeps a late runner from its cycle, and is kept away by one that was not.
-        // What lies further back is one row.
+        // What lies further back is one row, which is written first and alone: another looker's may reach less far or
+        // further, and the rest has to begin where the one ends that was first.
         let near = from.max(until.saturating_sub(limits::MISSED_CYCLES_MAX));
-        let mut missed = Vec::new();
         if near > from {
-            missed.push(self.miss(from, near - from, self.why(from)));
+            return Missed { rows: vec![self.miss(from, near - from, self.why(from))], owed, more: true };
         }
-        missed.extend((near..until).map(|cycle| self.miss(cycle, 1, self.why(cycle))));
-        (missed, owed)
+        let rows = (near..until).map(|cycle| self.miss(cycle, 1, self.why(cycle))).collect();
+        Missed { rows, owed, more: false }
+    }
+
+    /// The first of these cycles that was handed over and that nobody went on with before its end: it is made up for
+    /// like one that was missed.
+    fn left_behind(&self, from: i64, now: i64) -> Option<i64> {
+        let left = self.rows().filter(|term| term.outcome == Outcome::HandedOver).map(|term| term.cycle);
+        let is_owed = |cycle: &i64| {
+            (from..now).contains(cycle) && self.within(*cycle) == *cycle && !self.paused_in(*cycle)
+        };
+        left.filter(is_owed).min()
     }
 
     /// The first of these cycles that is to be made up for: in the window, and not of a pause.
     fn first_owed(&self, from: i64, now: i64) -> Option<i64> {
         let first = self.within(from);
+        if first >= now {
+            return None;
+        }
         let open = if self.paused_in(first) { self.after_pause()?.max(first) } else { first };
         Some(open).filter(|cycle| *cycle < now)
     }
@@ -424,11 +476,15 @@ impl Looker<'_> {
         let time = self.view.now.since(start);
         let next = |cycle| Next::Look { at: self.start_of(cycle).after(slot.start), on_release: false };
         let row = self.view.terms.iter().find(|term| term.part == part && term.cycle == cycle);
-        let over = row.is_some() || self.view.setting.is_paused();
+        let over = row.is_some() || self.has_begun(cycle) || self.view.setting.is_paused();
+        let mut missed = self.missed_of(&part, cycle);
         if !over && time >= slot.end {
-            let reason = if self.view.held.is_some() { "another term was still running" } else { NOBODY };
-            let missed = Miss { part, ..self.miss(cycle, 1, reason.to_owned()) };
-            return (vec![missed], next(cycle + 1));
+            // Who came after his slot had begun has his first one in the next cycle, and has missed none.
+            if self.came_at() <= start.after(slot.start) {
+                let reason = if self.view.held.is_some() { "another term was still running" } else { NOBODY };
+                missed.push(Miss { part, ..self.miss(cycle, 1, reason.to_owned()) });
+            }
+            return (missed, next(cycle + 1));
         }
         let next = match self.view.held() {
             _ if over => next(cycle + 1),
@@ -439,7 +495,34 @@ impl Looker<'_> {
             },
             None => self.begin(cycle, part, start.after(slot.end), slot.size()),
         };
-        (Vec::new(), next)
+        (missed, next)
+    }
+
+    /// Whether this process has begun the cycle, under whatever session.
+    fn has_begun(&self, cycle: i64) -> bool {
+        self.began.is_some_and(|began| began >= cycle)
+    }
+
+    /// When this runner came.
+    fn came_at(&self) -> Timestamp {
+        self.view.runners.get(self.position).map_or(self.view.now, |runner| runner.started_at)
+    }
+
+    /// The cycles before this one that passed without a term of this runner although it was there: it was stopped for a
+    /// while, or the service was paused.
+    fn missed_of(&self, part: &str, now: i64) -> Vec<Miss> {
+        let mine = self.view.terms.iter().filter(|term| term.part == part);
+        let after_last = mine.map(|term| term.cycle.saturating_add(term.cycles)).max();
+        let came = self.view.setting.cycle_of(self.came_at()) + 1;
+        let began = self.began.map_or(i64::MIN, |began| began.saturating_add(1));
+        let from = after_last.unwrap_or(came).max(began).max(self.since());
+        let near = from.max(now.saturating_sub(limits::MISSED_CYCLES_MAX));
+        let miss = |cycle, cycles| {
+            let reason = if self.paused_in(cycle) { PAUSED } else { NOBODY };
+            Miss { part: part.to_owned(), ..self.miss(cycle, cycles, reason.to_owned()) }
+        };
+        let far = (near > from).then(|| miss(from, near - from));
+        far.into_iter().chain((near..now).map(|cycle| miss(cycle, 1))).collect()
     }
 }
 

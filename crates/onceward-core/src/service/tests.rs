@@ -144,8 +144,9 @@ fn a8_a_sticky_service_stays_where_it_was() {
     }
 }
 
+/// W72: reasons are kept, and are the right ones.
 #[test]
-fn nobody_begins_while_a_term_runs_and_the_reason_of_a_missed_cycle_is_its_overrun() {
+fn w72_nobody_begins_while_a_term_runs_and_the_reason_of_a_missed_cycle_is_its_overrun() {
     let (runners, held) = ([runner(1, 0.0)], Some(held(1, 200.0)));
     let plan = look(&minutely(), &runners, &[term(0, Outcome::Running)], held, 150.0, 1);
     assert_eq!(begins(&plan), None);
@@ -176,6 +177,73 @@ fn a_cycle_that_was_handed_over_is_begun_again_by_anyone() {
     }
 }
 
+/// G13, A7: who can't hear that a term was handed over looks again when its lease would have run out.
+#[test]
+fn g13_a_term_that_runs_is_looked_at_again_when_its_lease_would_run_out() {
+    let runners: Vec<Runner> = (0..3).map(|n| runner(n, n as f64)).collect();
+    let hourly = setting(Spec::every(Duration::from_secs(3_600)));
+    let running = [Term { token: Token::from_row(7), ..term(0, Outcome::Running) }];
+    for me in 0..3 {
+        let plan = look(&hourly, &runners, &running, Some(held(7, 35.0)), 25.0, me);
+        assert_eq!(plan.next, Next::Look { at: at(35.0), on_release: false });
+    }
+    // Once it is over there is nothing to wait for but the next cycle.
+    let plan = look(&hourly, &runners, &[term(0, Outcome::Done)], None, 25.0, 1);
+    assert!(matches!(plan.next, Next::Look { at: next, .. } if next >= at(3_600.0)), "{plan:?}");
+    let paused = hourly.paused(&Owner::from_row("ops"), None, at(1.0)).unwrap();
+    let plan = look(&paused, &runners, &running, Some(held(7, 35.0)), 25.0, 1);
+    assert_eq!(plan.next, Next::Look { at: at(35.0), on_release: false });
+}
+
+/// A7: a cycle that was handed over, and that nobody went on with before its end, is made up for like a missed one.
+#[test]
+fn a7_a_cycle_that_was_left_behind_is_made_up_for_by_policy() {
+    let runners = [runner(1, 0.0)];
+    let run = |on_missed, terms: &[Term], now| {
+        let setting = setting(Spec { on_missed, ..Spec::every(Duration::from_secs(60)) });
+        let plan = look(&setting, &runners, terms, None, now, 1);
+        (plan.missed.iter().map(|miss| miss.cycle).collect::<Vec<_>>(), begins(&plan))
+    };
+    let left = [term(1, Outcome::Done), term(2, Outcome::HandedOver)];
+    assert_eq!(run(OnMissed::Skip, &left, 190.0), (vec![], Some(3)), "its row says what became of it");
+    assert_eq!(run(OnMissed::One, &left, 190.0), (vec![], Some(2)));
+    assert_eq!(run(OnMissed::All, &left, 190.0), (vec![], Some(2)));
+    // Others were missed after it: all are run in their order, or the last of them.
+    assert_eq!(run(OnMissed::One, &left, 370.0), (vec![3, 4], Some(5)));
+    assert_eq!(run(OnMissed::All, &left, 370.0), (vec![], Some(2)));
+    let since = [term(2, Outcome::HandedOver), term(3, Outcome::Done)];
+    assert_eq!(run(OnMissed::One, &since, 250.0), (vec![], Some(4)), "a later one was run");
+    assert_eq!(run(OnMissed::All, &since, 250.0), (vec![], Some(2)));
+    assert_eq!(
+        run(OnMissed::All, &since, 100_000.0),
+        (vec![4], None),
+        "too far back: what lies there is recorded"
+    );
+}
+
+/// Terms of another interval, or of another mode, say nothing of how long these take.
+#[test]
+fn only_terms_of_the_same_interval_and_mode_make_slots_longer() {
+    let runners: Vec<Runner> = (0..4).map(|n| runner(n, n as f64)).collect();
+    let long = |cycle: i64| {
+        let began = start_of(cycle, Duration::from_secs(60));
+        Term {
+            started_at: began,
+            ended_at: Some(began.after(Duration::from_secs(29))),
+            ..term(cycle, Outcome::Done)
+        }
+    };
+    let last_slot = |setting: &Setting, now: f64| {
+        let terms: Vec<Term> = (1..=4).map(long).collect();
+        let view = View { now: at(now), setting, runners: &runners, terms: &terms, held: None };
+        (0..4).filter_map(|me| plan::turn_of(&view, session(me))).map(|slot| slot.size()).max().unwrap()
+    };
+    assert_eq!(last_slot(&minutely(), 301.0), Duration::from_secs(30), "two slots, for terms of 29 s");
+    let other = Setting::new(Spec::every(Duration::from_secs(61)), at(0.0));
+    let again = other.declared(&Spec::every(Duration::from_secs(60)), at(300.0)).unwrap();
+    assert_eq!(last_slot(&again, 301.0), Duration::from_secs(15));
+}
+
 #[test]
 fn missed_cycles_are_made_up_for_as_the_policy_says() {
     let runners = [runner(1, 0.0)];
@@ -200,10 +268,21 @@ fn missed_cycles_are_made_up_for_as_the_policy_says() {
 fn a_long_outage_is_one_row_and_its_end_is_looked_at() {
     let runners = [runner(1, 0.0)];
     let cycles = 5_000_000;
-    let plan = look(&minutely(), &runners, &[term(2, Outcome::Done)], None, cycles as f64 * 60.0, 1);
-    let counted: i64 = plan.missed.iter().map(|miss| miss.cycles).sum();
-    assert_eq!((counted, begins(&plan)), (cycles - 3, Some(cycles)));
-    assert!(plan.missed.len() <= 101);
+    let now = cycles as f64 * 60.0;
+    let first = look(&minutely(), &runners, &[term(2, Outcome::Done)], None, now, 1);
+    // What lies far back is written first, and alone: what remains is seen once that is there.
+    let [far] = &first.missed[..] else { panic!("{first:?}") };
+    assert_eq!((far.cycle, far.cycles, begins(&first)), (3, cycles - 103, None));
+    assert_eq!(first.next, Next::Look { at: at(now), on_release: false });
+    let row = Term { cycles: far.cycles, ..term(3, Outcome::Missed) };
+    // Another looker was quicker, and his row ends elsewhere: no cycle is recorded twice, and none is left out.
+    let theirs = Term { cycles: far.cycles + 7, ..row.clone() };
+    for (written, left) in [(row, 100), (theirs, 93)] {
+        let from = written.cycle + written.cycles;
+        let plan = look(&minutely(), &runners, &[written], None, now, 1);
+        let cycles: Vec<i64> = plan.missed.iter().map(|miss| miss.cycle).collect();
+        assert_eq!((cycles.len(), cycles[0], begins(&plan)), (left, from, Some(5_000_000)));
+    }
 }
 
 /// All means all that lie in the window, however many there are.
@@ -216,9 +295,15 @@ fn a_long_outage_is_made_up_for_as_far_as_the_window_reaches() {
         let setting = paused.map_or(setting(spec.clone()), |(from, until)| {
             setting(spec).paused(&by, None, at(from)).unwrap().resumed(at(until)).unwrap()
         });
-        let plan = look(&setting, &runners, &[term(2, Outcome::Done)], None, 5_000.0 * 60.0, 1);
-        let missed: i64 = plan.missed.iter().map(|miss| miss.cycles).sum();
-        assert!(plan.missed.len() <= 101 && plan.missed.first().is_none_or(|miss| miss.cycle == 3));
+        let mut terms = vec![term(2, Outcome::Done)];
+        let first = look(&setting, &runners, &terms, None, 5_000.0 * 60.0, 1);
+        assert!(first.missed.first().is_none_or(|miss| miss.cycle == 3));
+        terms.extend(
+            first.missed.iter().map(|miss| Term { cycles: miss.cycles, ..term(miss.cycle, Outcome::Missed) }),
+        );
+        let plan = look(&setting, &runners, &terms, None, 5_000.0 * 60.0, 1);
+        assert!(plan.missed.len() <= 100);
+        let missed: i64 = first.missed.iter().chain(&plan.missed).map(|miss| miss.cycles).sum();
         (begins(&plan).unwrap(), missed)
     };
     // A day is 1,440 cycles: what lies before it is recorded.
@@ -326,6 +411,58 @@ fn each_runner_has_its_turn_where_all_are_to_run() {
     assert_eq!((late.missed.len(), late.missed[0].part.clone()), (1, session(2).to_string()));
 }
 
+/// A session that is lost in the middle of a cycle is no reason to run its work again in the same process; and who
+/// comes when his slot has begun has missed nothing.
+#[test]
+fn each_runner_runs_a_cycle_once_and_has_missed_only_what_it_was_there_for() {
+    let spec = Spec { mode: Mode::PerRunner, ..Spec::every(Duration::from_secs(60)) };
+    let setting = setting(spec);
+    let view = |now: f64, runners: &'static [Runner], terms: &'static [Term]| View {
+        now: at(now),
+        setting: Box::leak(Box::new(setting.clone())),
+        runners,
+        terms,
+        held: None,
+    };
+    let runners: &'static [Runner] = Box::leak(Box::new([runner(1, 0.0), runner(2, 605.0)]));
+    let again = plan_after(&view(635.0, runners, &[]), session(2), Some(10));
+    assert!(begins(&again).is_none() && again.missed.is_empty(), "{again:?}");
+    assert_eq!(begins(&plan(&view(635.0, runners, &[]), session(2))), Some(10));
+    let late: &'static [Runner] = Box::leak(Box::new([runner(1, 0.0), runner(2, 640.0)]));
+    let joined = plan(&view(659.0, late, &[]), session(2));
+    assert!(begins(&joined) == Some(10) && joined.missed.is_empty());
+    let spec = Spec { spread_margin: Duration::from_secs(15), ..setting.spec.clone() };
+    let narrow: &'static Setting = Box::leak(Box::new(Setting { spec, ..setting.clone() }));
+    let joined = plan(&View { setting: narrow, ..view(659.0, late, &[]) }, session(2));
+    assert!(begins(&joined).is_none() && joined.missed.is_empty(), "{joined:?}");
+    let there = plan(&View { setting: narrow, ..view(659.0, runners, &[]) }, session(2));
+    assert_eq!(there.missed.iter().map(|miss| miss.cycle).collect::<Vec<_>>(), [10]);
+}
+
+/// A6: of a pause, and of a process that was stopped for a while, each runner's cycles are recorded as well.
+#[test]
+fn a6_what_each_runner_missed_is_recorded_with_its_reason() {
+    let spec = Spec { mode: Mode::PerRunner, ..Spec::every(Duration::from_secs(60)) };
+    let runners = [runner(1, 0.0)];
+    let part = session(1).to_string();
+    let mine = |cycle, outcome| Term { part: part.clone(), ..term(cycle, outcome) };
+    let missed = |setting: &Setting, terms: &[Term], now| {
+        let plan = look(setting, &runners, terms, None, now, 1);
+        assert!(plan.missed.iter().all(|miss| miss.part == part));
+        let rows =
+            plan.missed.iter().map(|miss| (miss.cycle, miss.cycles, miss.reason.clone())).collect::<Vec<_>>();
+        (rows, begins(&plan))
+    };
+    let stopped = missed(&setting(spec.clone()), &[mine(2, Outcome::Done)], 310.0);
+    let nobody = |cycle| (cycle, 1, "no runner began it".to_owned());
+    assert_eq!(stopped, (vec![nobody(3), nobody(4)], Some(5)));
+    let paused = setting(spec.clone()).paused(&Owner::from_row("ops"), None, at(185.0)).unwrap();
+    let why = |cycle| (cycle, 1, "paused".to_owned());
+    assert_eq!(missed(&paused, &[mine(2, Outcome::Done)], 310.0), (vec![why(3), why(4)], None));
+    let long = missed(&setting(spec), &[mine(2, Outcome::Done)], 60.0 * 1_000.0);
+    assert_eq!((long.0.len(), long.0[0].0, long.0[0].1), (101, 3, 897));
+}
+
 #[test]
 fn a_leader_leads_until_its_lease_is_gone() {
     let setting = setting(Spec { mode: Mode::Leader, ..Spec::every(Duration::ZERO) });
@@ -394,6 +531,26 @@ fn what_no_service_can_be_is_refused_when_it_is_declared() {
     assert_eq!(spec(second * 5, second * 5), Err(Code::MarginInvalid));
     assert_eq!(spec(second * 5, second * 6), Err(Code::MarginInvalid));
     assert_eq!(spec(second * 5, second * 4), Ok(()));
+    let other = |mode, change: fn(&mut Spec)| {
+        let mut spec =
+            Spec { mode, ..Spec::every(if mode == Mode::Leader { Duration::ZERO } else { second * 5 }) };
+        change(&mut spec);
+        spec.check(second).map_err(|error| error.code())
+    };
+    let changes: [fn(&mut Spec); 5] = [
+        |spec| spec.on_missed = OnMissed::All,
+        |spec| spec.catch_up = Duration::from_secs(60),
+        |spec| spec.sticky = true,
+        |spec| spec.spread_margin = Duration::from_secs(1),
+        |spec| spec.every = Duration::from_secs(9),
+    ];
+    for (nth, change) in changes.into_iter().enumerate() {
+        assert_eq!(other(Mode::Cycle, change), Ok(()));
+        assert_eq!(other(Mode::Leader, change), Err(Code::ServiceInvalid));
+        let expected = if nth < 3 { Err(Code::ServiceInvalid) } else { Ok(()) };
+        assert_eq!(other(Mode::PerRunner, change), expected);
+    }
+    assert_eq!(other(Mode::Leader, |_| ()), Ok(()));
     let window = Spec { catch_up: Duration::ZERO, ..Spec::every(second) };
     assert_eq!(window.check(second).unwrap_err().code(), Code::CatchUpInvalid);
     assert_eq!([1, 5, 300].map(|s| Spec::every(second * s).ttl().as_secs()), [1, 5, 15]);
@@ -503,6 +660,18 @@ impl World {
         }
         self.running = None;
     }
+}
+
+/// W73, W75: also with two hundred of them, at whatever phases.
+#[test]
+fn w75_two_hundred_runners_run_each_cycle_once_and_all_have_a_turn() {
+    let spec = Spec { spread_margin: Duration::from_secs(30), ..Spec::every(Duration::from_secs(60)) };
+    let phase = |n: usize| (crate::backoff::mix(n as u64) % 60_000) as f64 / 1_000.0;
+    let mut world = World::new(setting(spec), 200, Duration::from_millis(20), phase);
+    world.run_until(start_of(202, Duration::from_secs(60)));
+    assert!((1..201).all(|cycle| world.begun.get(&cycle).is_some_and(|who| who.len() == 1)));
+    let ran: BTreeSet<u128> = world.begun.values().flatten().copied().collect();
+    assert!(ran.len() >= 199, "somebody starves: {}", ran.len());
 }
 
 /// More where there is time.

@@ -232,6 +232,8 @@ pub async fn missed_cycles_are_recorded_once_and_not_begun(harness: &dyn Harness
     assert_eq!(begin(&hand, &ask).await, Begun::Begun);
     miss(&hand, &[missing("report", 10, 1), missing("report", 11, 1), missing("report", 20, 30)]).await;
     miss(&hand, &[missing("report", 11, 5)]).await;
+    // Two that look at the same time: what lies within the row of one is not recorded by the other as well.
+    miss(&hand, &[missing("report", 21, 1), missing("report", 49, 7)]).await;
     miss(&hand, &[]).await;
     let seen = look(&hand, "report").await;
     assert_eq!(cycles(&seen.terms), [(20, Outcome::Missed), (11, Outcome::Missed), (10, Outcome::Running)]);

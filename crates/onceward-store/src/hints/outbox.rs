@@ -63,7 +63,6 @@ impl Outbox {
     }
 
     /// Whether nothing waits, and nothing is on its way.
-    #[cfg(feature = "redis")]
     pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.sending
     }

@@ -120,6 +120,11 @@ impl Tables {
     fn miss(&mut self, ask: &MissTerm, now: Timestamp) {
         let terms = self.services.terms.entry((ask.namespace.clone(), ask.service.clone())).or_default();
         let miss = &ask.miss;
+        let place = (miss.cycle, miss.part.clone());
+        let earlier = terms.range(..&place).rev().find(|(_, row)| row.part == miss.part);
+        if earlier.is_some_and(|(_, row)| row.cycle.saturating_add(row.cycles) > miss.cycle) {
+            return;
+        }
         terms.entry((miss.cycle, miss.part.clone())).or_insert_with(|| Term {
             service: ask.service.clone(),
             cycle: miss.cycle,

@@ -173,7 +173,8 @@ fn limit(rows: usize) -> i64 {
 impl Store for PostgresStore {
     fn capabilities(&self) -> Capabilities {
         let poll_interval = if self.inner.dial.pooled { POLL_POOLED } else { POLL_LISTENING };
-        Capabilities { kind: StoreKind::Postgres, poll_interval, batches_in_flight: 1 }
+        let is_heard = !self.inner.dial.pooled || self.inner.wakes.has_carrier();
+        Capabilities { kind: StoreKind::Postgres, poll_interval, is_heard, batches_in_flight: 1 }
     }
 
     fn url(&self) -> &str {
@@ -278,6 +279,8 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         let inner = &self.inner;
+        // What was done last is told before nothing can be told any more.
+        inner.wakes.leave().await;
         inner.dial.closed.store(true, Ordering::SeqCst);
         let single = [&inner.apart, &inner.renew, &inner.read, &inner.admin];
         for link in inner.begin.iter().chain(&inner.end).chain(&inner.take).chain(single) {

@@ -8,14 +8,15 @@
 //! they are there, and nobody waits for its answer. Whoever misses a hint finds out by looking again.
 
 use core::future::poll_fn;
+use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::{Key, Namespace, Queue, backoff};
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Notification;
@@ -34,6 +35,9 @@ const PING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after one about jobs the next one is sent: they come in floods.
 const JOBS_EVERY: Duration = Duration::from_millis(5);
 
+/// How long hints have to leave when who has told them ends.
+const LAST: Duration = Duration::from_millis(300);
+
 /// The hints of one store.
 pub(super) struct Wakes {
     local: broadcast::Sender<Wake>,
@@ -42,6 +46,8 @@ pub(super) struct Wakes {
     link: Link,
     channel: String,
     outbox: Mutex<Outbox>,
+    /// Rung when the last hint has left.
+    empty: Notify,
     listener: Mutex<Option<JoinHandle<()>>>,
     carrier: Option<Arc<dyn Carrier>>,
 }
@@ -60,6 +66,7 @@ impl Wakes {
             link: Link::new(dial, Purpose::Plain),
             channel: format!("onceward:{schema}"),
             outbox: Mutex::default(),
+            empty: Notify::new(),
             listener: Mutex::default(),
             carrier,
         }
@@ -158,6 +165,28 @@ impl Wakes {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives what is still to be told a moment to leave. What does not leave by then is found by looking.
+    pub(super) async fn leave(&self) {
+        let left = async {
+            loop {
+                let mut empty = pin!(self.empty.notified());
+                empty.as_mut().enable();
+                if self.outbox().is_empty() {
+                    return;
+                }
+                empty.await;
+            }
+        };
+        if timeout(LAST, left).await.is_err() {
+            tracing::debug!("wake-ups were not sent before their end");
+        }
+    }
+
+    /// Whether hints travel beside the database as well.
+    pub(super) fn has_carrier(&self) -> bool {
+        self.carrier.is_some()
+    }
+
     /// Stops listening and lets go of the connections.
     pub(super) async fn close(&self) {
         self.stop_listening();
@@ -242,6 +271,7 @@ impl Sending {
 impl Drop for Sending {
     fn drop(&mut self) {
         self.0.outbox().sending = false;
+        self.0.empty.notify_waiters();
     }
 }
 

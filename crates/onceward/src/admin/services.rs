@@ -211,7 +211,8 @@ impl Admin {
         Ok(changed.await?.is_some())
     }
 
-    /// Enqueues the job of a schedule now, beside its ticks, also while it is paused.
+    /// Enqueues the job of a schedule now, beside its ticks, also while it is paused and whatever of it runs. The next
+    /// tick meets it as it meets the job of the last one: see [`Overlap`](onceward_core::schedule::Overlap).
     ///
     /// # Errors
     /// As [`pause_schedule`](Self::pause_schedule).
@@ -225,7 +226,7 @@ impl Admin {
             None => Err(Error::new(Code::ScheduleUnknown, "the schedule has just been removed")),
         };
         let written = schedule::change(&self.client, name, triggered).await?;
-        let job = written.and_then(|row| row.last).map(|last| last.job);
+        let job = written.and_then(|row| row.by_hand.last().map(|last| last.job));
         job.ok_or_else(|| Error::new(Code::ScheduleMoved, "the schedule has just been changed"))
     }
 

@@ -37,9 +37,9 @@ use crate::jobs::Enqueue;
 /// behind (UTC otherwise), or `every 5m`, or `at 2027-01-01T00:00:00Z`. Declared again under the same name, it is
 /// changed; when it is due begins anew only where that was changed.
 ///
-/// On the two days of a year on which clocks are changed a pattern with a fixed time of day is due once: after the gap
-/// where its time is left out, and at the first of the two where its time comes twice. Patterns by the hour, and within
-/// it, follow the hours that pass.
+/// On the two days of a year on which clocks are changed each time of day of a pattern that names hours is due once:
+/// after the gap where it is left out, and at the first of the two where it comes twice. Patterns that name no hour
+/// follow the hours that pass. A single time that is over for longer than [`within`](Self::within) is refused.
 ///
 /// # Errors
 /// Awaiting it: the codes of bad input, before anything is written ([`CronInvalid`](Code::CronInvalid),
@@ -114,8 +114,12 @@ impl ScheduleBuilder {
         definition.check(&client.namespace)?;
         let made = |now| Schedule::new(client.namespace.clone(), name.clone(), definition.clone(), now);
         let declared = |row: Option<&Schedule>, now| match row {
-            None => Ok(Some((made(now), Vec::new()))),
+            None => definition.check_time(now).map(|()| Some((made(now), Vec::new()))),
             Some(row) if row.definition == definition => Ok(None),
+            Some(row) if row.definition.when != definition.when => {
+                definition.check_time(now)?;
+                Ok(Some((row.declared(&definition, now), Vec::new())))
+            }
             Some(row) => Ok(Some((row.declared(&definition, now), Vec::new()))),
         };
         change(&client, &name, declared).await?;

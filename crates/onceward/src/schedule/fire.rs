@@ -13,10 +13,12 @@ use onceward_core::schedule::{Last, Overlap, Schedule, due};
 use onceward_core::service::bell_key;
 use onceward_core::{Code, Result, ScheduleName, ServiceName, Timestamp, backoff, job, limits};
 use onceward_store::{JobRef, MoveJob, WriteSchedule};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::NAME;
+use super::patrol::{self, Patrol};
 use crate::client::Onceward;
+use crate::ears::Ears;
 use crate::service::{Service, Term};
 use crate::trigger;
 
@@ -48,12 +50,11 @@ pub(crate) fn service(client: &Onceward) -> Result<Service> {
 /// Enqueues what is due until the term is over.
 async fn lead(client: &Onceward, term: &Term) {
     let line = client.inner.switchboard.line(&client.namespace, &bell_key(&ServiceName::from_row(NAME)));
-    let (mut failures, mut told) = (0_u32, BTreeSet::new());
+    let mut ears = Ears::new(vec![line], AFTER_HINT, LOOK_AGAIN);
+    let (mut failures, mut told, mut patrol) = (0_u32, BTreeSet::new(), Patrol::default());
     while term.check().is_ok() {
-        let mut bell = core::pin::pin!(line.bell.notified());
-        bell.as_mut().enable();
-        let looked = Instant::now();
-        let pause = match round(client, &|| term.check()).await {
+        let heard = ears.heard();
+        let pause = match look(client, &|| term.check(), &mut patrol).await {
             Ok(round) => {
                 failures = 0;
                 tracing::trace!(due = round.due, "the scheduler has looked");
@@ -69,11 +70,21 @@ async fn lead(client: &Onceward, term: &Term) {
         term.progress();
         let until = Instant::now() + pause;
         tokio::select! {
-            () = sleep_until(until) => {}
-            () = bell => sleep_until(until.min(looked + AFTER_HINT)).await,
+            () = ears.wait(&heard, until, 1) => {}
             _ = term.cancelled() => return,
         }
     }
+}
+
+/// One round, and a page of the patrol where one is under way.
+async fn look(client: &Onceward, check: Check<'_>, patrol: &mut Patrol) -> Result<Round> {
+    let round = round(client, check).await?;
+    patrol.notice(round.now);
+    if patrol.page(client, check).await? {
+        let pause = round.pause.min(patrol::BETWEEN_PAGES);
+        return Ok(Round { pause, ..round });
+    }
+    Ok(round)
 }
 
 /// One round without a term: being the leader decides nothing.
@@ -101,10 +112,12 @@ struct Round {
     unreadable: Vec<ScheduleName>,
     /// How long nothing else is.
     pause: Duration,
+    /// The store's clock.
+    now: Timestamp,
 }
 
 /// Whether it may go on.
-type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
+pub(super) type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
 
 /// One look: fires what is due.
 async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
@@ -135,7 +148,7 @@ async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
     }
     let pause = next.map_or(LOOK_AGAIN, |next| next.since(now));
     let pause = if is_full { Duration::ZERO } else { pause.clamp(Duration::from_millis(1), LOOK_AGAIN) };
-    Ok(Round { due, unreadable: seen.unreadable, pause })
+    Ok(Round { due, unreadable: seen.unreadable, pause, now })
 }
 
 /// Enqueues the ticks of one schedule that are due; when its next one is.
@@ -160,8 +173,8 @@ async fn fire(
         Overlap::Skip | Overlap::CancelPrevious => due.ticks.last().copied().into_iter().collect(),
         Overlap::Allow | Overlap::Queue => due.ticks,
     };
-    let ticks = if definition.overlap == Overlap::Skip && is_alive(client, row.last).await? {
-        tracing::info!(schedule = %row.name, "a tick was passed over: the job of the last one has not ended");
+    let ticks = if definition.overlap == Overlap::Skip && is_alive(client, &row).await? {
+        tracing::info!(schedule = %row.name, "a tick was passed over: a job before it has not ended");
         Vec::new()
     } else {
         ticks
@@ -183,28 +196,33 @@ async fn fire(
     Ok(ask.row.next_at)
 }
 
-/// Cancels the job of the tick before, and writes down that this is done; when the next tick is due. A scheduler that
+/// Cancels the jobs before the tick, and writes down that this is done; when the next tick is due. A scheduler that
 /// dies in between leaves a schedule that is due and says what is owed.
 async fn settle(client: &Onceward, row: Schedule, now: Timestamp) -> Result<Option<Timestamp>> {
-    let Some(owed) = row.owed else { return Ok(row.next_at) };
-    let cancel = MoveJob {
-        job: JobRef { namespace: client.namespace.clone(), id: owed.job },
-        token: None,
-        to: Move::Cancel,
-        actor: client.owner.clone(),
-        reason: Some(format!("the next tick of the schedule {:?} has come", row.name.as_str())),
-        dry_run: false,
-    };
-    client.store().job_move(&cancel).await?;
+    let Some(owed) = &row.owed else { return Ok(row.next_at) };
+    for id in &owed.jobs {
+        let cancel = MoveJob {
+            job: JobRef { namespace: client.namespace.clone(), id: *id },
+            token: None,
+            to: Move::Cancel,
+            actor: client.owner.clone(),
+            reason: Some(format!("the next tick of the schedule {:?} has come", row.name.as_str())),
+            dry_run: false,
+        };
+        client.store().job_move(&cancel).await?;
+    }
     let ask = WriteSchedule { row: row.settled(), jobs: Vec::new() };
     let written = client.store().schedule_write(&ask).await?;
     Ok(if written { ask.row.next_at } else { Some(now) })
 }
 
-/// Whether the job of the last tick has not ended.
-async fn is_alive(client: &Onceward, last: Option<Last>) -> Result<bool> {
-    let Some(last) = last else { return Ok(false) };
-    let job = JobRef { namespace: client.namespace.clone(), id: last.job };
-    let seen = client.store().job_lookup(&[job]).await?;
+/// Whether a job that the next tick finds before it has not ended.
+async fn is_alive(client: &Onceward, row: &Schedule) -> Result<bool> {
+    let jobs = row.before().map(|id| JobRef { namespace: client.namespace.clone(), id });
+    let jobs: Vec<JobRef> = jobs.collect();
+    if jobs.is_empty() {
+        return Ok(false);
+    }
+    let seen = client.store().job_lookup(&jobs).await?;
     Ok(seen.rows.into_iter().flatten().any(|row| !row.state.is_final()))
 }

@@ -8,6 +8,7 @@
 mod builder;
 mod change;
 mod fire;
+mod patrol;
 
 pub use builder::ScheduleBuilder;
 pub use change::Backfill;

@@ -64,6 +64,17 @@ pub(super) struct Options {
     pub(super) abort_when_stuck: bool,
 }
 
+impl Options {
+    fn check(&self) -> Result<()> {
+        lease::check_lock_delay(self.lock_delay)?;
+        if self.stall_after.is_some_and(|after| after.is_zero()) {
+            let why = "the work of a service has longer than 0s to say that it gets on";
+            return Err(Error::new(Code::ServiceInvalid, why));
+        }
+        Ok(())
+    }
+}
+
 /// A service with its work, for [`RunnerBuilder::service`].
 #[derive(Clone)]
 pub struct Service {
@@ -195,7 +206,8 @@ impl ServiceBuilder {
     /// What was said wrong: [`ServiceNameInvalid`](Code::ServiceNameInvalid),
     /// [`IntervalInvalid`](Code::IntervalInvalid), [`MarginInvalid`](Code::MarginInvalid),
     /// [`CatchUpInvalid`](Code::CatchUpInvalid), [`DurationInvalid`](Code::DurationInvalid),
-    /// [`TtlInvalid`](Code::TtlInvalid).
+    /// [`TtlInvalid`](Code::TtlInvalid), [`LockDelayInvalid`](Code::LockDelayInvalid),
+    /// [`ServiceInvalid`](Code::ServiceInvalid).
     pub fn does<F, R>(self, work: impl Fn(Term) -> F + Send + Sync + 'static) -> Result<Service>
     where
         F: Future<Output = R> + Send + 'static,
@@ -208,9 +220,12 @@ impl ServiceBuilder {
         // In tests, where claims may be shorter than a second, cycles may be as well.
         self.spec.check(limits::INTERVAL_MIN.min(self.client.ttl_min()))?;
         lease::check_ttl(self.options.ttl.unwrap_or_else(|| self.spec.ttl()), self.client.ttl_min())?;
+        self.options.check()?;
+        let work = Arc::new(work);
         let work: Work = Arc::new(move |term| {
-            let work = work(term);
-            async move { work.await.into_failure() }.boxed()
+            let work = Arc::clone(&work);
+            // Called where the future is run: what the closure does before it returns one may panic or block as well.
+            async move { work(term).await.into_failure() }.boxed()
         });
         Ok(Service { name, spec: self.spec, options: self.options, work })
     }

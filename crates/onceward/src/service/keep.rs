@@ -7,15 +7,20 @@ use onceward_core::service::{self, Asked, Mode, Next, Outcome, Plan, Setting, Vi
 use onceward_core::{Result, SessionId, Timestamp, backoff, limits};
 use onceward_store::{EndTerm, LookService, MissTerm, ServiceView};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::builder::{Service, change, declare};
 use super::run;
 use super::served::Shared;
 use crate::client::Onceward;
+use crate::ears::Ears;
 
-/// How long is waited at most before one looks again, whatever was planned: clocks may be set.
-const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// How often a process looks at its services where it can't hear what others do, and how often rumours make it look:
+/// all services of a process share that, so that it costs the same however many there are.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long is waited at most before one looks again, whatever was planned and however well one hears: hints get lost,
+/// and clocks may be set.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How soon one looks again after a hint: hints may come in hundreds.
 const AFTER_HINT: Duration = Duration::from_millis(100);
 /// How soon one looks again after the cycle was somebody else's.
@@ -28,24 +33,20 @@ const TERMS: usize = 16;
 /// Runs a service until the runner leaves.
 pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
     let client = &shared.client;
-    let switchboard = &client.inner.switchboard;
-    let asked = switchboard.line(&client.namespace, &service::bell_key(&service.name));
-    let freed = switchboard.line(&client.namespace, &service::lease_key(&service.name));
+    let line = |key| client.inner.switchboard.line(&client.namespace, &key);
+    let lines = vec![line(service::bell_key(&service.name)), line(service::lease_key(&service.name))];
+    let mut ears = Ears::new(lines, AFTER_HINT, pace(&shared, &service));
     let (mut leaving, mut session) = (shared.leaving.clone(), shared.session.clone());
-    let mut failures = 0_u32;
+    let (mut failures, mut began) = (0_u32, None);
     loop {
         if *leaving.borrow() {
             return;
         }
-        // Before the look: what happens from now on is either seen by it or heard.
-        let mut asked = core::pin::pin!(asked.bell.notified());
-        let mut freed = core::pin::pin!(freed.bell.notified());
-        asked.as_mut().enable();
-        freed.as_mut().enable();
+        let heard = ears.heard();
         let me = *session.borrow_and_update();
         let looked = Instant::now();
         let step = match me {
-            Some(me) => step(&shared, &service, me).await,
+            Some(me) => step(&shared, &service, me, &mut began).await,
             None => Ok(Step::Wait(looked + Duration::from_secs(1), false)),
         };
         let (until, on_release) = match step {
@@ -66,12 +67,24 @@ pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
             }
         };
         tokio::select! {
-            () = sleep_until(until) => {}
-            () = asked => sleep_until(until.min(looked + AFTER_HINT)).await,
-            () = freed, if on_release => sleep_until(until.min(looked + AFTER_HINT)).await,
+            () = ears.wait(&heard, until, if on_release { 2 } else { 1 }) => {}
             _ = session.changed() => {}
             () = told(&mut leaving) => return,
         }
+    }
+}
+
+/// How long it is between two looks at a service of this process where nothing else says when.
+fn look_every(shared: &Shared) -> Duration {
+    LOOK_EVERY.saturating_mul(shared.count).min(LOOK_AGAIN)
+}
+
+/// How often rumours make a runner look at a service. Where cycles are short it looks more often anyway.
+fn pace(shared: &Shared, service: &Service) -> Duration {
+    let pace = look_every(shared);
+    match service.spec.mode {
+        Mode::Leader => pace,
+        Mode::Cycle | Mode::PerRunner => pace.min((service.spec.every / 2).max(AFTER_HINT)),
     }
 }
 
@@ -89,7 +102,13 @@ pub(super) enum Step {
     Wait(Instant, bool),
 }
 
-async fn step(shared: &Arc<Shared>, service: &Arc<Service>, me: SessionId) -> Result<Step> {
+/// One look, and what follows from it. `began` is the last cycle that this process has begun.
+async fn step(
+    shared: &Arc<Shared>,
+    service: &Arc<Service>,
+    me: SessionId,
+    began: &mut Option<i64>,
+) -> Result<Step> {
     let client = &shared.client;
     let terms = if service.spec.mode == Mode::PerRunner { limits::PAGE_ROWS_MAX } else { TERMS };
     let ask = LookService { namespace: client.namespace.clone(), name: service.name.clone(), terms };
@@ -103,12 +122,15 @@ async fn step(shared: &Arc<Shared>, service: &Arc<Service>, me: SessionId) -> Re
     let runners = service::order(view.runners.clone(), view.now);
     let (now, held) = (view.now, view.held);
     let seen_now = View { now, setting: &record.setting, runners: &runners, terms: &view.terms, held };
-    let plan = service::plan(&seen_now, me);
+    let plan = service::plan_after(&seen_now, me, *began);
     write_down(shared, service, &plan).await?;
     clear_away(shared, &view).await;
     match plan.next {
         Next::Begin(begin) => {
             let begun = run::run(shared, service, me, &begin).await?;
+            if begun == run::Ran::Ended && !Asked::is_part(&begin.part) {
+                *began = Some(begin.cycle);
+            }
             if Asked::is_part(&begin.part) && matches!(begun, run::Ran::Ended | run::Ran::Taken) {
                 answered(client, service, &begin.part).await?;
             }
@@ -123,7 +145,7 @@ async fn step(shared: &Arc<Shared>, service: &Arc<Service>, me: SessionId) -> Re
                 run::Ran::Taken => Step::Wait(seen + AFTER_TAKEN, true),
             })
         }
-        Next::Look { at, on_release } => Ok(Step::Wait(seen + wait(&view, at), on_release)),
+        Next::Look { at, on_release } => Ok(Step::Wait(seen + wait(shared, &view, at), on_release)),
     }
 }
 
@@ -134,8 +156,10 @@ async fn answered(client: &Onceward, service: &Service, part: &str) -> Result<()
 }
 
 /// How long it is until then, by the store's clock.
-fn wait(view: &ServiceView, at: Timestamp) -> Duration {
-    at.since(view.now).clamp(Duration::from_millis(1), LOOK_AGAIN)
+fn wait(shared: &Shared, view: &ServiceView, at: Timestamp) -> Duration {
+    let is_heard = shared.client.store().capabilities().is_heard;
+    let at_most = if is_heard { LOOK_AGAIN } else { look_every(shared) };
+    at.since(view.now).clamp(Duration::from_millis(1), at_most)
 }
 
 /// How long sessions that have run out may lie about where no worker clears them away.

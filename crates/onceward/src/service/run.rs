@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use onceward_core::service::slot::{Usage, usage};
 use onceward_core::service::{Begin, Mode, Outcome, lease_key};
-use onceward_core::{Result, SessionId, lease, limits};
+use onceward_core::{Result, SessionId, duration, lease, limits};
 use onceward_store::{BeginTerm, Begun, EndTerm, PruneTerms, insist};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -88,7 +88,12 @@ pub(super) async fn run(
         }),
     };
     tracing::debug!(service = %service.name, cycle, token = %term.token(), "a term begins");
-    let ((outcome, reason), stuck) = work(shared, service, &term, begin.slot).await;
+    let started = Instant::now();
+    let (ending, stuck) = work(shared, service, &term, begin.slot).await;
+    let (outcome, reason) = match service.spec.mode {
+        Mode::Leader => ending,
+        Mode::Cycle | Mode::PerRunner => with_usage(ending, started.elapsed(), begin.slot),
+    };
     let over = Instant::now() >= until;
     end(shared, &ask, term, (outcome, reason), over).await;
     if let Some(stuck) = stuck {
@@ -187,6 +192,27 @@ fn ending(
     }
 }
 
+/// What is kept with the end of a term that was near the end of its slot, or beyond it.
+fn with_usage((outcome, reason): End, took: Duration, slot: Duration) -> End {
+    let shown = duration::format(whole(slot));
+    let used = match usage(took, slot) {
+        Usage::Overran(by) => format!("it overran its slot of {shown} by {}", duration::format(whole(by))),
+        Usage::Near(per_cent) => format!("it took {per_cent} % of its slot of {shown}"),
+        Usage::Fine => return (outcome, reason),
+    };
+    let reason = match (outcome, reason) {
+        (Outcome::Done, None) => Some(used),
+        (Outcome::Failed, Some(reason)) => Some(format!("{reason}; {used}")),
+        (_, reason) => reason,
+    };
+    (outcome, reason)
+}
+
+/// In whole milliseconds.
+fn whole(span: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn ended_by(why: Stopped) -> End {
     let outcome = match why {
         Stopped::Lost(_) => Outcome::Lost,
@@ -208,7 +234,8 @@ async fn end(shared: &Shared, begun: &BeginTerm, term: Term, (outcome, reason): 
         outcome,
         reason: reason.map(|reason| onceward_core::once::cut(&reason, limits::REASON_BYTES_MAX)),
     };
-    if let Some(reason) = &ask.reason {
+    // Of an overrun it was told while it ran.
+    if let Some(reason) = ask.reason.as_ref().filter(|_| outcome != Outcome::Done) {
         let (service, cycle, outcome) = (&ask.service, ask.cycle, outcome.as_str());
         tracing::warn!(%service, cycle, outcome, %reason, "a term has ended");
     }
@@ -280,5 +307,23 @@ fn stuck(shared: &Shared, service: &Service, term: &Term) {
     );
     if service.options.abort_when_stuck {
         std::process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_term_has_fared_in_its_slot_is_kept_with_its_end() {
+        let seconds = Duration::from_secs;
+        let kept = |ending, took| with_usage(ending, seconds(took), seconds(20)).1;
+        assert_eq!(kept((Outcome::Done, None), 16), None);
+        assert_eq!(kept((Outcome::Done, None), 17).as_deref(), Some("it took 85 % of its slot of 20s"));
+        assert_eq!(kept((Outcome::Done, None), 23).as_deref(), Some("it overran its slot of 20s by 3s"));
+        let failed = kept((Outcome::Failed, Some("the disk is full".to_owned())), 23);
+        assert_eq!(failed.as_deref(), Some("the disk is full; it overran its slot of 20s by 3s"));
+        let lost = kept((Outcome::Lost, Some("its lease is lost".to_owned())), 23);
+        assert_eq!(lost.as_deref(), Some("its lease is lost"), "how long it took says nothing of that one");
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) leaving: watch::Receiver<bool>,
     /// How many pieces of work go on although they were dropped.
     pub(super) stuck: AtomicUsize,
+    /// How many services there are.
+    pub(super) count: u32,
 }
 
 /// Services at work. Dropped, they end where they stand.
@@ -59,7 +61,8 @@ impl Served {
         }
         let leaving = watch::Sender::new(false);
         let told = leaving.subscribe();
-        let shared = Arc::new(Shared { client, session, leaving: told, stuck: AtomicUsize::new(0) });
+        let count = u32::try_from(services.len()).unwrap_or(u32::MAX).max(1);
+        let shared = Arc::new(Shared { client, session, leaving: told, stuck: AtomicUsize::new(0), count });
         let mut parts = JoinSet::new();
         for service in services {
             parts.spawn(keep_on(Arc::clone(&shared), Arc::new(service)));

@@ -11,9 +11,10 @@ use onceward_core::service::bell_key;
 use onceward_core::trigger::{Heard, Trigger};
 use onceward_core::{Code, Result, ServiceName, Timestamp, TriggerName, backoff};
 use onceward_store::{HeardTriggers, ListTriggers, WriteTrigger};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::client::Onceward;
+use crate::ears::Ears;
 use crate::schedule::NAME;
 use crate::service::Term;
 
@@ -29,11 +30,10 @@ const AFTER_HINT: Duration = Duration::from_millis(50);
 /// Acts on what is heard until the term is over.
 pub(crate) async fn lead(client: &Onceward, term: &Term) {
     let line = client.inner.switchboard.line(&client.namespace, &bell_key(&ServiceName::from_row(NAME)));
+    let mut ears = Ears::new(vec![line], AFTER_HINT, LOOK_AGAIN);
     let (mut failures, mut deaf) = (0_u32, BTreeSet::new());
     while term.check().is_ok() {
-        let mut bell = core::pin::pin!(line.bell.notified());
-        bell.as_mut().enable();
-        let looked = Instant::now();
+        let heard = ears.heard();
         let pause = match round(client, &|| term.check(), &mut deaf).await {
             Ok(Round { more: true, .. }) => Duration::ZERO,
             Ok(round) => {
@@ -49,8 +49,7 @@ pub(crate) async fn lead(client: &Onceward, term: &Term) {
         term.progress();
         let until = Instant::now() + pause;
         tokio::select! {
-            () = sleep_until(until) => {}
-            () = bell => sleep_until(until.min(looked + AFTER_HINT)).await,
+            () = ears.wait(&heard, until, 1) => {}
             _ = term.cancelled() => return,
         }
     }
@@ -101,14 +100,23 @@ async fn round(client: &Onceward, check: Check<'_>, deaf: &mut BTreeSet<TriggerN
         of.remove(&name);
         deaf.insert(name);
     }
+    // One that can't be written stands before no other one.
+    let mut error = None;
     for row in found.rows {
         let heard = of.remove(&row.name).unwrap_or_default();
         check()?;
-        fire(client, row, &heard, found.now).await?;
+        if let Err(failed) = fire(client, row, &heard, found.now).await {
+            error = Some(failed);
+        }
     }
     for name in of.into_keys() {
         // Somebody has removed it at the same moment.
-        client.store().trigger_remove(&client.namespace, &name, 0).await?;
+        if let Err(failed) = client.store().trigger_remove(&client.namespace, &name, 0).await {
+            error = Some(failed);
+        }
+    }
+    if let Some(error) = error {
+        return Err(error);
     }
     Ok(Round { heard, more: heard >= PAGE, listening })
 }

@@ -1,4 +1,5 @@
-//! The examples of durable functions as a reader runs them: killed in the middle, started again, and done once.
+//! The examples as a reader runs them. Those of durable functions are killed in the middle, started again, and done
+//! once; the runners of a service are stopped and killed by their own example.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -157,4 +158,15 @@ fn d5_a_media_pipeline_that_is_killed_goes_on() {
     assert!(last.contains(&format!("holiday.mp4: {parts}")), "{last}");
     assert!(last.contains("violent.mp4: rejected, violent.mp4 is not safe for everybody"), "{last}");
     assert!(last.contains("notes.txt: rejected, notes.txt is no video"), "{last}");
+}
+
+/// A1: of four runners one is stopped for longer than its lease lasts and one is killed; the example audits itself.
+#[test]
+fn a1_four_runners_run_each_cycle_once_whoever_is_stopped_or_killed() {
+    let output = Command::new(example("four_runners")).args(["watch", "2"]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("each once, under tokens that grow"), "{printed}");
+    assert!(printed.contains("runner-1 is stopped") && printed.contains("runner-1 goes on"), "{printed}");
+    assert!((1..=4).filter(|n| printed.contains(&format!("done by runner-{n}"))).count() >= 2, "{printed}");
 }

@@ -84,6 +84,7 @@ mod lease;
 mod once;
 #[cfg(feature = "postgres")]
 mod pg;
+mod places;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod proof_durable;
 #[cfg(feature = "http-jobs")]
@@ -97,8 +98,12 @@ mod redis;
 #[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod redis_kit;
 mod schedule;
+#[cfg(all(feature = "postgres", feature = "sqlite", feature = "testing"))]
+mod schedule_crash;
 mod sendable;
 mod service;
+#[cfg(all(feature = "postgres", feature = "sqlite", feature = "testing"))]
+mod service_hints;
 #[cfg(feature = "postgres")]
 mod service_postgres;
 #[cfg(feature = "testing")]

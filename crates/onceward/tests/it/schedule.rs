@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use onceward::durable::{AnyError, durable, step};
 use onceward::jobs::State;
 use onceward::schedule::{OnMissed, Overlap};
 use onceward::store::clock::{Clock, ManualClock};
@@ -14,10 +15,18 @@ use onceward::{Code, ConnectOptions, Job, Onceward, ScheduleName, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
+use crate::places::{Place, on_each_store};
+
 #[derive(Serialize, Deserialize, Job)]
 #[job(kind = "report")]
 struct Report {
     of: String,
+}
+
+on_each_store! {
+    j12_each_tick_is_enqueued_once_by_several_schedulers,
+    a_tick_starts_a_durable_run_that_a_worker_finishes,
+    a_declaration_twice_changes_nothing_and_another_one_does,
 }
 
 fn report() -> Report {
@@ -47,15 +56,13 @@ async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
 }
 
 /// J12: ticks are enqueued in their order, each once, by one of several schedulers.
-#[tokio::test(flavor = "multi_thread")]
-async fn j12_each_tick_is_enqueued_once_by_several_schedulers() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let ow = client(&store);
+async fn j12_each_tick_is_enqueued_once_by_several_schedulers(place: &Place) {
+    let ow = place.client("ops").await;
+    let row = ow.schedule("often", "every 100ms", report()).on_missed(OnMissed::All).await.unwrap();
     let mut runners = Vec::new();
     for _ in 0..3 {
-        runners.push(client(&store).runner().scheduler().start().await.unwrap());
+        runners.push(place.client("scheduler").await.runner().scheduler().start().await.unwrap());
     }
-    let row = ow.schedule("often", "every 100ms", report()).on_missed(OnMissed::All).await.unwrap();
     until("ten ticks", async || jobs(&ow).await.len() >= 10).await;
     for runner in runners {
         runner.shutdown().await;
@@ -139,6 +146,39 @@ async fn overlap_policies_do_what_they_say() {
     assert_eq!((states["cancel"].len(), cancelled), (3, 2), "{states:?}");
 }
 
+/// J12: what was asked for by hand neither hides the job of the last tick from the next one, nor is hidden from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_finds_the_last_one_and_what_was_asked_for_by_hand_before_it() {
+    let clock = ManualClock::default();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+    let ow = client(&store);
+    let minute = async || {
+        clock.advance(Duration::from_secs(60));
+        while onceward::testing::fire_due(&ow).await.unwrap() {}
+        jobs(&ow).await.len()
+    };
+    ow.schedule("skip", "every 1m", report()).overlap(Overlap::Skip).await.unwrap();
+    assert_eq!(minute().await, 1);
+    let tick = ow.admin().schedule(&name("skip")).await.unwrap().last.unwrap().job;
+    let by_hand = ow.admin().trigger_schedule(&name("skip")).await.unwrap();
+    ow.admin().cancel_job(by_hand, None, None).await.unwrap();
+    assert_eq!(minute().await, 2, "the job of the last tick has not ended");
+    ow.admin().cancel_job(tick, None, None).await.unwrap();
+    let by_hand = ow.admin().trigger_schedule(&name("skip")).await.unwrap();
+    assert_eq!(minute().await, 3, "nor has what was asked for by hand");
+    ow.admin().cancel_job(by_hand, None, None).await.unwrap();
+    assert_eq!(minute().await, 4);
+    ow.admin().remove_schedule(&name("skip")).await.unwrap();
+    ow.schedule("cancel", "every 1m", report()).overlap(Overlap::CancelPrevious).await.unwrap();
+    assert_eq!(minute().await, 5);
+    let tick = ow.admin().schedule(&name("cancel")).await.unwrap().last.unwrap().job;
+    let by_hand = ow.admin().trigger_schedule(&name("cancel")).await.unwrap();
+    assert_eq!(minute().await, 7);
+    for job in [tick, by_hand] {
+        assert_eq!(ow.admin().job(job).await.unwrap().state, State::Cancelled);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_is_paused_resumed_triggered_filled_in_and_removed() {
     let clock = ManualClock::default();
@@ -188,6 +228,8 @@ async fn what_no_schedule_can_be_is_refused_when_it_is_declared() {
     ] {
         assert_eq!(ow.schedule("x", when, report()).await.unwrap_err().code(), code, "{when}");
     }
+    let past = ow.schedule("x", "at 2020-01-01T00:00:00Z", report()).await;
+    assert_eq!(past.unwrap_err().code(), Code::CronInvalid, "nobody would ever enqueue it");
     let keyed = ow.enqueue(report()).key("mine");
     assert_eq!(ow.schedule("x", "every 5m", keyed).await.unwrap_err().code(), Code::KeyInvalid);
     assert_eq!(ow.schedule("", "every 5m", report()).await.unwrap_err().code(), Code::ScheduleNameInvalid);
@@ -200,10 +242,30 @@ async fn what_no_schedule_can_be_is_refused_when_it_is_declared() {
     assert!(ow.admin().schedules(None, 10).await.unwrap().rows.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_declaration_twice_changes_nothing_and_another_one_does() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let ow = client(&store);
+/// A tick starts a run of a durable function, and a worker brings it to its end; a tick by hand beside it.
+async fn a_tick_starts_a_durable_run_that_a_worker_finishes(place: &Place) {
+    #[durable]
+    async fn audit(shop: u32) -> Result<u32, AnyError> {
+        let counted = step("count", || async move { Ok::<_, AnyError>(shop * 2) }).await?;
+        Ok(counted + 1)
+    }
+    let ow = place.client("host:1").await;
+    ow.schedule("audit", "every 300ms", audit(21)).overlap(Overlap::Skip).await.unwrap();
+    let worker = ow.worker().durable(audit).scheduler().start().await.unwrap();
+    let finished =
+        async || jobs(&ow).await.into_iter().filter(|row| row.state == State::Succeeded).collect::<Vec<_>>();
+    until("two runs", async || finished().await.len() >= 2).await;
+    let by_hand = ow.admin().trigger_schedule(&name("audit")).await.unwrap();
+    until("one by hand", async || finished().await.iter().any(|row| row.id == by_hand)).await;
+    ow.admin().pause_schedule(&name("audit"), None).await.unwrap();
+    worker.shutdown().await;
+    for row in finished().await {
+        assert!(ow.admin().job(row.id).await.unwrap().result.is_some(), "what the function has come to");
+    }
+}
+
+async fn a_declaration_twice_changes_nothing_and_another_one_does(place: &Place) {
+    let ow = place.client("ops").await;
     let first = ow.schedule("x", "every 5m", report()).await.unwrap();
     assert_eq!(ow.schedule("x", "every 5m", report()).await.unwrap(), first);
     let other = ow.schedule("x", "every 7m", report()).overlap(Overlap::Skip).await.unwrap();

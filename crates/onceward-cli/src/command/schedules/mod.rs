@@ -228,6 +228,11 @@ fn show(row: &Schedule, ahead: &[Timestamp], globals: &Globals) -> Result<()> {
     table.field("paused", row.pause.as_ref().map(|pause| &pause.at as &dyn Display));
     let last = row.last.map(|last| format!("{} as job {}", last.tick, last.job));
     table.field("last", last.as_ref().map(|last| last as &dyn Display));
+    let by_hand: Vec<String> =
+        row.by_hand.iter().map(|last| format!("{} as job {}", last.tick, last.job)).collect();
+    for asked in &by_hand {
+        table.field("by hand", Some(asked));
+    }
     table.field("next", row.next_at.as_ref().map(|at| at as &dyn Display));
     for tick in ahead.iter().skip(1) {
         table.field("then", Some(tick));

@@ -339,6 +339,8 @@ impl ServiceStore for PostgresStore {
 
     async fn service_ring(&self, namespace: &Namespace, name: &ServiceName) -> Result<()> {
         self.inner.wakes.tell(namespace, &bell_key(name));
+        // Who says this may be about to end: his hint leaves before he goes on.
+        self.inner.wakes.leave().await;
         Ok(())
     }
 

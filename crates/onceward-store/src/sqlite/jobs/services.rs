@@ -118,8 +118,7 @@ impl Jobs<'_> {
         if self.now.wall >= ask.not_after {
             return Ok(Begun::Late);
         }
-        let mut earlier = self.at.prepare_cached(SQL.service_earlier)?;
-        let reaches: Option<i64> = earlier.query_row(place, |row| row.get(0)).optional()?;
+        let reaches = self.covered_until(&ask.namespace, &ask.service, ask.cycle, &ask.part)?;
         let is_open = match row {
             Some((outcome, _)) => outcome == Outcome::HandedOver,
             None => reaches.is_none_or(|until| until <= ask.cycle),
@@ -155,7 +154,24 @@ impl Jobs<'_> {
         Ok(ended == 1)
     }
 
+    /// Up to which cycle the row before this one stands.
+    fn covered_until(
+        &self,
+        namespace: &Namespace,
+        service: &ServiceName,
+        cycle: i64,
+        part: &str,
+    ) -> Result<Option<i64>> {
+        let mut earlier = self.at.prepare_cached(SQL.service_earlier)?;
+        let place = params![namespace.as_str(), service.as_str(), cycle, part];
+        earlier.query_row(place, |row| row.get(0)).optional()
+    }
+
     fn miss_term(&self, ask: &MissTerm) -> Result<()> {
+        let reaches = self.covered_until(&ask.namespace, &ask.service, ask.miss.cycle, &ask.miss.part)?;
+        if reaches.is_some_and(|until| until > ask.miss.cycle) {
+            return Ok(());
+        }
         self.at.prepare_cached(SQL.service_miss)?.execute(params![
             ask.namespace.as_str(),
             ask.service.as_str(),
