@@ -35,6 +35,8 @@ mod enlist;
 mod enlist_postgres;
 #[cfg(feature = "sqlite")]
 mod enlist_sqlite;
+#[cfg(all(feature = "tower", feature = "sqlite"))]
+mod examples;
 #[cfg(feature = "sqlite")]
 mod examples_durable;
 #[cfg(feature = "testing")]
@@ -69,6 +71,10 @@ mod jobs_postgres;
 #[cfg(feature = "sqlx-sqlite")]
 mod jobs_sqlite;
 mod lease;
+#[cfg(feature = "testing")]
+mod nasty;
+#[cfg(feature = "postgres")]
+mod nasty_postgres;
 mod once;
 #[cfg(feature = "postgres")]
 mod pg;
@@ -93,6 +99,7 @@ mod service_postgres;
 mod service_trouble;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod step_in;
+mod stores;
 #[cfg(feature = "testing")]
 mod trigger;
 #[cfg(feature = "testing")]
