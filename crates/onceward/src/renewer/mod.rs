@@ -62,7 +62,7 @@ struct Shared {
     /// How many farewells are on their way or wait for it.
     farewells: AtomicUsize,
     /// Starts the thread: a test may have none.
-    spawn: fn(Arc<Shared>) -> io::Result<()>,
+    spawn: fn(Arc<Self>) -> io::Result<()>,
     state: Mutex<State>,
 }
 
