@@ -42,7 +42,7 @@ fn a_killed_runner_leaves_the_key_uncertain_until_somebody_settles_it() {
         let how = ["once", "resolve", "k", "--release", "--token", token, "--reason", "not in the ledger"];
         assert_eq!(place.run(&[&how[..], &["--as", "ann"]].concat()).code, 0);
         place.once("k", &["--owner", "web2"], "echo hi").printed(0, "hi\n");
-        let events = events(&place, "once", "k");
+        let events = events(place, "once", "k");
         let events: Vec<_> = events.iter().map(|(event, actor)| (event.as_str(), actor.as_str())).collect();
         assert_eq!(&events[..3], [("done", "web2"), ("claimed", "web2"), ("resolved_released", "ann")]);
         assert!(
@@ -107,7 +107,7 @@ fn a_paused_runner_can_not_settle_over_a_decision() {
         let seen = running.end();
         assert_eq!(seen.code, 76, "{seen:?}");
         place.once("k", &[], "true").printed(0, "");
-        assert_eq!(events(&place, "once", "k")[0].0, "resolved_done");
+        assert_eq!(events(place, "once", "k")[0].0, "resolved_done");
     });
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn each_place(test: impl AsyncFn(&At)) {
         drop(said);
     };
     let on = &on;
-    futures_util::future::join_all(urls.into_iter().map(|url| on(url))).await;
+    futures_util::future::join_all(urls.into_iter().map(on)).await;
 }
 
 /// Says on which store a test has failed.
