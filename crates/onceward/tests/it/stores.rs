@@ -52,8 +52,11 @@ pub(crate) async fn each_place(test: impl AsyncFn(&At)) {
         assert!(ended.is_ok(), "it hangs on {}", at.url);
         drop(said);
     };
-    let on = &on;
-    futures_util::future::join_all(urls.into_iter().map(on)).await;
+    let (on, mut running) = (&on, Vec::new());
+    for url in urls {
+        running.push(on(url));
+    }
+    futures_util::future::join_all(running).await;
 }
 
 /// Says on which store a test has failed.
