@@ -42,18 +42,18 @@ async fn l9_renewed_until_the_hard_limit_then_lost() {
         let started = Instant::now();
         let lease = ow
             .lease("k")
-            .ttl(Duration::from_secs(1))
-            .hard_ttl(Duration::from_millis(2500))
+            .ttl(Duration::from_secs(2))
+            .hard_ttl(Duration::from_secs(4))
             .acquire()
             .await
             .unwrap()
             .unwrap();
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         assert!(lease.is_valid(), "{:?}", lease.lost_because());
         assert_eq!(lease.lost().await, Lost::HardLimit);
         let lost_after = started.elapsed();
         assert!(
-            lost_after > Duration::from_millis(2300) && lost_after < Duration::from_millis(2500),
+            lost_after > Duration::from_millis(3700) && lost_after < Duration::from_secs(4),
             "{lost_after:?}"
         );
         assert_eq!(lease.check().unwrap_err().code(), Code::LeaseLost);
@@ -64,10 +64,10 @@ async fn l9_renewed_until_the_hard_limit_then_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_auto_renew_it_runs_out_and_is_not_revived() {
     each(async |ow| {
-        let lease = ow.lease("k").ttl(SHORT * 5).auto_renew(false).acquire().await.unwrap().unwrap();
-        tokio::time::sleep(SHORT * 3).await;
+        let lease = ow.lease("k").ttl(SHORT * 10).auto_renew(false).acquire().await.unwrap().unwrap();
+        tokio::time::sleep(SHORT * 5).await;
         lease.renew().await.unwrap();
-        tokio::time::sleep(SHORT * 3).await;
+        tokio::time::sleep(SHORT * 5).await;
         assert!(lease.is_valid(), "renewed by hand");
         assert_eq!(lease.lost().await, Lost::NotRenewed);
         assert_eq!(lease.renew().await.unwrap_err().code(), Code::LeaseLost);
@@ -81,7 +81,7 @@ async fn dropping_gives_back_unless_told_not_to() {
         drop(ow.lease("k").acquire().await.unwrap().unwrap());
         let lease = ow.lease("k").wait(Duration::from_secs(20)).acquire().await.unwrap().unwrap();
         lease.release().await.unwrap();
-        drop(ow.lease("k").ttl(SHORT * 3).auto_release(false).acquire().await.unwrap().unwrap());
+        drop(ow.lease("k").ttl(SHORT * 10).auto_release(false).acquire().await.unwrap().unwrap());
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(ow.lease("k").acquire().await.unwrap().is_none(), "closed until its ttl has passed");
         assert!(ow.lease("k").wait(Duration::from_secs(20)).acquire().await.unwrap().is_some());
@@ -109,10 +109,11 @@ async fn run_cancels_the_body_when_the_lease_is_broken() {
     each(async |ow| {
         let admin = ow.admin();
         let work =
-            ow.lease("k").ttl(SHORT * 3).run(async |_| tokio::time::sleep(Duration::from_secs(60)).await);
+            ow.lease("k").ttl(SHORT * 15).run(async |_| tokio::time::sleep(Duration::from_secs(60)).await);
         let (done, ()) = tokio::join!(work, async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            admin.break_lease("k", None, "stuck").await.unwrap();
+            while admin.break_lease("k", None, "stuck").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         });
         assert_eq!(done.unwrap_err().code(), Code::LeaseLost);
     })

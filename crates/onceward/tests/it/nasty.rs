@@ -119,8 +119,12 @@ async fn n12_a_crowd_of_waiters_costs_what_one_costs() {
             })
         })
         .collect();
-    sleep(Duration::from_millis(500)).await;
-    let before = store.calls(Verb::LeaseAcquire);
+    // All of them have come, and asked for the first time.
+    let mut before = 0;
+    while before < 2 || store.calls(Verb::LeaseAcquire) > before {
+        before = store.calls(Verb::LeaseAcquire);
+        sleep(Duration::from_millis(500)).await;
+    }
     sleep(Duration::from_secs(2)).await;
     let asked = store.calls(Verb::LeaseAcquire) - before;
     assert!(asked <= 10, "{asked} statements in two seconds in which nothing happened");
@@ -138,7 +142,7 @@ async fn n12_a_crowd_of_waiters_costs_what_one_costs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_l1_tokens_of_one_key_only_grow() {
     let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long");
-    let tries = if long { 2_000 } else { 40 };
+    let (tries, wanted) = if long { (2_000, 1_000) } else { (10, 40) };
     each_place(async |at| {
         let mut clients = vec![at.client().await];
         while at.is_shared() && clients.len() < 4 {
@@ -149,7 +153,10 @@ async fn proof_l1_tokens_of_one_key_only_grow() {
             .map(|n| {
                 let (ow, granted) = (clients[n % clients.len()].clone(), Arc::clone(&granted));
                 tokio::spawn(async move {
-                    for _ in 0..tries {
+                    for n in 0.. {
+                        if n >= tries && granted.lock().unwrap().len() >= wanted {
+                            break;
+                        }
                         if let Some(lease) = ow.lease("k").acquire().await.unwrap() {
                             // Nobody else holds it now: so this is their order.
                             granted.lock().unwrap().push(lease.token());
@@ -164,8 +171,7 @@ async fn proof_l1_tokens_of_one_key_only_grow() {
         }
         let granted = granted.lock().unwrap();
         assert!(granted.is_sorted_by(|one, two| one < two), "{granted:?}");
-        assert!(granted.len() > 16, "{} grants prove nothing", granted.len());
-        println!("{} grants of {} tries on {}", granted.len(), 16 * tries, at.url);
+        println!("{} grants on {}", granted.len(), at.url);
     })
     .await;
 }

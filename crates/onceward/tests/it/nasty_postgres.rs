@@ -32,8 +32,8 @@ async fn n5_a_guarded_transaction_that_stands_still_never_commits_beside_the_nex
     let schema = Schema::migrated().await;
     let (one, two) = (client(&schema).await, client(&schema).await);
     let mut paused = schema.client().await;
-    paused.batch_execute("SET idle_in_transaction_session_timeout = '3s'").await.unwrap();
-    let ttl = Duration::from_millis(500);
+    paused.batch_execute("SET idle_in_transaction_session_timeout = '6s'").await.unwrap();
+    let ttl = Duration::from_millis(1500);
     let lease =
         one.lease("k").ttl(ttl).auto_renew(false).auto_release(false).acquire().await.unwrap().unwrap();
     let mut tx = paused.transaction().await.unwrap();
@@ -234,7 +234,7 @@ async fn n44_a_restored_dump_has_larger_tokens_and_doubts_what_ran() {
     let running = tokio::spawn({
         let ow = ow.clone();
         async move {
-            let run = ow.once("running").ttl(Duration::from_secs(1)).run(async |_| {
+            let run = ow.once("running").ttl(Duration::from_secs(3)).run(async |_| {
                 begun.send(()).unwrap();
                 std::future::pending::<Result<i32, onceward::NotDone>>().await
             });
@@ -242,7 +242,7 @@ async fn n44_a_restored_dump_has_larger_tokens_and_doubts_what_ran() {
         }
     });
     has_begun.await.unwrap();
-    let held = ow.lease("k").ttl(Duration::from_secs(1)).acquire().await.unwrap().unwrap();
+    let held = ow.lease("k").ttl(Duration::from_secs(3)).acquire().await.unwrap().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let dump = folder.path().join("dump.sql").display().to_string();
     in_the_shell("pg_dump", &["--dbname", &url, "--schema", schema.name(), "--file", &dump]);
