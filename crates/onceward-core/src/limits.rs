@@ -27,6 +27,8 @@ pub const TTL_DEFAULT: Duration = Duration::from_secs(10);
 pub const HARD_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The hard limit of one `once` execution when the caller names none. Leases have none by default.
 pub const ONCE_HARD_TTL_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// The longest time a function of `once` has to come to its end after it was told to stop.
+pub const STOP_WITHIN_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest pause between a lost lease and the next grant.
 pub const LOCK_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long a finished `once` result is kept when the caller does not say.

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The state is in a SQLite file: stop the service, start it again, and the receipts are still there. Another
-//! store is the first argument, for example `postgres://localhost/shop`.
+//! store is the first argument, for example `postgres://localhost/shop`; another address to listen on the second.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -57,8 +57,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/charges", get(charges))
         .with_state(cards.clone());
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:8017").await?;
-    println!("POST http://localhost:8017/payments; the state is in {store}; Ctrl-C stops");
+    let address = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:8017".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("POST http://{}/payments; the state is in {store}; Ctrl-C stops", listener.local_addr()?);
     let server = axum::serve(listener, app).with_graceful_shutdown(stopped()).into_future();
     tokio::select! {
         ended = server => ended?,

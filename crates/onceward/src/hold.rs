@@ -34,6 +34,9 @@ impl fmt::Display for Lost {
     }
 }
 
+/// How often somebody who waits for the loss of a claim looks at the clock, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The shared knowledge of one claim: its handle reads it, the renewer writes it.
 pub(crate) struct Hold {
     pub(crate) token: Token,
@@ -97,6 +100,10 @@ impl Hold {
         (now >= self.trusted_until()).then(|| self.expiry_reason(now))
     }
 
+    pub(crate) fn boottime(&self) -> Timestamp {
+        self.clock.boottime()
+    }
+
     pub(crate) fn is_valid(&self) -> bool {
         self.lost_because().is_none()
     }
@@ -122,17 +129,28 @@ impl Hold {
         });
     }
 
-    /// Waits until the claim is lost. Needs the renewer (or a release) to say so; cancel-safe.
+    /// Waits until the claim is lost; cancel-safe. The renewer or a release may say so, and where nobody says
+    /// anything, because the renewer could not be started or stands still, our own clock does (L9, N6).
     pub(crate) async fn lost(&self) -> Lost {
         let mut lost = self.lost.subscribe();
         loop {
             if let Some(why) = *lost.borrow_and_update() {
                 return why;
             }
-            if lost.changed().await.is_err() {
-                return Lost::Released; // the sender lives in `self`: not reached while we are borrowed
+            let left = self.trusted_until().since(self.clock.boottime());
+            if left.is_zero() {
+                self.expire();
+                continue;
             }
+            // Over, renewed meanwhile, or said to be lost: the next look tells. A timer stands still while the machine
+            // is suspended, and our clock does not (G10): so it is looked at now and then.
+            let _ = tokio::time::timeout(left.min(LOOK_EVERY), lost.changed()).await;
         }
+    }
+
+    /// How long it lasts at least if it is not renewed again, by our own clock: somebody else may have it after that.
+    pub(crate) fn left(&self, ttl: Duration) -> Duration {
+        self.trusted_until().after(lease::trust_margin(ttl)).since(self.clock.boottime())
     }
 
     /// The claim as an error, if it is lost.

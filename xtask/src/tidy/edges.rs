@@ -36,7 +36,17 @@ pub(crate) fn check() -> Result<Vec<Finding>> {
     let metadata: Value =
         serde_json::from_str(&metadata).context("failed to parse the answer of cargo metadata")?;
     let root = metadata["workspace_root"].as_str().unwrap_or_default();
-    Ok(findings(&metadata, root))
+    let mut findings = findings(&metadata, root);
+    findings.extend(default_run(&metadata));
+    Ok(findings)
+}
+
+/// `cargo run` in a clone has to know that the program is meant, and not the chores.
+fn default_run(metadata: &Value) -> Option<Finding> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let named: Vec<&str> = packages.filter_map(|package| package["default_run"].as_str()).collect();
+    let what = format!("`cargo run` has to run onceward, not one of {named:?}: default-run of onceward-cli");
+    (named != ["onceward"]).then(|| Finding::new("Cargo.toml", 1, what))
 }
 
 fn findings(metadata: &Value, root: &str) -> Vec<Finding> {
@@ -99,6 +109,15 @@ mod tests {
         assert_eq!(found("onceward-store", "onceward", "null").len(), 1);
         assert_eq!(found("onceward-store", "onceward-macros", "null").len(), 1);
         assert_eq!(found("onceward", "onceward-store", "null"), [""; 0]);
+    }
+
+    #[test]
+    fn a_workspace_with_no_program_or_several_to_run_is_found() {
+        let found = |packages: &str| default_run(&serde_json::from_str(packages).unwrap()).is_some();
+        assert!(!found(r#"{"packages": [{"default_run": null}, {"default_run": "onceward"}]}"#));
+        assert!(found(r#"{"packages": [{"default_run": null}]}"#));
+        assert!(found(r#"{"packages": [{"default_run": "xtask"}]}"#));
+        assert!(found(r#"{"packages": [{"default_run": "onceward"}, {"default_run": "xtask"}]}"#));
     }
 
     #[test]

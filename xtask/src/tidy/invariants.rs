@@ -47,6 +47,7 @@ const REQUIRED: &[(&str, &str)] = &[
     ("J8", "a job that was called off is not run again"),
     ("J9", "at most one living job per unique key"),
     ("J10", "of one ordering key at most one job runs, and the others keep their order"),
+    ("J11", "never more of a queue or a key at the same time than its limit, nor more starts in a time"),
     ("J12", "each tick of a schedule is enqueued once, across changes of the leader and of clocks"),
     ("J13", "a replay keeps payload and line, and is made once"),
     ("J14", "a claim never takes more than asked for"),

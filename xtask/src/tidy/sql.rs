@@ -24,9 +24,17 @@ const SHARED_TABLE: &str = "advisory locks fill the shared lock table; hot state
 const BANNED: &[Banned] = &[
     Banned { text: "now()", why: FROZEN, in_migrations: true },
     Banned { text: "current_time", why: FROZEN, in_migrations: true },
-    Banned { text: "localtimestamp", why: FROZEN, in_migrations: true },
+    Banned { text: "localtime", why: FROZEN, in_migrations: true },
+    Banned { text: "current_date", why: FROZEN, in_migrations: true },
+    Banned { text: "transaction_timestamp", why: FROZEN, in_migrations: true },
+    Banned { text: "statement_timestamp", why: FROZEN, in_migrations: true },
+    Banned { text: "'now'::", why: FROZEN, in_migrations: true },
+    Banned { text: "timestamptz 'now'", why: FROZEN, in_migrations: true },
+    Banned { text: "timestamp 'now'", why: FROZEN, in_migrations: true },
     Banned { text: "unixepoch(", why: PASSED_IN, in_migrations: true },
     Banned { text: "strftime(", why: PASSED_IN, in_migrations: true },
+    Banned { text: "datetime(", why: PASSED_IN, in_migrations: true },
+    Banned { text: "julianday(", why: PASSED_IN, in_migrations: true },
     Banned {
         text: "excluded.expires_at",
         why: "an expiry is computed after the lock is won, not before",

@@ -5,9 +5,11 @@
 
 mod bench;
 mod crash;
+mod demo;
 mod http;
 mod jobs;
 mod lease;
+mod nasty;
 mod once;
 mod place;
 #[cfg(feature = "postgres")]

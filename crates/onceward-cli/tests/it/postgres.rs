@@ -4,6 +4,10 @@
 #[path = "../../../onceward-store/tests/it/support/server.rs"]
 pub(crate) mod server;
 
+#[allow(dead_code, unreachable_pub)] // shared with the tests of the stores
+#[path = "../../../onceward-store/tests/it/support/proxy.rs"]
+pub(crate) mod proxy;
+
 use crate::place::{Place, is_alive, wait_until};
 use server::Server;
 

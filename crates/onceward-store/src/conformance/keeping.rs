@@ -144,7 +144,7 @@ pub async fn a_prune_takes_leases_nobody_holds_for_long_enough(harness: &dyn Har
     let hand = Hand::of(harness).await;
     let released = hand.grant(&lease("released")).await;
     assert!(hand.release(&released).await);
-    hand.grant(&lease("expired")).await;
+    let expired = hand.grant(&lease("expired")).await;
     hand.grant(&lease::Ask { lock_delay: secs(3000), ..lease("delayed") }).await;
     let held = hand.grant(&lease::Ask { ttl: secs(5000), ..lease("held") }).await;
     harness.advance(secs(55)).await;
@@ -156,6 +156,14 @@ pub async fn a_prune_takes_leases_nobody_holds_for_long_enough(harness: &dyn Har
     assert_eq!(hand.leases(&name("delayed")).await.rows.len(), 1, "still closed");
     hand.renewed(&held).await;
     assert!(!hand.release(&released).await, "its row is gone");
+    let told = hand.told(Subject::Lease, "expired").await;
+    let words: Vec<_> = told.iter().map(|entry| (entry.event, entry.token)).collect();
+    let lost = [(Event::Claimed, expired.token), (Event::Expired, expired.token)];
+    assert_eq!(words, lost, "the row was the only trace of how it ended");
+    assert_eq!(told[1].actor, told[0].actor);
+    assert!(near(told[1].at, expired.expires_at));
+    let released = hand.told(Subject::Lease, "released").await;
+    assert!(released.iter().all(|entry| entry.event != Event::Expired), "{released:?}");
 }
 
 pub async fn l1_tokens_grow_after_the_row_was_forgotten(harness: &dyn Harness) {

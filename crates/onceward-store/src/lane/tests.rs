@@ -285,3 +285,32 @@ fn a_dying_runtime_takes_no_waiting_row_along() {
     let granted = second.block_on(async { tokio::time::timeout(DEADLINE, waiting).await.unwrap() });
     assert!(matches!(granted.unwrap().unwrap(), Acquired::Granted(_)));
 }
+
+/// Law 6: a queue is bounded. Who comes when it is full is told at once, and that nothing was done.
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (lanes, store) = lanes();
+    store.times(8, Verb::LeaseAcquire, Fault::Slow(Duration::from_secs(60)));
+    let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+    let (mut waiting, mut refused) = (Vec::new(), None);
+    // Those that are out already don't wait.
+    for n in 0..limits::LANE_WAITING_MAX + 8 * limits::BATCH_ROWS_MAX {
+        let mut call = Box::pin(lanes.acquire(lease_ask(&format!("k{n}"))));
+        match call.as_mut().poll(&mut context) {
+            core::task::Poll::Pending => waiting.push(call),
+            core::task::Poll::Ready(answer) => {
+                refused = Some(answer.unwrap_err());
+                break;
+            }
+        }
+    }
+    let error = refused.expect("it is full");
+    assert_eq!((error.code(), error.is_uncertain()), (Code::LaneFull, false), "{error:?}");
+    assert!(waiting.len() >= limits::LANE_WAITING_MAX);
+    // Whoever leaves makes room.
+    drop(waiting);
+    store.heal();
+    tokio::task::yield_now().await;
+    let fresh = Lanes::new(Arc::clone(&store) as Arc<dyn Store>, DEADLINE);
+    assert!(matches!(fresh.acquire(lease_ask("k")).await.unwrap(), Acquired::Granted(_)));
+}

@@ -309,9 +309,14 @@ impl Tables {
             let over = row.retain_until.is_some_and(|until| until <= now) && passed(row.token);
             take(&mut pruned.once, over && matches!(row.state, State::Done | State::Failed | State::Released))
         });
-        let old = now.before(ask.leases_older_than);
+        let (old, mut lost) = (now.before(ask.leases_older_than), Vec::new());
         self.leases.retain(|_, row| {
-            take(&mut pruned.leases, row.is_free(now) && row.free_at() <= old && passed(row.token))
+            let over = row.is_free(now) && row.free_at() <= old && passed(row.token);
+            let stays = take(&mut pruned.leases, over);
+            if !stays && row.released_at.is_none() {
+                lost.push(row.clone());
+            }
+            stays
         });
         self.waiting.retain(|_, line| {
             line.retain(|ticket| ticket.expires_at > now);
@@ -319,6 +324,10 @@ impl Tables {
         });
         let old = now.before(ask.history_older_than);
         self.history.retain(|row| take(&mut pruned.history, row.entry.at <= old));
+        // The row was the only trace of how these ended.
+        for row in lost {
+            self.log_lease(&row, Event::Expired, row.owner.as_str(), None, row.expires_at);
+        }
         let expired = |(_, row): &(&Name, &once::Record)| {
             row.state == State::Running && row.state_at(now) == State::Uncertain
         };

@@ -306,3 +306,49 @@ pub(super) fn applied(rows: &[Row]) -> Result<Vec<Applied>> {
     };
     rows.iter().map(read).collect::<Result<Vec<Applied>>>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> Settings {
+        let on = || "on".to_owned();
+        Settings {
+            version_num: 170_000,
+            version: "17.0".to_owned(),
+            encoding: "UTF8".to_owned(),
+            fsync: on(),
+            full_page_writes: on(),
+            synchronous_commit: on(),
+            in_recovery: false,
+            read_only: "off".to_owned(),
+            notification_queue: 0.0,
+            has_schema: true,
+            may_use_schema: true,
+            has_migrations: true,
+        }
+    }
+
+    fn findings(settings: &Settings) -> Vec<(&'static str, Severity)> {
+        let bad = settings.findings().into_iter().filter(|finding| finding.severity != Severity::Ok);
+        bad.map(|finding| (finding.check, finding.severity)).collect()
+    }
+
+    /// N35: a queue of notifications that fills up, because somebody listens in a transaction that does not end, is
+    /// warned of. It refuses nothing: what we enqueue does not notify in the caller's transaction.
+    #[test]
+    fn n35_a_notification_queue_that_fills_up_is_warned_of() {
+        assert_eq!(findings(&healthy()), []);
+        let behind = Settings { notification_queue: NOTIFICATION_QUEUE_MAX + 0.01, ..healthy() };
+        assert_eq!(findings(&behind), [("notification queue", Severity::Warning)]);
+    }
+
+    #[test]
+    fn a_server_that_loses_commits_is_refused() {
+        let off = || "off".to_owned();
+        assert_eq!(findings(&Settings { fsync: off(), ..healthy() }), [("fsync", Severity::Error)]);
+        let lazy = Settings { synchronous_commit: off(), ..healthy() };
+        assert_eq!(findings(&lazy), [("synchronous_commit", Severity::Error)]);
+        assert_eq!(findings(&Settings { in_recovery: true, ..healthy() }), [("writes", Severity::Error)]);
+    }
+}

@@ -199,4 +199,18 @@ mod tests {
         let refused = queue.push(Box::new(Named("x", later)), Line::Patient).unwrap_err();
         assert_eq!(refused.code(), Code::StoreClosed);
     }
+
+    #[test]
+    fn a_full_queue_says_that_the_store_is_busy() {
+        let queue = Queue::default();
+        let later = Instant::now() + Duration::from_secs(60);
+        let push = || queue.push(Box::new(Named("claim", later)), Line::Patient);
+        for _ in 0..limits::LANE_WAITING_MAX {
+            push().unwrap();
+        }
+        let refused = push().unwrap_err();
+        assert_eq!((refused.code(), refused.is_uncertain()), (Code::StoreBusy, false), "nothing was done");
+        queue.pop().unwrap();
+        push().unwrap();
+    }
 }

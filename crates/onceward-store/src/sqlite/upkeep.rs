@@ -72,11 +72,34 @@ pub(crate) fn prune(connection: &Connection, ask: &Prune, now: &Now) -> Result<P
     let once = run(SQL.prune_once, params![wall, limit])?;
     let old = now.wall.before(ask.leases_older_than).as_micros();
     let old_boot = now.boot.saturating_sub(micros(ask.leases_older_than));
-    let leases = run(SQL.prune_leases, params![wall, old, old_boot, now.boot_id, limit])?;
+    let leases = forget_leases(connection, params![wall, old, old_boot, now.boot_id, limit])?;
     run(SQL.prune_waiting, params![now.boot_id, now.boot])?;
     super::once::note_expiries(connection, ask.limit, now)?;
     Ok(Pruned { once, leases, history })
 }
+
+/// Removes leases, and tells the end of those whose end nobody has seen; how many there were.
+fn forget_leases(connection: &Connection, params: &[&dyn ToSql]) -> Result<u64> {
+    let mut forget = connection.prepare_cached(SQL.prune_leases)?;
+    let mut gone = forget.query(params)?;
+    let (mut count, mut lost) = (0, Vec::<Lost>::new());
+    while let Some(row) = gone.next()? {
+        count += 1;
+        if row.get(6)? {
+            lost.push((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
+        }
+    }
+    drop(gone);
+    let mut tell = connection.prepare_cached(SQL.lease_ended)?;
+    for (namespace, key, token, owner, granted_at, expires_at) in lost {
+        let event = Event::Expired.as_str();
+        tell.execute(params![namespace, key, event, token, owner, expires_at, granted_at, None::<String>])?;
+    }
+    Ok(count)
+}
+
+/// A lease that was lost: namespace, key, token, owner, and from when until when it was held.
+type Lost = (String, String, i64, String, i64, i64);
 
 /// Looks at the file and its settings.
 pub(crate) fn check(connection: &Connection, place: Option<&Place>, now: &Now) -> Result<Vec<Finding>> {
@@ -158,4 +181,18 @@ fn fine(check: &'static str, found: &str) -> Finding {
 
 fn warning(check: &'static str, found: &str, code: Option<Code>) -> Finding {
     Finding { severity: Severity::Warning, check, found: found.to_owned(), code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n47_a_log_that_a_reader_keeps_from_being_folded_in_is_warned_of() {
+        let small = log(LOG_BYTES_MAX);
+        assert_eq!((small.severity, small.code), (Severity::Ok, None));
+        let large = log(LOG_BYTES_MAX + 1);
+        assert_eq!((large.severity, large.code), (Severity::Warning, Some(Code::StoreBusy)));
+        assert!(large.found.contains("256 MiB"), "{}", large.found);
+    }
 }

@@ -35,6 +35,27 @@ use crate::client::Onceward;
 use crate::once::Verdict;
 
 /// Looking at keys and settling what can't settle itself.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+/// use onceward::history::Subject;
+/// use onceward::once::{Resolution, State};
+/// use onceward::{NotDone, Onceward};
+///
+/// let ow = Onceward::connect("memory:").await?;
+/// ow.once("order-7").run(async |_| Err::<(), _>(NotDone::unknown("no answer"))).await?;
+///
+/// let admin = ow.admin().acting_as("ann")?;
+/// let doubtful = admin.once_keys(Some(State::Uncertain), None, None, 50).await?;
+/// assert_eq!(doubtful.rows.len(), 1);
+/// let seen = Some(doubtful.rows[0].token);
+/// admin.resolve("order-7", seen, Resolution::Release, "it is not in the ledger", false).await?;
+/// let newest = &admin.history(Subject::Once, "order-7", 10).await?[0];
+/// assert_eq!((newest.actor.as_str(), newest.reason.as_deref()), ("ann", Some("it is not in the ledger")));
+/// # Ok::<(), onceward::Error>(()) })?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Admin {
     client: Onceward,
@@ -229,12 +250,51 @@ impl Admin {
 
     /// Asks `probe` about every uncertain key that starts with `prefix`, and settles each by the answer.
     ///
+    /// ```
+    /// # async fn charge_of(_: &str) -> std::io::Result<Option<String>> { Ok(None) }
+    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// use onceward::Verdict;
+    ///
+    /// let ask = async |row: &onceward::once::Record| match charge_of(row.key.as_str()).await {
+    ///     Ok(Some(charge)) => Verdict::Happened(charge),
+    ///     Ok(None) | Err(_) => Verdict::StillUnknown,
+    /// };
+    /// let admin = ow.admin().acting_as("nightly check")?;
+    /// let would = admin.reconcile_dry_run(Some("payment-"), ask).await?;
+    /// println!("{} of them are known by now", would.changed.len());
+    /// let settled = admin.reconcile(Some("payment-"), "the card company was asked", ask).await?;
+    /// println!("{} are settled, {} unknown still", settled.changed.len(), settled.unknown.len());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`resolve_all`](Self::resolve_all), and [`ResultUnwritable`](Code::ResultUnwritable).
     pub async fn reconcile<T: Serialize>(
         &self,
         prefix: Option<&str>,
         reason: &str,
+        probe: impl AsyncFn(&once::Record) -> Verdict<T>,
+    ) -> Result<Bulk> {
+        self.ask_about_each(prefix, reason, false, probe).await
+    }
+
+    /// Says what [`reconcile`](Self::reconcile) would do: `probe` is asked, and nothing is changed.
+    ///
+    /// # Errors
+    /// As [`reconcile`](Self::reconcile).
+    pub async fn reconcile_dry_run<T: Serialize>(
+        &self,
+        prefix: Option<&str>,
+        probe: impl AsyncFn(&once::Record) -> Verdict<T>,
+    ) -> Result<Bulk> {
+        self.ask_about_each(prefix, "nothing is changed", true, probe).await
+    }
+
+    async fn ask_about_each<T: Serialize>(
+        &self,
+        prefix: Option<&str>,
+        reason: &str,
+        dry_run: bool,
         probe: impl AsyncFn(&once::Record) -> Verdict<T>,
     ) -> Result<Bulk> {
         check_reason(reason)?;
@@ -247,7 +307,7 @@ impl Admin {
             for row in &rows {
                 match crate::once::resolution(probe(row).await)? {
                     Some(resolution) => {
-                        self.settle_uncertain(row, resolution, reason, false, &mut bulk).await?;
+                        self.settle_uncertain(row, resolution, reason, dry_run, &mut bulk).await?;
                     }
                     None => bulk.unknown.push(row.key.clone()),
                 }

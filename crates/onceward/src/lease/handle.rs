@@ -125,6 +125,17 @@ impl Lease {
 
     /// Waits until the lease is lost: before it runs out in the store (L9), or as soon as the store says so.
     ///
+    /// ```
+    /// # async fn import_prices() {}
+    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// let Some(lease) = ow.lease("import:prices").acquire().await? else { return Ok(()) };
+    /// tokio::select! {
+    ///     () = import_prices() => drop(lease.release().await?),
+    ///     why = lease.lost() => eprintln!("stopped: {why}"), // somebody else may begin any moment
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// Cancel safety: nothing is consumed.
     pub async fn lost(&self) -> Lost {
         self.hold.lost().await
@@ -132,6 +143,19 @@ impl Lease {
 
     /// Renews now, and returns when it then runs out. Not needed unless
     /// [`auto_renew(false)`](LeaseBuilder::auto_renew) was said.
+    ///
+    /// ```
+    /// # async fn import_page(_: u32) {}
+    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// let lease = ow.lease("import:prices").auto_renew(false).acquire().await?;
+    /// if let Some(lease) = lease {
+    ///     for page in 0..100 {
+    ///         import_page(page).await;
+    ///         lease.renew().await?; // as long as it makes progress, and no longer
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`LeaseLost`](Code::LeaseLost) if it is not ours any more: an expired lease is not revived, even if nobody took
@@ -190,6 +214,17 @@ impl Lease {
     /// `idle_in_transaction_session_timeout`, because a hung one keeps the key closed.
     ///
     /// Works with `tokio_postgres::Transaction`, `sqlx::Transaction` and `rusqlite::Transaction` (begun as IMMEDIATE).
+    ///
+    /// ```
+    /// # #[cfg(feature = "postgres")]
+    /// # async fn example(lease: onceward::Lease, mut client: tokio_postgres::Client)
+    /// #     -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut tx = client.transaction().await?;
+    /// lease.guard(&mut tx).await?;
+    /// tx.execute("UPDATE price SET cents = 4200 WHERE article = 'tea'", &[]).await?;
+    /// tx.commit().await?; // nobody has taken the lease before this
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`LeaseLost`](Code::LeaseLost) or [`TokenStale`](Code::TokenStale): roll back. Otherwise the driver's.

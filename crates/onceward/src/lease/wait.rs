@@ -1,16 +1,17 @@
 //! Asking once, and asking again: woken by the release, bounded by the deadline, never in a busy loop.
 
 use core::time::Duration;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onceward_core::lease::{Ask, Record, Watched};
 use onceward_core::{Key, Namespace, Result, Timestamp, lease};
-use onceward_store::{Acquired, LeaveLease, WaitLease};
+use onceward_store::{Acquired, KeyRef, LeaveLease, WaitLease};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::builder::{Acquisition, LeaseBuilder};
 use super::{Holder, Lease};
+use crate::client::Onceward;
 use crate::renewer::Farewell;
 
 /// One attempt.
@@ -18,12 +19,16 @@ pub(super) async fn attempt(builder: &LeaseBuilder, mut ask: Ask) -> Result<Acqu
     let client = &builder.client;
     let watch = &client.inner.poison;
     ask.watched = watch.verdict(&ask, client.clock().boottime());
+    let (counted, name) = (ask.capacity > 1, (ask.namespace.clone(), ask.key.clone()));
     let sent = client.clock().boottime();
     match client.inner.lanes.acquire(ask).await? {
         Acquired::Granted(row) => Ok(Acquisition::Granted(Lease::granted(builder, &row, sent))),
         Acquired::Held { by, now } => {
             if let Some(row) = &by {
                 watch.note(row, now, client.clock().boottime());
+            }
+            if counted && let Some(name) = watch.wants_a_look(name, client.clock().boottime()) {
+                look(client, name).await;
             }
             Ok(Acquisition::Held(by.map(|row| Holder::of(&row, now, &client.owner))))
         }
@@ -138,39 +143,92 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Looks at every place of a counted lease: a refusal tells of the one that becomes free first, and a poisoned one is
+/// the last.
+async fn look(client: &Onceward, (namespace, key): Name) {
+    match client.store().lease_lookup(&KeyRef { namespace, key }).await {
+        Ok(seen) => {
+            let boottime = client.clock().boottime();
+            seen.rows.iter().for_each(|row| client.inner.poison.note(row, seen.now, boottime));
+        }
+        Err(error) => tracing::debug!(%error, "the places of a counted lease could not be looked at"),
+    }
+}
+
 /// Remembers rows whose expiry only a step of the database's clock explains (N17). Such a row may be taken once it has
 /// not been renewed for a whole ttl of our own clock: a live holder would have.
 #[derive(Debug, Default)]
 pub(crate) struct PoisonWatch {
-    seen: Mutex<HashMap<(Namespace, Key), Sighting>>,
+    seen: Mutex<Seen>,
+}
+
+type Name = (Namespace, Key);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// By place: those of a counted lease have nothing to do with each other.
+    poisoned: HashMap<Name, BTreeMap<u32, Sighting>>,
+    /// When (boot time) the places of a counted lease were looked at.
+    looked: HashMap<Name, Timestamp>,
 }
 
 /// What was seen, for how long it must stay like that, and since when (boot time) it has.
 type Sighting = (Watched, Duration, Timestamp);
 
 const POISON_WATCHED_MAX: usize = 1024;
+/// How often all places of a full counted lease are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl PoisonWatch {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, row: &Record, now: Timestamp, boottime: Timestamp) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let poisoned = &mut self.lock().poisoned;
         let name = (row.namespace.clone(), row.key.clone());
         if !row.is_poisoned(now) {
-            seen.remove(&name);
+            let empty = poisoned.get_mut(&name).is_some_and(|places| {
+                places.remove(&row.slot);
+                places.is_empty()
+            });
+            if empty {
+                poisoned.remove(&name);
+            }
+            return;
+        }
+        if poisoned.len() >= POISON_WATCHED_MAX && !poisoned.contains_key(&name) {
             return;
         }
         let watched = Watched { token: row.token, heartbeats: row.heartbeats };
-        let known = seen.get(&name).is_some_and(|(before, _, _)| *before == watched);
-        if !known && seen.len() < POISON_WATCHED_MAX {
-            seen.insert(name, (watched, row.ttl.max(lease::POISON_SLACK), boottime));
+        let places = poisoned.entry(name).or_default();
+        if places.get(&row.slot).is_none_or(|(before, _, _)| *before != watched) {
+            places.insert(row.slot, (watched, row.ttl.max(lease::POISON_SLACK), boottime));
         }
     }
 
+    /// A place that was poisoned for long enough.
     fn verdict(&self, ask: &Ask, boottime: Timestamp) -> Option<Watched> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.is_empty() {
+        let seen = self.lock();
+        if seen.poisoned.is_empty() {
             return None;
         }
-        let (watched, ttl, since) = seen.get(&(ask.namespace.clone(), ask.key.clone()))?;
-        (boottime.since(*since) >= *ttl).then_some(*watched)
+        let places = seen.poisoned.get(&(ask.namespace.clone(), ask.key.clone()))?;
+        let over = |(_, ttl, since): &&Sighting| boottime.since(*since) >= *ttl;
+        places.values().find(over).map(|(watched, _, _)| *watched)
+    }
+
+    /// The name, if it is time to look at all places of that lease again.
+    fn wants_a_look(&self, name: Name, boottime: Timestamp) -> Option<Name> {
+        let looked = &mut self.lock().looked;
+        let is_young = |at: &Timestamp| boottime.since(*at) < LOOK_EVERY;
+        if looked.get(&name).is_some_and(is_young) {
+            return None;
+        }
+        if looked.len() >= POISON_WATCHED_MAX {
+            looked.retain(|_, at| is_young(at));
+        }
+        looked.insert(name.clone(), boottime);
+        Some(name)
     }
 }

@@ -26,6 +26,7 @@ pub struct OnceBuilder {
     pub(super) fingerprint: Result<Option<Fingerprint>>,
     pub(super) wait: Option<Duration>,
     pub(super) restartable: bool,
+    pub(super) stop_within: Duration,
 }
 
 /// What a probe found out about a key nobody was sure of.
@@ -53,6 +54,7 @@ impl OnceBuilder {
             fingerprint: Ok(None),
             wait: None,
             restartable: false,
+            stop_within: Duration::ZERO,
         }
     }
 
@@ -72,6 +74,33 @@ impl OnceBuilder {
     /// Lets the function run as long as it likes, renewed all the time.
     pub fn no_hard_ttl(mut self) -> Self {
         self.hard_ttl = Some(None);
+        self
+    }
+
+    /// How long the function has to come to its own end when its claim is lost or reaches its hard limit; nothing by
+    /// default, up to 1 h. It learns of that by [`Attempt::lost`], so long before a hard limit (but not before three
+    /// quarters of it have passed), and its end is recorded as ever. One that is not through by then is dropped.
+    /// Nothing is recorded while it stops, and so nobody may begin beside it before the claim itself has run out.
+    ///
+    /// ```
+    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let builder = ow.once("report-2026-11").hard_ttl(Duration::from_secs(60)).stop_within(Duration::from_secs(5));
+    /// let outcome = builder.run(async |attempt| {
+    ///     let mut pages = 0;
+    ///     loop {
+    ///         tokio::select! {
+    ///             _ = attempt.lost() => return Ok(pages), // tidied up in time
+    ///             () = tokio::time::sleep(Duration::from_secs(1)) => pages += 1,
+    ///         }
+    ///     }
+    /// }).await?;
+    /// # drop(outcome);
+    /// # Ok(()) }
+    /// ```
+    pub fn stop_within(mut self, time: Duration) -> Self {
+        self.stop_within = time;
         self
     }
 
@@ -220,6 +249,8 @@ impl OnceBuilder {
             restartable: self.restartable,
         };
         ask.check(self.client.ttl_min())?;
+        let most = limits::STOP_WITHIN_MAX;
+        in_range(self.stop_within, Duration::ZERO, most, Code::HardTtlInvalid, "the time to stop in")?;
         if let Some(wait) = self.wait {
             in_range(wait, Duration::ZERO, limits::HARD_TTL_MAX, Code::WaitInvalid, "the waiting time")?;
         }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
+use super::attempt::Stop;
 use super::builder::{OnceBuilder, Verdict};
 use super::{Attempt, Failure, NotDone, Outcome};
 use crate::client::Onceward;
@@ -73,7 +74,7 @@ where
     let sent = client.clock().boottime();
     match client.inner.lanes.claim(ask.clone()).await? {
         Claimed::Mismatch => Err(mismatch(&ask)),
-        Claimed::Granted(row) => run(&client, &row, sent, function).await,
+        Claimed::Granted(row) => run(&client, &row, sent, builder.stop_within, function).await,
         Claimed::Existing { row, now } => {
             if row.state_at(now) == State::Running && builder.wait.is_some() {
                 return wait(&builder, &ask).await;
@@ -122,7 +123,13 @@ pub(super) fn replay(row: Record, now: Timestamp) -> Outcome<Body> {
 }
 
 /// Runs the function under its claim, and records how it ended.
-async fn run<F>(client: &Onceward, row: &Record, sent: Timestamp, function: F) -> Result<Outcome<Body>>
+async fn run<F>(
+    client: &Onceward,
+    row: &Record,
+    sent: Timestamp,
+    stop_within: Duration,
+    function: F,
+) -> Result<Outcome<Body>>
 where
     F: AsyncFnOnce(Attempt) -> Result<Body, NotDone>,
 {
@@ -139,9 +146,11 @@ where
         session: row.session,
     };
     let _watch = client.inner.renewer.watch(Subject::Once(claim), row.ttl, true, Arc::clone(&hold));
-    let attempt = Attempt { key: row.key.clone(), number: row.attempts, hold: Arc::clone(&hold) };
+    let stop = Stop::new(stop_within, sent, hard_ttl);
+    let (key, number, ttl) = (row.key.clone(), row.attempts, row.ttl);
+    let attempt = Attempt { key, number, hold: Arc::clone(&hold), ttl, stop };
     let ending = if hold.is_valid() {
-        let function = AssertUnwindSafe(function(attempt)).catch_unwind();
+        let function = AssertUnwindSafe(function(attempt.clone())).catch_unwind();
         tokio::select! {
             biased;
             ended = function => match ended {
@@ -149,7 +158,7 @@ where
                 Ok(Err(not_done)) => not_done.into_ending(),
                 Err(panic) => Ending::Unknown { reason: format!("the function panicked: {}", words(&*panic)) },
             },
-            why = hold.lost() => Ending::Unknown { reason: format!("the function was cancelled: {why}") },
+            why = attempt.given_up() => Ending::Unknown { reason: format!("the function was cancelled: {why}") },
         }
     } else {
         let reason = "the claim had run out before the function could start".to_owned();
@@ -274,7 +283,9 @@ async fn wait(builder: &OnceBuilder, ask: &Ask) -> Result<Outcome<Body>> {
         let sent = client.clock().boottime();
         let seen = client.store().once_lookup(core::slice::from_ref(&key)).await?;
         let now = seen.now;
-        let Some(row) = seen.rows.into_iter().next().flatten() else {
+        // An outcome that may be replayed no more is as good as gone (O8).
+        let row = seen.rows.into_iter().next().flatten().filter(|row| !row.is_retired(now));
+        let Some(row) = row else {
             let reason = "the key was removed while it was waited for".to_owned();
             return Ok(Outcome::NotStarted { error: Failure { reason, data: None } });
         };

@@ -5,9 +5,12 @@
 //! only if the new claim is due before everything else.
 
 mod agenda;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use core::time::Duration;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -58,19 +61,22 @@ struct Shared {
     bell: Notify,
     /// How many farewells are on their way or wait for it.
     farewells: AtomicUsize,
+    /// Starts the thread: a test may have none.
+    spawn: fn(Arc<Self>) -> io::Result<()>,
     state: Mutex<State>,
 }
 
 impl Renewer {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                store,
-                bell: Notify::new(),
-                farewells: AtomicUsize::new(0),
-                state: Mutex::default(),
-            }),
-        }
+        Self::on(store, |shared| {
+            let thread = std::thread::Builder::new().name("onceward-renew".to_owned());
+            thread.spawn(move || thread::run(&shared)).map(drop)
+        })
+    }
+
+    fn on(store: Arc<dyn Store>, spawn: fn(Arc<Shared>) -> io::Result<()>) -> Self {
+        let (bell, farewells, state) = (Notify::new(), AtomicUsize::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { store, bell, farewells, spawn, state }) }
     }
 
     /// Takes a claim into care: renews it if `auto`, and says when it is lost.
@@ -169,13 +175,12 @@ impl Shared {
         if state.running {
             return;
         }
-        let shared = Arc::clone(self);
-        let spawned =
-            std::thread::Builder::new().name("onceward-renew".to_owned()).spawn(move || thread::run(&shared));
-        match spawned {
-            Ok(_) => state.running = true,
-            // Claims then run out by themselves, and their holders are told: safe, if not comfortable.
-            Err(error) => tracing::error!(%error, "the renewing thread can't be started"),
+        match (self.spawn)(Arc::clone(self)) {
+            Ok(()) => state.running = true,
+            Err(error) => {
+                tracing::error!(%error, "the renewing thread can't be started");
+                state.abandon();
+            }
         }
     }
 }

@@ -46,6 +46,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
     }
 }
 
+/// How often it looks at the clock while it has something in its care.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 async fn turn_by_turn(shared: &Arc<Shared>) {
     let mut tasks = tokio::task::JoinSet::new();
     loop {
@@ -58,7 +61,9 @@ async fn turn_by_turn(shared: &Arc<Shared>) {
             let farewells = core::mem::take(&mut state.farewells);
             let next = state.agenda.first().map_or(i64::MAX, |(due, _)| *due);
             state.sleeping_until = next;
-            let sleep = Timestamp::from_micros(next).since(now).min(Duration::from_secs(3600));
+            // A timer stands still while the machine is suspended, and the boot clock does not.
+            let most = if next == i64::MAX { Duration::from_secs(3600) } else { LOOK_EVERY };
+            let sleep = Timestamp::from_micros(next).since(now).min(most);
             if state.finishing.is_some() && tasks.is_empty() && farewells.is_empty() {
                 state.abandon();
                 return;

@@ -43,6 +43,8 @@ mod enlist;
 mod enlist_postgres;
 #[cfg(feature = "sqlite")]
 mod enlist_sqlite;
+#[cfg(all(feature = "tower", feature = "sqlite"))]
+mod examples;
 #[cfg(feature = "sqlite")]
 mod examples_durable;
 #[cfg(feature = "testing")]
@@ -81,6 +83,10 @@ mod jobs_sqlite;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod jobs_stores;
 mod lease;
+#[cfg(feature = "testing")]
+mod nasty;
+#[cfg(feature = "postgres")]
+mod nasty_postgres;
 mod once;
 #[cfg(feature = "postgres")]
 mod pg;
@@ -110,6 +116,7 @@ mod service_postgres;
 mod service_trouble;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod step_in;
+mod stores;
 #[cfg(feature = "testing")]
 mod trigger;
 #[cfg(feature = "testing")]

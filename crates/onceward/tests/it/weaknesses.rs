@@ -299,25 +299,96 @@ async fn w30_uncertain_keys_are_listed_and_history_begins_with_the_newest() {
     assert_eq!((history.len(), history[0].token), (50, newest.token()));
 }
 
-/// W25, W26: an older schema is brought up to date with its rows, and works.
+/// W25, W26: every schema there ever was is brought up to date with its rows, and works.
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
-async fn w26_every_older_schema_comes_to_head_with_its_rows() {
+async fn w26_every_older_schema_of_sqlite_comes_to_head_with_its_rows() {
+    for version in 1_u32.. {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("old.db");
+        let url = format!("sqlite://{}", file.display());
+        let write =
+            async |text: String| rusqlite::Connection::open(&file).unwrap().execute_batch(&text).unwrap();
+        let micros = |text: &str| text.replace("{now}", "(1000000 * unixepoch())");
+        if !comes_to_head(&url, version, async |of| write(micros(of.sqlite)).await).await {
+            break;
+        }
+    }
+}
+
+/// W25, W26: as on SQLite.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn w26_every_older_schema_of_postgres_comes_to_head_with_its_rows() {
+    use crate::pg::support;
+    let server = &support::shared().postgres;
+    let mine = support::connect(server).await;
+    for version in 1_u32.. {
+        let schema = support::fresh_name();
+        let url = format!("{server}?schema={schema}");
+        let write = async |of: OldRows| {
+            mine.batch_execute(&of.postgres.replace("{schema}", &schema)).await.unwrap();
+        };
+        let older = comes_to_head(&url, version, write).await;
+        mine.batch_execute(&format!("DROP SCHEMA {schema} CASCADE")).await.unwrap();
+        if !older {
+            break;
+        }
+    }
+}
+
+/// Rows of once keys as the first schema that had them wrote them: one is done, one was running when its process died.
+#[derive(Clone, Copy)]
+struct OldRows {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+const OLD_ROWS: OldRows = OldRows {
+    sqlite: "
+        INSERT INTO onceward_once (namespace, key, state, token, owner, session, attempts, claimed_at, expires_at,
+            expires_boot, boot_id, ttl_us, retain_us, late, finished_at, retain_until, body_type, body_size, body,
+            untold)
+        VALUES ('default', 'done', 'done', 7, 'old', zeroblob(16), 1, {now}, {now}, 0, 'x', 1000000, 86400000000, 0,
+                {now}, {now} + 86400000000, 'application/json', 1, x'37', 1),
+               ('default', 'open', 'running', 8, 'old', zeroblob(16), 1, {now}, {now}, 0, 'x', 1000000, 86400000000, 0,
+                NULL, NULL, NULL, NULL, NULL, 0)",
+    postgres: "
+        INSERT INTO {schema}.once (namespace, key, state, token, owner, session, attempts, claimed_at, expires_at,
+            ttl_ms, retain_ms, late, finished_at, retain_until, content_type, body_size, body)
+        VALUES ('default', 'done', 'done', 7, 'old', gen_random_uuid(), 1, clock_timestamp(), clock_timestamp(), 1000,
+                86400000, false, clock_timestamp(), clock_timestamp() + interval '1 day', 'application/json', 1,
+                '\\x37'),
+               ('default', 'open', 'running', 8, 'old', gen_random_uuid(), 1, clock_timestamp(), clock_timestamp(),
+                1000, 86400000, false, NULL, NULL, NULL, NULL, NULL)",
+};
+
+/// Makes a schema of that version, writes into it, and brings it up to date. `false` where that is the newest one.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+async fn comes_to_head(url: &str, version: u32, write: impl AsyncFn(OldRows)) -> bool {
     use onceward::store::{OpenOptions, migrate};
-    let folder = tempfile::TempDir::new().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("old.db").display());
     let options = OpenOptions { unmigrated: true, ..OpenOptions::default() };
-    let migrator = migrate::migrator(&url, options.clone()).await.unwrap();
-    assert_eq!(migrator.up(Some(1)).await.unwrap(), [1]);
-    let before = onceward::store::open(&url, options).await.unwrap();
+    let migrator = migrate::migrator(url, options.clone()).await.unwrap();
+    assert_eq!(migrator.up(Some(version)).await.unwrap(), (1..=version).collect::<Vec<_>>());
+    let before = onceward::store::open(url, options).await.unwrap();
     let old = Onceward::options().build(before).unwrap();
-    let lease =
-        old.lease("kept").ttl(Duration::from_secs(60)).auto_release(false).acquire().await.unwrap().unwrap();
-    let token = lease.token();
-    drop(lease);
+    let kept = old.lease("kept").ttl(Duration::from_secs(60)).auto_release(false);
+    let token = kept.acquire().await.unwrap().unwrap().token();
     old.shutdown().await;
-    let ow = Onceward::connect(&url).await.unwrap();
-    assert_eq!(ow.admin().lease("kept").await.unwrap().rows[0].token, token);
-    assert!(ow.once("new").run(async |_| Ok(1)).await.unwrap().is_done());
+    let has_once = version >= 2;
+    if has_once {
+        write(OLD_ROWS).await;
+    }
+    let applied = migrator.up(None).await.unwrap();
+    let ow = Onceward::connect(url).await.unwrap();
+    assert_eq!(ow.admin().lease("kept").await.unwrap().rows[0].token, token, "version {version}");
+    if has_once {
+        let done = ow.once("done").run(async |_| Ok(9)).await.unwrap();
+        assert_eq!(done, Outcome::Done { value: 7, replayed: true }, "version {version}");
+        assert!(ow.once("open").run(async |_| Ok(9)).await.unwrap().is_uncertain(), "version {version}");
+    }
+    assert!(ow.once("new").run(async |_| Ok(1)).await.unwrap().is_done(), "version {version}");
     assert!(migrator.status().await.unwrap().pending.is_empty());
+    ow.shutdown().await;
+    !applied.is_empty()
 }

@@ -44,6 +44,7 @@ impl Report {
             (self.webhooks < self.payments as usize, "a webhook was lost"),
             (self.uncertain_after > 0, "a payment is still uncertain"),
             (self.uncertain_before == 0, "no worker was caught in the middle: run it again"),
+            (self.stale_refused == 0, "no late outcome of the paused worker was refused: run it again"),
             (self.payments < 100, "fewer than 100 payments show nothing"),
         ];
         let failed: Vec<_> = failures.iter().filter(|(failed, _)| *failed).map(|(_, why)| *why).collect();
@@ -101,4 +102,40 @@ pub(super) async fn audit(ow: &Onceward, ledger: &Ledger, payments: u32) -> Resu
         }
     }
     Ok(audit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLDS: Report = Report {
+        payments: 100,
+        done: 100,
+        uncertain_before: 1,
+        uncertain_after: 0,
+        double_charged: 0,
+        stale_refused: 1,
+        seconds: 1.0,
+        checkouts: 100,
+        webhooks: 100,
+        killed: 5,
+    };
+
+    #[test]
+    fn the_audit_holds_only_if_everything_was_shown() {
+        assert!(HOLDS.holds());
+        let falls_short = [
+            Report { payments: 99, done: 99, ..HOLDS },
+            Report { done: 99, ..HOLDS },
+            Report { uncertain_before: 0, ..HOLDS },
+            Report { uncertain_after: 1, ..HOLDS },
+            Report { double_charged: 1, ..HOLDS },
+            Report { stale_refused: 0, ..HOLDS },
+            Report { checkouts: 99, ..HOLDS },
+            Report { webhooks: 99, ..HOLDS },
+        ];
+        for report in falls_short {
+            assert!(!report.holds() && !report.why_not().is_empty(), "{report:?}");
+        }
+    }
 }

@@ -78,7 +78,7 @@ async fn pay(shop: &Shop, order: u32, cents: u32) -> onceward::Result<Outcome<St
         attempt.check()?;
         let charge = shop.card_company.charge(&key, &attempt.token().to_string())?;
         say("charged", &key);
-        tokio::time::sleep(if shop.slow { Duration::from_millis(150) } else { pause * 3 }).await;
+        tokio::time::sleep(if shop.slow { Duration::from_millis(400) } else { pause * 3 }).await;
         Ok::<_, NotDone>(charge)
     };
     let outcome = shop.ow.once(&key).ttl(TTL).fingerprint(&(&key, cents)).run(charge).await?;

@@ -59,12 +59,14 @@ struct Said {
 const SLOW: usize = 0;
 /// How many checkouts are under way at the same time.
 const AT_ONCE: usize = 50;
+/// How many checkouts, one of so many at most, wait until the paused worker was refused: it has to get a payment.
+const HELD_BACK: (u32, u32) = (24, 5);
 /// How many workers are killed.
 const KILLS: usize = 5;
 /// How often the card company is asked about payments that nobody is sure of.
 const ASK: Duration = Duration::from_millis(300);
 /// How long all of it may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 struct Scene {
     workers: Vec<Child>,
@@ -76,6 +78,13 @@ struct Scene {
     /// When the paused one was let go on.
     went_on: Option<Instant>,
     asked: Instant,
+    /// Lets the checkouts in that were held back.
+    held_back: HeldBack,
+}
+
+struct HeldBack {
+    gate: Arc<Semaphore>,
+    count: usize,
 }
 
 impl Scene {
@@ -85,9 +94,26 @@ impl Scene {
         self.victim.is_none() && self.ran.killed < KILLS && self.ran.finished >= next
     }
 
-    /// Once, while much is going on.
+    /// While much is going on, until one was refused that came back. Not each is: one may be stopped too late, or
+    /// inside of a commit on SQLite.
     fn is_time_to_pause(&self) -> bool {
-        self.went_on.is_none() && self.paused.is_none() && self.ran.finished > 10
+        self.ran.refused == 0 && self.ran.finished > 5 && self.paused.is_none() && self.has_been_heard()
+    }
+
+    /// Whether the worker that was paused has had its time to come to its end.
+    fn has_been_heard(&self) -> bool {
+        self.ran.refused > 0 || self.went_on.is_none_or(|since| since.elapsed() > TTL * 3)
+    }
+
+    /// Lets those in that were held back: all, or one by one as long as nobody was refused.
+    fn let_in(&mut self, checkouts: usize) {
+        let idle = self.ran.finished + self.held_back.count >= checkouts;
+        let more = match (self.ran.refused > 0, idle && self.paused.is_none() && self.has_been_heard()) {
+            (true, _) => self.held_back.count,
+            (false, alone) => usize::from(alone).min(self.held_back.count),
+        };
+        self.held_back.count -= more;
+        self.held_back.gate.add_permits(more);
     }
 }
 
@@ -101,6 +127,8 @@ impl Race<'_> {
     pub(super) async fn run(&self) -> Result<Ran> {
         let (say, mut said) = unbounded_channel();
         let workers = (0..self.args.workers as usize).map(|number| self.start(number, number, &say));
+        let (most, part) = HELD_BACK;
+        let late = most.min(self.args.payments / part);
         let mut scene = Scene {
             workers: workers.collect::<Result<_>>()?,
             collected: HashSet::new(),
@@ -109,8 +137,9 @@ impl Race<'_> {
             paused: None,
             went_on: None,
             asked: Instant::now(),
+            held_back: HeldBack { gate: Arc::new(Semaphore::new(0)), count: late as usize },
         };
-        self.check_out(&say);
+        self.check_out(&say, late, &scene.held_back.gate);
         scene.ran.example = Some(run_of(self.ow, 0).await?.id());
         let began = Instant::now();
         while !self.is_over(&scene) {
@@ -120,9 +149,13 @@ impl Race<'_> {
             }
             self.reconcile(&mut scene).await?;
             self.let_go_on(&mut scene)?;
+            scene.let_in(self.args.payments as usize);
             self.show.status(&self.status(&scene));
             if began.elapsed() > PATIENCE {
-                return Err(Error::new(Code::AuditFailed, "the checkouts are not through after two minutes"));
+                return Err(Error::new(
+                    Code::AuditFailed,
+                    "the checkouts are not through after five minutes",
+                ));
             }
         }
         for worker in &mut scene.workers {
@@ -144,16 +177,21 @@ impl Race<'_> {
     fn is_over(&self, scene: &Scene) -> bool {
         let all = self.args.payments as usize;
         let heard = self.heard.counts().0 >= all;
-        let refused = scene.ran.refused > 0 || scene.went_on.is_none_or(|since| since.elapsed() > TTL * 3);
-        scene.ran.finished >= all && heard && scene.paused.is_none() && refused
+        scene.ran.finished >= all && heard && scene.paused.is_none() && scene.has_been_heard()
     }
 
-    /// Checks out, so many at a time. Each is waited for by a task of its own.
-    fn check_out(&self, say: &UnboundedSender<Said>) {
+    /// Checks out, so many at a time, the `late` last ones when they are let in. Each is waited for by a task of its
+    /// own.
+    fn check_out(&self, say: &UnboundedSender<Said>, late: u32, gate: &Arc<Semaphore>) {
         let room = Arc::new(Semaphore::new(AT_ONCE));
         for order in 0..self.args.payments {
             let (ow, say, room) = (self.ow.clone(), say.clone(), Arc::clone(&room));
+            let gate = (order >= self.args.payments - late).then(|| Arc::clone(gate));
             tokio::spawn(async move {
+                if let Some(gate) = gate {
+                    let Ok(let_in) = gate.acquire().await else { return };
+                    let_in.forget();
+                }
                 let Ok(_place) = room.acquire_owned().await else { return };
                 let ended = match run_of(&ow, order).await {
                     Ok(run) => run.result().await.map_err(|failure| failure.to_string()),

@@ -28,7 +28,8 @@ pub(super) struct Args {
     /// How soon others notice that this process has died [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     ttl: Option<Duration>,
-    /// How long the command may run at most; at the limit it is stopped, and the key is uncertain [default: no limit]
+    /// How long the command may run at most. It gets TERM the time of --kill-after before the limit (but not before
+    /// three quarters of it), KILL at the limit, and the key is uncertain then [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     hard_ttl: Option<Duration>,
     /// How long the outcome is kept and replayed; after that the key may run again [default: 30 days]
@@ -50,7 +51,7 @@ pub(super) struct Args {
     /// Write what came of it to this file, as one JSON object: outcome, exit_code, token, replayed, code
     #[arg(long, value_name = "FILE")]
     status_file: Option<PathBuf>,
-    /// How long the command has between TERM and KILL when the claim is lost [default: 5s]
+    /// How long the command has between TERM and KILL when the claim is lost, as far as the claim lasts [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     kill_after: Option<Duration>,
     /// Who runs it, as shown to others [default: HOST:PID]
@@ -111,7 +112,7 @@ async fn once(args: &Args, globals: &Globals, status_wanted: bool) -> Result<tel
             return Ok(tell::Told::interrupted(process::exit_code_of(signal)));
         }
     };
-    // Still there if the claim was lost: the future that waited for it is gone.
+    // Still there if it did not end in time, and the future that waited for it is gone.
     work.stop().await;
     let ran = tell::Ran { token: work.token, ended: work.ended };
     let told = match outcome {
@@ -122,8 +123,17 @@ async fn once(args: &Args, globals: &Globals, status_wanted: bool) -> Result<tel
     told
 }
 
+fn kill_after(args: &Args) -> Duration {
+    args.kill_after.unwrap_or(process::KILL_AFTER)
+}
+
+/// How long a command that was killed may take to be gone.
+const REAPED_WITHIN: Duration = Duration::from_millis(500);
+
 fn builder(args: &Args, client: &Onceward) -> OnceBuilder {
     let mut builder = client.once(&args.key).no_hard_ttl().restartable(args.restartable);
+    builder =
+        builder.stop_within(kill_after(args).saturating_add(REAPED_WITHIN).min(limits::STOP_WITHIN_MAX));
     if let Some(ttl) = args.ttl {
         builder = builder.ttl(ttl);
     }
@@ -165,7 +175,16 @@ impl Work<'_> {
             }
         };
         let (child, capture) = self.running.insert(started);
-        let status = child.wait(self.signals).await?;
+        let status = tokio::select! {
+            biased;
+            status = child.wait(self.signals) => status?,
+            why = attempt.lost() => {
+                // Stopped first, and recorded then: whoever may run it again does not do so beside this one.
+                let left = attempt.time_to_stop();
+                child.stop(kill_after(self.args).min(left.saturating_sub(REAPED_WITHIN.min(left / 4)))).await;
+                return Err(NotDone::unknown(format!("the command was stopped: {why}")));
+            }
+        };
         let printed = capture.printed().await;
         let (ended, result) = self.ending(status, printed);
         self.ended = Some((ended, process::exit_code(status)));
@@ -196,7 +215,7 @@ impl Work<'_> {
     /// Stops what still runs, and lets our stdout get what was printed.
     async fn stop(&mut self) {
         let Some((mut child, capture)) = self.running.take() else { return };
-        child.stop(self.args.kill_after.unwrap_or(process::KILL_AFTER)).await;
+        child.stop(kill_after(self.args)).await;
         tokio::select! {
             biased;
             () = capture.passed_on() => {}

@@ -13,7 +13,7 @@
 --   once: $1 limit  $2 now  $3 place to start from. What the rows told of themselves goes to the history.
 --   untold: $1 limit  $2 until when history may be forgotten  $3 place to start from.
 -- leases: $1 limit  $2 until when given back or run out  $3 now. Reads the table: an index on times would cost every
---   renewal.
+--   renewal. What nobody took over after its holder was lost has its end told nowhere yet: that goes to the history.
 -- waiters: $1 limit  $2 now.
 -- history: $1 limit  $2 until when. Index: history_by_time. Its rows never change, so their places (ctid) hold still.
 
@@ -93,13 +93,18 @@ SELECT count(*), max(forgotten.place)::text FROM forgotten
 
 -- step: leases
 WITH over AS MATERIALIZED (
-    SELECT l.namespace, l.key, l.slot
+    SELECT l.namespace, l.key, l.slot, l.token, l.owner, l.granted_at, l.expires_at, l.released_at
     FROM {schema}.lease l
     WHERE coalesce(l.released_at, l.expires_at + l.lock_delay_ms * interval '1 millisecond')
               <= timestamptz 'epoch' + $2::bigint * interval '1 microsecond'
       AND l.token < $3::bigint
     LIMIT $1::bigint
     FOR UPDATE OF l SKIP LOCKED
+), told AS (
+    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, claimed_at)
+    SELECT 'lease', o.namespace, o.key, 'expired', o.token, o.owner, o.expires_at, o.granted_at
+    FROM over o
+    WHERE o.released_at IS NULL
 ), gone AS (
     DELETE FROM {schema}.lease l
     USING over

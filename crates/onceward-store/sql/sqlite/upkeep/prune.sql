@@ -6,7 +6,8 @@
 -- once     as told. Outcomes whose retention has ended, by onceward_once_retained. Never anything running or
 --          uncertain, nor a token the clock has not passed: it might be drawn again.
 -- leases   ?1 wall clock now, ?2 wall clock before which, ?3 boottime before which, ?4 boot_id, ?5 how many. Given
---          back or lost (and their lock delay over) that long ago. A token the clock has not passed stays.
+--          back or lost (and their lock delay over) that long ago. A token the clock has not passed stays. Rows: what
+--          nobody has written the end of yet, or nothing.
 -- waiting  ?1 boot_id, ?2 boottime now. Places that were given up.
 
 -- step: history
@@ -45,6 +46,7 @@ WHERE (namespace, key, slot) IN (
     END
     LIMIT ?5
 )
+RETURNING namespace, key, token, owner, granted_at, expires_at, released_at IS NULL
 
 -- step: waiting
 DELETE FROM onceward_lease_waiter

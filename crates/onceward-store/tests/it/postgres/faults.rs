@@ -375,6 +375,29 @@ async fn n32_an_absent_server_is_told_at_the_deadline() {
     assert!(error.message().contains("127.0.0.1") && !format!("{error:?}").contains("s3cret"), "{error:?}");
 }
 
+/// N32: the server has no connection left for us (53300). That is told in time, with a code, and over when there is
+/// one.
+#[tokio::test(flavor = "multi_thread")]
+async fn n32_a_server_without_a_free_connection_is_told_and_come_back_to() {
+    let server =
+        Server::start_with(&["max_connections=12", "superuser_reserved_connections=0", "max_wal_senders=0"]);
+    let fresh = Fresh::on(&server.url()).await;
+    let mut others = Vec::new();
+    while let Ok((client, connection)) = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await {
+        tokio::spawn(connection);
+        others.push(client);
+    }
+    let options = OpenOptions { deadline: Duration::from_secs(1), ..fresh.options.clone() };
+    let began = Instant::now();
+    let error = PostgresStore::open(&fresh.at(), options).await.map(drop).unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(matches!(error.code(), Code::StoreBusy | Code::StoreUnavailable), "{error:?}");
+    assert!(error.is_retryable() && !error.is_uncertain(), "{error:?}");
+    drop(others);
+    let store = fresh.store().await;
+    assert!(matches!(acquire(&*store, &ask("k", MINUTE)).await.unwrap(), Acquired::Granted(_)));
+}
+
 /// A store outlives the runtime that made its connections; renewals come from a thread of their own.
 #[test]
 fn connections_end_with_their_runtime_and_are_made_again() {

@@ -19,7 +19,7 @@ use onceward_store::{ClaimRef, OpenOptions, Store, migrate::Migrator};
 use tokio_postgres::{Client, NoTls};
 
 pub use proxy::Proxy;
-pub use server::{Bouncer, Server};
+pub use server::{Bouncer, Server, programs};
 
 /// Where the servers are.
 pub struct Urls {

@@ -1,7 +1,7 @@
 //! A proxy between the store and its database, whose two directions can be held up, and whose connections can be cut.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,21 @@ struct Gates {
     to_server: AtomicBool,
     to_client: AtomicBool,
     cut: Notify,
+    /// From the first question with this in it on, answers are held back.
+    until_asked: Mutex<Option<String>>,
+}
+
+impl Gates {
+    /// Looks at a question on its way to the server.
+    fn look_at(&self, question: &[u8]) {
+        let mut wanted = self.until_asked.lock().unwrap();
+        let found =
+            wanted.as_ref().is_some_and(|text| question.windows(text.len()).any(|it| it == text.as_bytes()));
+        if found {
+            *wanted = None;
+            self.to_client.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 /// A proxy on a port of its own. It forwards until told otherwise.
@@ -56,6 +71,11 @@ impl Proxy {
         self.gates.to_client.store(hold, Ordering::SeqCst);
     }
 
+    /// Holds back what the server answers, from the first question on that has `text` in it.
+    pub fn hold_answers_once_asked(&self, text: &str) {
+        *self.gates.until_asked.lock().unwrap() = Some(text.to_owned());
+    }
+
     /// Cuts every connection there is.
     pub fn cut(&self) {
         self.gates.cut.notify_waiters();
@@ -65,8 +85,8 @@ impl Proxy {
 async fn pass(client: TcpStream, server: TcpStream, gates: &Gates) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let questions = copy(&mut from_client, &mut to_server, &gates.to_server);
-    let answers = copy(&mut from_server, &mut to_client, &gates.to_client);
+    let questions = copy(&mut from_client, &mut to_server, &gates.to_server, |text| gates.look_at(text));
+    let answers = copy(&mut from_server, &mut to_client, &gates.to_client, |_| ());
     tokio::select! {
         () = questions => {}
         () = answers => {}
@@ -78,9 +98,11 @@ async fn copy(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     held: &AtomicBool,
+    look: impl Fn(&[u8]),
 ) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        look(&bytes[..count]);
         while held.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(2)).await;
         }

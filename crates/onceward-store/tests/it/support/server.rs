@@ -274,7 +274,7 @@ fn id(arguments: &[&str]) -> Option<u32> {
 }
 
 /// The folder with `initdb` and `postgres`: as told, else that of the newest version installed.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     if let Some(folder) = std::env::var_os("ONCEWARD_TEST_PG_BIN") {
         return folder.into();
     }
