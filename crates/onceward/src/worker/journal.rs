@@ -180,7 +180,8 @@ fn hand_children(shared: &Shared, part: &mut Batch, session: &Session) -> bool {
             let plain = job.tags.is_empty() && job.run_at.is_none() && job.delay.is_none();
             // One that has to wait for its turn goes where those wait.
             let plain = plain && job.ordering_key.is_none();
-            child.at_once = ours && plain && free > 0 && shared.kinds.contains(&job.kind);
+            let takes = shared.about.queues.iter().any(|queue| queue == job.queue.as_str());
+            child.at_once = ours && plain && takes && free > 0 && shared.kinds.contains(&job.kind);
             free -= usize::from(child.at_once);
             any |= child.at_once;
         }

@@ -83,7 +83,11 @@ async fn what_is_not_written_down_is_named_once() {
     let worker = bed.worker().park_after(Duration::from_secs(5)).state(Arc::clone(&bell));
     let worker = worker.durable(hasty).start().await.unwrap();
     let run = bed.client().start(hasty()).await.unwrap();
-    bed.settle().await.unwrap();
+    while bed.client().admin().journal(run.id(), 0, 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Until it waits.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     bell.notify_one();
     assert_eq!(run.result().await.unwrap(), 1);
     assert_eq!(bed.not_durable(), ["hasty, which waited for 1 signal go"]);

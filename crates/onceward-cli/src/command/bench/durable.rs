@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use onceward::durable::{AnyError, RunHandle, durable, join_all, step};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use onceward::durable::{AnyError, RunHandle, durable, join_all, signal, step};
 use onceward::store::reference::Sample;
 use onceward::worker::{State, WorkerHandle};
-use onceward::{Code, Error, Onceward};
+use onceward::{Code, Error, JobId, Onceward};
+
+use super::measure::{Measured, own_peak_mb};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,9 @@ pub(super) enum DurableWorkload {
     Fan1000,
     /// From the start of a run in an idle process to its first step.
     StartLatency,
+    /// A hundred thousand runs that wait for a signal, in one worker: how soon one goes on that is sent it, and the memory
+    /// of the process. Measured in the first round only.
+    Parked100k,
 }
 
 pub(super) const ALL: &[DurableWorkload] = &[
@@ -31,6 +37,7 @@ pub(super) const ALL: &[DurableWorkload] = &[
     DurableWorkload::Children100x10,
     DurableWorkload::Fan1000,
     DurableWorkload::StartLatency,
+    DurableWorkload::Parked100k,
 ];
 
 /// When things happened, in the order in which they did.
@@ -81,6 +88,13 @@ async fn first(moments: State<Moments>) -> Result<(), AnyError> {
     Ok(())
 }
 
+#[durable(name = "bench.parked")]
+async fn parked(moments: State<Moments>, number: u32) -> Result<u32, AnyError> {
+    signal::<u32>("wake").await?;
+    moments.note();
+    Ok(number)
+}
+
 impl DurableWorkload {
     pub(super) fn name(self) -> String {
         let name = match self {
@@ -89,11 +103,12 @@ impl DurableWorkload {
             Self::Children100x10 => "children_100x10",
             Self::Fan1000 => "fan_1000",
             Self::StartLatency => "start_latency",
+            Self::Parked100k => "parked_100k",
         };
         name.to_owned()
     }
 
-    pub(super) async fn run(self, ow: &Onceward, time: Duration) -> Result<Sample, Error> {
+    pub(super) async fn run(self, ow: &Onceward, time: Duration) -> Result<Measured, Error> {
         let moments = Moments::default();
         let worker = worker(ow, &moments).await?;
         let sample = match self {
@@ -102,15 +117,78 @@ impl DurableWorkload {
             Self::Children100x10 => hundreds(time, || ow.start(parent(10))).await,
             Self::Fan1000 => fans(ow, time).await,
             Self::StartLatency => starts(ow, &moments).await,
+            Self::Parked100k => wakes(ow, &moments).await,
         };
+        let worker_peak_mb = (self == Self::Parked100k).then(own_peak_mb).flatten();
         worker.shutdown().await;
-        sample
+        Ok(Measured { sample: sample?, worker_peak_mb })
+    }
+}
+
+/// How many runs are parked.
+const PARKED: u32 = 100_000;
+/// How many of them are woken, one after the other.
+const WOKEN: usize = 300;
+/// How long they may take to rest.
+const REST: Duration = Duration::from_secs(120);
+
+/// Has very many runs wait, and wakes some.
+async fn wakes(ow: &Onceward, moments: &Moments) -> Result<Sample, Error> {
+    static KNOWN: Mutex<Option<(Vec<u32>, Duration)>> = Mutex::new(None);
+    if let Some((micros, elapsed)) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        return Ok(Sample { micros, elapsed });
+    }
+    let started = stream::iter((0..PARKED).map(|number| ow.start(parked(number)).into_future()));
+    let runs: Vec<JobId> = started.buffered(512).map_ok(|run| run.id()).try_collect().await?;
+    rest(ow, runs.len()).await?;
+    let mut sample = Sample::default();
+    let began = Instant::now();
+    // From everywhere among them.
+    for run in runs.iter().step_by(runs.len() / WOKEN) {
+        let at = Instant::now();
+        ow.signal_run(*run, "wake", &1).await?;
+        let woken = loop {
+            match moments.take().first() {
+                Some(woken) => break *woken,
+                None => tokio::time::sleep(Duration::from_micros(100)).await,
+            }
+        };
+        sample.micros.push(micros(woken.saturating_duration_since(at)));
+    }
+    sample.elapsed = began.elapsed();
+    *KNOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some((sample.micros.clone(), sample.elapsed));
+    Ok(sample)
+}
+
+/// Waits until all of them wait: none is in its queue, and none in a slot.
+async fn rest(ow: &Onceward, runs: usize) -> Result<(), Error> {
+    let began = Instant::now();
+    loop {
+        let queues = ow.admin().queues().await?;
+        let (ready, later) = queues
+            .iter()
+            .fold((0, 0), |(ready, later), queue| (ready + queue.queue.ready, later + queue.queue.later));
+        if ready == 0 && usize::try_from(later).is_ok_and(|later| later >= runs) {
+            return Ok(());
+        }
+        if began.elapsed() > REST {
+            let why = format!("of {runs} runs, {later} are parked after {} s", REST.as_secs());
+            return Err(Error::new(Code::StoreBusy, why));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 async fn worker(ow: &Onceward, moments: &Moments) -> Result<WorkerHandle, Error> {
     let base = ow.worker().concurrency(500).state(moments.clone());
-    base.durable(sequence).durable(leaf).durable(parent).durable(fan).durable(first).start().await
+    base.durable(sequence)
+        .durable(leaf)
+        .durable(parent)
+        .durable(fan)
+        .durable(first)
+        .durable(parked)
+        .start()
+        .await
 }
 
 async fn ended<D: onceward::durable::Durable>(run: RunHandle<D>) -> Result<(), Error> {

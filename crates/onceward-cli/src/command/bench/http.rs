@@ -20,7 +20,7 @@ use onceward::{Code, Error, Onceward};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::measure::Measured;
+use super::measure::{Measured, peak_mb};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,12 +128,8 @@ impl Worker {
         command.spawn().map(Self).map_err(unable)
     }
 
-    /// The most memory that it has had at once, where the system tells.
     fn peak_mb(&self) -> Option<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-        Some(kib * 1024.0 / 1e6)
+        peak_mb(self.0.id())
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct WorkloadRow {
     /// Statements (SQLite: transactions) in all rounds together.
     pub(super) statements: u64,
     pub(super) wal_bytes: Option<u64>,
-    /// The most memory of a worker that was a process of its own, in millions of bytes, over all rounds.
+    /// The most memory of the process of the worker, in millions of bytes, where that is measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) worker_peak_mb: Option<f64>,
 }
@@ -179,6 +179,19 @@ fn median<T>(rows: &[T], of: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = rows.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// The most memory that a process has had at once, in millions of bytes, where the system tells.
+pub(super) fn peak_mb(process: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+/// The same of this one.
+pub(super) fn own_peak_mb() -> Option<f64> {
+    peak_mb(std::process::id())
 }
 
 /// Seconds of CPU this process has used.

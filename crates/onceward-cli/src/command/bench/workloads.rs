@@ -82,7 +82,7 @@ impl Workload {
     pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Measured, Error> {
         match self {
             Self::Jobs(jobs) => jobs.run(ow, url, time).await.map(Measured::from),
-            Self::Durable(durable) => durable.run(ow, time).await.map(Measured::from),
+            Self::Durable(durable) => durable.run(ow, time).await,
             Self::Http(http) => http.run(ow, url, time).await,
             _ => self.call(ow, time).await.map(Measured::from),
         }
