@@ -53,7 +53,7 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `name` | what it is called in the store: choose it once and for all | the name of the function |
 /// | `version` | a version of its own: only workers that know it take its runs | none |
 /// | `queue` | where its runs wait | `default` |
-/// | `max_concurrent` | how many of its runs are worked on at the same time, over all workers: they wait in a queue of the function's name, which its workers take from and limit when they start | as many as there is room for |
+/// | `max_concurrent` | how many of its runs are worked on at the same time, over all workers | any number |
 /// | `tags` | only workers that offer one of these take its runs: `tags = ["gpu"]` | any worker |
 /// | `priority` | -1000 to 1000, the higher one goes first | 0 |
 /// | `max_attempts` | how often it is called if it fails and has written nothing down | 3 |
@@ -65,6 +65,9 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `idempotent` | for 30 days, the result of one run is that of all later ones with the same arguments | each runs |
 /// | `cached` | the same for as long as it says: `cached = "1h"` | each runs |
 /// | `key` | of which of them, with one of these two: `key = |args| args.order` | all arguments |
+///
+/// With `max_concurrent` its runs wait in a queue of the function's name, which its workers take from and limit when they
+/// start; then there is no other `queue`.
 ///
 /// # Methods
 ///

@@ -26,6 +26,4 @@ pub use position::{Position, Scope};
 pub use replay::{Delivery, Diverged, Issued, Replay, Wanted};
 
 #[cfg(test)]
-mod programs;
-#[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What a journal says about the code that follows it.
 
+mod programs;
+
 use super::*;
 use crate::{JobId, Timestamp, Token};
 

@@ -14,8 +14,8 @@ pub(crate) use methods::expand as expand_methods;
 
 use crate::words::{Words, bare, positive, span};
 
-const WORDS: &str = "name, version, queue, tags, priority, max_attempts, max_concurrent, timeout, retry, retain, retry_if, \
-                     cached, key (each `word = …`), at_most_once and idempotent";
+const WORDS: &str = "name, version, queue, tags, priority, max_attempts, max_concurrent, timeout, retry, retain, \
+                     retry_if, cached, key (each `word = …`), at_most_once and idempotent";
 
 const NOTHING_RETURNED: &str = "a durable function returns `Result<T, E>`: `E` is how it fails, \
                                 `onceward::durable::AnyError` if nobody needs to tell its errors apart";
@@ -128,21 +128,8 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
     let remembers = said.remembers.as_ref().map(|span| {
         quote!(const REMEMBERS: ::core::option::Option<::core::time::Duration> = ::core::option::Option::Some(#span);)
     });
-    let own_queue = said.most.map(|most| {
-        let queue = queue_of(kind);
-        let most =
-            quote!(const MAX_CONCURRENT: ::core::option::Option<u32> = ::core::option::Option::Some(#most););
-        (quote!(.queue(#queue)), most)
-    });
-    let (own_queue, most): (Vec<_>, Vec<_>) = own_queue.into_iter().unzip();
-    let key = said.key.as_ref().map(|key| {
-        quote! {
-            fn key(args: &Args) -> ::core::option::Option<::std::string::String> {
-                let key: fn(&Args) -> _ = #key;
-                ::core::option::Option::Some(::std::string::ToString::to_string(&key(args)))
-            }
-        }
-    });
+    let (own_queue, most) = said.own_queue(kind);
+    let key = said.key();
     let state = this.map(|ty| quote!(::onceward::worker::State<#ty>));
     let state: Vec<_> = state.into_iter().collect();
     let receiver = state.first().map(|_| quote!(&this,));
@@ -162,9 +149,9 @@ fn durable(function: &Function<'_>, plain: &TokenStream, this: Option<&Type>) ->
     quote! {
         impl ::onceward::durable::Durable for #marker {
             const KIND: &'static str = #kind;
-            const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)* #(#own_queue)*;
+            const OPTIONS: ::onceward::jobs::JobOptions = ::onceward::jobs::JobOptions::new() #(#calls)* #own_queue;
             #remembers
-            #(#most)*
+            #most
             type Args = Args;
             type Value = <#output as ::onceward::durable::DurableResult>::Value;
             type Error = <#output as ::onceward::durable::DurableResult>::Error;
@@ -308,6 +295,27 @@ impl Said {
             ));
         }
         Ok(())
+    }
+
+    /// Where it waits if its runs are limited, and to how many.
+    fn own_queue(&self, kind: &str) -> (Option<TokenStream>, Option<TokenStream>) {
+        let Some(most) = self.most else { return (None, None) };
+        let queue = queue_of(kind);
+        let most = quote! {
+            const MAX_CONCURRENT: ::core::option::Option<u32> = ::core::option::Option::Some(#most);
+        };
+        (Some(quote!(.queue(#queue))), Some(most))
+    }
+
+    /// What calls have in common that have one result.
+    fn key(&self) -> Option<TokenStream> {
+        let key = self.key.as_ref()?;
+        Some(quote! {
+            fn key(args: &Args) -> ::core::option::Option<::std::string::String> {
+                let key: fn(&Args) -> _ = #key;
+                ::core::option::Option::Some(::std::string::ToString::to_string(&key(args)))
+            }
+        })
     }
 
     /// Refuses a queue of its own that can't be one.

@@ -261,8 +261,8 @@ impl<D: Durable> IntoFuture for Call<D> {
 }
 
 impl<D: Durable> Child<D> {
-    /// Asks it to end: whatever it waits for fails as [`Cancelled`](Failure::Cancelled), and it may undo what it has done.
-    /// Awaiting it gives how it has ended; dropping it asks for the same, and does not wait.
+    /// Asks it to end: whatever it waits for fails as [`Cancelled`](Failure::Cancelled), and it may undo what it has
+    /// done. Awaiting it gives how it has ended; dropping it asks for the same, and does not wait.
     ///
     /// ```
     /// use onceward::durable::{AnyError, Either, durable, race, sleep};

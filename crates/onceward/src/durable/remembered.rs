@@ -1,7 +1,8 @@
 //! Results that are kept for later calls with the same arguments: `idempotent` and `cached`.
 //!
-//! Runs with the same arguments, or with the same `key` of them, go one after the other, by an ordering key that they have in common; what the first one
-//! has come to is kept under the same name as the outcome of a `once`, and the next one finds it before it begins.
+//! Runs with the same arguments, or with the same `key` of them, go one after the other, by an ordering key that they
+//! have in common; what the first one has come to is kept under the same name as the outcome of a `once`, and the next
+//! one finds it before it begins.
 
 use core::time::Duration;
 

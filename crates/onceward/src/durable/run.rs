@@ -3,6 +3,8 @@
 //! The code asks through the futures of this module; the driver (`drive.rs`) writes down, and gives back what has
 //! ended. Neither does anything of the other.
 
+mod append;
+mod children;
 mod over;
 mod signals;
 
@@ -11,13 +13,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use onceward_core::job::{self, Record, State as JobState};
+use onceward_core::job::{Record, State as JobState};
 use onceward_core::run::generation::{generation, signals};
 use onceward_core::run::{
     Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start, Wanted,
 };
 use onceward_core::{Code, Error, JobId, Key, Kind, SessionId, Timestamp, Token, limits};
-use onceward_store::{AppendRun, Child, JobRef, LoadRun};
+use onceward_store::{Child, JobRef, LoadRun};
 use uuid::Uuid;
 
 use super::awaits::by_us;
@@ -29,9 +31,6 @@ use crate::worker::EndedChild;
 /// How many entries of a journal are read at once.
 const PAGE: usize = 2_000;
 
-/// How many entries of a run go with one statement at most, and how many bytes of them and of its children.
-const APPEND_ENTRIES: usize = 2_000;
-const APPEND_BYTES: usize = 4 * 1024 * 1024;
 /// About how many bytes a run takes in memory that waits, and each entry of its journal.
 const WEIGHT: usize = 8 * 1024;
 const WEIGHT_OF_ENTRY: usize = 256;
@@ -167,7 +166,7 @@ impl Run {
         entries: Vec<Entry>,
         session: Option<SessionId>,
     ) -> Option<Self> {
-        let (waits_of, entries_are_none) = (open_children(&entries), record.token.get() == 0);
+        let (waits_of, entries_are_none) = (children::open(&entries), record.token.get() == 0);
         let (generation, began) = (generation(&entries), began(&entries));
         let mut returned = HashMap::<String, BTreeMap<u32, Vec<u8>>>::new();
         for (seq, name, value) in signals(&entries) {
@@ -278,28 +277,6 @@ impl Run {
         state.record(position, op, name, phase, now, self.token)
     }
 
-    /// Starts a child.
-    pub(super) fn start_child(&self, position: &Position, name: &str, input: u64, child: job::New) {
-        let (now, id) = (self.store_now(), child.id);
-        let mut state = self.lock();
-        state.start_child((position, name), input, child, now, self.token);
-        state.waits_of.insert(id, position.clone());
-    }
-
-    /// Starts a run that nobody waits for: that it was started is all there is to know of it.
-    pub(super) fn spawn(&self, position: &Position, name: &str, input: u64, child: job::New) {
-        let (now, id) = (self.store_now(), child.id);
-        let mut state = self.lock();
-        state.start_child((position, name), input, child, now, self.token);
-        let value = serde_json::to_vec(&id.as_uuid()).unwrap_or_default();
-        state.record(position, Op::Child, name, Phase::Ended(Outcome::Value(value)), now, self.token);
-    }
-
-    /// Has the end of a child given to the position.
-    pub(super) fn wait_for_child(&self, position: &Position, id: JobId) {
-        self.lock().waits_of.entry(id).or_insert_with(|| position.clone());
-    }
-
     /// Has a time given to the position, once it has come.
     pub(super) fn wait_until(&self, position: &Position, due: Timestamp) {
         self.lock().timers.insert((due, position.clone()));
@@ -313,16 +290,6 @@ impl Run {
             state.unread.0 = false;
         }
         takes
-    }
-
-    /// The code wants the child at that position called off; `false` where it was not started yet.
-    pub(super) fn abandon(&self, position: &Position) -> bool {
-        let mut state = self.lock();
-        let child = state.replay.child_at(position).filter(|id| state.waits_of.contains_key(id));
-        if !state.closing {
-            state.abandoned.extend(child);
-        }
-        child.is_some()
     }
 
     /// The code is dropped from here on.
@@ -422,44 +389,6 @@ impl Run {
         by_us(|| wakers.into_iter().for_each(Waker::wake));
     }
 
-    /// What is to be appended now, if anything.
-    pub(super) fn take_append(&self, session: SessionId) -> Option<(AppendRun, Vec<EndedChild>, u32)> {
-        let mut state = self.lock();
-        if state.entries.is_empty() && state.taken.is_empty() {
-            return None;
-        }
-        let entries = state.next_entries();
-        // What has come of other entries goes with those.
-        let all = state.entries.is_empty();
-        let durable = entries.last().filter(|_| !all).map_or(state.replay.len(), |last| last.seq + 1);
-        let goes = |seq: u32| all || seq < durable;
-        let ask = AppendRun {
-            run: self.job.clone(),
-            session,
-            token: self.token,
-            entries,
-            children: take_while(&mut state.children, |child| goes(child.seq)),
-            taken: take_while(&mut state.taken, |(seq, _)| goes(*seq))
-                .into_iter()
-                .map(|(_, id)| id)
-                .collect(),
-            ended: Vec::new(),
-        };
-        let ended = take_while(&mut state.ended, |(seq, _)| goes(*seq));
-        Some((ask, ended.into_iter().map(|(_, child)| child).collect(), durable))
-    }
-
-    /// So many entries are durable from now on.
-    pub(super) fn appended(&self, durable: u32) {
-        let mut state = self.lock();
-        state.durable = durable;
-        let intents = core::mem::take(&mut state.intents);
-        let wakers: Vec<Waker> =
-            intents.iter().filter_map(|at| state.slots.get_mut(at)?.waker.take()).collect();
-        drop(state);
-        by_us(|| wakers.into_iter().for_each(Waker::wake));
-    }
-
     /// Reads what has arrived, and takes note of it.
     pub(super) async fn read_arrived(&self) -> Result<(), Error> {
         let arrived = self.client.store().run_arrived(core::slice::from_ref(&self.job)).await?;
@@ -493,29 +422,6 @@ impl Run {
             }
         }
         state.hand_out(now, self.token);
-    }
-
-    /// A child has succeeded in this process: its end is recorded with its entry, if the code waits for it.
-    pub(super) fn child_ended(&self, child: EndedChild) {
-        let now = self.store_now();
-        let mut state = self.lock();
-        let id = child.id();
-        let waits = state.waits_of.get(&id).filter(|at| !state.replay.has_ended(at)).cloned();
-        let Some(position) = waits.filter(|_| state.over.is_none()) else {
-            // Dropped where the lock is not held: it is recorded, and arrives, in the usual way.
-            drop(state);
-            return;
-        };
-        if !state.seen.insert(id.as_uuid()) {
-            drop(state);
-            return;
-        }
-        state.waits_of.remove(&id);
-        state.started.remove(&id);
-        let outcome = outcome_of(JobState::Succeeded, child.result(), None);
-        let name = state.replay.name_at(&position).unwrap_or_default().to_owned();
-        let seq = state.record(&position, Op::Child, &name, Phase::Ended(outcome), now, self.token);
-        state.ended.push_back((seq, child));
     }
 
     /// Lets the times come that have come; when the next one does.
@@ -556,40 +462,6 @@ impl Run {
         self.lock().cancelled
     }
 
-    /// The children that are to be called off now: those that were given up, also by the run's being called off, once it
-    /// is durable that they were started.
-    pub(super) fn take_called_off(&self) -> Vec<JobId> {
-        let mut state = self.lock();
-        if state.abandoned.is_empty() {
-            return Vec::new();
-        }
-        let (durable, abandoned) = (state.durable, core::mem::take(&mut state.abandoned));
-        let is_there = |id: &JobId| state.started.get(id).is_none_or(|seq| *seq < durable);
-        let (mut now, later): (Vec<JobId>, Vec<JobId>) = abandoned.into_iter().partition(is_there);
-        state.abandoned = later;
-        now.retain(|id| state.told.insert(*id));
-        now
-    }
-
-    /// These could not be told that they are called off.
-    pub(super) fn not_called_off(&self, children: Vec<JobId>) {
-        let mut state = self.lock();
-        state.told.retain(|id| !children.contains(id));
-        state.abandoned.extend(children);
-    }
-
-    /// Whether there are children that are to be called off.
-    pub(super) fn calls_off(&self) -> bool {
-        !self.lock().abandoned.is_empty()
-    }
-
-    /// Nobody waits for any child any more.
-    pub(super) fn abandon_all(&self) {
-        let mut state = self.lock();
-        let waits: Vec<JobId> = state.waits_of.keys().copied().collect();
-        state.abandoned.extend(waits);
-    }
-
     /// Whether the run does nothing but wait.
     pub(super) fn is_waiting(&self) -> bool {
         let state = self.lock();
@@ -601,8 +473,8 @@ impl Run {
         state.bodies == 0 && quiet && awaited
     }
 
-    /// About how many bytes of memory it takes while it waits: what its journal says of each place, and at most what its
-    /// code may have kept of it.
+    /// About how many bytes of memory it takes while it waits: what its journal says of each place, and at most what
+    /// its code may have kept of it.
     pub(super) fn weight(&self) -> usize {
         let state = self.lock();
         let mail: usize = state.mail.iter().map(|(_, name, value)| name.len() + value.len()).sum();
@@ -712,42 +584,6 @@ impl State {
         seq
     }
 
-    /// What stands in the inbox under this id stands in the journal with the next entry, or with all that are there.
-    fn take(&mut self, id: Uuid) {
-        self.taken.push_back((self.replay.len(), id));
-    }
-
-    /// As many entries as one statement carries.
-    fn next_entries(&mut self) -> Vec<Entry> {
-        let (mut bytes, mut children, mut entries) = (0, self.children.iter().peekable(), Vec::new());
-        while let Some(entry) = self.entries.front() {
-            bytes += entry.phase.size() + entry.name.len();
-            while let Some(child) = children.next_if(|child| child.seq <= entry.seq) {
-                bytes += child.job.payload.bytes.len();
-            }
-            if !entries.is_empty() && (entries.len() >= APPEND_ENTRIES || bytes > APPEND_BYTES) {
-                break;
-            }
-            entries.extend(self.entries.pop_front());
-        }
-        entries
-    }
-
-    /// Writes down that a child is started, and has it enqueued with that.
-    fn start_child(
-        &mut self,
-        (position, name): (&Position, &str),
-        input: u64,
-        child: job::New,
-        now: Timestamp,
-        token: Token,
-    ) {
-        let phase = Phase::Started(Start::Child { id: child.id, input });
-        let seq = self.record(position, Op::Child, name, phase, now, token);
-        self.started.insert(child.id, seq);
-        self.children.push_back(Child { seq, job: child, at_once: false });
-    }
-
     /// Whether a journal with so many entries has more than it may have.
     fn is_full(&self, entries: u32) -> bool {
         entries > self.entries_max || self.bytes > limits::JOURNAL_BYTES_MAX
@@ -799,19 +635,6 @@ impl State {
         self.listening.clear();
     }
 
-    fn child_ended(&mut self, id: JobId, outcome: Outcome, now: Timestamp, token: Token) {
-        if self.over.is_some() {
-            return;
-        }
-        self.take(id.as_uuid());
-        self.started.remove(&id);
-        let Some(position) = self.waits_of.remove(&id).filter(|at| !self.replay.has_ended(at)) else {
-            return;
-        };
-        let name = self.replay.name_at(&position).unwrap_or_default().to_owned();
-        self.record(&position, Op::Child, &name, Phase::Ended(outcome), now, token);
-    }
-
     fn time_has_come(&mut self, position: &Position, now: Timestamp, token: Token) {
         if self.replay.has_ended(position) {
             return;
@@ -825,29 +648,10 @@ impl State {
     }
 }
 
-/// Takes from the front what goes.
-fn take_while<T>(from: &mut VecDeque<T>, goes: impl Fn(&T) -> bool) -> Vec<T> {
-    let count = from.iter().take_while(|item| goes(item)).count();
-    from.drain(..count).collect()
-}
-
 /// How many entries of a journal were there when its generation began.
 fn began(entries: &[Entry]) -> u32 {
     let begins = |entry: &&Entry| entry.position.is_whole() && entry.op != Op::Cancel;
     u32::try_from(entries.iter().take_while(begins).count()).unwrap_or(u32::MAX)
-}
-
-/// The children of a journal that have not ended in it: what arrives of them has its place, wherever the code is.
-fn open_children(entries: &[Entry]) -> HashMap<JobId, Position> {
-    let mut open = HashMap::new();
-    for entry in entries {
-        match &entry.phase {
-            Phase::Started(Start::Child { id, .. }) => drop(open.insert(entry.position.clone(), *id)),
-            Phase::Ended(_) => drop(open.remove(&entry.position)),
-            Phase::Started(_) => {}
-        }
-    }
-    open.into_iter().map(|(position, id)| (id, position)).collect()
 }
 
 fn cancelled() -> Outcome {

@@ -157,7 +157,8 @@ impl<F, Fut, T, E> Step<F, Fut>
 where
     Fut: Future<Output = Result<T, E>>,
 {
-    /// Whether another attempt may help after this error; after each of them by default. What is permanent counts at once.
+    /// Whether another attempt may help after this error; after each of them by default. What is permanent counts at
+    /// once.
     ///
     /// ```
     /// use onceward::durable::{AnyError, durable, step};
@@ -235,10 +236,10 @@ where
                     this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Body { future, limit } => {
-                    let mut may_help = true;
+                    let mut more = *this.attempt + 1 < *this.attempts && this.once.is_none();
                     let result = match freely(cx, |cx| within(Ambient::Step, || future.poll(cx))) {
                         Poll::Ready(result) => {
-                            may_help = this.rule.as_ref().is_none_or(|rule| rule(&result));
+                            more &= this.rule.as_ref().is_none_or(|rule| rule(&result));
                             result.map_err(Failure::App)
                         }
                         Poll::Pending => {
@@ -248,8 +249,7 @@ where
                         }
                     };
                     *this.attempt += 1;
-                    let more = *this.attempt < *this.attempts && this.once.is_none();
-                    if result.is_err() && more && may_help {
+                    if result.is_err() && more {
                         let pause = run.pause(this.retry.delay(*this.attempt, seed(run, *this.attempt)));
                         this.work.set(Work::Pause { pause: sleep(pause) });
                         continue;

@@ -136,9 +136,9 @@ impl TestBed {
         self.client.worker().park_after(Duration::ZERO)
     }
 
-    /// Runs that were woken by a timer, a channel or I/O that their code awaits outside of a step, and what they waited for
-    /// besides: what comes from there is not written down, and comes out otherwise the next time. Each run once for each
-    /// time it was taken up. It is found in debug builds only; workers of any store warn of it there.
+    /// Runs that were woken by a timer, a channel or I/O that their code awaits outside of a step, and what they waited
+    /// for besides: what comes from there is not written down, and comes out otherwise the next time. Each run once for
+    /// each time it was taken up. It is found in debug builds only; workers of any store warn of it there.
     ///
     /// ```
     /// use onceward::durable::{AnyError, durable};

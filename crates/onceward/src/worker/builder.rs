@@ -341,9 +341,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// About how many bytes of memory durable functions may take that only wait; 256 MiB by default. Where they take more,
-    /// those that begin to wait are parked at once. A run is taken for 8 KiB, what its journal says, and 256 bytes for
-    /// each of its entries; what its code keeps besides is not known.
+    /// About how many bytes of memory durable functions may take that only wait; 256 MiB by default. Where they take
+    /// more, those that begin to wait are parked at once. A run is taken for 8 KiB, what its journal says, and 256
+    /// bytes for each of its entries; what its code keeps besides is not known.
     pub fn waiting_memory(mut self, bytes: usize) -> Self {
         self.waiting_memory = bytes;
         self

@@ -26,8 +26,8 @@ pub(super) enum DurableWorkload {
     Fan1000,
     /// From the start of a run in an idle process to its first step.
     StartLatency,
-    /// A hundred thousand runs that wait for a signal, in one worker: how soon one goes on that is sent it, and the memory
-    /// of the process. Measured in the first round only.
+    /// A hundred thousand runs that wait for a signal, in one worker: how soon one goes on that is sent it, and the
+    /// memory of the process. Measured in the first round only.
     Parked100k,
 }
 

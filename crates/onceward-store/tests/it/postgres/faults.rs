@@ -79,8 +79,8 @@ async fn work(store: Arc<dyn Store>, worker: usize, stop: Arc<AtomicBool>) -> Le
     ledger
 }
 
-/// Waits until more is acknowledged than is now. A server that is back soon enough is no failure for anybody, so failures
-/// say nothing about whether it was under load.
+/// Waits until more is acknowledged than is now. A server that is back soon enough is no failure for anybody, so
+/// failures say nothing about whether it was under load.
 async fn served() {
     let before = DONE.load(Ordering::SeqCst);
     let look = async {

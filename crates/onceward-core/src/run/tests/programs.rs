@@ -1,11 +1,11 @@
-//! Random programs: what a run has written down is followed by the same code, wherever its journal ends, and in the same
-//! order; other code is found.
+//! Random programs: what a run has written down is followed by the same code, wherever its journal ends, and in the
+//! same order; other code is found.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::super::*;
 use crate::{Timestamp, Token};
 
 /// Lines of code that go on at the same time, and what each asks for, one thing after the other.
