@@ -1,8 +1,8 @@
 //! `cargo xtask rivals`: others beside ours, on one PostgreSQL, one after the other, in one run: queues, or durable
 //! functions.
 //!
-//! Those that npm has, and those that are crates. Each runs as its documentation says for speed, in a database of its own,
-//! in rounds with ours between them; what is told is the better round of each.
+//! Those that npm has, and those that are crates. Each runs as its documentation says for speed, in a database of its
+//! own, in rounds with ours between them; what is told is the better round of each.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -66,8 +66,8 @@ pub fn derive_job(input: TokenStream) -> TokenStream {
 /// | `cached` | the same for as long as it says: `cached = "1h"` | each runs |
 /// | `key` | of which of them, with one of these two: `key = |args| args.order` | all arguments |
 ///
-/// With `max_concurrent` its runs wait in a queue of the function's name, which its workers take from and limit when they
-/// start; then there is no other `queue`.
+/// With `max_concurrent` its runs wait in a queue of the function's name, which its workers take from and limit when
+/// they start; then there is no other `queue`.
 ///
 /// # Methods
 ///

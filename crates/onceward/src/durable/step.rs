@@ -207,10 +207,10 @@ where
             Ok(place) => place,
             Err(error) => return Poll::Ready(Err(engine(error))),
         };
+        let wanted = Wanted { op: Op::Step, name: this.name, input: None };
         loop {
             match this.work.as_mut().project() {
                 WorkProjected::Idle => {
-                    let wanted = Wanted { op: Op::Step, name: this.name, input: None };
                     match run.ask(position, wanted, cx.waker()) {
                         Asked::Ended(outcome) => return Poll::Ready(read(outcome)),
                         Asked::Waits => return Poll::Pending,
@@ -264,7 +264,6 @@ where
                     this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Over => {
-                    let wanted = Wanted { op: Op::Step, name: this.name, input: None };
                     return match run.ask(position, wanted, cx.waker()) {
                         Asked::Ended(outcome) => Poll::Ready(read(outcome)),
                         Asked::Waits | Asked::Fresh(_) => Poll::Pending,
