@@ -243,8 +243,7 @@ where
                             result.map_err(Failure::App)
                         }
                         Poll::Pending => {
-                            let over = |limit: Pin<&mut Sleep>| freely(cx, |cx| limit.poll(cx));
-                            ready!(limit.as_pin_mut().map_or(Poll::Pending, over));
+                            ready!(is_over(limit, cx));
                             Err(too_long(this.once.is_some()))
                         }
                     };
@@ -272,6 +271,11 @@ where
             }
         }
     }
+}
+
+/// Whether the time of an attempt is over, if it has one.
+fn is_over(limit: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
+    limit.as_pin_mut().map_or(Poll::Pending, |limit| freely(cx, |cx| limit.poll(cx)))
 }
 
 /// An attempt of the body.
