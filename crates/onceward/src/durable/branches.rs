@@ -69,7 +69,6 @@ pub async fn join_two<A: Future, B: Future>(a: Branch<A>, b: Branch<B>) -> (A::O
 
 /// Waits for both, or for the first that fails.
 #[doc(hidden)]
-#[expect(clippy::missing_errors_doc, reason = "it is what the future has failed with")]
 pub async fn try_join_two<T, U, E, A, B>(a: Branch<A>, b: Branch<B>) -> Result<(T, U), E>
 where
     A: Future<Output = Result<T, E>>,

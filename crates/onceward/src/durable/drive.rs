@@ -209,7 +209,7 @@ impl Driver {
                     self.context.note_refused();
                     break Outcome::Snooze(STORE_AWAY);
                 }
-                Event::Appended(Err(error)) => break self.unwritten(error),
+                Event::Appended(Err(error)) => break self.unwritten(&error),
                 Event::Unread => self.read_what_was_there().await,
                 Event::Heard(News::Arrived(arrivals)) => self.run.arrive(arrivals),
                 Event::Heard(News::Child(child)) => self.run.child_ended(*child),
@@ -403,7 +403,7 @@ impl Driver {
     }
 
     /// What its journal would have to say can't be written. Where the store is away that is not the run's fault.
-    fn unwritten(&self, error: Error) -> Outcome {
+    fn unwritten(&self, error: &Error) -> Outcome {
         let run = self.context.id();
         tracing::warn!(%error, %run, "a journal could not be written; the run goes on later");
         if error.is_retryable() || error.is_uncertain() {
@@ -481,7 +481,7 @@ impl Driver {
                     self.context.note_refused();
                     return Err(Outcome::Snooze(STORE_AWAY));
                 }
-                Some(Err(error)) => return Err(self.unwritten(error)),
+                Some(Err(error)) => return Err(self.unwritten(&error)),
             }
         }
         // Whoever takes the run up again comes by there, and calls them off.

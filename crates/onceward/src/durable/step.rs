@@ -179,8 +179,7 @@ where
     /// }
     /// ```
     pub fn retry_if(mut self, rule: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
-        self.rule =
-            Some(Box::new(move |result: &Result<T, E>| result.as_ref().is_err_and(|error| rule(error))));
+        self.rule = Some(Box::new(move |result: &Result<T, E>| result.as_ref().is_err_and(&rule)));
         self
     }
 }

@@ -36,7 +36,7 @@ async fn orderly(ledger: State<Ledger>) -> Result<u64, AnyError> {
     assert!(hung.is_err());
     let once = step("once", || a_while(1)).at_most_once().await?;
     let children = join_all((0..40).map(child)).await;
-    let mapped = map(0..5, 2, |number| child(number)).await;
+    let mapped = map(0..5, 2, child).await;
     let mut unordered: FuturesUnordered<_> = (0..40).map(|_| step("foreign", || a_while(2))).collect();
     let mut foreign = 0;
     while let Some(ended) = unordered.next().await {
