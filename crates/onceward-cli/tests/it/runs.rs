@@ -164,7 +164,7 @@ fn it_says_which_generation_it_is(place: &Place) {
     assert_eq!((&shown["generation"], &shown["waits_for"]), (&json!(2), &json!([])));
     assert!(place.run(&["runs", "show", id]).text().contains("generation 2: so often"));
     let tree = place.run(&["runs", "tree", id]).text();
-    assert_eq!(tree, format!("· mailbox parked, generation 2 {id}\n└─ ✓ step file\n"));
+    assert_eq!(tree, format!("· mailbox ready, generation 2 {id}\n└─ ✓ step file\n"));
     assert_eq!(place.json(&["runs", "tree", id])["generation"], json!(2));
     place.run(&["runs", "cancel", id]);
 }

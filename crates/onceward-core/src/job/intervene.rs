@@ -73,7 +73,7 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
 
 /// Whether it is a run that has done something, or goes on with what another one has done.
 fn has_begun(row: &Record) -> bool {
-    let goes_on = row.replay_of.is_some() && row.token.get() > 0;
+    let goes_on = row.policy.origin.is_some_and(|origin| origin.began.is_some());
     row.policy.durable && (row.running.is_some() || row.attempted_at.is_some() || goes_on)
 }
 

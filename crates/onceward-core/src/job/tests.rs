@@ -335,3 +335,27 @@ fn what_was_seen_of_an_exchange_stands_with_its_attempt() {
     let value = serde_json::to_value(last).unwrap();
     assert_eq!((&value["status"], &value["outcome"]), (&502.into(), &"dead".into()));
 }
+
+/// D9: a run that has begun is not put away over its own head; it may have something to undo.
+#[test]
+fn d9_a_run_that_has_begun_is_asked_to_end() {
+    let durable = |state| {
+        let mut row = Record { state, ..Record::of_new(&new(), at(0)) };
+        row.policy.durable = true;
+        row
+    };
+    let cancel = |row: &Record| intervene(Some(row), None, &Move::Cancel);
+    for state in [State::Scheduled, State::Ready, State::Retrying] {
+        let fresh = durable(state);
+        assert_eq!(cancel(&fresh), Moved::Applied { from: state });
+        let begun = Record { attempted_at: Some(at(1)), ..fresh.clone() };
+        assert_eq!(cancel(&begun), Moved::Begun);
+        let mut goes_on = fresh;
+        goes_on.policy.origin = Some(Origin { seed: Uuid::nil(), began: Some(at(1)) });
+        assert_eq!(cancel(&goes_on), Moved::Begun, "it goes on with the journal of another one");
+    }
+    for state in [State::Dead, State::Uncertain] {
+        let ended = Record { attempted_at: Some(at(1)), ..durable(state) };
+        assert_eq!(cancel(&ended), Moved::Applied { from: state });
+    }
+}

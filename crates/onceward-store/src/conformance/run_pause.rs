@@ -239,8 +239,15 @@ pub async fn a_paused_run_can_be_called_off_or_run_at_once(harness: &dyn Harness
     let again = worker.take_one("checkout").await;
     worker.end_all(&[again], &Ending::Snoozed(HOUR)).await;
     hand.moved(id, Move::Pause).await;
-    assert_eq!(hand.moved(id, Move::Cancel).await, State::Scheduled);
-    assert_eq!((hand.state(id).await, hand.paused().await), (State::Cancelled, vec![]));
+    // It may have something to undo: it is asked to end by what arrives for it.
+    assert_eq!(hand.intervene(id, Move::Cancel).await, Moved::Begun);
+    assert_eq!((hand.state(id).await, hand.paused().await), (State::Scheduled, vec![id]));
+    // One that has not begun has nothing.
+    let new = run("checkout");
+    hand.create(&new).await;
+    hand.moved(new.id, Move::Pause).await;
+    assert_eq!(hand.moved(new.id, Move::Cancel).await, State::Ready);
+    assert_eq!((hand.state(new.id).await, hand.paused().await), (State::Cancelled, vec![id]));
 }
 
 /// J10. A run that is paused keeps its turn under its ordering key; one that had none stands in line again.

@@ -77,7 +77,7 @@ mod step_in;
 mod wait;
 
 use onceward_core::job::Record;
-use onceward_core::{Code, Error, JobId, Result, Timestamp, Token};
+use onceward_core::{Code, Error, JobId, Namespace, Result, Timestamp, Token};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -166,13 +166,15 @@ fn chance() -> Result<[u8; 32]> {
 
 /// What a run has its random numbers from: another one that goes on with its journal, in whatever store, has the same.
 pub(crate) fn seed(row: &Record) -> Uuid {
-    if let Some(origin) = row.policy.origin {
-        return origin.seed;
-    }
+    row.policy.origin.map_or_else(|| own_seed(&row.namespace, row.id), |origin| origin.seed)
+}
+
+/// What a run has them from that goes on with nobody's journal.
+pub(crate) fn own_seed(namespace: &Namespace, id: JobId) -> Uuid {
     let own = Sha256::new()
-        .chain_update(row.namespace.as_str())
+        .chain_update(namespace.as_str())
         .chain_update([0])
-        .chain_update(row.id.as_uuid().as_bytes());
+        .chain_update(id.as_uuid().as_bytes());
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = own.finalize().into();
     uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
 }

@@ -13,7 +13,7 @@ use onceward_core::{Code, Error, JobId, Kind, Namespace, Queue, Result, Tag, Tim
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{began, seed};
+use super::{began, own_seed, seed};
 
 /// The format that this program writes. It reads all up to this one.
 const FORMAT: u32 = 1;
@@ -171,11 +171,15 @@ impl RecordedRun {
 
     /// The same run as something to be enqueued.
     pub(crate) fn to_new(&self, namespace: Namespace) -> New {
+        let seed = own_seed(&namespace, self.id);
         let mut new = New::of_kind(namespace, self.id, self.kind.clone(), self.args.clone());
         (new.queue, new.priority, new.tags) = (self.queue.clone(), self.priority, self.tags.clone());
         new.policy.timeout = limits::TIMEOUT_MAX;
         new.policy.durable = true;
-        (new.policy.origin, new.policy.deadline) = (self.origin, self.deadline);
+        let origin = self.origin.unwrap_or(Origin { seed, began: None });
+        let began = origin.began.unwrap_or(self.enqueued_at);
+        new.policy.origin = Some(Origin { began: Some(began), ..origin });
+        new.policy.deadline = self.deadline;
         new.parent = self.parent;
         new
     }
