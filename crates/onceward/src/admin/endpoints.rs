@@ -125,7 +125,19 @@ impl Admin {
                     let next = row.map_or(Ok(None), |row| resealed(row, keys, now))?;
                     Ok(next.map(|(row, _)| (row, (Some(Event::Changed), Some(WHY.to_owned())))))
                 });
-                to.await?;
+                match to.await {
+                    Ok(Some(_)) => {}
+                    // Somebody has removed it meanwhile, or has done the same.
+                    Ok(None) => {
+                        all.unchanged += 1;
+                        continue;
+                    }
+                    Err(error) if error.is_retryable() => return Err(error),
+                    Err(error) => {
+                        all.failed.push((row.name, error));
+                        continue;
+                    }
+                }
             }
             all.changed.push((row.name, count));
         }

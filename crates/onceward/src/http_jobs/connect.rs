@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -114,16 +114,17 @@ impl Connector {
                 Ok(address) => vec![address],
                 Err(_) => {
                     let by = deadline.min(Instant::now() + RESOLVE);
-                    // Of one that can't be found nobody knows where it is: then nothing goes to its port.
+                    // Of one that can't be found nobody knows where it is: then nothing goes to its port, for now.
                     match timeout_at(by, self.resolver.resolve(host.to_owned())).await {
                         Ok(Ok(found)) => found,
-                        Ok(Err(_)) | Err(_) => return refuse(),
+                        Ok(Err(_)) | Err(_) => return Err(Broken::new(Stage::Resolve, OWN_UNKNOWN)),
                     }
                 }
             };
             let is_own = |address: &IpAddr| {
                 let same = |own: &IpAddr| own.to_canonical() == address.to_canonical();
-                own.iter().any(|own| same(own) || (own.is_loopback() && address.is_loopback()))
+                // This machine is one place, by whichever of its addresses.
+                own.iter().any(same) || (is_here(*address) && own.iter().any(|own| is_here(*own)))
             };
             if addresses.iter().any(is_own) {
                 return refuse();
@@ -222,6 +223,14 @@ async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Where our own database or Redis is can't be found out, and the request goes to its port.
+const OWN_UNKNOWN: &str = "whether this is an address of our own can't be found out now";
+
+/// Whether an address is one of this machine's: a socket can be bound to it.
+fn is_here(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn our_own() -> Broken {

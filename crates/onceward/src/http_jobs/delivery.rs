@@ -19,7 +19,7 @@ use onceward_core::{Code, Error, Fault, Result, Timestamp, endpoint, limits};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::Connector;
 use super::exchange::{Exchange, Outgoing};
@@ -41,6 +41,9 @@ use crate::worker::{JobContext, Outcome, Stop};
 const JOB_ID: &str = "onceward-job-id";
 const ATTEMPT: &str = "onceward-attempt";
 const EVENT: &str = "onceward-event";
+/// How long an attempt waits at least for what is written down of its endpoint, and how much longer at most.
+const REPORT: Duration = Duration::from_millis(20);
+const REPORT_MAX: Duration = Duration::from_secs(2);
 /// How soon a delivery looks again whose endpoint could not be looked up, and one whose endpoint can't be read.
 const UNREAD: Duration = Duration::from_secs(1);
 const DAMAGED: Duration = Duration::from_secs(30);
@@ -189,7 +192,7 @@ impl HttpDelivery {
             pool: Pool::default(),
             gates: Arc::new(Gates::new()),
             signers: self.signers,
-            known: Known::new(self.keys.clone()),
+            known: Arc::new(Known::new(self.keys.clone())),
             keys: self.keys,
             user_agent: self.user_agent,
         })
@@ -229,7 +232,7 @@ pub(crate) struct Deliverer {
     pool: Pool,
     gates: Arc<Gates>,
     signers: HashMap<String, Vec<Secret>>,
-    known: Known,
+    known: Arc<Known>,
     keys: Option<SealKeys>,
     user_agent: String,
 }
@@ -354,7 +357,7 @@ impl Deliverer {
         let hold = result.as_ref().ok().and_then(|answer| pause_asked(answer, now, seed));
         under_way.end(&seen, went(&result, outgoing.deadline), hold);
         if let Some(receiver) = &prepared.receiver {
-            self.known.report(job.client(), receiver, report(&result, &verdict)).await;
+            self.report(job, receiver, report(&result, &verdict), outgoing.deadline).await;
         }
         match verdict {
             Verdict::Done => {
@@ -366,6 +369,16 @@ impl Deliverer {
             Verdict::Dead { error, .. } => Outcome::Dead { error },
             Verdict::Uncertain { error } => Outcome::Uncertain { error },
         }
+    }
+
+    /// Writes down how an endpoint is doing. What has become of the job is known by now, and does not wait for that for
+    /// longer than the exchange might have taken.
+    async fn report(&self, job: &JobContext, receiver: &Arc<Receiver>, report: Report, until: Instant) {
+        let (known, client, receiver) = (Arc::clone(&self.known), job.client().clone(), Arc::clone(receiver));
+        let written = tokio::spawn(async move { known.report(&client, &receiver, report).await });
+        let soon = Instant::now() + REPORT;
+        // Not waited for any longer it goes on by itself.
+        let _ = timeout_at(until.clamp(soon, soon + REPORT_MAX), written).await;
     }
 
     /// The values of secret headers.

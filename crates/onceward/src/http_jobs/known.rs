@@ -102,6 +102,8 @@ struct Trouble {
     count: u32,
     since: Option<Instant>,
     noted: Option<Instant>,
+    /// Whether it is just being written down.
+    noting: bool,
 }
 
 impl Known {
@@ -232,13 +234,17 @@ impl Known {
             let (event, reason) = told.map_or((None, None), |(event, reason)| (Some(event), reason));
             Some((next, (event, reason)))
         });
-        let written = written.await?;
+        let written = written.await;
         if let Some(entry) = seen.of(&mut self.lock()) {
-            let left = entry.trouble.count.saturating_sub(count);
-            let now = Instant::now();
-            entry.trouble = Trouble { count: left, since: (left > 0).then_some(now), noted: Some(now) };
+            entry.trouble.noting = false;
+            if written.is_ok() {
+                let left = entry.trouble.count.saturating_sub(count);
+                let now = Instant::now();
+                let since = (left > 0).then_some(now);
+                entry.trouble = Trouble { count: left, since, noted: Some(now), noting: false };
+            }
         }
-        Ok(written)
+        written
     }
 
     /// One failure more; what there is to write down, if it is time: the first one, one a minute, and the one after
@@ -257,7 +263,10 @@ impl Known {
                 .failed((trouble.count, now.before(since.elapsed())), error, &seen.client.owner, now)
                 .disabled
                 .is_some();
-        is_due.then_some((trouble.count, since))
+        // What fails while that is under way is counted, and written down with the next.
+        let notes = is_due && !trouble.noting;
+        trouble.noting |= notes;
+        notes.then_some((trouble.count, since))
     }
 }
 

@@ -122,3 +122,38 @@ fn the_guarded_report_is_written_once_and_not_by_a_zombie() {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
+
+/// What a program prints that runs to its end by itself.
+fn printed(name: &str) -> String {
+    let ended = Command::new(example(name)).stderr(Stdio::inherit()).output().unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert!(ended.status.success(), "{said}");
+    said
+}
+
+/// The lines of its table, as its receiver behaves.
+#[test]
+fn the_webhook_sender_says_what_became_of_each() {
+    let said = printed("webhook_sender");
+    assert!(said.contains("refused: "), "{said}");
+    for (what, became) in [
+        ("answers 200", "succeeded after 1 "),
+        ("breaks off the first time", "succeeded after 2 "),
+        ("answers 302 to the metadata service", "dead after 1 "),
+        ("never answers", "dead after 3 "),
+        ("answers 410", "dead after 1 "),
+        ("a payment, answers 200", "succeeded after 1 "),
+        ("a payment, never answers", "uncertain after 1 "),
+    ] {
+        let line = said.lines().find(|line| line.starts_with(what) && !line.starts_with(&format!("{what},")));
+        assert!(line.is_some_and(|line| line.contains(became)), "{what}: {said}");
+    }
+}
+
+/// One event goes to whoever wants it, and what is hostile is given up.
+#[test]
+fn the_sender_of_events_reaches_all_but_the_hostile_one() {
+    let said = printed("webhook_events");
+    assert!(said.contains("signature fits: true") && !said.contains("signature fits: false"), "{said}");
+    assert!(said.contains("hostile is disabled") || said.contains("hostile fails"), "{said}");
+}

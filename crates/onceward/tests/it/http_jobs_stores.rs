@@ -367,8 +367,22 @@ mod on_postgres {
         let schema = crate::pg::Schema::migrated().await;
         let ow = Onceward::options().short_ttls_for_tests().connect(schema.url()).await.unwrap();
         let port = schema.url().rsplit(':').next().unwrap().split('/').next().unwrap();
-        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
-            let sent = send(&ow, hook(format!("http://{host}:{port}/")), 3).await.unwrap();
+        let mut hosts = ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"].map(str::to_owned).to_vec();
+        // The same machine by the address that others have for it.
+        let outward = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+            socket.connect("192.0.2.1:9")?;
+            socket.local_addr()
+        });
+        hosts.extend(outward.ok().map(|here| here.ip().to_string()));
+        for host in hosts {
+            let sent = match send(&ow, hook(format!("http://{host}:{port}/")), 3).await {
+                Ok(sent) => sent,
+                // An address that nobody may be sent to.
+                Err(refused) => {
+                    assert_eq!((refused.code(), host.starts_with("127.")), (Code::AddressRefused, false));
+                    continue;
+                }
+            };
             tell(&ow).await;
             let row = job(&ow, sent.id).await;
             assert!(row.state == State::Dead && row.error.unwrap().contains("OW0805"), "{host}");
