@@ -115,7 +115,7 @@ impl Jobs<'_> {
         }
         let place = params![ask.namespace.as_str(), ask.service.as_str(), ask.cycle, ask.part];
         let mut read = self.at.prepare_cached(SQL.service_begun)?;
-        let begun = |row: &rusqlite::Row<'_>| {
+        let begun = |row: &Row<'_>| {
             let ahead = outcome(row, 0)? == Outcome::Missed && row.get::<_, i64>(2)? > self.ahead();
             Ok((!ahead).then_some((outcome(row, 0)?, Token::from_row(row.get(1)?))))
         };
