@@ -192,16 +192,12 @@ fn turns(view: &ServiceView) -> Vec<Turn> {
         terms: &view.terms,
         held: view.held,
     };
-    // Without a margin a part would reach as far as this.
-    let mut roomy = record.setting.clone();
-    roomy.spec.spread_margin = Duration::ZERO;
-    let roomy = plan::View { setting: &roomy, ..seen.clone() };
     let mut turns: Vec<Turn> = view
         .runners
         .iter()
         .filter_map(|runner| {
             let slot = plan::turn_of(&seen, runner.session)?;
-            let whole = plan::turn_of(&roomy, runner.session).unwrap_or(slot);
+            let whole = plan::whole_turn_of(&seen, runner.session).unwrap_or(slot);
             Some(Turn {
                 owner: runner.owner.to_string(),
                 session: runner.session.to_string(),

@@ -138,14 +138,21 @@ pub fn plan_after(view: &View<'_>, me: SessionId, began: Option<i64>) -> Plan {
 
 /// The slot of a runner in the cycle of now; none where there is no slot of its own for it.
 pub fn turn_of(view: &View<'_>, runner: SessionId) -> Option<Slot> {
+    turn_with(view, runner, view.setting.spec.spread_margin)
+}
+
+/// The same slot with the margin at its end.
+pub fn whole_turn_of(view: &View<'_>, runner: SessionId) -> Option<Slot> {
+    turn_with(view, runner, Duration::ZERO)
+}
+
+fn turn_with(view: &View<'_>, runner: SessionId, margin: Duration) -> Option<Slot> {
     let position = position(runner, view.runners)?;
     let looker = Looker { view, me: runner, position, began: None };
     match view.setting.spec.mode {
         Mode::Leader => None,
-        Mode::Cycle => looker.turn(looker.cycle(), looker.slots()),
-        Mode::PerRunner => {
-            slot(position, view.runners.len(), looker.every(), view.setting.spec.spread_margin)
-        }
+        Mode::Cycle => looker.turn_of(looker.cycle(), looker.slots(), margin),
+        Mode::PerRunner => slot(position, view.runners.len(), looker.every(), margin),
     }
 }
 
@@ -211,7 +218,7 @@ impl Looker<'_> {
     /// When the next leader may begin: at once after one that has left or was lost; a while after one whose work has
     /// ended, longer each time, so that work that can't go on does not wander through the cluster (A5).
     fn rested(&self) -> Timestamp {
-        let mut terms: Vec<&Term> = self.view.terms.iter().filter(|term| term.part.is_empty()).collect();
+        let mut terms: Vec<&Term> = self.terms().filter(|term| term.part.is_empty()).collect();
         terms.sort_by_key(|term| core::cmp::Reverse(term.cycle));
         let short = |term: &&&Term| term.took().is_some_and(|took| took < REST_MAX);
         let fell = u32::try_from(terms.iter().take_while(short).count()).unwrap_or(u32::MAX);
@@ -348,7 +355,13 @@ impl Looker<'_> {
     /// The rows of the cycles, since they are counted with this interval.
     fn rows(&self) -> impl Iterator<Item = &Term> {
         let since = self.since();
-        self.view.terms.iter().filter(move |term| term.part.is_empty() && term.cycle >= since)
+        self.terms().filter(move |term| term.part.is_empty() && term.cycle >= since)
+    }
+
+    /// The rows that are believed.
+    fn terms(&self) -> impl Iterator<Item = &Term> {
+        let now = self.view.now;
+        self.view.terms.iter().filter(move |term| !term.is_missed_ahead(now))
     }
 
     /// The first cycle that counts; a time that has not come was told by a clock that was wrong.
@@ -475,7 +488,7 @@ impl Looker<'_> {
         let start = self.start_of(cycle);
         let time = self.view.now.since(start);
         let next = |cycle| Next::Look { at: self.start_of(cycle).after(slot.start), on_release: false };
-        let row = self.view.terms.iter().find(|term| term.part == part && term.cycle == cycle);
+        let row = self.terms().find(|term| term.part == part && term.cycle == cycle);
         let over = row.is_some() || self.has_begun(cycle) || self.view.setting.is_paused();
         let mut missed = self.missed_of(&part, cycle);
         if !over && time >= slot.end {
@@ -498,9 +511,10 @@ impl Looker<'_> {
         (missed, next)
     }
 
-    /// Whether this process has begun the cycle, under whatever session.
+    /// Whether this process has begun the cycle, under whatever session. A later one that it has begun says nothing of
+    /// this one: the clock was ahead then.
     fn has_begun(&self, cycle: i64) -> bool {
-        self.began.is_some_and(|began| began >= cycle)
+        self.began == Some(cycle)
     }
 
     /// When this runner came.
@@ -511,10 +525,11 @@ impl Looker<'_> {
     /// The cycles before this one that passed without a term of this runner although it was there: it was stopped for a
     /// while, or the service was paused.
     fn missed_of(&self, part: &str, now: i64) -> Vec<Miss> {
-        let mine = self.view.terms.iter().filter(|term| term.part == part);
+        let mine = self.terms().filter(|term| term.part == part);
         let after_last = mine.map(|term| term.cycle.saturating_add(term.cycles)).max();
         let came = self.view.setting.cycle_of(self.came_at()) + 1;
-        let began = self.began.map_or(i64::MIN, |began| began.saturating_add(1));
+        let began =
+            self.began.filter(|began| *began <= now).map_or(i64::MIN, |began| began.saturating_add(1));
         let from = after_last.unwrap_or(came).max(began).max(self.since());
         let near = from.max(now.saturating_sub(limits::MISSED_CYCLES_MAX));
         let miss = |cycle, cycles| {

@@ -338,6 +338,12 @@ impl Term {
         self.outcome != Outcome::Missed
     }
 
+    /// Whether it says that cycles were missed, and says so by a clock that was ahead: then nobody knows that, and it
+    /// keeps no cycle from being run. What was run was run, whatever the clock said.
+    pub fn is_missed_ahead(&self, now: Timestamp) -> bool {
+        !self.was_begun() && self.started_at > now.after(limits::TERMS_AHEAD_MAX)
+    }
+
     /// How long it took, if it has ended by itself.
     pub fn took(&self) -> Option<Duration> {
         let ended = matches!(self.outcome, Outcome::Done | Outcome::Failed);

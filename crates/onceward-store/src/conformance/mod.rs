@@ -585,6 +585,7 @@ macro_rules! conformance_suite {
                 missed_cycles_are_recorded_once_and_not_begun;
                 parts_of_a_cycle_are_begun_separately;
                 a1_of_many_at_once_one_begins_a_cycle;
+                a6_what_was_missed_by_a_clock_that_was_ahead_stands_for_nothing;
                 old_terms_are_forgotten_but_for_the_last_one;
                 a_setting_of_every_kind_comes_back;
             }

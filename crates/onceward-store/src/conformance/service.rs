@@ -308,6 +308,41 @@ pub async fn n17_a_look_tells_a_poisoned_lease_from_a_renewed_one(harness: &dyn 
     }
 }
 
+/// A6: what was recorded as missed while the clock was ahead keeps no cycle from being begun, or recorded, once the
+/// clock is back. What was run then is not run again.
+pub async fn a6_what_was_missed_by_a_clock_that_was_ahead_stands_for_nothing(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let held = hold(&hand, "report").await;
+    let ran = term(&held, "report", 30);
+    assert_eq!(begin(&hand, &ran).await, Begun::Begun);
+    assert!(end(&hand, &ran, Outcome::Done).await && hand.release(&held).await);
+    miss(&hand, &[missing("report", 10, 15), missing("report", 26, 1), missing("report", 31, 900)]).await;
+    if !harness.step_back(secs(86_400)).await {
+        return;
+    }
+    assert_eq!(cycles(&look(&hand, "report").await.terms), [(30, Outcome::Done)]);
+    // The same ones sent twice are one.
+    miss(&hand, &[missing("report", 10, 2), missing("report", 10, 2), missing("report", 12, 1)]).await;
+    let seen = look(&hand, "report").await;
+    let rows: Vec<(i64, i64)> = seen.terms.iter().map(|row| (row.cycle, row.cycles)).collect();
+    assert_eq!(rows, [(30, 1), (12, 1), (10, 2)]);
+    assert!(near(seen.terms[2].started_at, seen.now));
+    let again = hold(&hand, "report").await;
+    let answers = [(11, Begun::Taken), (14, Begun::Begun), (26, Begun::Begun), (30, Begun::Taken)];
+    for (cycle, answer) in answers {
+        let ask = term(&again, "report", cycle);
+        assert_eq!(begin(&hand, &ask).await, answer, "{cycle}");
+        assert_eq!(end(&hand, &ask, Outcome::Done).await, answer == Begun::Begun, "{cycle}");
+    }
+    for cycle in [31, 400] {
+        assert_eq!(begin(&hand, &term(&again, "report", cycle)).await, Begun::Begun, "{cycle}");
+    }
+    let seen = look(&hand, "report").await;
+    let row = seen.terms.iter().find(|row| row.cycle == 31).unwrap();
+    assert_eq!((row.cycles, row.outcome, row.token), (1, Outcome::Running, again.token));
+    assert!(row.reason.is_none() && row.ended_at.is_none() && near(row.started_at, seen.now));
+}
+
 /// A1: whoever asks at once, one begins.
 pub async fn a1_of_many_at_once_one_begins_a_cycle(harness: &dyn Harness) {
     let hand = Hand::of(harness).await.patient();

@@ -56,8 +56,9 @@ impl Tables {
     fn newest(&self, name: &Service, limit: usize, now: Timestamp) -> Vec<Term> {
         let ahead = now.after(limits::TERMS_AHEAD_MAX);
         let all = self.services.terms.get(name).into_iter().flat_map(BTreeMap::values).rev();
-        let (asked, of_cycles): (Vec<&Term>, Vec<&Term>) =
-            all.filter(|row| row.due_at <= ahead).partition(|row| Asked::is_part(&row.part));
+        let (asked, of_cycles): (Vec<&Term>, Vec<&Term>) = all
+            .filter(|row| row.due_at <= ahead && !row.is_missed_ahead(now))
+            .partition(|row| Asked::is_part(&row.part));
         let of_cycles: Vec<&Term> = of_cycles.into_iter().take(limit).collect();
         let since = of_cycles.last().map_or(i64::MIN, |row| row.cycle);
         let asked = asked.into_iter().filter(|row| row.cycle >= since).take(limit);
@@ -77,7 +78,7 @@ impl Tables {
         }
         let terms = self.services.terms.entry(name).or_default();
         let place = (ask.cycle, ask.part.clone());
-        let before = terms.get(&place);
+        let before = terms.get(&place).filter(|row| !row.is_missed_ahead(now));
         if before.is_some_and(|row| row.outcome == Outcome::Running && row.token == ask.token) {
             return Begun::Begun;
         }
@@ -85,7 +86,8 @@ impl Tables {
             return Begun::Late;
         }
         let covered = |row: &Term| row.part == ask.part && row.cycle.saturating_add(row.cycles) > ask.cycle;
-        let earlier = terms.range(..&place).rev().find(|(_, row)| row.part == ask.part);
+        let before_this = |row: &Term| row.part == ask.part && !row.is_missed_ahead(now);
+        let earlier = terms.range(..&place).rev().find(|(_, row)| before_this(row));
         let is_taken = before.is_some_and(|row| row.outcome != Outcome::HandedOver);
         if is_taken || (before.is_none() && earlier.is_some_and(|(_, row)| covered(row))) {
             return Begun::Taken;
@@ -121,11 +123,15 @@ impl Tables {
         let terms = self.services.terms.entry((ask.namespace.clone(), ask.service.clone())).or_default();
         let miss = &ask.miss;
         let place = (miss.cycle, miss.part.clone());
-        let earlier = terms.range(..&place).rev().find(|(_, row)| row.part == miss.part);
+        let before_this = |row: &Term| row.part == miss.part && !row.is_missed_ahead(now);
+        let earlier = terms.range(..&place).rev().find(|(_, row)| before_this(row));
         if earlier.is_some_and(|(_, row)| row.cycle.saturating_add(row.cycles) > miss.cycle) {
             return;
         }
-        terms.entry((miss.cycle, miss.part.clone())).or_insert_with(|| Term {
+        if terms.get(&place).is_some_and(|row| row.is_missed_ahead(now)) {
+            terms.remove(&place);
+        }
+        terms.entry(place).or_insert_with(|| Term {
             service: ask.service.clone(),
             cycle: miss.cycle,
             part: miss.part.clone(),

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use onceward_core::job::Move;
 use onceward_core::schedule::{Last, Overlap, Schedule, due};
 use onceward_core::service::bell_key;
-use onceward_core::{Code, Result, ScheduleName, ServiceName, Timestamp, backoff, job, limits};
+use onceward_core::{Code, Error, Result, ScheduleName, ServiceName, Timestamp, backoff, job, limits};
 use onceward_store::{JobRef, MoveJob, WriteSchedule};
 use tokio::time::Instant;
 
@@ -52,19 +52,23 @@ async fn lead(client: &Onceward, term: &Term) {
     let line = client.inner.switchboard.line(&client.namespace, &bell_key(&ServiceName::from_row(NAME)));
     let mut ears = Ears::new(vec![line], AFTER_HINT, LOOK_AGAIN);
     let (mut failures, mut told, mut patrol) = (0_u32, BTreeSet::new(), Patrol::default());
+    let mut failing = 0;
     while term.check().is_ok() {
         let heard = ears.heard();
-        let pause = match look(client, &|| term.check(), &mut patrol).await {
+        let looked = look(client, &|| term.check(), &mut patrol, failing).await;
+        failing = looked.as_ref().map_or(0, |round| round.failed.len());
+        failures = if failing > 0 || looked.is_err() { failures.saturating_add(1) } else { 0 };
+        let again = backoff::delay(failures, Duration::from_millis(100), LOOK_AGAIN, failures.into());
+        let pause = match looked {
             Ok(round) => {
-                failures = 0;
                 tracing::trace!(due = round.due, "the scheduler has looked");
                 flag(round.unreadable, &mut told);
-                round.pause
+                // One that fails again and again makes no other one wait.
+                if failing > 0 { round.pause.min(again) } else { round.pause }
             }
             Err(error) => {
                 tracing::warn!(%error, "due schedules could not be enqueued and will be tried again");
-                failures = failures.saturating_add(1);
-                backoff::delay(failures, Duration::from_millis(100), LOOK_AGAIN, failures.into())
+                again
             }
         };
         term.progress();
@@ -77,8 +81,8 @@ async fn lead(client: &Onceward, term: &Term) {
 }
 
 /// One round, and a page of the patrol where one is under way.
-async fn look(client: &Onceward, check: Check<'_>, patrol: &mut Patrol) -> Result<Round> {
-    let round = round(client, check).await?;
+async fn look(client: &Onceward, check: Check<'_>, patrol: &mut Patrol, failing: usize) -> Result<Round> {
+    let round = round(client, check, failing).await?;
     patrol.notice(round.now);
     if patrol.page(client, check).await? {
         let pause = round.pause.min(patrol::BETWEEN_PAGES);
@@ -90,7 +94,8 @@ async fn look(client: &Onceward, check: Check<'_>, patrol: &mut Patrol) -> Resul
 /// One round without a term: being the leader decides nothing.
 #[cfg(feature = "testing")]
 pub(crate) async fn fire_due(client: &Onceward) -> Result<bool> {
-    Ok(round(client, &|| Ok(())).await?.due > 0)
+    let round = round(client, &|| Ok(()), 0).await?;
+    round.failed.into_iter().next().map_or(Ok(round.due > 0), Err)
 }
 
 /// Says once of each row that can't be read that nothing is enqueued of it.
@@ -108,6 +113,8 @@ fn flag(unreadable: Vec<ScheduleName>, told: &mut BTreeSet<ScheduleName>) {
 struct Round {
     /// How many schedules were due.
     due: usize,
+    /// Why some of them could not be fired.
+    failed: Vec<Error>,
     /// Those that were due and can't be read.
     unreadable: Vec<ScheduleName>,
     /// How long nothing else is.
@@ -119,9 +126,9 @@ struct Round {
 /// Whether it may go on.
 pub(super) type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
 
-/// One look: fires what is due.
-async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
-    let mut limit = PAGE;
+/// One look: fires what is due. As many as have failed before stand before no other ones.
+async fn round(client: &Onceward, check: Check<'_>, failing: usize) -> Result<Round> {
+    let mut limit = PAGE + failing;
     let seen = loop {
         let seen = client.store().schedule_due(&client.namespace, limit).await?;
         if !seen.rows.is_empty() || seen.unreadable.len() < limit {
@@ -132,23 +139,28 @@ async fn round(client: &Onceward, check: Check<'_>) -> Result<Round> {
     };
     let (due, is_full) = (seen.rows.len(), seen.rows.len() + seen.unreadable.len() >= limit);
     let now = seen.now;
-    let fires = seen.rows.into_iter().map(|row| fire(client, check, row, now));
-    let fired: Vec<Result<Option<Timestamp>>> =
+    let fires = seen.rows.into_iter().map(|row| async move {
+        let name = row.name.clone();
+        (name, fire(client, check, row, now).await)
+    });
+    let fired: Vec<(ScheduleName, Result<Option<Timestamp>>)> =
         futures_util::stream::iter(fires).buffer_unordered(AT_ONCE).collect().await;
+    check()?;
     let mut next = seen.next_at;
-    let mut error = None;
-    for fired in fired {
+    let mut failed = Vec::new();
+    for (name, fired) in fired {
         match fired {
             Ok(at) => next = [next, at].into_iter().flatten().min(),
-            Err(failed) => error = Some(failed),
+            Err(error) => {
+                tracing::warn!(schedule = %name, %error, "a schedule could not be enqueued and will be tried again");
+                failed.push(error);
+            }
         }
     }
-    if let Some(error) = error {
-        return Err(error);
-    }
+    let is_full = is_full && failed.len() < due;
     let pause = next.map_or(LOOK_AGAIN, |next| next.since(now));
     let pause = if is_full { Duration::ZERO } else { pause.clamp(Duration::from_millis(1), LOOK_AGAIN) };
-    Ok(Round { due, unreadable: seen.unreadable, pause, now })
+    Ok(Round { due, failed, unreadable: seen.unreadable, pause, now })
 }
 
 /// Enqueues the ticks of one schedule that are due; when its next one is.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use onceward_core::service::bell_key;
 use onceward_core::trigger::{Heard, Trigger};
-use onceward_core::{Code, Result, ServiceName, Timestamp, TriggerName, backoff};
+use onceward_core::{Code, Error, Result, ServiceName, Timestamp, TriggerName, backoff};
 use onceward_store::{HeardTriggers, ListTriggers, WriteTrigger};
 use tokio::time::Instant;
 
@@ -24,6 +24,9 @@ const PAGE: usize = 200;
 const LISTENING: Duration = Duration::from_millis(500);
 /// How soon one looks again where none does: one that was declared elsewhere, and nobody has told.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long a trigger is put aside that could not be written: what it has heard comes first, and would be all that is
+/// seen.
+const PUT_ASIDE: Duration = Duration::from_secs(5);
 /// How soon one looks again after a hint.
 const AFTER_HINT: Duration = Duration::from_millis(50);
 
@@ -31,10 +34,10 @@ const AFTER_HINT: Duration = Duration::from_millis(50);
 pub(crate) async fn lead(client: &Onceward, term: &Term) {
     let line = client.inner.switchboard.line(&client.namespace, &bell_key(&ServiceName::from_row(NAME)));
     let mut ears = Ears::new(vec![line], AFTER_HINT, LOOK_AGAIN);
-    let (mut failures, mut deaf) = (0_u32, BTreeSet::new());
+    let (mut failures, mut aside) = (0_u32, Aside::default());
     while term.check().is_ok() {
         let heard = ears.heard();
-        let pause = match round(client, &|| term.check(), &mut deaf).await {
+        let pause = match round(client, &|| term.check(), &mut aside).await {
             Ok(Round { more: true, .. }) => Duration::ZERO,
             Ok(round) => {
                 failures = 0;
@@ -58,7 +61,8 @@ pub(crate) async fn lead(client: &Onceward, term: &Term) {
 /// One round without a term: being the leader decides nothing.
 #[cfg(feature = "testing")]
 pub(crate) async fn fire_heard(client: &Onceward) -> Result<bool> {
-    Ok(round(client, &|| Ok(()), &mut BTreeSet::new()).await?.heard > 0)
+    let round = round(client, &|| Ok(()), &mut Aside::default()).await?;
+    round.failed.map_or(Ok(round.heard > 0), Err)
 }
 
 /// What came of a look.
@@ -70,14 +74,40 @@ struct Round {
     more: bool,
     /// Whether any trigger listens.
     listening: bool,
+    /// Why a trigger could not be written.
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "tests ask for it"))]
+    failed: Option<Error>,
+}
+
+/// Triggers that stand before no other one.
+#[derive(Default)]
+struct Aside {
+    /// Those that can't be read.
+    deaf: BTreeSet<TriggerName>,
+    /// Those that could not be written, until when.
+    failing: BTreeMap<TriggerName, Instant>,
+}
+
+impl Aside {
+    /// Whose hearing is not looked at now.
+    fn names(&mut self) -> Vec<TriggerName> {
+        let now = Instant::now();
+        self.failing.retain(|_, until| *until > now);
+        self.deaf.iter().chain(self.failing.keys()).cloned().collect()
+    }
+
+    fn put(&mut self, trigger: TriggerName, error: &Error) {
+        tracing::warn!(%trigger, %error, "what a trigger has heard could not be acted on and will be tried again");
+        self.failing.insert(trigger, Instant::now() + PUT_ASIDE);
+    }
 }
 
 /// Whether it may go on.
 type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
 
-/// One look: acts on what was heard. `deaf` are the triggers that can't be read.
-async fn round(client: &Onceward, check: Check<'_>, deaf: &mut BTreeSet<TriggerName>) -> Result<Round> {
-    let except = deaf.iter().cloned().collect();
+/// One look: acts on what was heard.
+async fn round(client: &Onceward, check: Check<'_>, aside: &mut Aside) -> Result<Round> {
+    let except = aside.names();
     let ask = HeardTriggers { namespace: client.namespace.clone(), except, limit: PAGE };
     let seen = client.store().trigger_heard(&ask).await?;
     let (heard, listening) = (seen.rows.len(), seen.listening);
@@ -87,8 +117,8 @@ async fn round(client: &Onceward, check: Check<'_>, deaf: &mut BTreeSet<TriggerN
     }
     if of.is_empty() {
         // What could not be read may be readable by now.
-        deaf.clear();
-        return Ok(Round { heard, more: false, listening });
+        aside.deaf.clear();
+        return Ok(Round { heard, more: false, listening, failed: None });
     }
     let names: Vec<TriggerName> = of.keys().cloned().collect();
     let (namespace, limit) = (client.namespace.clone(), names.len());
@@ -98,27 +128,27 @@ async fn round(client: &Onceward, check: Check<'_>, deaf: &mut BTreeSet<TriggerN
         let code = Code::RowUnreadable.as_str();
         tracing::error!(trigger = %name, code, "a trigger can't be read; nothing is enqueued by it");
         of.remove(&name);
-        deaf.insert(name);
+        aside.deaf.insert(name);
     }
     // One that can't be written stands before no other one.
-    let mut error = None;
+    let mut failed = None;
     for row in found.rows {
         let heard = of.remove(&row.name).unwrap_or_default();
         check()?;
-        if let Err(failed) = fire(client, row, &heard, found.now).await {
-            error = Some(failed);
+        let name = row.name.clone();
+        if let Err(error) = fire(client, row, &heard, found.now).await {
+            aside.put(name, &error);
+            failed = Some(error);
         }
     }
     for name in of.into_keys() {
         // Somebody has removed it at the same moment.
-        if let Err(failed) = client.store().trigger_remove(&client.namespace, &name, 0).await {
-            error = Some(failed);
+        if let Err(error) = client.store().trigger_remove(&client.namespace, &name, 0).await {
+            aside.put(name, &error);
+            failed = Some(error);
         }
     }
-    if let Some(error) = error {
-        return Err(error);
-    }
-    Ok(Round { heard, more: heard >= PAGE, listening })
+    Ok(Round { heard, more: heard >= PAGE, listening, failed })
 }
 
 /// Writes what follows from what one trigger has heard. Where somebody was quicker, the next look shows what is left.

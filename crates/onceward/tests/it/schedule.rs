@@ -272,3 +272,33 @@ async fn a_declaration_twice_changes_nothing_and_another_one_does(place: &Place)
     assert_eq!((other.version, other.created_at), (2, first.created_at));
     assert_eq!(other.definition.when.to_string(), "every 7m");
 }
+
+/// A schedule that can't be written makes no other one late, and keeps nobody from finding those that are lost in a time
+/// that has not come.
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_always_fails_slows_no_other_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ow.db");
+    let url = format!("sqlite://{}", file.display());
+    let ow = Onceward::options().short_ttls_for_tests().connect(&url).await.unwrap();
+    for each in ["bad", "good"] {
+        ow.schedule(each, "every 100ms", report()).on_missed(OnMissed::Skip).await.unwrap();
+    }
+    let far = ow.schedule("far", "every 1h", report()).await.unwrap();
+    let fails = "UPDATE onceward_schedule SET next_at = next_at + 1000000000000000 WHERE name = 'far';
+                 CREATE UNIQUE INDEX fails ON onceward_schedule (version * 0)
+                 WHERE (name = 'bad' AND version > 1) OR name = 'far'";
+    rusqlite::Connection::open(&file).unwrap().execute_batch(fails).unwrap();
+    let next = async || ow.admin().schedule(&name("far")).await.unwrap().next_at.unwrap();
+    let due = far.next_at.unwrap().after(Duration::from_secs(7_200));
+    assert!(next().await > due);
+    let scheduler = ow.runner().scheduler().start().await.unwrap();
+    // Each look fires one tick of it: as many looks, about as often as it is due.
+    until("twenty ticks", async || jobs(&ow).await.len() >= 20).await;
+    until("found", async || next().await < due).await;
+    assert!(ow.admin().schedule(&name("bad")).await.unwrap().last.is_none());
+    rusqlite::Connection::open(&file).unwrap().execute_batch("DROP INDEX fails").unwrap();
+    until("fired", async || ow.admin().schedule(&name("bad")).await.unwrap().last.is_some()).await;
+    scheduler.shutdown().await;
+}

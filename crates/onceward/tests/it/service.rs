@@ -284,7 +284,9 @@ async fn failures_and_panics_are_kept_with_their_terms_and_the_next_cycle_runs(p
     terms.retain(|term| term.was_begun());
     assert_eq!(terms[0].reason.as_deref(), Some("the disk is full"));
     assert_eq!((terms[0].outcome, terms[1].outcome), (Outcome::Failed, Outcome::Failed));
-    assert_eq!((terms[1].reason.as_deref(), terms[2].outcome), (Some("its work panicked"), Outcome::Done));
+    // On a busy machine it may have overrun its slot as well.
+    let reason = terms[1].reason.as_deref().unwrap();
+    assert!(reason.starts_with("its work panicked") && terms[2].outcome == Outcome::Done, "{terms:?}");
 }
 
 async fn a_paused_service_runs_only_what_is_asked_for(place: &Place) {

@@ -145,7 +145,7 @@ async fn a2_work_that_lost_its_store_is_dropped_before_the_next_one_begins() {
     until("a leader", async || marks.lock().unwrap().len() == 1).await;
     let second = marked(&other, 2, &marks, Duration::ZERO).await;
     let (longest, mut judged) = (longest_pause(), 0);
-    for round in 0..15 {
+    for round in 0.. {
         longest.store(0, Ordering::SeqCst);
         faulty.random(7, 1, [Fault::Away]);
         until("the next one", async || {
@@ -160,9 +160,10 @@ async fn a2_work_that_lost_its_store_is_dropped_before_the_next_one_begins() {
             assert_eq!([(begun.0, begun.1), (dropped.0, dropped.1)], [(1, true), (1, false)], "{seen:?}");
             assert!(dropped.2 <= next.2, "round {round}: {seen:?}");
         }
-        if judged == 3 {
+        if judged == 3 || (judged > 0 && round >= 15) {
             break;
         }
+        assert!(round < 100, "this machine is too busy to judge any round");
         faulty.heal();
         // Back to the first one, for another round.
         let lease = ServiceName::new("leader").unwrap();

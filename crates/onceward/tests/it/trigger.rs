@@ -191,6 +191,38 @@ async fn a_trigger_whose_write_fails_keeps_no_other_from_acting() {
     assert_eq!(count(&ow, "report").await, 3);
 }
 
+/// Nor does one that fails again and again and has heard more than a page.
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_always_fails_fills_no_page_for_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ow.db");
+    let url = format!("sqlite://{}", file.display());
+    let ow = Onceward::options().short_ttls_for_tests().connect(&url).await.unwrap();
+    ow.trigger("bad").on(Outcome::Succeeded).kind("import").tell::<Mourn>().await.unwrap();
+    ow.trigger("other").on(Outcome::Succeeded).kind("nothing").enqueue(report()).await.unwrap();
+    let fails = "CREATE UNIQUE INDEX fails ON onceward_trigger (version * 0)
+                 WHERE (name = 'bad' AND version > 1) OR name = 'other'";
+    rusqlite::Connection::open(&file).unwrap().execute_batch(fails).unwrap();
+    let heard = 210;
+    ow.enqueue_many((0..heard).map(|_| ow.enqueue(Import { fails: false }))).await.unwrap();
+    let worker = ow.worker().job(async |_: Import| ()).start().await.unwrap();
+    let running = async || {
+        let jobs = ow.store().job_list(&ListJobs { limit: 500, ..ListJobs::default() }).await.unwrap().rows;
+        jobs.iter().filter(|row| row.kind.as_str() == "import" && !row.state.is_final()).count()
+    };
+    until("heard", async || running().await == 0).await;
+    ow.trigger("good").on(Outcome::Succeeded).kind("import").enqueue(report()).await.unwrap();
+    ow.enqueue(Import { fails: false }).await.unwrap();
+    let scheduler = ow.runner().scheduler().start().await.unwrap();
+    until("the other one acts", async || count(&ow, "report").await == 1).await;
+    assert_eq!(count(&ow, "mourn").await, 0);
+    rusqlite::Connection::open(&file).unwrap().execute_batch("DROP INDEX fails").unwrap();
+    until("the first one acts", async || count(&ow, "mourn").await == heard + 1).await;
+    scheduler.shutdown().await;
+    worker.shutdown().await;
+}
+
 /// Of what belongs together, by a field of the metadata; and a durable function that follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_all_have_happened_a_durable_function_is_started() {

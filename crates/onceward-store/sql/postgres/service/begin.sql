@@ -4,6 +4,7 @@
 -- Rows: one: begun, whether the lease is held under this token, whether the time is over.
 -- The lease is locked as a guard does it: its renewals pass, takeovers wait (L4). Its expiry and the time are looked at
 -- once it is. A cycle that was handed over is begun again; the same term sent again has begun.
+-- What was recorded as missed by a clock that was ahead stands for nothing.
 -- Indexes: lease_pkey, term_pkey (namespace, service, cycle, part).
 
 {bound}WITH held AS MATERIALIZED (
@@ -19,6 +20,7 @@
     SELECT m.cycle + m.cycles AS until
     FROM {schema}.term m
     WHERE m.namespace = $1::text AND m.service = $2::text AND m.cycle < $3::bigint AND m.part = $4::text
+      AND (m.outcome <> 'missed' OR m.started_at <= (SELECT c.now + interval '1 minute' FROM current c))
     ORDER BY m.cycle DESC
     LIMIT 1
 ), made AS (
@@ -28,10 +30,11 @@
     FROM current c
     WHERE c.now < $6::timestamptz AND NOT EXISTS (SELECT FROM earlier e WHERE e.until > $3::bigint)
     ON CONFLICT (namespace, service, cycle, part)
-    DO UPDATE SET session = excluded.session, owner = excluded.owner, token = excluded.token,
+    DO UPDATE SET due_at = excluded.due_at, cycles = 1, session = excluded.session, owner = excluded.owner, token = excluded.token,
                   started_at = CASE WHEN m.outcome = 'running' THEN m.started_at ELSE excluded.started_at END,
                   ended_at = NULL, outcome = 'running', reason = NULL
     WHERE m.outcome = 'handed_over' OR (m.outcome = 'running' AND m.token = excluded.token)
+       OR (m.outcome = 'missed' AND m.started_at > excluded.started_at + interval '1 minute')
     RETURNING m.token
 )
 SELECT EXISTS (SELECT FROM made)

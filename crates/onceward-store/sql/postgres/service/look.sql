@@ -8,7 +8,7 @@
 --   held     n1 token, t1 until when the lease is closed to others, flag whether only a step of the clock explains that
 --   term     n1 cycle, n2 cycles, n3 token, session, a owner, b part, c outcome, d reason, t1 due_at, t2 started_at,
 --            t3 ended_at; the newest cycles, and as many of those that somebody has asked for in their time, none of
---            them due in a time that has not come; and all that run
+--            them due, or recorded as missed, in a time that has not come; and all that run
 -- Indexes: service_pkey, term_pkey, term_running, lease_pkey. Sessions are few.
 
 WITH t AS MATERIALIZED (
@@ -18,6 +18,7 @@ WITH t AS MATERIALIZED (
     FROM {schema}.term m
     WHERE m.namespace = $1::text AND m.service = $2::text AND m.part NOT LIKE 'asked-%'
       AND m.due_at <= (SELECT t.now + interval '1 minute' FROM t)
+      AND (m.outcome <> 'missed' OR m.started_at <= (SELECT t.now + interval '1 minute' FROM t))
     ORDER BY m.cycle DESC, m.part DESC
     LIMIT $5::bigint
 ), asked AS MATERIALIZED (

@@ -2,7 +2,7 @@
 --
 -- service  ?1 namespace, ?2 name. By the primary key.
 -- runners  ?1 how they say that they run it. Sessions are few.
--- terms    ?1 namespace, ?2 service, ?3 at most, ?4 due until then; the newest cycle first. By the primary key.
+-- terms    ?1 namespace, ?2 service, ?3 at most, ?4 due, or recorded as missed, until then; the newest cycle first. By the primary key.
 -- asked    the same of those that somebody has asked for, ?5 from that cycle on.
 -- running  ?1 namespace, ?2 service. All that run. By onceward_term_running.
 
@@ -18,6 +18,7 @@ WHERE instr(about, ?1) > 0
 SELECT cycle, part, due_at, cycles, session, owner, token, started_at, ended_at, outcome, reason
 FROM onceward_term
 WHERE namespace = ?1 AND service = ?2 AND part NOT GLOB 'asked-*' AND due_at <= ?4
+    AND (outcome <> 'missed' OR started_at <= ?4)
 ORDER BY cycle DESC, part DESC
 LIMIT ?3
 

@@ -47,7 +47,7 @@ impl Jobs<'_> {
     fn newest_terms(&self, ask: &LookService) -> Result<Vec<Term>> {
         let (namespace, name) = (ask.namespace.as_str(), ask.name.as_str());
         let limit = i64::try_from(ask.terms).unwrap_or(i64::MAX);
-        let ahead = self.now.wall.after(limits::TERMS_AHEAD_MAX).as_micros();
+        let ahead = self.ahead();
         let mut of_cycles = self.at.prepare_cached(SQL.service_terms)?;
         let of_cycles =
             of_cycles.query_map(params![namespace, name, limit, ahead], |row| term(&ask.name, row))?;
@@ -63,6 +63,11 @@ impl Jobs<'_> {
         terms.sort_by(|a, b| (b.cycle, &b.part).cmp(&(a.cycle, &a.part)));
         terms.dedup_by(|a, b| (a.cycle, &a.part) == (b.cycle, &b.part));
         Ok(terms)
+    }
+
+    /// What is due, or was recorded as missed, after that was written by a clock that was ahead.
+    fn ahead(&self) -> i64 {
+        self.now.wall.after(limits::TERMS_AHEAD_MAX).as_micros()
     }
 
     fn lease_of(&self, namespace: &Namespace, service: &ServiceName) -> Result<Option<lease::Record>> {
@@ -110,8 +115,11 @@ impl Jobs<'_> {
         }
         let place = params![ask.namespace.as_str(), ask.service.as_str(), ask.cycle, ask.part];
         let mut read = self.at.prepare_cached(SQL.service_begun)?;
-        let row =
-            read.query_row(place, |row| Ok((outcome(row, 0)?, Token::from_row(row.get(1)?)))).optional()?;
+        let begun = |row: &Row<'_>| {
+            let ahead = outcome(row, 0)? == Outcome::Missed && row.get::<_, i64>(2)? > self.ahead();
+            Ok((!ahead).then_some((outcome(row, 0)?, Token::from_row(row.get(1)?))))
+        };
+        let row = read.query_row(place, begun).optional()?.flatten();
         if row == Some((Outcome::Running, ask.token)) {
             return Ok(Begun::Begun);
         }
@@ -163,7 +171,7 @@ impl Jobs<'_> {
         part: &str,
     ) -> Result<Option<i64>> {
         let mut earlier = self.at.prepare_cached(SQL.service_earlier)?;
-        let place = params![namespace.as_str(), service.as_str(), cycle, part];
+        let place = params![namespace.as_str(), service.as_str(), cycle, part, self.ahead()];
         earlier.query_row(place, |row| row.get(0)).optional()
     }
 
@@ -181,6 +189,7 @@ impl Jobs<'_> {
             ask.miss.cycles,
             ask.miss.reason,
             self.now.wall.as_micros(),
+            self.ahead(),
         ])?;
         Ok(())
     }
