@@ -276,10 +276,12 @@ async fn w46_two_retries_of_one_run_are_one() {
         let (one, two) = tokio::join!(run.retry(), run.retry());
         // Both saw the same end: whoever comes second is told that it is history, if it comes late enough.
         assert!(one.is_ok() || two.is_ok());
+        let late = [Code::TokenStale, Code::JobStateWrong, Code::RunEnded];
         for retried in [one, two] {
             match retried {
                 Ok(retried) => assert_eq!(retried.result().await, Ok(2)),
-                Err(error) => assert_eq!(error.code(), Code::TokenStale),
+                // It was too late by then: the run is under way again, or over.
+                Err(error) => assert!(late.contains(&error.code()), "{error}"),
             }
         }
         assert_eq!(place.ledger.count("call"), 2);
