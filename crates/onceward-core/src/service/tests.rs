@@ -1,5 +1,8 @@
 //! A cluster of runners on a clock of its own: whoever looks next does what the plan says.
 
+mod clock;
+mod slots;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -244,26 +247,6 @@ fn only_terms_of_the_same_interval_and_mode_make_slots_longer() {
     assert_eq!(last_slot(&again, 301.0), Duration::from_secs(15));
 }
 
-/// Also where long terms and the margin together leave fewer slots than there are runners.
-#[test]
-fn a_whole_slot_is_the_slot_and_the_margin_at_its_end() {
-    let runners: Vec<Runner> = (0..6).map(|n| runner(n, n as f64)).collect();
-    let margin = Duration::from_secs(8);
-    let spec = Spec { spread_margin: margin, ..Spec::every(Duration::from_secs(60)) };
-    for mode in [Mode::Cycle, Mode::PerRunner] {
-        let setting = setting(Spec { mode, ..spec.clone() });
-        let began = start_of(4, Duration::from_secs(60));
-        let five = Term { ended_at: Some(began.after(Duration::from_secs(5))), ..term(4, Outcome::Done) };
-        let view = View { now: at(301.0), setting: &setting, runners: &runners, terms: &[five], held: None };
-        let both = |me| Some((plan::turn_of(&view, session(me))?, plan::whole_turn_of(&view, session(me))?));
-        let slots: Vec<_> = (0..6).filter_map(both).collect();
-        assert_eq!(slots.len(), if mode == Mode::Cycle { 4 } else { 6 });
-        for (slot, whole) in slots {
-            assert_eq!((whole.start, whole.end), (slot.start, slot.end + margin), "{mode:?}");
-        }
-    }
-}
-
 #[test]
 fn missed_cycles_are_made_up_for_as_the_policy_says() {
     let runners = [runner(1, 0.0)];
@@ -303,27 +286,6 @@ fn a_long_outage_is_one_row_and_its_end_is_looked_at() {
         let cycles: Vec<i64> = plan.missed.iter().map(|miss| miss.cycle).collect();
         assert_eq!((cycles.len(), cycles[0], begins(&plan)), (left, from, Some(5_000_000)));
     }
-}
-
-/// A6: what was recorded as missed while the clock was ahead keeps the service from nothing once it is back.
-#[test]
-fn a6_cycles_that_were_missed_only_by_a_clock_that_was_ahead_are_run() {
-    let runners = [runner(1, 0.0)];
-    let ahead = Term { cycles: 1_440, started_at: at(90_000.0), ..term(3, Outcome::Missed) };
-    let single = Term { started_at: at(90_000.0), ..term(5, Outcome::Missed) };
-    let terms = [term(2, Outcome::Done), ahead, single];
-    let plan = look(&minutely(), &runners, &terms, None, 301.0, 1);
-    assert_eq!((plan.missed.len(), plan.missed[0].cycle, begins(&plan)), (2, 3, Some(5)), "{plan:?}");
-    let each = setting(Spec { mode: Mode::PerRunner, ..Spec::every(Duration::from_secs(60)) });
-    let mine = terms.map(|term| Term { part: session(1).to_string(), ..term });
-    let plan = look(&each, &runners, &mine, None, 301.0, 1);
-    assert_eq!((plan.missed.len(), plan.missed[0].cycle, begins(&plan)), (2, 3, Some(5)), "{plan:?}");
-    // What was run is not run again, whenever that was.
-    let ran = [term(2, Outcome::Done), Term { started_at: at(90_000.0), ..term(5, Outcome::Done) }];
-    assert_eq!(begins(&look(&minutely(), &runners, &ran, None, 301.0, 1)), None);
-    // As soon as the clock is near, it is believed.
-    let missed = [Term { started_at: at(360.0), ..term(5, Outcome::Missed) }];
-    assert_eq!(begins(&look(&minutely(), &runners, &missed, None, 301.0, 1)), None);
 }
 
 /// All means all that lie in the window, however many there are.

@@ -273,8 +273,8 @@ async fn a_declaration_twice_changes_nothing_and_another_one_does(place: &Place)
     assert_eq!(other.definition.when.to_string(), "every 7m");
 }
 
-/// A schedule that can't be written makes no other one late, and keeps nobody from finding those that are lost in a time
-/// that has not come.
+/// A schedule that can't be written makes no other one late, and keeps nobody from finding those that are lost in a
+/// time that has not come.
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_that_always_fails_slows_no_other_one() {
