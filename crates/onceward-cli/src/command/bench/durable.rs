@@ -160,19 +160,17 @@ async fn wakes(ow: &Onceward, moments: &Moments) -> Result<Sample, Error> {
     Ok(sample)
 }
 
-/// Waits until all of them wait: none is in its queue, and none in a slot.
+/// Waits until all of them wait: none is in its queue, and none in the hands of a worker.
 async fn rest(ow: &Onceward, runs: usize) -> Result<(), Error> {
     let began = Instant::now();
     loop {
         let queues = ow.admin().queues().await?;
-        let (ready, later) = queues
-            .iter()
-            .fold((0, 0), |(ready, later), queue| (ready + queue.queue.ready, later + queue.queue.later));
-        if ready == 0 && usize::try_from(later).is_ok_and(|later| later >= runs) {
+        let left: u64 = queues.iter().map(|queue| queue.queue.ready + queue.queue.running).sum();
+        if left == 0 {
             return Ok(());
         }
         if began.elapsed() > REST {
-            let why = format!("of {runs} runs, {later} are parked after {} s", REST.as_secs());
+            let why = format!("{left} or more of {runs} runs are not parked after {} s", REST.as_secs());
             return Err(Error::new(Code::StoreBusy, why));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
