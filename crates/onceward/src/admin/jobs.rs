@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Admin;
-use crate::durable::seed;
+use crate::durable::{seed, uuid_of};
 use crate::jobs::send;
 
 /// How an uncertain job was.
@@ -244,10 +244,7 @@ pub(super) fn successor(row: &job::Record, id: JobId) -> New {
 
 /// The id that a replay by this name has, whoever asks and how often.
 pub(super) fn named(job: JobId, request: &str) -> uuid::Uuid {
-    let hash = Sha256::new().chain_update(job.as_uuid().as_bytes()).chain_update(request).finalize();
-    let mut bytes = [0; 16];
-    bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    uuid_of(Sha256::new().chain_update(job.as_uuid().as_bytes()).chain_update(request).finalize().into())
 }
 
 /// A job that would be alive again, and another one is that has its dedupe key.

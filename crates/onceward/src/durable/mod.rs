@@ -148,8 +148,13 @@ pub fn random() -> Result<u64> {
 /// # Errors
 /// As [`now`].
 pub fn uuid() -> Result<Uuid> {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = chance()?;
-    Ok(uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid())
+    chance().map(uuid_of)
+}
+
+/// The id that a digest stands for.
+pub(crate) fn uuid_of(digest: [u8; 32]) -> Uuid {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
+    uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
 }
 
 /// Takes a place in the code; what chance has said there.
@@ -175,8 +180,7 @@ pub(crate) fn own_seed(namespace: &Namespace, id: JobId) -> Uuid {
         .chain_update(namespace.as_str())
         .chain_update([0])
         .chain_update(id.as_uuid().as_bytes());
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = own.finalize().into();
-    uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
+    uuid_of(own.finalize().into())
 }
 
 /// When a run began, for its code.
