@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::Targets;
 
 use crate::command::{
     bench, completions, dead, demo, doctor, endpoints, events, explain, jobs, lease, man, migrate, once,
@@ -53,6 +54,12 @@ pub(crate) struct Globals {
     /// How long to try before saying that the store is away
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub(crate) deadline: Duration,
+    /// What to tell on stderr meanwhile: off, error, warn, info, debug or trace, or levels of modules
+    ///
+    /// Such as info,onceward::service=debug. Names, codes and times stand there; payloads and secrets never do.
+    #[arg(long, global = true, env = "ONCEWARD_LOG", value_name = "LEVEL", value_parser = crate::log::filter)]
+    #[arg(default_value = "warn")]
+    pub(crate) log: Targets,
 }
 
 /// How data is written.

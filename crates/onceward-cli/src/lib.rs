@@ -3,12 +3,13 @@
 //!
 //! Read in this order: `args.rs` (what can be typed) → `command/` (one file per command) → `process/` (the wrapped
 //! command), `delivery.rs` (where requests may go, and with which keys) → `report.rs` (words on stderr) and `output.rs`
-//! (data on stdout) → [`exit`] (the exit codes).
+//! (data on stdout) → `log.rs` (what is told while it works) → [`exit`] (the exit codes).
 
 mod args;
 mod command;
 mod delivery;
 pub mod exit;
+mod log;
 mod output;
 mod process;
 mod report;
@@ -101,6 +102,7 @@ fn main(args: impl IntoIterator<Item = OsString>, functions: Functions<'_>) -> E
         Ok(cli) => cli,
         Err(error) => return report::usage(&error),
     };
+    log::begin(&cli.globals.log);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return report::plain(&format!("no runtime could be started: {error}")),

@@ -32,8 +32,9 @@ const TICKS: usize = 200;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How soon one looks again after a hint.
 const AFTER_HINT: Duration = Duration::from_millis(50);
-/// How soon somebody else goes on where the scheduler has died.
-const TTL: Duration = Duration::from_secs(5);
+/// How soon somebody else goes on where the scheduler has died. Who stands by looks each time its lease would run out:
+/// with half of this he would cost more than half a statement a second where nothing is heard.
+const TTL: Duration = Duration::from_secs(10);
 
 pub(crate) fn service(client: &Onceward) -> Result<Service> {
     let of = client.clone();

@@ -132,6 +132,43 @@ async fn waiting_costs_next_to_nothing() {
     scheduler.shutdown().await;
 }
 
+/// As little for one that stands by for what the store needs itself, also where it hears nothing. Thirty seconds hold
+/// whole numbers of its renewals and looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn standing_by_costs_next_to_nothing() {
+    let schema = crate::pg::Schema::migrated().await;
+    let leader = Onceward::connect(schema.url()).await.unwrap();
+    let leads = leader.runner().scheduler().upkeep().start().await.unwrap();
+    until("a scheduler and upkeep", async || {
+        let terms =
+            async |name| leader.admin().service_history(&ServiceName::new(name).unwrap(), 1).await.unwrap();
+        !terms("onceward.scheduler").await.is_empty() && !terms("onceward.upkeep").await.is_empty()
+    })
+    .await;
+    let pooled = format!("{}&pooler=transaction", schema.url());
+    let places = [
+        ("hearing", Onceward::connect(schema.url()).await),
+        ("hearing nothing", Onceward::connect(&pooled).await),
+    ];
+    let places = places.map(|(place, client)| (place, client.unwrap()));
+    let mut runners = Vec::new();
+    for (_, client) in &places {
+        runners.push(client.runner().scheduler().upkeep().start().await.unwrap());
+    }
+    sleep(Duration::from_secs(3)).await;
+    let before = places.each_ref().map(|(_, client)| client.store().counters().statements);
+    sleep(Duration::from_secs(30)).await;
+    for ((place, client), before) in places.iter().zip(before) {
+        let statements = client.store().counters().statements - before;
+        println!("a runner that stands by, {place}: {:.2} statements/s", statements as f64 / 30.0);
+        assert!(statements <= 15, "{statements} statements in 30 s, {place}");
+    }
+    for runner in runners {
+        runner.shutdown().await;
+    }
+    leads.shutdown().await;
+}
+
 /// G1, W78: the clock is the database's. That of one runner jumps a month ahead: it begins and ends nothing for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_a_runner_whose_clock_jumps_ahead_begins_and_ends_no_term() {

@@ -66,6 +66,57 @@ async fn states(ow: &Onceward) -> Vec<State> {
     jobs.iter().map(|row| row.state).collect()
 }
 
+/// What was told, as lines.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl Told {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// W76: an event tells at four fifths of the slot that it gets short, and another one when it is over; all while the
+/// work still goes on. The row of its end keeps it.
+#[tokio::test]
+async fn w76_a_term_that_gets_long_is_told_of_while_it_runs() {
+    let told = Told::default();
+    let writer = told.clone();
+    let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(lines);
+    let ow = client(&(Arc::new(MemoryStore::new()) as Arc<dyn Store>));
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let work = move |_: Term| {
+        let mut gate = gate.clone();
+        async move {
+            drop(gate.wait_for(|open| *open).await);
+        }
+    };
+    let runner = ow.service("slow").every("1s").start(work).await.unwrap();
+    until("near the end of its slot", async || told.text().contains("a term nears the end of its slot"))
+        .await;
+    assert!(!told.text().contains("overruns"), "{}", told.text());
+    until("over it", async || told.text().contains("a term overruns its slot")).await;
+    assert!(told.text().contains("service=slow"), "{}", told.text());
+    open.send_replace(true);
+    let terms = async || ow.admin().service_history(&service("slow"), 9).await.unwrap();
+    let kept = "it overran its slot";
+    let is_kept = |reason: &Option<String>| reason.as_ref().is_some_and(|reason| reason.contains(kept));
+    until("its end", async || terms().await.iter().any(|term| is_kept(&term.reason))).await;
+    runner.shutdown().await;
+}
+
 /// N17: the store's clock was ten years ahead for a moment, and a runner died with the lease it got then.
 #[tokio::test(flavor = "multi_thread")]
 async fn n17_a_lease_of_a_service_that_was_poisoned_is_taken_over() {
