@@ -43,8 +43,8 @@ impl Looking {
         }
         let Some(name) = durable_name(path) else { return };
         let why = format!(
-            "`{name}` is a durable call, and stands in the body of a step: the body is written down as a whole, by what \
-             it returns, and has no place for it; await it before the step and pass the value in, or after it"
+            "`{name}` is a durable call, and stands in the body of a step: the body is written down as a whole, by \
+             what it returns, and has no place for it; await it before the step and pass the value in, or after it"
         );
         self.found = Some(Error::new(path.span(), why));
     }

@@ -452,6 +452,7 @@ macro_rules! conformance_suite {
             job_move {
                 j8_a_job_that_was_called_off_before_its_claim_never_runs;
                 j8_a_running_job_that_was_called_off_does_not_go_on;
+                j15_a_job_whose_deadline_has_passed_is_found_and_ended;
                 j8_a_job_that_is_run_again_is_not_called_off_any_more;
                 j6_what_is_done_or_cancelled_can_not_be_moved;
                 j4_a_dead_job_that_is_run_again_has_one_more_attempt;

@@ -211,6 +211,7 @@ statements! {
     rescue_clear = planned "job/rescue" "clear" ();
     rescue_permits = planned "job/rescue" "permits" ();
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
+    job_overdue = planned "job/overdue" (TEXT, INT8);
     job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
         BYTEA, TEXT, INT8, INT8, BOOL, UUID, TIMESTAMPTZ, TEXT, TEXT, BOOL, TEXT, BOOL);

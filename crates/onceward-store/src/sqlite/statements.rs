@@ -165,6 +165,7 @@ statements! {
     rescue_noted = "job/rescue", "noted";
     rescue_gone = "job/rescue", "gone";
     lanes_next = "job/lanes";
+    job_overdue = "job/overdue";
     outstanding_later = "job/outstanding", "later";
     outstanding_held = "job/outstanding", "held";
     outstanding_runs = "job/outstanding", "runs";

@@ -108,6 +108,7 @@ fn assert_plans(connection: &Connection, when: &str) {
     uses("settle_free", SQL.settle_free, "onceward_job_key_dedupe (namespace=? AND id=?");
     uses("lanes_next", SQL.lanes_next, "(namespace=? AND queue=? AND (kind,route)>(?,?))");
     uses("queue_due", SQL.queue_due, "onceward_job_later_queue (namespace=? AND queue=?)");
+    uses("job_overdue", SQL.job_overdue, "onceward_job_overdue (namespace=? AND <expr><?)");
     uses("list_live", SQL.list_live, "onceward_job_id (namespace=? AND id<?)");
     uses("list_wanted", SQL.list_wanted, "onceward_job_wanted (namespace=? AND state=? AND id<?)");
     uses("prune_done", SQL.prune_done, "(rowid<?)");

@@ -118,7 +118,7 @@ impl Onceward {
         }
         let ask = [TellRun { run: job, id: Uuid::now_v7(), what }];
         match tell(self, &ask).await?.pop() {
-            Some(Told::Waits(_) | Told::Paused(_)) => Ok(()),
+            Some(Told::Woken(_) | Told::Waits(_) | Told::Paused(_)) => Ok(()),
             Some(Told::Ended(state)) => {
                 Err(Error::new(Code::RunEnded, format!("run {run} has ended: {state}")).at("run.tell"))
             }
@@ -141,15 +141,17 @@ pub(super) async fn tell(client: &Onceward, asks: &[TellRun]) -> Result<Vec<Told
         .iter()
         .zip(&told)
         .filter_map(|(ask, told)| match told {
-            Told::Waits(queue) => Some((ask.run.namespace.clone(), queue.clone())),
+            Told::Woken(queue) | Told::Waits(queue) => Some((ask.run.namespace.clone(), queue.clone())),
             _ => None,
         })
         .collect();
     queues.sort_unstable();
     queues.dedup();
     if !queues.is_empty() {
-        // After what was told is there: a run that parks meanwhile sees it, or is seen here.
-        store.run_wake().await?;
+        if told.iter().any(|told| matches!(told, Told::Waits(_))) {
+            // After what was told is there: a run that parks meanwhile sees it, or is seen here.
+            store.run_wake().await?;
+        }
         for (namespace, queue) in &queues {
             client.inner.bells.ring(namespace, queue);
         }
