@@ -119,8 +119,8 @@ async fn round(client: &Onceward, check: Check<'_>, aside: &mut Aside) -> Result
     let (namespace, limit) = (client.namespace.clone(), names.len());
     let ask = ListTriggers { namespace, names: Some(names.iter().cloned().collect()), after: None, limit };
     let found = client.store().trigger_list(&ask).await?;
-    // Once more, now that the versions are known: what somebody else has acted on before them is gone, and who acts on it
-    // from now on changes the version.
+    // Once more, now that the versions are known: what somebody else has acted on before them is gone, and who acts on
+    // it from now on changes the version.
     let seen = client.store().trigger_heard(&page).await?;
     let (heard, listening) = (seen.rows.len(), seen.listening);
     let mut of: BTreeMap<TriggerName, Vec<Heard>> = BTreeMap::new();
