@@ -563,6 +563,7 @@ macro_rules! conformance_suite {
                 what_others_end_is_heard_as_well;
                 the_payload_of_an_event_is_kept_for_who_listens;
                 what_follows_is_written_once;
+                an_end_is_heard_once_by_each_trigger;
                 a_trigger_is_removed_with_what_it_has_heard;
             }
             endpoint {
@@ -588,6 +589,7 @@ macro_rules! conformance_suite {
                 a1_of_many_at_once_one_begins_a_cycle;
                 a6_what_was_missed_by_a_clock_that_was_ahead_stands_for_nothing;
                 old_terms_are_forgotten_but_for_the_last_one;
+                old_terms_of_one_service_are_forgotten_from_its_first_on;
                 a_setting_of_every_kind_comes_back;
             }
             session {

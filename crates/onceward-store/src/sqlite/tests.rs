@@ -114,6 +114,8 @@ fn assert_plans(connection: &Connection, when: &str) {
     uses("prune_done", SQL.prune_done, "(rowid<?)");
     uses("prune_dead", SQL.prune_dead, "onceward_job_dead");
     uses("prune_keys", SQL.prune_keys, "onceward_job_key_expires");
+    let oldest = "SEARCH onceward_term USING PRIMARY KEY (namespace=? AND service=? AND cycle<?)";
+    uses("service_prune_one", SQL.service_prune_one, oldest);
 }
 
 const FILL: [&str; 9] = [

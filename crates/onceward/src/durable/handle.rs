@@ -27,6 +27,7 @@ use crate::RunFork;
 use crate::bells::News;
 use crate::client::{Onceward, no_transactions};
 use crate::jobs::{self, Enqueued};
+use crate::worker;
 
 /// How soon a result is looked for at first, and in the end, while nothing wakes who waits for it.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
@@ -213,6 +214,7 @@ impl<D: Durable> StartRun<D> {
         let mut new = call.finish(&client)?;
         new.namespace = client.namespace.clone();
         new.parent = None;
+        worker::inherit(&mut new);
         if let Some(key) = id.transpose()? {
             let print = Sha256::new()
                 .chain_update(new.kind.as_str())
