@@ -213,7 +213,9 @@ impl Race<'_> {
         let seed = onceward_core::backoff::mix(seed as u64);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command
-            .args(["demo", "worker", "--store", self.url, "--namespace", self.namespace, "--hook", self.hook])
+            .args(["demo", "worker", "--namespace", self.namespace, "--hook", self.hook])
+            // Not as an argument: the URL may hold a password, and everybody on this host can read those.
+            .env("ONCEWARD_STORE", self.url)
             .arg("--ledger")
             .arg(self.folder.join("card-company.ledger"))
             .args(["--seed", &seed.to_string()])
