@@ -49,7 +49,12 @@ impl Server {
 
     /// The same with settings (`name=value`).
     pub fn start_with(settings: &[&str]) -> Self {
-        let folder = fresh_folder("postgres");
+        Self::start_in(&std::env::temp_dir(), settings)
+    }
+
+    /// The same in a folder below another one.
+    pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
+        let folder = fresh_folder_in(parent, "postgres");
         let mut initdb = as_unprivileged(&programs().join("initdb"));
         initdb.args([
             "--username=postgres",
@@ -241,8 +246,12 @@ fn free_port() -> u16 {
 
 /// An empty folder that belongs to whom the servers run as.
 fn fresh_folder(name: &str) -> PathBuf {
+    fresh_folder_in(&std::env::temp_dir(), name)
+}
+
+fn fresh_folder_in(parent: &Path, name: &str) -> PathBuf {
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    let folder = std::env::temp_dir().join(format!("onceward-{name}-{unique}"));
+    let folder = parent.join(format!("onceward-{name}-{unique}"));
     fs::create_dir(&folder).unwrap();
     if let Some((user, group)) = unprivileged() {
         chown(&folder, Some(user), Some(group)).unwrap();
