@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use onceward_core::{Code, Error, Result, backoff, limits};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -405,11 +406,10 @@ impl<V: Verb> Batch<V> {
 
     async fn deliver(mut self, mut answers: Vec<V::Answer>) {
         debug_assert_eq!(answers.len(), self.items.len(), "a store answers every row");
-        for ((caller, item), answer) in self.callers.iter().zip(&self.items).zip(&mut answers) {
-            if caller.doubt {
-                V::reconsider(&*self.shared.store, item, answer).await;
-            }
-        }
+        let store = Arc::clone(&self.shared.store);
+        let rows = self.callers.iter().zip(&self.items).zip(&mut answers);
+        let doubted = rows.filter(|((caller, _), _)| caller.doubt && !caller.reply.is_closed());
+        join_all(doubted.map(|((_, item), answer)| V::reconsider(&*store, item, answer))).await;
         for (caller, answer) in self.free_keys().into_iter().zip(answers) {
             let delivery = Delivery { shared: Arc::clone(&self.shared), answer: Some(answer) };
             // A caller that is gone drops the delivery, and that undoes it.
