@@ -358,8 +358,8 @@ fn pid_of(worker: Option<&Child>) -> Option<Pid> {
     worker.and_then(Child::id).and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
 }
 
-/// A worker that was stopped inside of a commit on SQLite keeps everybody from writing, and so from letting it go on: that
-/// happens whatever they wait for, before they give up.
+/// A worker that was stopped inside of a commit on SQLite keeps everybody from writing, and so from letting it go on:
+/// that happens whatever they wait for, before they give up.
 fn let_go_on_in_time(worker: Option<&Child>) {
     let Some(pid) = pid_of(worker) else { return };
     tokio::spawn(async move {
