@@ -275,6 +275,6 @@ proptest! {
     #[test]
     fn the_pause_of_what_waits_is_bounded(seconds in any::<u32>(), seed in any::<u64>()) {
         let pause = pause(Duration::from_secs(seconds.into()), seed);
-        prop_assert!(pause >= Duration::from_secs(5) && pause <= Duration::from_secs(75 * 60));
+        prop_assert!(pause >= Duration::from_secs(30) && pause <= Duration::from_secs(75 * 60));
     }
 }

@@ -35,7 +35,7 @@ use super::url;
 use crate::endpoints::unknown;
 use crate::jobs::JSON;
 use crate::webhook::{self, Secret};
-use crate::worker::{JobContext, Outcome, Stop};
+use crate::worker::{JobContext, Lent, Outcome, Stop};
 
 /// The headers that tell a receiver about the job.
 const JOB_ID: &str = "onceward-job-id";
@@ -311,6 +311,10 @@ impl Deliverer {
             Ok(Some(found)) => match &found.row.disabled {
                 None => Ok(Some(found)),
                 Some(disabled) => {
+                    // Whoever enables it wants to see whether it is there.
+                    if let Ok(target) = &found.target {
+                        self.gates.forgive(&line(target, Some(&found)));
+                    }
                     let since = client.clock().wall().since(disabled.at);
                     Err(Outcome::Snooze(endpoint::pause(since, seed)))
                 }
@@ -345,7 +349,7 @@ impl Deliverer {
         seed: u64,
     ) -> Outcome {
         let exchange = Exchange::new(&self.connector, &self.pool, outgoing);
-        let mut under_way = UnderWay { job, exchange, pass: Some(pass), seed };
+        let mut under_way = UnderWay { job, exchange, pass: Some(pass), lent: None, seed };
         let Some(result) = under_way.run().await else { return called_off(job) };
         // A receiver may repeat the whole value, or what stands behind its scheme.
         let secrets = prepared.sealed.iter().map(|(_, value)| value.as_str());
@@ -480,13 +484,15 @@ struct UnderWay<'a> {
     job: &'a JobContext,
     exchange: Exchange<'a>,
     pass: Option<Pass>,
+    /// Its slot, lent to another job while it only waits.
+    lent: Option<Lent>,
     seed: u64,
 }
 
 impl UnderWay<'_> {
     /// What came of it; `None` where its job was called off.
     async fn run(&mut self) -> Option<Result<Answer, Broken>> {
-        let Self { job, exchange, pass, .. } = self;
+        let Self { job, exchange, pass, lent, .. } = self;
         let mut exchanging = core::pin::pin!(exchange.run());
         let mut slow = core::pin::pin!(tokio::time::sleep(SLOW));
         let mut is_slow = false;
@@ -496,7 +502,9 @@ impl UnderWay<'_> {
                 result = &mut exchanging => return Some(result),
                 () = &mut slow, if !is_slow => {
                     is_slow = true;
-                    pass.iter_mut().for_each(Pass::is_slow);
+                    if pass.as_mut().is_some_and(Pass::is_slow) {
+                        *lent = job.lend(0);
+                    }
                 }
                 why = job.cancelled(), if job.stopped_by().is_none() => {
                     // A worker that leaves lets it come to its end, if there is time.
@@ -531,9 +539,9 @@ fn line(target: &Target, receiver: Option<&Receiver>) -> Line {
     let Some(receiver) = receiver else { return Line::of(target.place(), target.origin()) };
     let setting = &receiver.row.setting;
     let most = setting.concurrency.and_then(|most| usize::try_from(most).ok());
-    // No URL begins like this.
+    // No URL begins like this. At another URL an endpoint begins anew.
     Line {
-        name: format!("endpoint:{}", receiver.row.name),
+        name: format!("endpoint:{}:{}", receiver.row.name, target.place()),
         origin: target.origin(),
         most,
         rate: setting.rate,
