@@ -155,7 +155,8 @@ impl Known {
         entries.retain(|_, entry| entry.used_at.elapsed() < USED);
         let is_old = |entry: &Entry| entry.read_at.elapsed() >= FRESH / 2;
         let old = entries.iter().filter(|(known, entry)| *known != name && is_old(entry));
-        let mut old: Vec<(Instant, &EndpointName)> = old.map(|(known, entry)| (entry.read_at, known)).collect();
+        let mut old: Vec<(Instant, &EndpointName)> =
+            old.map(|(known, entry)| (entry.read_at, known)).collect();
         old.sort_unstable_by_key(|(read_at, _)| *read_at);
         let old = old.into_iter().map(|(_, known)| known.clone());
         core::iter::once(name.clone()).chain(old).take(onceward_core::limits::PAGE_ROWS_MAX).collect()

@@ -10,6 +10,7 @@ use crate::jobs_kit::{Number, client, faulty, until, until_that};
 use onceward::http_jobs::HttpJob;
 use onceward::jobs::{JobId, Record, State};
 use onceward::store::faulty::Verb;
+use onceward::worker::State as Injected;
 use onceward::{JobFilter, Onceward, Timestamp};
 
 /// One that answers each path under `/dark` once, and then never again; and everything else at once.
@@ -30,15 +31,15 @@ async fn h5_slots_of_requests_that_are_slow_are_lent() {
     let (ow, receiver) = (client().await, goes_dark().await);
     let worker = ow.worker().http(delivery()).concurrency(4).grace(Duration::ZERO).start().await.unwrap();
     let send = async |path: &str| ow.enqueue_http(hook(receiver.url(path))).await.unwrap().id;
-    for number in 0..4 {
-        until(&ow, send(&format!("/dark/{number}")).await, State::Succeeded).await;
+    for path in ["/good", "/dark/0", "/dark/1", "/dark/2", "/dark/3"] {
+        until(&ow, send(path).await, State::Succeeded).await;
     }
     // They were seen a while ago.
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     for number in 0..4 {
         let path = format!("/dark/{number}");
         let id = send(&path).await;
-        until_that(&ow, id, "under way", |row| row.state == State::Running).await;
+        until_that(&ow, id, "under way", |row| row.state_now() == State::Running).await;
     }
     // All slots are taken, for half a minute.
     let good = send("/good").await;
@@ -46,34 +47,37 @@ async fn h5_slots_of_requests_that_are_slow_are_lent() {
     worker.shutdown().await;
 }
 
+#[derive(Default)]
+struct Counts {
+    running: AtomicUsize,
+    most: AtomicUsize,
+    over: AtomicBool,
+}
+
 /// Once they have their slots again, no more jobs run at the same time than was said.
 #[tokio::test(flavor = "multi_thread")]
 async fn h5_a_worker_that_has_lent_slots_runs_no_more_than_it_may_afterwards() {
     let ow = client().await;
     let receiver = Receiver::new(|_| Reply::After(Duration::from_millis(1_500), 200)).await;
-    let (running, most, over) =
-        (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let handler = {
-        let (running, most, over) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&over));
-        async move |_: Number| {
-            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            if !over.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            running.fetch_sub(1, Ordering::SeqCst);
+    let counts = Arc::<Counts>::default();
+    let handler = async |_: Number, counts: Injected<Arc<Counts>>| {
+        counts.most.fetch_max(counts.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        if !counts.over.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        counts.running.fetch_sub(1, Ordering::SeqCst);
     };
-    let worker = ow.worker().http(delivery()).job(handler).concurrency(2).start().await.unwrap();
+    let worker = ow.worker().http(delivery()).job(handler).state(Arc::clone(&counts)).concurrency(2);
+    let worker = worker.start().await.unwrap();
     let slow = ow.enqueue_http(hook(receiver.url("/"))).await.unwrap().id;
     while receiver.seen().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     ow.enqueue_many((0..1_000).map(Number)).await.unwrap();
     until(&ow, slow, State::Succeeded).await;
-    assert!(most.load(Ordering::SeqCst) <= 2);
     tokio::time::sleep(Duration::from_millis(400)).await;
-    over.store(true, Ordering::SeqCst);
-    assert!(most.load(Ordering::SeqCst) <= 2, "{}", most.load(Ordering::SeqCst));
+    counts.over.store(true, Ordering::SeqCst);
+    assert_eq!(counts.most.load(Ordering::SeqCst), 2);
     worker.shutdown().await;
 }
 
@@ -92,10 +96,14 @@ async fn all(ow: &Onceward) -> Vec<Record> {
 #[tokio::test(flavor = "multi_thread")]
 async fn n56_thousands_that_are_sent_away_come_back_when_it_is_their_turn() {
     const JOBS: usize = 1_500;
-    let (ow, receiver) = (client().await, Receiver::new(|received| match received.path() {
-        path if path.starts_with("/hang") => Reply::Hang,
-        _ => Reply::Status(200, ""),
-    }).await);
+    let (ow, receiver) = (
+        client().await,
+        Receiver::new(|received| match received.path() {
+            path if path.starts_with("/hang") => Reply::Hang,
+            _ => Reply::Status(200, ""),
+        })
+        .await,
+    );
     let other = Receiver::good().await;
     let rated = ow.endpoint("rated").url(other.url("/rated")).rate(Some("1/s".parse().unwrap()));
     rated.policy(open()).await.unwrap();
@@ -105,7 +113,7 @@ async fn n56_thousands_that_are_sent_away_come_back_when_it_is_their_turn() {
     let hangs = |number| ow.enqueue_http(hook(receiver.url(&format!("/hang/{number}"))));
     ow.enqueue_many((0..JOBS).map(hangs)).await.unwrap();
     let worker = ow.worker().http(delivery()).concurrency(20).grace(Duration::ZERO).start().await.unwrap();
-    let is_away = |row: &&Record| row.state == State::Scheduled;
+    let is_away = |row: &&Record| row.state_now() == State::Scheduled;
     let mut seen = Vec::new();
     while seen.len() < 60 {
         tokio::time::sleep(Duration::from_millis(100)).await;

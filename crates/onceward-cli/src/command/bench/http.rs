@@ -39,8 +39,9 @@ pub(super) enum HttpWorkload {
 pub(super) const ALL: &[HttpWorkload] =
     &[HttpWorkload::Deliver, HttpWorkload::Receivers, HttpWorkload::ReceiversBesideHanging];
 
-/// How many webhooks a backlog is.
+/// How many webhooks a backlog is at the most, and for each second that is measured.
 const BACKLOG: usize = 20_000;
+const BACKLOG_A_SECOND: usize = 10_000;
 /// How many receivers answer, and how many don't.
 const GOOD: usize = 1_800;
 const GOOD_KIND: &str = "good";
@@ -65,7 +66,7 @@ impl HttpWorkload {
         let queue = format!("http-{}", uuid::Uuid::new_v4().simple());
         let receiver = Receiver::start().await?;
         let hanging = match self {
-            Self::Deliver => return deliver(ow, &queue, &receiver).await.map(Measured::from),
+            Self::Deliver => return deliver(ow, &queue, &receiver, time).await.map(Measured::from),
             Self::Receivers => 0,
             Self::ReceiversBesideHanging => HANGING,
         };
@@ -156,8 +157,11 @@ fn worker(ow: &Onceward, queue: &str) -> WorkerBuilder {
 }
 
 /// From the start of the worker until every webhook is durably delivered.
-async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver) -> Result<Sample, Error> {
-    for from in (0..BACKLOG).step_by(1000) {
+async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver, time: Duration) -> Result<Sample, Error> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` cuts to what fits")]
+    let thousands = (time.as_secs_f64() * BACKLOG_A_SECOND as f64 / 1000.0) as usize;
+    let backlog = (thousands * 1000).clamp(1000, BACKLOG);
+    for from in (0..backlog).step_by(1000) {
         let hooks = (from..from + 1000).map(|number| {
             hook(ow, queue, HttpJob::post(receiver.url(GOOD_KIND, number % 16)), Duration::ZERO)
         });
@@ -166,7 +170,7 @@ async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver) -> Result<Samp
     let began = Instant::now();
     worker(ow, queue).run_until_empty(Duration::from_secs(60)).await?;
     let elapsed = began.elapsed();
-    let each = u32::try_from(elapsed.as_micros() / BACKLOG as u128).unwrap_or(u32::MAX);
+    let each = u32::try_from(elapsed.as_micros() / backlog as u128).unwrap_or(u32::MAX);
     Ok(Sample { micros: vec![each; receiver.taken().len()], elapsed })
 }
 
@@ -185,8 +189,8 @@ async fn receivers(
     ow.enqueue_many(warm(HANG, hanging).chain(warm(GOOD_KIND, GOOD))).await?;
     receiver.until(hanging + GOOD).await?;
     receiver.forget();
-    let hangs = (0..hanging * 3)
-        .map(|number| hook(ow, queue, to(HANG, number % hanging.max(1)), Duration::ZERO));
+    let hangs =
+        (0..hanging * 3).map(|number| hook(ow, queue, to(HANG, number % hanging.max(1)), Duration::ZERO));
     ow.enqueue_many(hangs).await?;
     let (began, mut sent) = (Instant::now(), 0_usize);
     while began.elapsed() < time {

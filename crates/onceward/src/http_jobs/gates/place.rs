@@ -188,7 +188,7 @@ impl Place {
             return None;
         }
         let turn = self.tail.join(now, rate.per / rate.count.max(1), PAUSE_MAX, seed);
-        Some((left.next_in(rate).min(PAUSE_MAX) + turn).max(PAUSE_MIN))
+        Some((left.next_in(rate) + turn).clamp(PAUSE_MIN, spread(PAUSE_MAX, seed)))
     }
 
     /// It begins anew.

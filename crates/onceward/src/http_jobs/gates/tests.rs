@@ -32,10 +32,7 @@ async fn h5_receivers_that_do_not_answer_leave_a_part_of_the_worker_to_the_other
     for number in 0..15 {
         hanging.push(go(&gates, &format!("/hang/{number}")).await);
     }
-    assert!(
-        is_sent_away(&gates, "/hang/15").await,
-        "three quarters are taken by those that nobody knows"
-    );
+    assert!(is_sent_away(&gates, "/hang/15").await, "three quarters are taken by those that nobody knows");
     assert!(is_sent_away(&gates, "/late").await, "of one that did not answer, half is enough");
     let mut good = go(&gates, "/good").await;
     hanging.iter_mut().for_each(|pass| assert!(pass.is_slow() || pass.slow));
@@ -103,9 +100,7 @@ async fn n56_those_that_are_sent_away_come_back_one_after_the_other() {
     let _held = go(&gates, "/a").await;
     let mut last = Duration::ZERO;
     for number in 0..100 {
-        let Turn::Later(pause) = gates.turn(&target("/a"), false, number).await else {
-            panic!("it is held")
-        };
+        let Turn::Later(pause) = gates.turn(&target("/a"), false, number).await else { panic!("it is held") };
         assert!(pause >= last && pause <= PAUSE_MAX, "{pause:?} after {last:?}");
         last = pause;
     }
@@ -142,8 +137,7 @@ async fn h5_one_probe_closes_the_breaker_and_one_that_was_not_sent_blocks_nobody
     for _ in 0..10 {
         go(&gates, "/a").await.end(Went::Broken, None, 1);
     }
-    let is_open =
-        async |gates: &Arc<Gates>| matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open);
+    let is_open = async |gates: &Arc<Gates>| matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open);
     assert!(is_open(&gates).await);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let probe = go(&gates, "/a").await;
@@ -226,10 +220,7 @@ async fn w69_a_receiver_that_says_it_gets_too_much_gets_less() {
     }
     assert_eq!(many.len(), 4, "a tenth");
     many.into_iter().for_each(|pass| pass.end(Went::Throttled, None, 1));
-    assert!(
-        matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open),
-        "it has failed often enough"
-    );
+    assert!(matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open), "it has failed often enough");
     // Whoever says for how long is taken at his word.
     for _ in 0..20 {
         go(&gates, "/b").await.end(Went::Throttled, Some(Duration::from_secs(1)), 1);
@@ -265,7 +256,8 @@ async fn h5_receivers_that_have_answered_and_go_dark_together_leave_a_part_of_th
     let mut held = Vec::new();
     for number in 0..600 {
         // Those from 200 on go on to answer.
-        if let Asked::Go { doubt, probe } = gates.ask(&target(&format!("/{}", number % 200)), false, 7, false) {
+        if let Asked::Go { doubt, probe } = gates.ask(&target(&format!("/{}", number % 200)), false, 7, false)
+        {
             held.push(Pass::new(&gates, &target(&format!("/{}", number % 200)), doubt, probe));
         }
     }
@@ -278,7 +270,7 @@ async fn h5_receivers_that_have_answered_and_go_dark_together_leave_a_part_of_th
             many.into_iter().for_each(|pass| pass.end(Went::Answered, None, 1));
         }
         if second == 1 {
-            let lent = held.iter_mut().filter_map(|pass| pass.is_slow().then_some(())).count();
+            let lent = held.iter_mut().map(|pass| usize::from(pass.is_slow())).sum::<usize>();
             assert_eq!(lent, 250, "slow ones lend their slots, up to half as many as there are");
         }
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -302,7 +294,7 @@ async fn h5_a_small_worker_keeps_a_slot_for_those_that_answer() {
         }
         assert_eq!(held.len(), unknown, "of {slots}");
         go(&gates, "/good").await.end(Went::Answered, None, 1);
-        let lent = held.iter_mut().filter_map(|pass| pass.is_slow().then_some(())).count();
+        let lent = held.iter_mut().map(|pass| usize::from(pass.is_slow())).sum::<usize>();
         assert_eq!(lent, lends.min(unknown), "of {slots}");
     }
 }
@@ -359,7 +351,11 @@ async fn n56_thousands_that_wait_for_a_rate_are_claimed_a_few_times_each() {
         // The pauses are no longer than the rate is slow.
         let Line { rate: Some(rate), .. } = line() else { unreachable!() };
         let needs = rate.per * u32::try_from(jobs).unwrap() / rate.count;
-        assert!(began.elapsed() <= needs * 5 / 4 + PAUSE_MAX / 2, "{:?} instead of {needs:?}", began.elapsed());
+        assert!(
+            began.elapsed() <= needs * 5 / 4 + PAUSE_MAX / 2,
+            "{:?} instead of {needs:?}",
+            began.elapsed()
+        );
     }
 }
 
