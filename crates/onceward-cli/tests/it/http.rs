@@ -217,8 +217,8 @@ fn w63_in_production_the_hosts_have_to_be_named() {
     run("development", &[]).printed(0, "");
 }
 
-/// S-list of SSRF, 37: proxies of the environment are not asked, and names and passwords that lie on the machine are not
-/// sent.
+/// S-list of SSRF, 37: proxies of the environment are not asked, and names and passwords that lie on the machine are
+/// not sent.
 #[test]
 fn proxies_and_passwords_of_the_environment_are_not_used() {
     let place = Place::new();

@@ -169,7 +169,10 @@ mod tests {
         /// W63: wherever the answer is cut, no beginning of a secret stands at its end.
         #[test]
         fn w63_no_beginning_of_a_secret_survives(
-            secret in "[a-zA-Z0-9_]{6,300}", before in "[ -/]{0,1100}", times in 1_usize..4, cut in any::<prop::sample::Index>(),
+            secret in "[a-zA-Z0-9_]{6,300}",
+            before in "[ -/]{0,1100}",
+            times in 1_usize..4,
+            cut in any::<prop::sample::Index>(),
         ) {
             let whole = format!("{before}{}", format!("{secret} ").repeat(times));
             let cut = before.len() + cut.index(whole.len() - before.len() + 1);

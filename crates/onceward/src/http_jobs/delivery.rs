@@ -558,8 +558,8 @@ fn line(target: &Target, receiver: Option<&Receiver>) -> Line {
     }
 }
 
-/// What is taken down of an exchange: nothing, where it says nothing about the endpoint. One that gets too much is there,
-/// and one that our own policy refuses was not asked.
+/// What is taken down of an exchange: nothing, where it says nothing about the endpoint. One that gets too much is
+/// there, and one that our own policy refuses was not asked.
 fn report(result: &Result<Answer, Broken>, verdict: &Verdict) -> Option<Report> {
     if matches!(result, Ok(Answer { status: 429, .. }) | Err(Broken { stage: Stage::Refused, .. })) {
         return None;

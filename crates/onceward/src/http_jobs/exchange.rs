@@ -120,6 +120,7 @@ impl<'a> Exchange<'a> {
                 return Err(self.unanswered(&mut link, why).await);
             }
         };
+        link.traffic.is_answered();
         self.seen.timings.first_byte_us = Some(micros(sent_at));
         self.seen.status = Some(response.status().as_u16());
         let (parts, body) = response.into_parts();

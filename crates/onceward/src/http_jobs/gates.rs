@@ -1,7 +1,7 @@
 //! Whose turn it is: no receiver takes more than its share of the worker, and one that fails is left alone (H5).
 //!
-//! A receiver is a URL without its query, or an endpoint at its URL. It begins with a tenth of the worker, gets twice as
-//! much with each success, and half as much where it does not answer in time, down to a tenth. Receivers whose last
+//! A receiver is a URL without its query, or an endpoint at its URL. It begins with a tenth of the worker, gets twice
+//! as much with each success, and half as much where it does not answer in time, down to a tenth. Receivers whose last
 //! request was not answered have half of the worker together at most, with those of which nothing is known three
 //! quarters: the others keep the rest. Of those that answered, but not just now, one request goes in any case, and more
 //! only up to half of the worker: if many of them go dark together, they have little in common with those that answer.
@@ -66,6 +66,8 @@ struct State {
 #[derive(Default)]
 struct Doubt {
     count: usize,
+    /// How many of them are to receivers that have not shown that they answer, and how soon those end.
+    much: usize,
     pace: Pace,
     /// Those that were sent away: to receivers that do not answer, and to those that nobody knows.
     failing: Tail,
@@ -353,11 +355,12 @@ impl State {
         if doubt == Doubtful::No {
             return;
         }
-        if self.doubt.count == 0 {
-            self.doubt.pace.began(now);
-        }
         self.doubt.count += 1;
         if doubt == Doubtful::Much {
+            if self.doubt.much == 0 {
+                self.doubt.pace.began(now);
+            }
+            self.doubt.much += 1;
             let origin = self.origins.entry(line.origin.clone()).or_default();
             if origin.doubtful == 0 {
                 origin.pace.began(now);
@@ -374,10 +377,11 @@ impl State {
             return;
         }
         self.doubt.count = self.doubt.count.saturating_sub(1);
-        if pass.went != Went::Unasked {
-            self.doubt.pace.ended(now, took);
-        }
         if pass.doubt == Doubtful::Much {
+            self.doubt.much = self.doubt.much.saturating_sub(1);
+            if pass.went != Went::Unasked {
+                self.doubt.pace.ended(now, took);
+            }
             left(&mut self.origins, pass, now, took);
         }
     }

@@ -128,9 +128,12 @@ async fn w69_retry_after_is_honoured() {
     })
     .await;
     let _worker = worker(&ow).await;
+    let mut sent = Vec::new();
     for path in ["/seconds", "/zero", "/date"] {
-        let sent = send(&ow, hook(receiver.url(path)), 3).await.unwrap();
-        until(&ow, sent.id, State::Succeeded).await;
+        sent.push((path, send(&ow, hook(receiver.url(path)), 3).await.unwrap().id));
+    }
+    for (path, id) in sent {
+        until(&ow, id, State::Succeeded).await;
         let seen = receiver.seen_at(path);
         let pause = seen[1].at - seen[0].at;
         assert!(pause >= Duration::from_millis(990), "{path}: {pause:?}");

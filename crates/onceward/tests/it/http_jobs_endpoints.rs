@@ -180,8 +180,8 @@ async fn a_damaged_endpoint_is_in_nobody_elses_way(ow: &Onceward, damage: impl A
     assert_eq!(receiver.seen_at("/good").len(), 1, "who was told is not told again");
 }
 
-/// What says nothing about an endpoint is neither held against it nor in its favour: that it gets too much, and that our
-/// own policy keeps us from asking it.
+/// What says nothing about an endpoint is neither held against it nor in its favour: that it gets too much, and that
+/// our own policy keeps us from asking it.
 async fn what_is_no_failure_of_an_endpoint_is_not_written_down(ow: &Onceward) {
     let receiver = Receiver::new(|received| match received.path() {
         "/shop" => {
