@@ -102,7 +102,7 @@ fn to(receiver: &Receiver, kind: &str, number: usize) -> HttpJob {
 
 /// H1, H4, H5, N57.
 async fn every_receiver_gets_what_is_due_to_it(ow: &Onceward) {
-    let (jobs, steadily) = if is_long() { (1_000, 300) } else { (200, 100) };
+    let (jobs, steadily) = if is_long() { (1_000, 1_000) } else { (200, 100) };
     let receiver = receiver().await;
     let worker = ow.worker().http(delivery()).concurrency(100).start().await.unwrap();
     let alone = steady(ow, &receiver, "alone", steadily).await;

@@ -1,3 +1,5 @@
+//! Whose turn it is, with a clock that is moved by hand.
+
 use super::*;
 
 fn target(path: &str) -> Line {
