@@ -409,9 +409,14 @@ mod postgres {
         /// What of the log between two looks were images of whole pages; `None` where the server's extension
         /// `pg_walinspect` is not there, or what it would read is gone.
         pub(super) async fn page_images(&self, from: u64, to: u64) -> Option<u64> {
-            let lsn = |at: u64| format!("{:X}/{:X}", at >> 32, at & 0xffff_ffff);
+            let of = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
+                      WHERE e.extname = 'pg_walinspect'";
+            let schema: String = self.admin.client().query_opt(of, &[]).await.ok()??.get(0);
+            let lsn = |at: u64| format!("'{:X}/{:X}'::pg_lsn", at >> 32, at & 0xffff_ffff);
+            // What is not on the disk yet can't be read.
             let stats = format!(
-                "SELECT coalesce(sum(fpi_size), 0)::bigint FROM pg_get_wal_stats('{}', '{}')",
+                "SELECT coalesce(sum(fpi_size), 0)::bigint \
+                 FROM {schema}.pg_get_wal_stats({}, least({}, pg_current_wal_flush_lsn()))",
                 lsn(from),
                 lsn(to)
             );

@@ -522,7 +522,8 @@ fn changes_are_told_to_programs_and_tried_first() {
 #[test]
 fn a_worker_that_leaves_gives_its_commands_their_time() {
     let place = Place::new();
-    let tidies = r#"trap "sleep 2.5; echo $ONCEWARD_ATTEMPT > tidied; exit 1" TERM; echo $$ > pid; while :; do sleep 0.1; done"#;
+    let on_term = "sleep 2.5; echo $ONCEWARD_ATTEMPT > tidied; exit 1";
+    let tidies = format!("trap \"{on_term}\" TERM; echo $$ > pid; while :; do sleep 0.1; done");
     let commands = format!("[kinds]\ntidies = [\"sh\", \"-c\", '''{tidies}''']\n");
     fs::write(place.path("commands.toml"), commands).unwrap();
     let id = enqueue(&place, &["tidies"]);

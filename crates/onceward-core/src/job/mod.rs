@@ -458,8 +458,8 @@ impl Claimed {
     }
 }
 
-/// Whether a job that has lost so many attempts is claimed by itself: it may be what kills its processes (N55). A run is
-/// charged with that later than other jobs.
+/// Whether a job that has lost so many attempts is claimed by itself: it may be what kills its processes (N55). A run
+/// is charged with that later than other jobs.
 fn runs_alone(policy: &Policy, lost: u32) -> bool {
     lost >= if policy.durable { limits::RUN_LOST_ALONE } else { 1 }
 }

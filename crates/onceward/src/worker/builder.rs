@@ -369,8 +369,8 @@ impl WorkerBuilder {
     /// # Errors
     /// What was said wrong: [`WorkerIdle`](Code::WorkerIdle) without a handler, [`HandlerTwice`](Code::HandlerTwice),
     /// [`StateMissing`](Code::StateMissing), the codes of bad names, [`LimitInvalid`](Code::LimitInvalid) for a
-    /// weight of 0 and a concurrency of 0 or more than 100,000, [`TtlInvalid`](Code::TtlInvalid), [`ServiceTwice`](Code::ServiceTwice). Those of
-    /// an unreachable store, after its deadline.
+    /// weight of 0 and a concurrency of 0 or more than 100,000, [`TtlInvalid`](Code::TtlInvalid),
+    /// [`ServiceTwice`](Code::ServiceTwice). Those of an unreachable store, after its deadline.
     pub async fn start(mut self) -> Result<WorkerHandle> {
         self.client.check_open()?;
         let deadline = self.client.inner.lanes.deadline();

@@ -343,8 +343,8 @@ async fn until_succeeded(ow: &Onceward, id: JobId) {
 /// How many jobs a round of churn takes.
 const ROUND: u32 = 4_000;
 
-/// Jobs that are enqueued and run while somebody's transaction keeps every dead row from being cleared away: ten minutes
-/// of it in the long version, behind which a drain has at least half the rate it had before.
+/// Jobs that are enqueued and run while somebody's transaction keeps every dead row from being cleared away: ten
+/// minutes of it in the long version, behind which a drain has at least half the rate it had before.
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_a_drain_keeps_its_rate_behind_a_held_snapshot() {
     let seconds = Duration::from_secs;

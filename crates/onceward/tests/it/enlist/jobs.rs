@@ -209,8 +209,8 @@ pub(crate) async fn an_end_in_a_transaction_is_not_taken_for_a_late_one<D: Drive
     worker.shutdown().await;
 }
 
-/// J6: what a handler has committed as uncertain stays so, whatever the worker makes of the attempt: in the last one, and
-/// where the job was called off meanwhile.
+/// J6: what a handler has committed as uncertain stays so, whatever the worker makes of the attempt: in the last one,
+/// and where the job was called off meanwhile.
 pub(crate) async fn j6_an_uncertain_end_in_a_transaction_stays<D: Driver>(ow: &Onceward, mut mine: D) {
     let (worker, mut handed) = hands_over_for(ow, Duration::from_secs(2)).await;
     for called_off in [false, true] {
