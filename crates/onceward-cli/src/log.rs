@@ -8,12 +8,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Reads what is to be told: a level, and levels of modules, with commas between them.
 pub(crate) fn filter(text: &str) -> Result<Targets> {
-    text.parse().map_err(|why| {
-        let said = format!(
-            "{text:?} does not say what to log: {why}. A level is off, error, warn, info, debug or trace"
-        );
+    let refused = |what: &str| {
+        let said =
+            format!("{what:?} does not say what to log: a level is off, error, warn, info, debug or trace");
         Error::new(Code::UsageInvalid, said)
-    })
+    };
+    // A word alone would be the name of a module, and of it everything: who writes one means a level.
+    let is_level = |part: &&str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    if let Some(wrong) = text.split(',').find(|part| !is_level(part)) {
+        return Err(refused(wrong));
+    }
+    text.parse().map_err(|_| refused(text))
 }
 
 /// Begins to tell. Nothing of it is data: stdout is left alone.
@@ -32,7 +37,7 @@ mod tests {
         for good in ["warn", "off", "info,onceward=debug", "onceward::service=trace"] {
             filter(good).unwrap();
         }
-        for bad in ["loud", "onceward=loud", "warn,=,"] {
+        for bad in ["loud", "onceward=loud", "warn,", ""] {
             assert_eq!(filter(bad).unwrap_err().code(), Code::UsageInvalid, "{bad}");
         }
     }

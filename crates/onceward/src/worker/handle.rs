@@ -89,8 +89,8 @@ impl WorkerHandle {
 
     /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs,
     /// at most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does
-    /// not within two seconds, or as long as [`leave`](super::WorkerBuilder::leave) says. What was dropped is rescued by
-    /// another worker, and counts as a lost attempt.
+    /// not within two seconds, or as long as [`leave`](super::WorkerBuilder::leave) says. What was dropped is rescued
+    /// by another worker, and counts as a lost attempt.
     ///
     /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
     pub async fn shutdown(mut self) {
