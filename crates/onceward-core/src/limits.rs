@@ -186,6 +186,8 @@ pub const MISSED_CYCLES_MAX: i64 = 100;
 pub const TERMS_AHEAD_MAX: Duration = Duration::from_secs(60);
 /// How many terms that somebody has asked for may wait for each other.
 pub const RUNS_WAITING_MAX: usize = 16;
+/// How many pauses of a service are remembered, as far as missed cycles are made up for.
+pub const PAUSES_MAX: usize = 16;
 /// How long terms are kept.
 pub const TERMS_RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest jitter of a schedule.

@@ -127,6 +127,8 @@ verbs! {
     JobPromote = "job.promote", true;
     /// [`JobStore::job_rescue`](crate::JobStore::job_rescue).
     JobRescue = "job.rescue", true;
+    /// [`JobStore::job_overdue`](crate::JobStore::job_overdue).
+    JobOverdue = "job.overdue", false;
     /// [`JobStore::job_lanes`](crate::JobStore::job_lanes).
     JobLanes = "job.lanes", false;
     /// [`JobStore::job_outstanding`](crate::JobStore::job_outstanding).

@@ -59,7 +59,8 @@ pub const POSTGRES: &[Migration] = migrations!(
     (9, "0009_pause"),
     (10, "0010_triggers"),
     (11, "0011_enqueue"),
-    (12, "0012_tuning")
+    (12, "0012_tuning"),
+    (13, "0013_overdue")
 );
 /// The steps of a SQLite schema.
 pub const SQLITE: &[Migration] = migrations!(
@@ -75,7 +76,8 @@ pub const SQLITE: &[Migration] = migrations!(
     (9, "0009_pause"),
     (10, "0010_triggers"),
     (11, "0011_enqueue"),
-    (12, "0012_tuning")
+    (12, "0012_tuning"),
+    (13, "0013_overdue")
 );
 
 /// A migration that a schema has seen.

@@ -77,8 +77,8 @@ pub use onceward_core::{duration, history, limits};
 pub use onceward_store as store;
 
 pub use admin::{
-    Admin, Bulk, BulkAction, BulkJobs, ForkedRun, JobFilter, JobResolution, QueueView, Replay, Replayed,
-    RetriedRun, RunAction, RunFilter, RunFork,
+    Admin, Bulk, BulkAction, BulkJobs, ForkedRun, JobFilter, JobResolution, ListedRunner, QueueView, Replay,
+    Replayed, RetriedRun, RunAction, RunFilter, RunFork,
 };
 pub use client::{ConnectOptions, Onceward};
 pub use hold::Lost;

@@ -88,7 +88,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         store::close(globals, &client).await;
         return print_jobs(globals, &done?, jobs.dry_run).map(|()| ExitCode::from(exit::DONE));
     }
-    let terms = PruneTerms { older_than: args.terms_older_than, limit: ROUND_ROWS };
+    let terms = PruneTerms { of: None, older_than: args.terms_older_than, limit: ROUND_ROWS };
     let admin = client.admin();
     let mut sum = Sum { runs: admin.prune_runs().await?, ..Sum::default() };
     loop {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use onceward::service::{Runner, TermRecord};
 use onceward::store::Snapshot;
-use onceward::{Admin, Code, Result, ServiceName, SessionId};
+use onceward::{Admin, Code, ListedRunner, Result, ServiceName, SessionId};
 use serde_json::{Value, json};
 
 use crate::args::Globals;
@@ -40,9 +40,9 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 /// The last term that each runner began, by its service.
 type Last = BTreeMap<String, BTreeMap<SessionId, TermRecord>>;
 
-async fn look(admin: &Admin) -> Result<(Snapshot<(Runner, Vec<String>)>, Last)> {
+async fn look(admin: &Admin) -> Result<(Snapshot<ListedRunner>, Last)> {
     let runners = admin.runners().await?;
-    let services: BTreeSet<&String> = runners.rows.iter().flat_map(|(_, services)| services).collect();
+    let services: BTreeSet<&String> = runners.rows.iter().flat_map(|row| &row.services).collect();
     let mut last = Last::new();
     for name in services {
         match admin.last_terms(&ServiceName::new(name)?).await {
@@ -70,21 +70,21 @@ fn state(runner: &Runner, now: onceward::Timestamp) -> &'static str {
     }
 }
 
-fn print(runners: &Snapshot<(Runner, Vec<String>)>, last: &Last, globals: &Globals) -> Result<()> {
+fn print(runners: &Snapshot<ListedRunner>, last: &Last, globals: &Globals) -> Result<()> {
     if globals.output.is_json() {
-        let rows = runners.rows.iter().map(|(runner, services)| {
-            let mut row = serde_json::to_value(runner).unwrap_or_default();
-            row["services"] = json!(services);
-            row["state"] = json!(state(runner, runners.now));
-            let terms = services.iter().filter_map(|service| term_of(last, service, runner));
-            row["last"] = json!(terms.collect::<Vec<_>>());
-            row
+        let rows = runners.rows.iter().map(|row| {
+            let mut value = json!(row);
+            value["state"] = json!(state(&row.runner, runners.now));
+            let terms = row.services.iter().filter_map(|service| term_of(last, service, &row.runner));
+            value["last"] = json!(terms.collect::<Vec<_>>());
+            value
         });
         return output::json(&rows.collect::<Vec<Value>>());
     }
     let mut table = Table::new(&[
         "SESSION",
         "OWNER",
+        "VERSION",
         "STARTED",
         "SEEN",
         "STATE",
@@ -92,8 +92,11 @@ fn print(runners: &Snapshot<(Runner, Vec<String>)>, last: &Last, globals: &Globa
         "LAST BEGAN",
         "LAST ENDED",
         "OUTCOME",
+        "KINDS",
+        "TAGS",
     ]);
-    for (runner, services) in &runners.rows {
+    for row in &runners.rows {
+        let ListedRunner { runner, services, version, kinds, tags } = row;
         for service in services {
             let term = term_of(last, service, runner);
             let began = term.map(|term| term.started_at.to_string());
@@ -101,6 +104,7 @@ fn print(runners: &Snapshot<(Runner, Vec<String>)>, last: &Last, globals: &Globa
             table.row([
                 &runner.session as &dyn core::fmt::Display,
                 &runner.owner,
+                version,
                 &runner.started_at,
                 &runner.seen_at,
                 &state(runner, runners.now),
@@ -108,6 +112,8 @@ fn print(runners: &Snapshot<(Runner, Vec<String>)>, last: &Last, globals: &Globa
                 &began.unwrap_or_default(),
                 &ended.unwrap_or_default(),
                 &term.map_or("", |term| term.outcome.as_str()),
+                &kinds.join(" "),
+                &tags.join(" "),
             ]);
         }
     }

@@ -94,7 +94,8 @@ async fn serve(args: &Args, client: &Onceward, signals: &Signals) -> Result<()> 
         async move { one_term(&command, &term, kill_after).await }
     };
     let service = builder(args, client).does(work)?;
-    let runner = client.runner().service(service).session_ttl(args.session_ttl).start().await?;
+    let runner = client.runner().service(service).session_ttl(args.session_ttl);
+    let runner = runner.version(env!("CARGO_PKG_VERSION")).start().await?;
     signals.next().await;
     tokio::select! {
         () = runner.shutdown() => {}

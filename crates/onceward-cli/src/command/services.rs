@@ -128,7 +128,7 @@ fn value(record: &ServiceRecord) -> Value {
         "catch_up_ms": spec.catch_up.as_millis() as u64,
         "sticky": spec.sticky,
         "since": setting.since,
-        "paused": setting.pause.as_ref().filter(|_| setting.is_paused()),
+        "paused": setting.pause(),
         "asked": setting.asked,
     })
 }
@@ -145,7 +145,7 @@ fn list(services: &ListedServices, globals: &Globals) -> Result<()> {
     let mut table = Table::new(&["SERVICE", "MODE", "EVERY", "MARGIN", "ON MISSED", "PAUSED", "WHY"]);
     for record in &services.rows {
         let setting = &record.setting;
-        let pause = setting.pause.as_ref().filter(|_| setting.is_paused());
+        let pause = setting.pause();
         let every =
             if setting.spec.mode == Mode::Leader { String::new() } else { format(setting.spec.every) };
         table.row([
@@ -252,7 +252,7 @@ fn show(view: &ServiceView, globals: &Globals) -> Result<()> {
         table.field("cycle", Some(&setting.cycle_of(view.now)));
         table.field("on missed", Some(&spec.on_missed.as_str()));
     }
-    let pause = setting.pause.as_ref().filter(|_| setting.is_paused());
+    let pause = setting.pause();
     table.field("paused", pause.map(|pause| &pause.at as &dyn Display));
     table.field("why", pause.and_then(|pause| pause.reason.as_ref()).map(|why| why as &dyn Display));
     table.field("runners", Some(&view.runners.len()));

@@ -22,6 +22,7 @@ mod resolve;
 mod runs;
 mod schedules;
 mod service;
+mod service_policies;
 mod store;
 mod text;
 mod usage;

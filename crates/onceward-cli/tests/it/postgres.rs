@@ -69,7 +69,7 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.run(&["migrate", "up"]).printed(
         0,
         "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\
-         applied 10\napplied 11\napplied 12\n",
+         applied 10\napplied 11\napplied 12\napplied 13\n",
     );
     place.once("k", &[], "echo x >> ledger; echo paid").printed(0, "paid\n");
     place.once("k", &[], "echo x >> ledger").printed(0, "paid\n");

@@ -37,6 +37,13 @@ fn a1_started_on_three_hosts_it_runs_once_per_cycle() {
     assert!(last.iter().all(|term| term["service"] == "tick" && term["started_at"].is_string()), "{runners}");
     let text = place.run(&["runners", "list"]).text();
     assert!(text.contains("LAST BEGAN") && text.contains("done"), "{text}");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(text.contains("VERSION") && text.contains("KINDS") && text.contains(version), "{text}");
+    for runner in runners.as_array().unwrap() {
+        let said = (&runner["version"], &runner["kinds"], &runner["tags"], &runner["services"]);
+        let empty = Value::Array(Vec::new());
+        assert_eq!(said, (&version.into(), &empty, &empty, &serde_json::json!(["tick"])), "{runner}");
+    }
     let show = || place.json(&["services", "show", "tick"]);
     wait_until("three slots", || show()["slots"].as_array().unwrap().len() == 3);
     let shown = show();

@@ -82,7 +82,7 @@ fn a_sqlite_store_is_migrated_looked_at_and_taken_back() {
     place.run(&["migrate", "up"]).printed(
         0,
         "applied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\
-         applied 10\napplied 11\napplied 12\n",
+         applied 10\napplied 11\napplied 12\napplied 13\n",
     );
     place.run(&["migrate", "up"]).printed(0, "");
     let status = place.json(&["migrate", "status"]);

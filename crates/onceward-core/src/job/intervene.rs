@@ -20,6 +20,8 @@ pub enum Move {
     Pause,
     /// A run that is paused shall go on.
     Resume,
+    /// Its deadline has passed, and nobody runs it: it shall not begin any more. How a run has failed with that.
+    Expire(Option<Body>),
 }
 
 /// What came of it.
@@ -65,6 +67,8 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
         (_, Move::Cancel) if !state.is_final() && has_begun(row) => Moved::Begun,
         (State::Running, Move::Cancel | Move::Pause | Move::Resume) => Moved::Noted,
         (State::Running, _) => Moved::Running,
+        (_, Move::Expire(_)) if state.is_final() => Moved::Wrong(state),
+        (_, Move::Expire(_)) => Moved::Applied { from: state },
         (_, Move::Pause | Move::Resume) => Moved::Applied { from: state },
         // None is left, and one more than there may ever be is not granted (J4).
         (_, Move::RunNow) if row.attempt >= limits::ATTEMPTS_MAX => Moved::Wrong(state),
@@ -112,7 +116,7 @@ pub fn moved(row: &Record, to: &Move, actor: &Owner, reason: Option<&str>, now: 
         }
         // What has arrived for it meanwhile has woken nobody: it looks for itself.
         Move::Resume if row.is_parked() => (next.state, next.run_at) = (State::Ready, now),
-        Move::Done(result) => next.result.clone_from(result),
+        Move::Done(result) | Move::Expire(result) => next.result.clone_from(result),
         Move::Cancel | Move::Dead | Move::Pause | Move::Resume => {}
     }
     next.set_result(next.result.clone());
@@ -129,6 +133,7 @@ impl Move {
             Self::Dead => "given up",
             Self::Pause => "paused",
             Self::Resume => "resumed",
+            Self::Expire(_) => "its deadline had passed before it was started; ended",
         };
         let note = match reason {
             Some(reason) => format!("{what} by {}: {reason}", actor.as_str()),
@@ -143,7 +148,7 @@ impl Move {
             Self::Cancel => Some(State::Cancelled),
             Self::RunNow => Some(State::Ready),
             Self::Done(_) => Some(State::Succeeded),
-            Self::Dead => Some(State::Dead),
+            Self::Dead | Self::Expire(_) => Some(State::Dead),
             Self::Pause | Self::Resume => None,
         }
     }

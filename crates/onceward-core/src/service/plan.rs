@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::order::{Runner, longest, position};
-use super::row::{Outcome, Setting, Term};
+use super::row::{Outcome, Pause, Setting, Term};
 use super::slot::{Slot, count, slot};
 use super::{Mode, OnMissed};
 use crate::{SessionId, Timestamp, Token, limits};
@@ -222,9 +222,10 @@ impl Looker<'_> {
         terms.sort_by_key(|term| core::cmp::Reverse(term.cycle));
         let short = |term: &&&Term| term.took().is_some_and(|took| took < REST_MAX);
         let fell = u32::try_from(terms.iter().take_while(short).count()).unwrap_or(u32::MAX);
-        let Some(ended) = terms.first().filter(|_| fell > 0).and_then(|term| term.ended_at) else {
-            return self.view.now;
-        };
+        // An end in a time that has not come was told by a clock that was ahead: it is not waited for.
+        let believed = |ended: &Timestamp| *ended <= self.view.now;
+        let last = terms.first().filter(|_| fell > 0).and_then(|term| term.ended_at);
+        let Some(ended) = last.filter(believed) else { return self.view.now };
         ended.after(REST_MIN.saturating_mul(2_u32.saturating_pow(fell.min(20) - 1)).min(REST_MAX))
     }
 
@@ -238,8 +239,15 @@ impl Looker<'_> {
             Some(held) => Next::Look { at: held.until, on_release: true },
             // Of the cycle in which it was asked for: its row is the same whoever begins it, and whenever.
             None => {
-                let cycle = self.view.setting.cycle_of(asked.at);
-                self.begin(cycle, asked.part(), Timestamp::from_micros(i64::MAX), self.every())
+                let not_after = Timestamp::from_micros(i64::MAX);
+                Next::Begin(Begin {
+                    cycle: asked.cycle,
+                    part: asked.part(),
+                    due_at: self.start_of(self.view.setting.cycle_of(asked.at)),
+                    not_after,
+                    left: self.view.left(not_after),
+                    slot: self.every(),
+                })
             }
         })
     }
@@ -417,19 +425,21 @@ impl Looker<'_> {
 
     /// The first of these cycles that is to be made up for: in the window, and not of a pause.
     fn first_owed(&self, from: i64, now: i64) -> Option<i64> {
-        let first = self.within(from);
-        if first >= now {
-            return None;
+        let mut open = self.within(from);
+        // Past one pause after the other.
+        while let Some(pause) = self.pause_in(open).filter(|_| open < now) {
+            open = self.view.setting.cycle_of(pause.until?).max(open + 1);
         }
-        let open = if self.paused_in(first) { self.after_pause()?.max(first) } else { first };
         Some(open).filter(|cycle| *cycle < now)
     }
 
     /// The last of these cycles that is to be made up for.
     fn last_owed(&self, from: i64, now: i64) -> Option<i64> {
-        let last = now - 1;
-        let open = if self.paused_in(last) { self.before_pause()?.min(last) } else { last };
-        Some(open).filter(|cycle| *cycle >= self.within(from))
+        let (mut open, first) = (now - 1, self.within(from));
+        while let Some(pause) = self.pause_in(open).filter(|_| open >= first) {
+            open = self.view.setting.cycle_of(pause.at).min(open - 1);
+        }
+        Some(open).filter(|cycle| *cycle >= first)
     }
 
     /// The first cycle from this one on whose end lies in the window for making up.
@@ -438,27 +448,18 @@ impl Looker<'_> {
         from.max(self.view.setting.cycle_of(earliest))
     }
 
-    /// The first cycle that ends after the pause.
-    fn after_pause(&self) -> Option<i64> {
-        let until = self.view.setting.pause.as_ref()?.until?;
-        let cycle = self.view.setting.cycle_of(until);
-        Some(if self.paused_in(cycle) { cycle + 1 } else { cycle })
-    }
-
-    /// The last cycle that has ended before the pause.
-    fn before_pause(&self) -> Option<i64> {
-        let cycle = self.view.setting.cycle_of(self.view.setting.pause.as_ref()?.at);
-        Some(if self.paused_in(cycle) { cycle - 1 } else { cycle })
-    }
-
     fn miss(&self, cycle: i64, cycles: i64, reason: String) -> Miss {
         Miss { cycle, part: String::new(), cycles, due_at: self.start_of(cycle), reason }
     }
 
     fn paused_in(&self, cycle: i64) -> bool {
+        self.pause_in(cycle).is_some()
+    }
+
+    fn pause_in(&self, cycle: i64) -> Option<&Pause> {
         // At its end: until then it could have been begun.
         let end = self.start_of(cycle).after(self.every());
-        self.view.setting.was_paused(end.before(Duration::from_micros(1)))
+        self.view.setting.paused_at(end.before(Duration::from_micros(1)))
     }
 
     fn why(&self, cycle: i64) -> String {

@@ -30,6 +30,8 @@ pub struct Asked {
     pub number: u64,
     /// When.
     pub at: Timestamp,
+    /// In which cycle that was: its row stays the same, also where cycles are counted anew since.
+    pub cycle: i64,
     /// By whom.
     pub by: Owner,
 }
@@ -59,8 +61,8 @@ pub struct Setting {
     /// What is added to the numbers of its cycles, so that they go on growing when the interval becomes longer: a
     /// number stands for one cycle for ever.
     pub first: i64,
-    /// The last pause.
-    pub pause: Option<Pause>,
+    /// The pauses, the last one at the end. Only the newest ones are kept, as far as missed cycles are made up for.
+    pub pauses: Vec<Pause>,
     /// The terms that were asked for and are not over, in their order.
     pub asked: Vec<Asked>,
     /// How many terms were asked for so far.
@@ -70,7 +72,7 @@ pub struct Setting {
 impl Setting {
     /// A service that is declared for the first time.
     pub fn new(spec: Spec, now: Timestamp) -> Self {
-        Self { spec, since: now, first: 0, pause: None, asked: Vec::new(), runs: 0 }
+        Self { spec, since: now, first: 0, pauses: Vec::new(), asked: Vec::new(), runs: 0 }
     }
 
     /// The setting after another declaration; nothing where that says the same.
@@ -108,13 +110,27 @@ impl Setting {
     /// The setting after a pause; nothing where it is paused.
     pub fn paused(&self, by: &Owner, reason: Option<String>, now: Timestamp) -> Option<Self> {
         let pause = Pause { at: now, until: None, by: by.clone(), reason };
-        (!self.is_paused()).then(|| Self { pause: Some(pause), ..self.clone() })
+        (!self.is_paused()).then(|| {
+            let mut next = self.clone();
+            next.forget_pauses(now);
+            next.pauses.push(pause);
+            next
+        })
     }
 
     /// The setting after the end of a pause; nothing where it is not paused.
     pub fn resumed(&self, now: Timestamp) -> Option<Self> {
-        let pause = self.pause.clone().filter(|_| self.is_paused())?;
-        Some(Self { pause: Some(Pause { until: Some(now), ..pause }), ..self.clone() })
+        let mut next = self.clone();
+        next.pauses.iter_mut().rfind(|pause| pause.until.is_none())?.until = Some(now);
+        Some(next)
+    }
+
+    /// Forgets pauses of which no cycle is made up for any more, and the oldest of too many.
+    fn forget_pauses(&mut self, now: Timestamp) {
+        let earliest = now.before(self.spec.catch_up).before(self.spec.every);
+        self.pauses.retain(|pause| pause.until.is_none_or(|until| until >= earliest));
+        let too_many = (self.pauses.len() + 1).saturating_sub(limits::PAUSES_MAX);
+        self.pauses.drain(..too_many);
     }
 
     /// The setting after somebody has asked for a term.
@@ -127,7 +143,8 @@ impl Setting {
             return Err(Error::new(Code::RunsWaiting, format!("{max} runs that were asked for still wait")));
         }
         let mut next = Self { runs: self.runs + 1, ..self.clone() };
-        next.asked.push(Asked { number: next.runs, at: now, by: by.clone() });
+        let cycle = if self.spec.mode == Mode::Leader { 0 } else { self.cycle_of(now) };
+        next.asked.push(Asked { number: next.runs, at: now, cycle, by: by.clone() });
         Ok(next)
     }
 
@@ -138,14 +155,20 @@ impl Setting {
         (next.asked.len() < self.asked.len()).then_some(next)
     }
 
-    /// Whether it is paused now.
-    pub fn is_paused(&self) -> bool {
-        self.pause.as_ref().is_some_and(|pause| pause.until.is_none())
+    /// Why it is paused now, if it is.
+    pub fn pause(&self) -> Option<&Pause> {
+        self.pauses.iter().rfind(|pause| pause.until.is_none())
     }
 
-    /// Whether it was paused at a time.
-    pub fn was_paused(&self, at: Timestamp) -> bool {
-        self.pause.as_ref().is_some_and(|pause| pause.at <= at && pause.until.is_none_or(|until| at < until))
+    /// Whether it is paused now.
+    pub fn is_paused(&self) -> bool {
+        self.pause().is_some()
+    }
+
+    /// The pause in which a time lies.
+    pub fn paused_at(&self, at: Timestamp) -> Option<&Pause> {
+        let holds = |pause: &&Pause| pause.at <= at && pause.until.is_none_or(|until| at < until);
+        self.pauses.iter().rfind(holds)
     }
 
     /// The text that a row keeps.
@@ -159,12 +182,15 @@ impl Setting {
             sticky: self.spec.sticky,
             since_us: self.since.as_micros(),
             first: self.first,
-            pause: self.pause.as_ref().map(|pause| KeptPause {
-                at_us: pause.at.as_micros(),
-                until_us: pause.until.map(Timestamp::as_micros),
-                by: pause.by.as_str().to_owned(),
-                reason: pause.reason.clone(),
-            }),
+            // The last one alone, as programs of before know it.
+            pause: self.pauses.last().map(KeptPause::of),
+            pauses: self
+                .pauses
+                .split_last()
+                .map_or(&[][..], |(_, earlier)| earlier)
+                .iter()
+                .map(KeptPause::of)
+                .collect(),
             asked: self.asked.iter().map(KeptAsked::of).collect(),
             runs: self.runs,
         };
@@ -175,7 +201,7 @@ impl Setting {
     pub fn from_text(text: &str) -> Option<Self> {
         let kept: Kept = serde_json::from_str(text).ok()?;
         let at = Timestamp::from_micros;
-        Some(Self {
+        let setting = Self {
             spec: Spec {
                 mode: kept.mode,
                 every: Duration::from_micros(kept.every_us),
@@ -186,15 +212,12 @@ impl Setting {
             },
             since: at(kept.since_us),
             first: kept.first,
-            pause: kept.pause.map(|pause| Pause {
-                at: at(pause.at_us),
-                until: pause.until_us.map(at),
-                by: Owner::from_row(pause.by),
-                reason: pause.reason,
-            }),
-            asked: kept.asked.into_iter().map(KeptAsked::read).collect(),
+            pauses: kept.pauses.into_iter().chain(kept.pause).map(KeptPause::read).collect(),
+            asked: Vec::new(),
             runs: kept.runs,
-        })
+        };
+        let asked = kept.asked.into_iter().map(|asked| asked.read(&setting)).collect();
+        Some(Self { asked, ..setting })
     }
 }
 
@@ -216,6 +239,9 @@ struct Kept {
     first: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<KeptPause>,
+    /// Those before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pauses: Vec<KeptPause>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     asked: Vec<KeptAsked>,
     #[serde(default, skip_serializing_if = "is_none")]
@@ -230,22 +256,44 @@ struct KeptPause {
     reason: Option<String>,
 }
 
+impl KeptPause {
+    fn of(pause: &Pause) -> Self {
+        Self {
+            at_us: pause.at.as_micros(),
+            until_us: pause.until.map(Timestamp::as_micros),
+            by: pause.by.as_str().to_owned(),
+            reason: pause.reason.clone(),
+        }
+    }
+
+    fn read(self) -> Pause {
+        let at = Timestamp::from_micros;
+        let (by, reason) = (Owner::from_row(self.by), self.reason);
+        Pause { at: at(self.at_us), until: self.until_us.map(at), by, reason }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct KeptAsked {
     number: u64,
     at_us: i64,
+    /// Not said by programs of before.
+    #[serde(default)]
+    cycle: Option<i64>,
     by: String,
 }
 
 impl KeptAsked {
     fn of(asked: &Asked) -> Self {
         let by = asked.by.as_str().to_owned();
-        Self { number: asked.number, at_us: asked.at.as_micros(), by }
+        Self { number: asked.number, at_us: asked.at.as_micros(), cycle: Some(asked.cycle), by }
     }
 
-    fn read(self) -> Asked {
+    fn read(self, setting: &Setting) -> Asked {
         let at = Timestamp::from_micros(self.at_us);
-        Asked { number: self.number, at, by: Owner::from_row(self.by) }
+        let is_leader = setting.spec.mode == Mode::Leader;
+        let cycle = self.cycle.unwrap_or_else(|| if is_leader { 0 } else { setting.cycle_of(at) });
+        Asked { number: self.number, at, cycle, by: Owner::from_row(self.by) }
     }
 }
 

@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(crate::service::cycle_of(crate::Timestamp::from_micros(370_000_000), MINUTE * 6), 1);
     }
 
+    /// The seed takes the margin off here as well: (0, 240). There is nobody to keep away from.
     #[test]
     fn a_single_runner_has_the_whole_cycle() {
         assert_eq!(seconds(0, 1, 5, 1), Some((0, 300)));

@@ -1,6 +1,7 @@
 //! A cluster of runners on a clock of its own: whoever looks next does what the plan says.
 
 mod clock;
+mod declared;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};

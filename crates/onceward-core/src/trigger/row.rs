@@ -155,7 +155,9 @@ impl Trigger {
         let mut seen = BTreeSet::new();
         for one in heard {
             // One of another life of the name, or the same one twice, because two conditions look for it.
-            if one.at < self.created_at || !seen.insert((one.job, one.token)) {
+            // One that was made in a time that has not come was made by a clock that was ahead: that says nothing.
+            let is_earlier = one.at < self.created_at && self.created_at <= now;
+            if is_earlier || !seen.insert((one.job, one.token)) {
                 continue;
             }
             let conditions = self.definition.conditions.iter().enumerate();

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use onceward_core::job::{Ending, Move, Moved, New, Policy, State};
 use onceward_core::once::Body;
-use onceward_core::{Token, limits};
+use onceward_core::{JobId, Namespace, Token, limits};
 
 use super::Harness;
 use super::job_kit::*;
@@ -49,6 +49,50 @@ pub async fn j8_a_job_that_was_called_off_before_its_claim_never_runs(harness: &
     harness.advance(secs(61)).await;
     assert_eq!(hand.promote().await.moved, 0);
     assert!(worker.take("mail", ALL).await.is_empty());
+}
+
+/// J15, W47: also where no worker will ever take it. What runs is its worker's, and what is over is over.
+pub async fn j15_a_job_whose_deadline_has_passed_is_found_and_ended(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let worker = Worker::of(&hand).await;
+    let at = now(&hand).await;
+    let within = |seconds| Policy { deadline: Some(at.after(secs(seconds))), ..Policy::default() };
+    let overdue = async |limit| {
+        let ours = Namespace::default();
+        let found = hand.ask(|| hand.store.job_overdue(&ours, limit)).await;
+        found.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let runs = hand.create(&New { policy: within(3), ..work("mail") }).await;
+    let claimed = worker.take_one("mail").await;
+    let dead = ended_within(&worker, within(3)).await;
+    let later = hand.create(&New { policy: within(4), ..work("mail") }).await;
+    let delayed = New { delay: Some(secs(2)), policy: within(3), ..work("mail") };
+    let sooner = hand.create(&delayed).await;
+    let far = hand.create(&New { policy: within(600), ..work("mail") }).await;
+    hand.create(&work("mail")).await;
+    assert_eq!(overdue(ALL).await, [], "their time is not over");
+    harness.advance(secs(5)).await;
+    assert_eq!(overdue(ALL).await, [sooner, later]);
+    assert_eq!(overdue(1).await, [sooner], "the one whose time has been over for longer");
+    assert_eq!(hand.intervene(runs, Move::Expire(None)).await, Moved::Running);
+    assert_eq!(hand.intervene(dead, Move::Expire(None)).await, Moved::Wrong(State::Dead));
+    let how = Body::new(b"too late".to_vec(), "text/plain");
+    assert_eq!(hand.moved(sooner, Move::Expire(None)).await, State::Scheduled);
+    assert_eq!(hand.moved(later, Move::Expire(Some(how.clone()))).await, State::Ready);
+    let row = hand.job(later).await;
+    assert_eq!((row.state, row.result), (State::Dead, Some(how)));
+    assert!(row.error.is_some_and(|error| error.starts_with("its deadline had passed")), "and why");
+    assert_eq!(overdue(ALL).await, []);
+    assert_eq!(hand.job(far).await.state, State::Ready);
+    worker.end_all(&[claimed], &succeeded()).await;
+}
+
+/// A job with this policy that is dead.
+async fn ended_within(worker: &Worker, policy: Policy) -> JobId {
+    worker.hand.create(&New { policy, ..work("mail") }).await;
+    let claimed = worker.take_one("mail").await;
+    worker.end_all(core::slice::from_ref(&claimed), &dead()).await;
+    claimed.job.id
 }
 
 /// J8: never another attempt; a true outcome stays one.

@@ -452,6 +452,7 @@ macro_rules! conformance_suite {
             job_move {
                 j8_a_job_that_was_called_off_before_its_claim_never_runs;
                 j8_a_running_job_that_was_called_off_does_not_go_on;
+                j15_a_job_whose_deadline_has_passed_is_found_and_ended;
                 j8_a_job_that_is_run_again_is_not_called_off_any_more;
                 j6_what_is_done_or_cancelled_can_not_be_moved;
                 j4_a_dead_job_that_is_run_again_has_one_more_attempt;
@@ -564,6 +565,7 @@ macro_rules! conformance_suite {
                 what_others_end_is_heard_as_well;
                 the_payload_of_an_event_is_kept_for_who_listens;
                 what_follows_is_written_once;
+                an_end_is_heard_once_by_each_trigger;
                 a_trigger_is_removed_with_what_it_has_heard;
             }
             endpoint {
@@ -589,6 +591,7 @@ macro_rules! conformance_suite {
                 a1_of_many_at_once_one_begins_a_cycle;
                 a6_what_was_missed_by_a_clock_that_was_ahead_stands_for_nothing;
                 old_terms_are_forgotten_but_for_the_last_one;
+                old_terms_of_one_service_are_forgotten_from_its_first_on;
                 a_setting_of_every_kind_comes_back;
             }
             session {

@@ -266,11 +266,19 @@ pub async fn d6_a_parked_run_is_woken_by_what_is_new_to_it(harness: &dyn Harness
     hand.ask(|| hand.store.run_note(core::slice::from_ref(&known))).await;
     worker.end_all(&[claimed], &Ending::Snoozed(PARK_MAX)).await;
     assert_eq!((hand.wake().await, hand.job(id).await.state), (0, State::Scheduled), "it knows of that one");
-    hand.tell(&signal(id, "go", "2")).await;
-    assert_eq!((hand.wake().await, hand.wake().await), (1, 0));
+    assert_eq!(hand.tell(&early).await, Told::Waits(Queue::default()), "nor is it told of it again");
+    assert_eq!((hand.wake().await, hand.job(id).await.state), (0, State::Scheduled));
+    let go = hand.tell(&signal(id, "go", "2")).await;
+    assert_eq!((go, hand.job(id).await.state), (Told::Woken(Queue::default()), State::Ready), "at once");
+    assert_eq!(hand.wake().await, 0);
     let again = worker.take_one("checkout").await;
     assert_eq!((again.job.id, again.job.attempt), (id, 0), "parking costs no attempt");
     assert_eq!(hand.arrived(id).await.len(), 2, "and both are there");
+    let late = hand.tell(&signal(id, "late", "3")).await;
+    assert_eq!(late, Told::Waits(Queue::default()), "it runs");
+    worker.end_all(&[again], &Ending::Snoozed(PARK_MAX)).await;
+    assert_eq!((hand.wake().await, hand.wake().await), (1, 0), "what came while it parked");
+    let again = worker.take_one("checkout").await;
     assert_eq!(hand.promote().await.moved, 0, "it waits nowhere else");
     worker.end_all(&[again], &succeeded()).await;
 }

@@ -363,7 +363,7 @@ pub async fn a1_of_many_at_once_one_begins_a_cycle(harness: &dyn Harness) {
 pub async fn old_terms_are_forgotten_but_for_the_last_one(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;
     let prune = |limit| {
-        let (hand, ask) = (hand.clone(), PruneTerms { older_than: secs(5), limit });
+        let (hand, ask) = (hand.clone(), PruneTerms { of: None, older_than: secs(5), limit });
         async move { hand.ask(|| hand.store.service_prune(&ask)).await }
     };
     miss(&hand, &(1..=6).map(|cycle| missing("report", cycle, 1)).collect::<Vec<_>>()).await;
@@ -378,6 +378,27 @@ pub async fn old_terms_are_forgotten_but_for_the_last_one(harness: &dyn Harness)
     harness.advance(secs(6)).await;
     assert_eq!(prune(100).await, 1, "a term that runs is not forgotten");
     assert_eq!(cycles(&look(&hand, "report").await.terms), [(8, Outcome::Missed), (7, Outcome::Running)]);
+}
+
+/// Of one service its first rows are looked at, and nothing of any other.
+pub async fn old_terms_of_one_service_are_forgotten_from_its_first_on(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let prune = |of: &str, limit| {
+        let of = Some((Namespace::default(), service(of)));
+        let (hand, ask) = (hand.clone(), PruneTerms { of, older_than: secs(5), limit });
+        async move { hand.ask(|| hand.store.service_prune(&ask)).await }
+    };
+    let held = hold(&hand, "report").await;
+    assert_eq!(begin(&hand, &term(&held, "report", 1)).await, Begun::Begun);
+    let missed = |of: &str| (2..=6).map(|cycle| missing(of, cycle, 1)).collect::<Vec<_>>();
+    miss(&hand, &[missed("report"), missed("other")].concat()).await;
+    assert_eq!(prune("report", 100).await, 0, "they are young");
+    harness.advance(secs(6)).await;
+    assert_eq!((prune("nothing", 100).await, prune("report", 3).await), (0, 2), "the first of three runs");
+    assert_eq!(prune("report", 100).await, 2);
+    let left = [(6, Outcome::Missed), (1, Outcome::Running)];
+    assert_eq!(cycles(&look(&hand, "report").await.terms), left);
+    assert_eq!(look(&hand, "other").await.terms.len(), 5);
 }
 
 pub async fn a_setting_of_every_kind_comes_back(harness: &dyn Harness) {

@@ -177,6 +177,33 @@ pub async fn the_payload_of_an_event_is_kept_for_who_listens(harness: &dyn Harne
     assert_eq!(only(heard(&hand).await).body.as_deref(), Some(&b"event"[..]));
 }
 
+/// An end that a trigger listens to in several ways is one, with the payload where any of them wants it.
+pub async fn an_end_is_heard_once_by_each_trigger(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let event = || Condition::on_event("order.*".parse().unwrap());
+    let either = |outcome| vec![on(outcome, "event"), Condition::on(outcome), event()];
+    declare(&hand, "t", either(Outcome::Succeeded)).await;
+    declare(&hand, "u", either(Outcome::Dead)).await;
+    declare(&hand, "v", [on(Outcome::Succeeded, "event"), Condition::on(Outcome::Succeeded)].into()).await;
+    let worker = Worker::of(&hand).await;
+    let mut ids = hand.create_all(&works("event", 3)).await;
+    ids.sort_unstable();
+    worker.end_all(&worker.take("event", 3).await, &succeeded()).await;
+    let rows = heard(&hand).await;
+    for trigger in ["t", "u", "v"] {
+        let mine: Vec<&Heard> = rows.iter().filter(|row| row.trigger.as_str() == trigger).collect();
+        let mut jobs: Vec<JobId> = mine.iter().map(|row| row.job).collect();
+        jobs.sort_unstable();
+        assert_eq!(jobs, ids, "{trigger}: {rows:?}");
+        let body = (trigger != "v").then_some(&b"event"[..]);
+        assert!(mine.iter().all(|row| row.body.as_deref() == body), "{trigger}: {mine:?}");
+    }
+    let dead = hand.create(&work("event")).await;
+    worker.end_all(&worker.take("event", 1).await, &Ending::Dead("no such address".to_owned())).await;
+    let last: Vec<Heard> = heard(&hand).await.into_iter().filter(|row| row.job == dead).collect();
+    assert_eq!((only(last.clone()).trigger.as_str(), only(last).body), ("u", None));
+}
+
 /// What follows comes with what goes, under the version that was seen: once, whoever does it.
 pub async fn what_follows_is_written_once(harness: &dyn Harness) {
     let (hand, other) = (Hand::of(harness).await, Hand::second(harness).await);

@@ -76,6 +76,12 @@ impl JobStore for Faulty {
         self.call(Verb::JobRescue, None, async move { store.job_rescue(limit).await }).await
     }
 
+    async fn job_overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>> {
+        let (store, namespace) = (self.inner.clone(), namespace.clone());
+        let call = async move { store.job_overdue(&namespace, limit).await };
+        self.call(Verb::JobOverdue, None, call).await
+    }
+
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         let (store, namespace, queues) = (self.inner.clone(), namespace.clone(), queues.to_owned());
         let call = async move { store.job_lanes(&namespace, &queues).await };

@@ -49,9 +49,12 @@ impl Runs {
         of_run.any(|(_, waiting)| !waiting.noted)
     }
 
-    fn arrive(&mut self, run: Name, id: Uuid, what: Arrived, at: Timestamp) {
+    /// Whether it is new.
+    fn arrive(&mut self, run: Name, id: Uuid, what: Arrived, at: Timestamp) -> bool {
         let arrival = Arrival { id, at, what };
+        let before = self.inbox.len();
         self.inbox.entry((run, id)).or_insert(Waiting { arrival, noted: false });
+        self.inbox.len() > before
     }
 
     fn arrived(&self, run: &Name) -> Vec<Arrival> {
@@ -135,8 +138,26 @@ impl Jobs {
             return Told::Ended(row.state);
         }
         let (queue, is_paused) = (row.queue.clone(), row.paused.is_some());
-        self.runs.arrive(run, ask.id, ask.what.clone(), now);
-        if is_paused { Told::Paused(queue) } else { Told::Waits(queue) }
+        let is_new = self.runs.arrive(run.clone(), ask.id, ask.what.clone(), now);
+        match is_paused {
+            true => Told::Paused(queue),
+            false if is_new && self.wake_parked(&run, now) => Told::Woken(queue),
+            false => Told::Waits(queue),
+        }
+    }
+
+    /// Makes a run ready that is parked; whether it was.
+    fn wake_parked(&mut self, run: &Name, now: Timestamp) -> bool {
+        let Some(row) = self.rows.get_mut(run) else { return false };
+        // One that was never taken up waits for its time, and for nothing else.
+        let parked = row.state == State::Scheduled
+            && row.attempted_at.is_some()
+            && self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
+        if parked {
+            (row.state, row.run_at) = (State::Ready, now);
+            self.place(run, false, now);
+        }
+        parked
     }
 
     fn wake(&mut self, now: Timestamp) -> Woken {
@@ -144,7 +165,7 @@ impl Jobs {
         let runs: BTreeSet<Name> = unknown.map(|((run, _), _)| run.clone()).collect();
         let (mut queues, mut unheard, running) = (BTreeSet::new(), Vec::new(), self.running());
         for run in runs {
-            let Some(row) = self.rows.get_mut(&run).filter(|row| !row.state.is_history()) else {
+            let Some(row) = self.rows.get(&run).filter(|row| !row.state.is_history()) else {
                 // What came too late for a run that is over is of no use to anybody.
                 self.runs.inbox.retain(|(of, _), _| *of != run);
                 continue;
@@ -156,14 +177,9 @@ impl Jobs {
                 of_run.for_each(|(_, waiting)| waiting.noted = true);
                 continue;
             }
-            // One that was never taken up waits for its time, and for nothing else.
-            let parked = row.state == State::Scheduled
-                && row.attempted_at.is_some()
-                && self.later.remove(&(row.run_at, row.id, row.namespace.clone()));
-            if parked {
-                (row.state, row.run_at) = (State::Ready, now);
-                queues.insert((row.namespace.clone(), row.queue.clone()));
-                self.place(&run, false, now);
+            let queue = (row.namespace.clone(), row.queue.clone());
+            if self.wake_parked(&run, now) {
+                queues.insert(queue);
             } else {
                 unheard.push(JobRef { namespace: run.0, id: run.1 });
             }

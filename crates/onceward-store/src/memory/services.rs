@@ -148,17 +148,20 @@ impl Tables {
     }
 
     fn prune_terms(&mut self, ask: &PruneTerms, now: Timestamp) -> u64 {
-        let (old, mut left) = (now.before(ask.older_than), ask.limit);
-        for terms in self.services.terms.values_mut() {
+        let (old, mut left, mut gone) = (now.before(ask.older_than), ask.limit, 0);
+        let wanted = |name: &Service| ask.of.as_ref().is_none_or(|of| of == name);
+        for (_, terms) in self.services.terms.iter_mut().filter(|(name, _)| wanted(name)) {
             let newest = terms.keys().next_back().cloned();
             terms.retain(|place, row| {
                 let goes = row.started_at <= old && row.outcome != Outcome::Running && left > 0;
                 let goes = goes && newest.as_ref().is_some_and(|newest| place.0 < newest.0);
-                left -= usize::from(goes);
+                // Of one service what is looked at is counted, of all of them what goes.
+                left -= usize::from((goes || ask.of.is_some()) && left > 0);
+                gone += u64::from(goes);
                 !goes
             });
         }
-        (ask.limit - left) as u64
+        gone
     }
 }
 

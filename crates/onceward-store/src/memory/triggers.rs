@@ -30,23 +30,27 @@ impl Ears {
                     && watch.kind.as_ref().is_none_or(|kind| *kind == row.kind)
                     && watch.queue.as_ref().is_none_or(|queue| *queue == row.queue)
             };
-            for watch in watches.iter().filter(wanted).filter(|_| *namespace == row.namespace) {
-                self.last += 1;
-                let heard = Heard {
-                    number: self.last,
-                    trigger: trigger.clone(),
-                    job: row.id,
-                    token: row.token,
-                    at,
-                    outcome,
-                    kind: row.kind.clone(),
-                    queue: row.queue.clone(),
-                    spec: row.spec(),
-                    error: row.error.clone(),
-                    body: watch.body.then(|| row.payload.bytes.clone()),
-                };
-                self.heard.insert(self.last, (namespace.clone(), heard));
+            // Once, also where it listens to that end in several ways.
+            let mine: Vec<&Watch> =
+                watches.iter().filter(wanted).filter(|_| *namespace == row.namespace).collect();
+            if mine.is_empty() {
+                continue;
             }
+            self.last += 1;
+            let heard = Heard {
+                number: self.last,
+                trigger: trigger.clone(),
+                job: row.id,
+                token: row.token,
+                at,
+                outcome,
+                kind: row.kind.clone(),
+                queue: row.queue.clone(),
+                spec: row.spec(),
+                error: row.error.clone(),
+                body: mine.iter().any(|watch| watch.body).then(|| row.payload.bytes.clone()),
+            };
+            self.heard.insert(self.last, (namespace.clone(), heard));
         }
     }
 

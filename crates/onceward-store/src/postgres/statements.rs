@@ -212,6 +212,7 @@ statements! {
     rescue_clear = planned "job/rescue" "clear" ();
     rescue_permits = planned "job/rescue" "permits" ();
     job_lanes = ordered "job/lanes" (TEXT, TEXT_ARRAY);
+    job_overdue = planned "job/overdue" (TEXT, INT8);
     job_outstanding = ordered "job/outstanding" (TEXT, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8);
     job_moved = prepared "job/move" "moved" (TEXT, UUID, INT8, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, TEXT, TEXT,
         BYTEA, TEXT, INT8, INT8, BOOL, UUID, TIMESTAMPTZ, TEXT, TEXT, BOOL, TEXT, BOOL);
@@ -277,7 +278,8 @@ statements! {
     service_end = prepared "service/end" (TEXT, TEXT, INT8, TEXT, INT8, TEXT, TEXT);
     service_miss = prepared "service/miss" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT8_ARRAY,
         TIMESTAMPTZ_ARRAY, TEXT_ARRAY);
-    service_prune = planned "service/prune" (INT8, INT8);
+    service_prune = planned "service/prune" "all" (INT8, INT8);
+    service_prune_one = planned "service/prune" "one" (INT8, INT8, TEXT, TEXT);
     schedule_list = planned "schedule/list" (TEXT, TEXT, TEXT, INT8);
     schedule_due = planned "schedule/due" (TEXT, INT8);
     schedule_write = prepared "schedule/write" (TEXT, TEXT, INT8, TIMESTAMPTZ, TEXT, BYTEA, UUID_ARRAY, TEXT_ARRAY,

@@ -165,6 +165,7 @@ statements! {
     rescue_noted = "job/rescue", "noted";
     rescue_gone = "job/rescue", "gone";
     lanes_next = "job/lanes";
+    job_overdue = "job/overdue";
     outstanding_later = "job/outstanding", "later";
     outstanding_held = "job/outstanding", "held";
     outstanding_runs = "job/outstanding", "runs";
@@ -234,7 +235,8 @@ statements! {
     service_begin = "service/begin", "begin";
     service_end = "service/end";
     service_miss = "service/miss";
-    service_prune = "service/prune";
+    service_prune = "service/prune", "all";
+    service_prune_one = "service/prune", "one";
     schedule_list = "schedule/list";
     schedule_due = "schedule/due", "due";
     schedule_next = "schedule/due", "next";

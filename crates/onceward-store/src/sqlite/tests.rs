@@ -108,11 +108,14 @@ fn assert_plans(connection: &Connection, when: &str) {
     uses("settle_free", SQL.settle_free, "onceward_job_key_dedupe (namespace=? AND id=?");
     uses("lanes_next", SQL.lanes_next, "(namespace=? AND queue=? AND (kind,route)>(?,?))");
     uses("queue_due", SQL.queue_due, "onceward_job_later_queue (namespace=? AND queue=?)");
+    uses("job_overdue", SQL.job_overdue, "onceward_job_overdue (namespace=? AND <expr><?)");
     uses("list_live", SQL.list_live, "onceward_job_id (namespace=? AND id<?)");
     uses("list_wanted", SQL.list_wanted, "onceward_job_wanted (namespace=? AND state=? AND id<?)");
     uses("prune_done", SQL.prune_done, "(rowid<?)");
     uses("prune_dead", SQL.prune_dead, "onceward_job_dead");
     uses("prune_keys", SQL.prune_keys, "onceward_job_key_expires");
+    let oldest = "SEARCH onceward_term USING PRIMARY KEY (namespace=? AND service=? AND cycle<?)";
+    uses("service_prune_one", SQL.service_prune_one, oldest);
 }
 
 const FILL: [&str; 9] = [

@@ -132,7 +132,9 @@ pub struct ContinueRun {
 /// What came of telling a run something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It will hear of it; its queue.
+    /// It was parked, and is ready with that; its queue.
+    Woken(Queue),
+    /// It will hear of it, once it is woken if it parks meanwhile; its queue.
     Waits(Queue),
     /// It is paused, and hears of it once it is resumed; its queue.
     Paused(Queue),

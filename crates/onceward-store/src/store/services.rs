@@ -133,6 +133,9 @@ pub struct MissTerm {
 /// Forgets terms that are over; the newest one of each service stays.
 #[derive(Clone, Debug)]
 pub struct PruneTerms {
+    /// Of this service alone: then only its first rows are looked at, in the order of their cycles, `limit` of them.
+    /// None: of all of them, and everything is looked at.
+    pub of: Option<(Namespace, ServiceName)>,
     /// Those that began at least this long ago go.
     pub older_than: Duration,
     /// How many at most.

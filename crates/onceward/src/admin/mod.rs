@@ -20,6 +20,7 @@ pub use self::fork::{ForkedRun, RetriedRun, RunFork};
 pub use self::jobs::{JobResolution, Replay, Replayed};
 pub use self::many::{RunAction, RunFilter};
 pub use self::queues::QueueView;
+pub use self::services::ListedRunner;
 
 use onceward_core::history::{self, Entry, Event, Subject};
 use onceward_core::lease::{self, Standing};

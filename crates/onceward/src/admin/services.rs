@@ -4,14 +4,33 @@ use std::collections::BTreeMap;
 
 use onceward_core::schedule::Schedule;
 use onceward_core::service::{Mode, Outcome, Runner, Setting, Term, order};
+use onceward_core::session::About;
 use onceward_core::{Code, Error, JobId, Result, ScheduleName, ServiceName, SessionId, Timestamp, limits};
 use onceward_store::{
     ListSchedules, ListedSchedules, ListedServices, LookService, PruneTerms, ServiceView, Snapshot,
 };
 
+use serde::Serialize;
+
 use super::Admin;
 use crate::schedule::{self, Backfill};
 use crate::service::change;
+
+/// A process that runs services, with what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListedRunner {
+    /// The process.
+    #[serde(flatten)]
+    pub runner: Runner,
+    /// The services of the namespace that it runs.
+    pub services: Vec<String>,
+    /// The version of the program; empty where it says none.
+    pub version: String,
+    /// The kinds of jobs that it has handlers for, if it is a worker as well.
+    pub kinds: Vec<String>,
+    /// What it offers to jobs with tags.
+    pub tags: Vec<String>,
+}
 
 impl Admin {
     /// The services of this namespace, by name. One that can't be read is named, and hides none of the others.
@@ -103,15 +122,16 @@ impl Admin {
         Error::new(Code::ServiceUnknown, why)
     }
 
-    /// The processes that run services of this namespace, in their order, each with the names of those.
+    /// The processes that run services of this namespace, in their order, each with what it says of itself.
     ///
     /// # Errors
     /// Those of an unreachable store.
-    pub async fn runners(&self) -> Result<Snapshot<(Runner, Vec<String>)>> {
+    pub async fn runners(&self) -> Result<Snapshot<ListedRunner>> {
         let seen = self.client.store().session_list().await?;
         let namespace = self.client.namespace.as_str();
         let runners = seen.rows.into_iter().filter_map(|row| {
-            let services = row.about.services.into_iter().filter(|(of, _)| of == namespace);
+            let About { kinds, tags, version, services, .. } = row.about;
+            let services = services.into_iter().filter(|(of, _)| of == namespace);
             let services: Vec<String> = services.map(|(_, name)| name).collect();
             let runner = Runner {
                 session: row.id,
@@ -121,7 +141,7 @@ impl Admin {
                 expires_at: row.expires_at,
                 draining: row.draining,
             };
-            (!services.is_empty()).then_some((runner, services))
+            (!services.is_empty()).then_some(ListedRunner { runner, services, version, kinds, tags })
         });
         Ok(Snapshot { now: seen.now, rows: runners.collect() })
     }

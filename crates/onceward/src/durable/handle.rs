@@ -27,6 +27,7 @@ use crate::RunFork;
 use crate::bells::News;
 use crate::client::{Onceward, no_transactions};
 use crate::jobs::{self, Enqueued};
+use crate::worker;
 
 /// How soon a result is looked for at first, and in the end, while nothing wakes who waits for it.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
@@ -118,7 +119,7 @@ impl Onceward {
         }
         let ask = [TellRun { run: job, id: Uuid::now_v7(), what }];
         match tell(self, &ask).await?.pop() {
-            Some(Told::Waits(_) | Told::Paused(_)) => Ok(()),
+            Some(Told::Woken(_) | Told::Waits(_) | Told::Paused(_)) => Ok(()),
             Some(Told::Ended(state)) => {
                 Err(Error::new(Code::RunEnded, format!("run {run} has ended: {state}")).at("run.tell"))
             }
@@ -141,15 +142,17 @@ pub(super) async fn tell(client: &Onceward, asks: &[TellRun]) -> Result<Vec<Told
         .iter()
         .zip(&told)
         .filter_map(|(ask, told)| match told {
-            Told::Waits(queue) => Some((ask.run.namespace.clone(), queue.clone())),
+            Told::Woken(queue) | Told::Waits(queue) => Some((ask.run.namespace.clone(), queue.clone())),
             _ => None,
         })
         .collect();
     queues.sort_unstable();
     queues.dedup();
     if !queues.is_empty() {
-        // After what was told is there: a run that parks meanwhile sees it, or is seen here.
-        store.run_wake().await?;
+        if told.iter().any(|told| matches!(told, Told::Waits(_))) {
+            // After what was told is there: a run that parks meanwhile sees it, or is seen here.
+            store.run_wake().await?;
+        }
         for (namespace, queue) in &queues {
             client.inner.bells.ring(namespace, queue);
         }
@@ -211,6 +214,7 @@ impl<D: Durable> StartRun<D> {
         let mut new = call.finish(&client)?;
         new.namespace = client.namespace.clone();
         new.parent = None;
+        worker::inherit(&mut new);
         if let Some(key) = id.transpose()? {
             let print = Sha256::new()
                 .chain_update(new.kind.as_str())

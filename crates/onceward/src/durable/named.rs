@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::call::ATTEMPTS_DEFAULT;
 use crate::client::Onceward;
 use crate::jobs::{self, Enqueue, IntoEnqueue, JSON};
+use crate::worker;
 
 impl Onceward {
     /// Starts a durable function by its name, with its arguments by theirs: `{"order": 789}`. Whether there is such a
@@ -143,7 +144,8 @@ impl IntoFuture for StartNamed {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let new = self.new?;
+            let mut new = self.new?;
+            worker::inherit(&mut new);
             new.check()?;
             self.client.check_open()?;
             let started = jobs::send(&self.client, new).await?;

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::Job;
 use crate::bells::{Answer, News};
 use crate::client::Onceward;
+use crate::worker;
 
 pub(crate) const JSON: &str = "application/json";
 
@@ -322,6 +323,7 @@ impl Enqueue {
             (None, Some(_)) => return refuse("`on_conflict` is said of a `dedupe` key, and there is none"),
             (_, None) => {}
         }
+        worker::inherit(&mut new);
         new.check()?;
         // By a key, one is found that was enqueued when there still was time.
         if new.key.is_none() && new.dedupe.is_none() {

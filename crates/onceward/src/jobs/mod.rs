@@ -4,6 +4,7 @@ mod builder;
 mod in_transaction;
 mod many;
 mod options;
+pub(crate) mod overdue;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

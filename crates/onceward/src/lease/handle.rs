@@ -198,6 +198,15 @@ impl Lease {
         self.client.inner.lanes.release(self.release_ask()).await
     }
 
+    /// Renews it no more, while somebody else may still look at it, and does not give it back either: it runs out by
+    /// itself, and stays closed for its lock delay.
+    pub(crate) fn let_run_out(&self) {
+        self.hold.lose(Lost::NotRenewed);
+        if let Some(watch) = &self.watch {
+            watch.stop();
+        }
+    }
+
     fn release_ask(&self) -> ReleaseLease {
         let ClaimRef { namespace, key, token, .. } = self.claim.clone();
         ReleaseLease { namespace, key, token, reason: None, place: self.place }

@@ -155,12 +155,19 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
+impl Watch {
+    /// Renews no more.
+    pub(crate) fn stop(&self) {
         let mut state = self.shared.lock();
         if let Some(watched) = state.watched.remove(&self.id) {
             state.agenda.remove(&(watched.due, self.id));
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -19,6 +19,7 @@ use super::NAME;
 use super::patrol::{self, Patrol};
 use crate::client::Onceward;
 use crate::ears::Ears;
+use crate::jobs::overdue;
 use crate::service::{Service, Term};
 use crate::trigger;
 
@@ -41,9 +42,9 @@ pub(crate) fn service(client: &Onceward) -> Result<Service> {
     let ttl = if client.ttl_min() < limits::TTL_MIN { Duration::from_secs(1) } else { TTL };
     client.service(NAME).always_on().ttl(ttl).does(move |term| {
         let client = of.clone();
-        // What is due, and what triggers have heard.
+        // What is due, what triggers have heard, and what nobody takes.
         async move {
-            tokio::join!(lead(&client, &term), trigger::lead(&client, &term));
+            tokio::join!(lead(&client, &term), trigger::lead(&client, &term), overdue::lead(&client, &term));
         }
     })
 }

@@ -37,7 +37,7 @@ pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
     let lines = vec![line(service::bell_key(&service.name)), line(service::lease_key(&service.name))];
     let mut ears = Ears::new(lines, AFTER_HINT, pace(&shared, &service));
     let (mut leaving, mut session) = (shared.leaving.clone(), shared.session.clone());
-    let (mut failures, mut began) = (0_u32, None);
+    let (mut failures, mut memory) = (0_u32, Memory::default());
     loop {
         if *leaving.borrow() {
             return;
@@ -46,7 +46,7 @@ pub(super) async fn keep(shared: Arc<Shared>, service: Arc<Service>) {
         let me = *session.borrow_and_update();
         let looked = Instant::now();
         let step = match me {
-            Some(me) => step(&shared, &service, me, &mut began).await,
+            Some(me) => step(&shared, &service, me, &mut memory).await,
             None => Ok(Step::Wait(looked + Duration::from_secs(1), false)),
         };
         let (until, on_release) = match step {
@@ -102,12 +102,21 @@ pub(super) enum Step {
     Wait(Instant, bool),
 }
 
-/// One look, and what follows from it. `began` is the last cycle that this process has begun.
+/// What a process remembers of a service from one look to the next.
+#[derive(Default)]
+struct Memory {
+    /// The last cycle that it has begun.
+    began: Option<i64>,
+    /// As what another program has declared the service, where that was told.
+    other: Option<Mode>,
+}
+
+/// One look, and what follows from it.
 async fn step(
     shared: &Arc<Shared>,
     service: &Arc<Service>,
     me: SessionId,
-    began: &mut Option<i64>,
+    memory: &mut Memory,
 ) -> Result<Step> {
     let client = &shared.client;
     let terms = if service.spec.mode == Mode::PerRunner { limits::PAGE_ROWS_MAX } else { TERMS };
@@ -119,17 +128,21 @@ async fn step(
         declare(client, &service.name, &service.spec).await?;
         return Ok(Step::Again);
     };
+    if is_another(service, record.setting.spec.mode, &mut memory.other) {
+        return Ok(Step::Wait(seen + look_every(shared), false));
+    }
+    let drained = view.runners.iter().any(|runner| runner.session == me && runner.draining);
     let runners = service::order(view.runners.clone(), view.now);
     let (now, held) = (view.now, view.held);
     let seen_now = View { now, setting: &record.setting, runners: &runners, terms: &view.terms, held };
-    let plan = service::plan_after(&seen_now, me, *began);
+    let plan = service::plan_after(&seen_now, me, memory.began);
     write_down(shared, service, &plan).await?;
     clear_away(shared, &view).await;
     match plan.next {
         Next::Begin(begin) => {
             let begun = run::run(shared, service, me, &begin).await?;
             if begun == run::Ran::Ended && !Asked::is_part(&begin.part) {
-                *began = Some(begin.cycle);
+                memory.began = Some(begin.cycle);
             }
             if Asked::is_part(&begin.part) && matches!(begun, run::Ran::Ended | run::Ran::Taken) {
                 answered(client, service, &begin.part).await?;
@@ -145,8 +158,22 @@ async fn step(
                 run::Ran::Taken => Step::Wait(seen + AFTER_TAKEN, true),
             })
         }
+        // Whoever lets it begin again does not tell, and is not in a hurry.
+        Next::Look { .. } if drained => Ok(Step::Wait(seen + look_every(shared), false)),
         Next::Look { at, on_release } => Ok(Step::Wait(seen + wait(shared, &view, at), on_release)),
     }
+}
+
+/// Whether another program has declared the service in another mode since: its cycles mean something else, and terms of
+/// both would spoil each other. The last declaration counts; this process waits until it agrees again.
+fn is_another(service: &Service, declared: Mode, told: &mut Option<Mode>) -> bool {
+    let (is_another, mode) = (declared != service.spec.mode, service.spec.mode);
+    if is_another && *told != Some(declared) {
+        let what = "another program runs a service otherwise; this one begins nothing of it";
+        tracing::warn!(service = %service.name, ?mode, ?declared, "{what}");
+    }
+    *told = is_another.then_some(declared);
+    is_another
 }
 
 /// Takes a term that was asked for off the list: it is over, whoever has run it.

@@ -24,18 +24,18 @@ pub(super) enum Ran {
     Ended,
     /// It was begun, and somebody else goes on with it.
     HandedOver,
-    /// Somebody else has the lease.
+    /// Somebody else has the lease, or has it by now.
     Held,
     /// The cycle is somebody else's, or its time is over.
     Taken,
 }
 
-/// Every how many cycles old terms are forgotten by who has run one: also where nobody runs upkeep.
+/// Every how many cycles the oldest terms of a service are forgotten by who has run one: also where nobody runs upkeep.
 const PRUNE_EVERY: i64 = 64;
 /// How long a store is asked for an answer about a term that may have begun.
 const INSIST: Duration = Duration::from_secs(5);
-/// How many at a time.
-const PRUNE_ROWS: usize = 1_000;
+/// How many are looked at then: what has come since the last time, and as much of what is left from before.
+const PRUNE_ROWS: usize = 256;
 /// How long work may go on that was dropped, before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(2);
 
@@ -72,7 +72,8 @@ pub(super) async fn run(
         if let Err(error) = lease.release().await {
             tracing::debug!(%error, "the lease of a term that did not begin runs out by itself");
         }
-        return begun.map(|_| Ran::Taken);
+        // Who has lost the lease on the way knows nothing of the cycle: it may have no row yet.
+        return begun.map(|begun| if begun == Begun::Fenced { Ran::Held } else { Ran::Taken });
     }
     let clock = Arc::clone(shared.client.clock());
     let term = Term {
@@ -95,18 +96,26 @@ pub(super) async fn run(
         Mode::Cycle | Mode::PerRunner => with_usage(ending, started.elapsed(), begin.slot),
     };
     let over = Instant::now() >= until;
-    end(shared, &ask, term, (outcome, reason), over).await;
+    let keeps = stays_closed(outcome, stuck.is_some(), service.options.lock_delay);
+    end(shared, &ask, term, (outcome, reason), over, keeps).await;
     if let Some(stuck) = stuck {
         outlast(shared, stuck).await;
     }
     if cycle % PRUNE_EVERY == 0 {
-        prune(shared).await;
+        prune(shared, service).await;
     }
     Ok(if outcome == Outcome::HandedOver { Ran::HandedOver } else { Ran::Ended })
 }
 
-async fn prune(shared: &Shared) {
-    let ask = PruneTerms { older_than: limits::TERMS_RETAIN_DEFAULT, limit: PRUNE_ROWS };
+/// Whether the lease of a term is left to run out, and not given back: where a lock delay was asked for, nobody begins
+/// beside what may still go on.
+fn stays_closed(outcome: Outcome, is_stuck: bool, lock_delay: Duration) -> bool {
+    outcome == Outcome::Lost || (is_stuck && !lock_delay.is_zero())
+}
+
+async fn prune(shared: &Shared, service: &Service) {
+    let of = Some((shared.client.namespace.clone(), service.name.clone()));
+    let ask = PruneTerms { of, older_than: limits::TERMS_RETAIN_DEFAULT, limit: PRUNE_ROWS };
     if let Err(error) = shared.client.store().service_prune(&ask).await {
         tracing::debug!(%error, "old terms could not be forgotten and will be again");
     }
@@ -148,19 +157,24 @@ async fn work(shared: &Shared, service: &Service, term: &Term, slot: Duration) -
             Stopped::Leaving | Stopped::Stalled => drop(term.inner.lease.lost().await),
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        ended = &mut work => return (ending(service, ended, Some(why)), None),
-        () = sleep(grace) => {}
-        () = lost => {}
+        ended = &mut work => Some(ended),
+        () = sleep(grace) => None,
+        () = lost => None,
+    };
+    // A lease that is lost meanwhile is lost, whatever the work was told before.
+    let why = || term.inner.lease.lost_because().map_or(why, Stopped::Lost);
+    if let Some(ended) = ended {
+        return (ending(service, ended, Some(why())), None);
     }
     work.abort();
     if timeout(STUCK, &mut work).await.is_ok() {
-        return (ended_by(why), None);
+        return (ended_by(why()), None);
     }
-    // What still goes on is fenced; the lease is given back, so that the service is not stuck as well.
+    // What still goes on is fenced. Without a lock delay the lease is given back: the service is not stuck as well.
     stuck(shared, service, term);
-    (ended_by(why), Some(work))
+    (ended_by(why()), Some(work))
 }
 
 /// Waits for work that goes on: until it has ended, this process begins no other term of its service.
@@ -222,8 +236,15 @@ fn ended_by(why: Stopped) -> End {
     (outcome, Some(why.to_string()))
 }
 
-/// Records the end, gives the lease back, and tells others that may wait.
-async fn end(shared: &Shared, begun: &BeginTerm, term: Term, (outcome, reason): End, over: bool) {
+/// Records the end, gives the lease back unless it is to stay closed, and tells others that may wait.
+async fn end(
+    shared: &Shared,
+    begun: &BeginTerm,
+    term: Term,
+    (outcome, reason): End,
+    over: bool,
+    keeps: bool,
+) {
     let store = shared.client.store();
     let ask = EndTerm {
         namespace: begun.namespace.clone(),
@@ -244,10 +265,9 @@ async fn end(shared: &Shared, begun: &BeginTerm, term: Term, (outcome, reason): 
         Ok(false) => tracing::debug!(cycle = ask.cycle, "the end of a term was recorded by somebody else"),
         Err(error) => tracing::warn!(%error, "the end of a term could not be recorded; it counts as lost"),
     }
-    // A lease that was lost stays closed for its lock delay.
-    if !matches!(outcome, Outcome::Lost)
-        && let Err(error) = give_back(term).await
-    {
+    if keeps {
+        term.inner.lease.let_run_out();
+    } else if let Err(error) = give_back(term).await {
         tracing::debug!(%error, "the lease of a term could not be released and runs out by itself");
     }
     if (over || outcome == Outcome::HandedOver || begun.cycle == begun.token.get())

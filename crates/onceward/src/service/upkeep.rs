@@ -35,7 +35,7 @@ async fn keep_up(client: &Onceward, term: &Term) -> Result<()> {
         limit: ROUND_ROWS,
     };
     let jobs = PruneJobs::all(limits::DEAD_RETAIN_DEFAULT, ROUND_ROWS);
-    let terms = PruneTerms { older_than: limits::TERMS_RETAIN_DEFAULT, limit: ROUND_ROWS };
+    let terms = PruneTerms { of: None, older_than: limits::TERMS_RETAIN_DEFAULT, limit: ROUND_ROWS };
     loop {
         term.check()?;
         // Sessions that have run out, where no worker is left to clear them away.

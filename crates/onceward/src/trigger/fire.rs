@@ -108,22 +108,25 @@ type Check<'a> = &'a (dyn Fn() -> Result<()> + Send + Sync);
 /// One look: acts on what was heard.
 async fn round(client: &Onceward, check: Check<'_>, aside: &mut Aside) -> Result<Round> {
     let except = aside.names();
-    let ask = HeardTriggers { namespace: client.namespace.clone(), except, limit: PAGE };
-    let seen = client.store().trigger_heard(&ask).await?;
-    let (heard, listening) = (seen.rows.len(), seen.listening);
-    let mut of: BTreeMap<TriggerName, Vec<Heard>> = BTreeMap::new();
-    for row in seen.rows {
-        of.entry(row.trigger.clone()).or_default().push(row);
-    }
-    if of.is_empty() {
+    let page = HeardTriggers { namespace: client.namespace.clone(), except, limit: PAGE };
+    let seen = client.store().trigger_heard(&page).await?;
+    let names: BTreeSet<TriggerName> = seen.rows.iter().map(|row| row.trigger.clone()).collect();
+    if names.is_empty() {
         // What could not be read may be readable by now.
         aside.deaf.clear();
-        return Ok(Round { heard, more: false, listening, failed: None });
+        return Ok(Round { heard: 0, more: false, listening: seen.listening, failed: None });
     }
-    let names: Vec<TriggerName> = of.keys().cloned().collect();
     let (namespace, limit) = (client.namespace.clone(), names.len());
-    let ask = ListTriggers { namespace, names: Some(names), after: None, limit };
+    let ask = ListTriggers { namespace, names: Some(names.iter().cloned().collect()), after: None, limit };
     let found = client.store().trigger_list(&ask).await?;
+    // Once more, now that the versions are known: what somebody else has acted on before them is gone, and who acts on
+    // it from now on changes the version.
+    let seen = client.store().trigger_heard(&page).await?;
+    let (heard, listening) = (seen.rows.len(), seen.listening);
+    let mut of: BTreeMap<TriggerName, Vec<Heard>> = BTreeMap::new();
+    for row in seen.rows.into_iter().filter(|row| names.contains(&row.trigger)) {
+        of.entry(row.trigger.clone()).or_default().push(row);
+    }
     for (name, _) in found.unreadable {
         let code = Code::RowUnreadable.as_str();
         tracing::error!(trigger = %name, code, "a trigger can't be read; nothing is enqueued by it");
@@ -133,7 +136,7 @@ async fn round(client: &Onceward, check: Check<'_>, aside: &mut Aside) -> Result
     // One that can't be written stands before no other one.
     let mut failed = None;
     for row in found.rows {
-        let heard = of.remove(&row.name).unwrap_or_default();
+        let Some(heard) = of.remove(&row.name) else { continue };
         check()?;
         let name = row.name.clone();
         if let Err(error) = fire(client, row, &heard, found.now).await {

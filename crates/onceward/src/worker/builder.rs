@@ -356,7 +356,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// About how many bytes of memory durable functions may take that only wait; 256 MiB by default. Where they take
+    /// About how many bytes of memory durable functions may take that only wait; 128 MiB by default. Where they take
     /// more, those that begin to wait are parked at once. A run is taken for 8 KiB, what its journal says, and 256
     /// bytes for each of its entries; what its code keeps besides is not known.
     pub fn waiting_memory(mut self, bytes: usize) -> Self {

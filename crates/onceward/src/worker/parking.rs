@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_IDLE: Duration = Duration::from_secs(5);
 
 /// How many bytes of memory they take at most, about, when nothing is said; the same.
-pub(super) const CROWD_BYTES: usize = 256 * 1024 * 1024;
+pub(super) const CROWD_BYTES: usize = 128 * 1024 * 1024;
 
 /// A slot that was lent, by a run that takes so many bytes while it waits; dropping this takes it back.
 pub(crate) struct Lent(Arc<Shared>, usize);

@@ -10,6 +10,7 @@ use onceward_store::{BeginJob, JobRef};
 
 use super::attempt::{Attempt, Stop};
 use super::context::JobContext;
+use super::lineage;
 use super::outcome::Outcome;
 use super::service::JobRequest;
 use super::shared::Shared;
@@ -104,7 +105,7 @@ async fn handle(shared: &Arc<Shared>, attempt: &Arc<Attempt>) -> Option<Ending> 
     let context = JobContext::new(Arc::clone(attempt), Arc::clone(&shared.around));
     // In a block of its own: a layer may panic before there is a future.
     let work = async { shared.service.run(JobRequest { context }).await };
-    let work = AssertUnwindSafe(work).catch_unwind();
+    let work = AssertUnwindSafe(lineage::within(attempt.job.depth, work)).catch_unwind();
     let ending = tokio::select! {
         biased;
         outcome = work => match outcome {

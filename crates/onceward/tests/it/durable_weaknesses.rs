@@ -326,6 +326,32 @@ async fn w47_time_is_over_for_those_who_wait_and_for_children() {
     .await;
 }
 
+/// W47: and so does one that no worker will ever take, which its parent and who waits for it hear of.
+#[tokio::test(flavor = "multi_thread")]
+async fn w47_time_is_over_without_a_worker_as_well() {
+    #[durable]
+    async fn nobody_knows() -> Result<u32, AnyError> {
+        Ok(1)
+    }
+    #[durable]
+    async fn asks() -> Result<u32, AnyError> {
+        Ok(nobody_knows().expiry(Duration::from_millis(300)).await.unwrap_or(7))
+    }
+    each(async |place| {
+        let scheduler = place.ow.runner().scheduler().start().await.unwrap();
+        let alone = place.ow.start(nobody_knows()).expiry(Duration::from_millis(300)).await.unwrap();
+        assert_eq!(alone.result().await, Err(onceward::durable::Failure::TimedOut));
+        let row = place.ow.admin().job(alone.id()).await.unwrap();
+        assert_eq!((row.state, row.attempted_at), (onceward_core::job::State::Dead, None));
+        let worker = worker(&place).durable(asks).start().await.unwrap();
+        let asking = place.ow.start(asks()).await.unwrap();
+        assert_eq!(asking.result().await, Ok(7));
+        worker.shutdown().await;
+        scheduler.shutdown().await;
+    })
+    .await;
+}
+
 /// W48: a worker that shuts down leaves its runs to others at once, not when its lease has run out.
 #[tokio::test(flavor = "multi_thread")]
 async fn w48_a_worker_that_ends_hands_its_runs_on() {

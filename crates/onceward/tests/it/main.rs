@@ -113,7 +113,10 @@ mod service_hints;
 #[cfg(feature = "postgres")]
 mod service_postgres;
 #[cfg(feature = "testing")]
+mod service_terms;
+#[cfg(feature = "testing")]
 mod service_trouble;
+mod service_turns;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod step_in;
 mod stores;

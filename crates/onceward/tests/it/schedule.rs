@@ -27,6 +27,7 @@ on_each_store! {
     j12_each_tick_is_enqueued_once_by_several_schedulers,
     a_tick_starts_a_durable_run_that_a_worker_finishes,
     a_declaration_twice_changes_nothing_and_another_one_does,
+    overlap_policies_hold_on_every_store,
 }
 
 fn report() -> Report {
@@ -114,11 +115,20 @@ async fn proof_j12_a_change_of_leader_at_a_tick_loses_none_and_repeats_none() {
     assert_eq!((count, expected >= rounds as u64), (expected, true), "none twice, none lost, seed {seed}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn overlap_policies_do_what_they_say() {
-    let clock = ManualClock::default();
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
-    let ow = client(&store);
+/// The states of jobs, by what they are about.
+async fn states(ow: &Onceward) -> BTreeMap<String, Vec<State>> {
+    let mut states: BTreeMap<String, Vec<State>> = BTreeMap::new();
+    for row in jobs(ow).await {
+        let full = ow.admin().job(row.id).await.unwrap();
+        let of = serde_json::from_slice::<Report>(&full.payload.bytes).unwrap().of;
+        states.entry(of).or_default().push(row.state);
+    }
+    states.values_mut().for_each(|states| states.sort_by_key(|state| state.as_str()));
+    states
+}
+
+/// A schedule for each policy.
+async fn of_each_policy(ow: &Onceward, when: &str) {
     for (text, policy) in [
         ("allow", Overlap::Allow),
         ("skip", Overlap::Skip),
@@ -126,19 +136,52 @@ async fn overlap_policies_do_what_they_say() {
         ("cancel", Overlap::CancelPrevious),
     ] {
         let job = ow.enqueue(Report { of: text.to_owned() });
-        ow.schedule(text, "every 1m", job).overlap(policy).await.unwrap();
+        ow.schedule(text, when, job).overlap(policy).await.unwrap();
     }
+}
+
+/// Nobody runs the jobs: each tick meets the one before.
+async fn overlap_policies_hold_on_every_store(place: &Place) {
+    let ow = place.client("ops").await;
+    of_each_policy(&ow, "every 200ms").await;
+    let each = ["allow", "skip", "queue", "cancel"].map(name);
+    let (first, mut last) = (ow.admin().schedule(&each[0]).await.unwrap().next_at, None);
+    until("three ticks", async || {
+        onceward::testing::fire_due(&ow).await.unwrap();
+        last = ow.admin().schedule(&each[0]).await.unwrap().last;
+        last.is_some_and(|last| last.tick.since(first.unwrap()) >= Duration::from_millis(400))
+            && states(&ow).await.get("cancel").is_some_and(|jobs| jobs.len() >= 3)
+    })
+    .await;
+    for schedule in &each {
+        ow.admin().pause_schedule(schedule, None).await.unwrap();
+    }
+    while onceward::testing::fire_due(&ow).await.unwrap() {}
+    let states = states(&ow).await;
+    assert!(
+        states["allow"].len() >= 2 && states["allow"].iter().all(|state| *state == State::Ready),
+        "{states:?}"
+    );
+    assert_eq!(states["skip"], [State::Ready], "{states:?}");
+    assert!(
+        states["queue"].len() >= 2 && states["queue"].iter().all(|state| !state.is_final()),
+        "{states:?}"
+    );
+    let cancelled = states["cancel"].iter().filter(|state| **state == State::Cancelled).count();
+    assert_eq!(cancelled + 1, states["cancel"].len(), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overlap_policies_do_what_they_say() {
+    let clock = ManualClock::default();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+    let ow = client(&store);
+    of_each_policy(&ow, "every 1m").await;
     for _ in 0..3 {
         clock.advance(Duration::from_secs(60));
         while onceward::testing::fire_due(&ow).await.unwrap() {}
     }
-    let mut states: BTreeMap<String, Vec<State>> = BTreeMap::new();
-    for row in jobs(&ow).await {
-        let full = ow.admin().job(row.id).await.unwrap();
-        let of = serde_json::from_slice::<Report>(&full.payload.bytes).unwrap().of;
-        states.entry(of).or_default().push(row.state);
-    }
-    states.values_mut().for_each(|states| states.sort_by_key(|state| state.as_str()));
+    let states = states(&ow).await;
     assert_eq!(states["allow"], [State::Ready; 3]);
     assert_eq!(states["skip"], [State::Ready]);
     assert_eq!(states["queue"].len(), 3);

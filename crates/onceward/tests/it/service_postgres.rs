@@ -169,6 +169,38 @@ async fn standing_by_costs_next_to_nothing() {
     leads.shutdown().await;
 }
 
+/// Upkeep makes the partitions of the coming days, and drops those whose day has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn upkeep_makes_and_drops_the_partitions_of_what_is_over() {
+    let schema = crate::pg::Schema::migrated().await;
+    let (client, of) = (schema.client().await, schema.name());
+    let days = async || {
+        let ask = "SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace
+                   AND c.relkind = 'r' AND c.relname ~ '^job_done_[0-9]{8}$' ORDER BY 1";
+        let rows = client.query(ask, &[&format!("\"{of}\"")]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()
+    };
+    let gone = days().await.pop().unwrap_or_default();
+    let drop_last = if gone.is_empty() { String::new() } else { format!("DROP TABLE \"{of}\".{gone};") };
+    let change = format!(
+        "{drop_last} CREATE TABLE \"{of}\".job_done_20010101 PARTITION OF \"{of}\".job_done
+         FOR VALUES FROM ('2001-01-01 00:00:00+00') TO ('2001-01-02 00:00:00+00')"
+    );
+    client.batch_execute(&change).await.unwrap();
+    let ow = connect(schema.url()).await;
+    let upkeep = ow.runner().upkeep().start().await.unwrap();
+    until("dropped and made", async || {
+        let days = days().await;
+        days.first().is_some_and(|day| day != "job_done_20010101")
+            && days.len() >= 10
+            && (gone.is_empty() || days.contains(&gone))
+    })
+    .await;
+    upkeep.shutdown().await;
+    let terms = ow.admin().service_history(&ServiceName::new("onceward.upkeep").unwrap(), 1).await.unwrap();
+    assert_eq!(terms[0].outcome, Outcome::Done, "{terms:?}");
+}
+
 /// G1, W78: the clock is the database's. That of one runner jumps a month ahead: it begins and ends nothing for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_a_runner_whose_clock_jumps_ahead_begins_and_ends_no_term() {

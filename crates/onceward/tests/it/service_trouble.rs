@@ -16,6 +16,10 @@ use onceward::{Code, ConnectOptions, Job, Onceward, ScheduleName, ServiceName, T
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
+use crate::places::{Place, on_each_store};
+
+on_each_store! { a2_work_that_lost_its_store_is_dropped_before_the_next_one_begins }
+
 #[derive(Serialize, Deserialize, Job)]
 #[job(kind = "report")]
 struct Report;
@@ -186,11 +190,9 @@ fn longest_pause() -> Arc<AtomicI64> {
 }
 
 /// A2: a runner that does not reach the store any more has stopped its work before another one begins.
-#[tokio::test(flavor = "multi_thread")]
-async fn a2_work_that_lost_its_store_is_dropped_before_the_next_one_begins() {
-    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let faulty = Faulty::new(Arc::clone(&inner));
-    let (cut, other) = (client(&(Arc::clone(&faulty) as Arc<dyn Store>)), client(&inner));
+async fn a2_work_that_lost_its_store_is_dropped_before_the_next_one_begins(place: &Place) {
+    let faulty = Faulty::new(Arc::clone(place.client("host:1").await.store()));
+    let (cut, other) = (client(&(Arc::clone(&faulty) as Arc<dyn Store>)), place.client("host:2").await);
     let marks = Marks::default();
     let first = marked(&cut, 1, &marks, Duration::ZERO).await;
     until("a leader", async || marks.lock().unwrap().len() == 1).await;
@@ -509,6 +511,17 @@ async fn a_service_that_cannot_be_read_hides_no_other() {
     ow.shutdown().await;
 }
 
+/// How many jobs there are.
+async fn count_jobs(ow: &Onceward) -> u128 {
+    let (mut count, mut after) = (0_u128, None);
+    loop {
+        let ask = ListJobs { after, limit: 500, ..ListJobs::default() };
+        let page = ow.store().job_list(&ask).await.unwrap().rows;
+        let Some(last) = page.last() else { return count };
+        (after, count) = (Some(last.id), count + page.len() as u128);
+    }
+}
+
 /// J12: two processes that both believe to lead fire exactly at a tick, again and again, on a real database.
 async fn change_the_leader_at_ticks(one: &Onceward, other: &Onceward) {
     let rounds = if std::env::var_os("ONCEWARD_PROVE").is_some() { 500 } else { 20 };
@@ -522,36 +535,80 @@ async fn change_the_leader_at_ticks(one: &Onceward, other: &Onceward) {
     }
     let last = one.admin().schedule(&row.name).await.unwrap().last.unwrap().tick;
     let expected = last.since(first).as_millis() / 100 + 1;
-    let (mut count, mut after) = (0_u128, None);
-    loop {
-        let ask = ListJobs { after, limit: 500, ..ListJobs::default() };
-        let page = one.store().job_list(&ask).await.unwrap().rows;
-        let Some(last) = page.last() else { break };
-        (after, count) = (Some(last.id), count + page.len() as u128);
-    }
+    let count = count_jobs(one).await;
     println!("{rounds} changes of the leader at a tick: {count} jobs for {expected} ticks");
     assert_eq!((count, count >= rounds), (expected, true), "none twice, none lost");
+}
+
+/// J12: whoever leads loses the lease of the scheduler at each tick, and goes on or is followed: the way that real ones
+/// change, with all that they do beside.
+async fn break_the_leader_at_ticks(one: &Onceward, other: &Onceward) {
+    let rounds = if std::env::var_os("ONCEWARD_PROVE").is_some() { 500 } else { 5 };
+    let row = one.schedule("often", "every 200ms", Report).on_missed(OnMissed::All).await.unwrap();
+    let schedulers =
+        [one.runner().scheduler().start().await.unwrap(), other.runner().scheduler().start().await.unwrap()];
+    let leader = async || {
+        let terms = one.admin().service_history(&service("onceward.scheduler"), 1).await.unwrap();
+        terms.first().filter(|term| term.outcome == Outcome::Running).map(|term| term.token)
+    };
+    for _ in 0..rounds {
+        until("a leader", async || leader().await.is_some()).await;
+        let before = leader().await;
+        let next = one.admin().schedule(&row.name).await.unwrap().next_at.unwrap();
+        sleep(next.since(SystemClock.wall())).await;
+        // The one that was looked at may have lost it by itself.
+        drop(one.admin().break_lease("service:onceward.scheduler", None, "the test wants it").await);
+        until("another term", async || leader().await.is_some_and(|token| Some(token) != before)).await;
+    }
+    until("it goes on", async || {
+        let row = one.admin().schedule(&row.name).await.unwrap();
+        row.next_at.unwrap() > SystemClock.wall() && row.last.is_some()
+    })
+    .await;
+    one.admin().pause_schedule(&row.name, None).await.unwrap();
+    for scheduler in schedulers {
+        scheduler.shutdown().await;
+    }
+    let last = one.admin().schedule(&row.name).await.unwrap().last.unwrap().tick;
+    let expected = last.since(row.next_at.unwrap()).as_millis() / 200 + 1;
+    let count = count_jobs(one).await;
+    println!("{rounds} terms broken at a tick: {count} jobs for {expected} ticks");
+    assert_eq!((count, count >= rounds), (expected, true), "none twice, none lost");
+}
+
+/// Two processes on one store.
+async fn two(place: &Place) -> [Onceward; 2] {
+    [place.client("host:1").await, place.client("host:2").await]
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_j12_the_leader_changes_at_each_tick_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", folder.path().join("ow.db").display());
-    let connect = async || Onceward::options().short_ttls_for_tests().connect(&url).await.unwrap();
-    let (one, other) = (connect().await, connect().await);
+    let place = Place::sqlite();
+    let [one, other] = two(&place).await;
     change_the_leader_at_ticks(&one, &other).await;
-    one.shutdown().await;
-    other.shutdown().await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_j12_the_leader_changes_at_each_tick_on_postgres() {
-    let schema = crate::pg::Schema::migrated().await;
-    let connect = async || Onceward::options().short_ttls_for_tests().connect(schema.url()).await.unwrap();
-    let (one, other) = (connect().await, connect().await);
+    let place = Place::postgres().await;
+    let [one, other] = two(&place).await;
     change_the_leader_at_ticks(&one, &other).await;
-    one.shutdown().await;
-    other.shutdown().await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_j12_the_leader_is_broken_at_each_tick_on_sqlite() {
+    let place = Place::sqlite();
+    let [one, other] = two(&place).await;
+    break_the_leader_at_ticks(&one, &other).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_j12_the_leader_is_broken_at_each_tick_on_postgres() {
+    let place = Place::postgres().await;
+    let [one, other] = two(&place).await;
+    break_the_leader_at_ticks(&one, &other).await;
 }

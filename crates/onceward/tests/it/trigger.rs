@@ -12,6 +12,14 @@ use onceward::{Code, ConnectOptions, Job, Onceward, TriggerName, durable};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
+use crate::places::{Place, on_each_store};
+
+on_each_store! {
+    an_end_that_is_listened_to_in_several_ways_is_acted_on_once,
+    a_loop_through_a_handler_is_stopped_as_well,
+    what_another_one_has_acted_on_between_two_reads_is_not_acted_on_again,
+}
+
 #[derive(Serialize, Deserialize, Job)]
 #[job(kind = "import", max_attempts = 1)]
 struct Import {
@@ -113,43 +121,183 @@ async fn what_has_ended_enqueues_something_else_on_postgres() {
     ow.shutdown().await;
 }
 
-/// Two that both believe to lead act on what is heard, over stores that fail: each outcome is acted on once.
-#[tokio::test(flavor = "multi_thread")]
-async fn proof_each_outcome_is_acted_on_once_whoever_dies() {
-    let rounds = if std::env::var_os("ONCEWARD_PROVE").is_some() { 300 } else { 40 };
-    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let ow = client(&inner);
+/// Conditions that overlap, and more ends than a page has.
+async fn an_end_that_is_listened_to_in_several_ways_is_acted_on_once(place: &Place) {
+    let ow = place.client("ops").await;
+    let any = ow.trigger("report").on(Outcome::Succeeded).kind("import").on(Outcome::Succeeded);
+    let any = any.on(Outcome::Succeeded).queue("default");
+    any.enqueue(report()).await.unwrap();
+    let ends = 150;
+    ow.enqueue_many((0..ends).map(|_| ow.enqueue(Import { fails: false }))).await.unwrap();
+    let worker = ow.worker().job(async |_: Import| ()).start().await.unwrap();
+    until("heard", async || {
+        while onceward::testing::fire_heard(&ow).await.unwrap() {}
+        count(&ow, "report").await == ends
+    })
+    .await;
+    worker.shutdown().await;
+    while onceward::testing::fire_heard(&ow).await.unwrap() {}
+    let row = ow.admin().trigger(&name("report")).await.unwrap();
+    assert_eq!((row.fired, count(&ow, "report").await), (ends as u64, ends));
+}
+
+/// What a handler enqueues because of a trigger is as deep as its own job: such a loop ends after sixteen as well.
+async fn a_loop_through_a_handler_is_stopped_as_well(place: &Place) {
+    let ow = place.client("ops").await;
+    ow.trigger("again").on(Outcome::Succeeded).kind("import").enqueue(report()).await.unwrap();
+    let client = ow.clone();
+    let look = move |_: Report| {
+        let ow = client.clone();
+        async move {
+            ow.enqueue(Import { fails: false }).await.unwrap();
+        }
+    };
+    let worker = ow.worker().job(async |_: Import| ()).job(look).start().await.unwrap();
+    ow.enqueue(Import { fails: false }).await.unwrap();
+    until("stopped", async || {
+        onceward::testing::fire_heard(&ow).await.unwrap();
+        ow.admin().trigger(&name("again")).await.unwrap().stopped.is_some()
+    })
+    .await;
+    worker.shutdown().await;
+    let row = ow.admin().trigger(&name("again")).await.unwrap();
+    assert_eq!((row.fired, row.stopped.unwrap().count), (16, 1));
+    assert_eq!((count(&ow, "report").await, count(&ow, "import").await), (16, 17));
+}
+
+/// One that reads what was heard, and only then the trigger, which somebody else has written meanwhile.
+async fn what_another_one_has_acted_on_between_two_reads_is_not_acted_on_again(place: &Place) {
+    let ow = place.client("ops").await;
     ow.trigger("report").on(Outcome::Succeeded).kind("import").enqueue(report()).await.unwrap();
+    let job = ow.enqueue(Import { fails: false }).await.unwrap();
+    let worker = ow.worker().job(async |_: Import| ()).start().await.unwrap();
+    until("done", async || ow.admin().job(job.id).await.unwrap().state.is_final()).await;
+    worker.shutdown().await;
+    let faulty = Faulty::new(Arc::clone(place.client("late").await.store()));
+    let late = client(&(Arc::clone(&faulty) as Arc<dyn Store>));
+    faulty.next(Verb::TriggerList, Fault::Slow(Duration::from_secs(1)));
+    let firing = tokio::spawn(async move { onceward::testing::fire_heard(&late).await.unwrap() });
+    until("it has read", async || faulty.calls(Verb::TriggerList) == 1).await;
+    while onceward::testing::fire_heard(&ow).await.unwrap() {}
+    firing.await.unwrap();
+    assert_eq!(ow.admin().trigger(&name("report")).await.unwrap().fired, 1);
+}
+
+/// The same by way of a named event, in many at once, and of a durable function that is started.
+#[cfg(feature = "http-jobs")]
+#[tokio::test(flavor = "multi_thread")]
+async fn events_and_runs_that_a_handler_begins_are_as_deep_as_its_job() {
+    #[durable]
+    async fn ship(order: u64) -> Result<u64, durable::AnyError> {
+        Ok(order)
+    }
+    let ow = client(&(Arc::new(MemoryStore::default()) as Arc<dyn Store>));
+    ow.trigger("first").on(Outcome::Succeeded).kind("import").enqueue(report()).await.unwrap();
+    let client = ow.clone();
+    let look = move |_: Report| {
+        let ow = client.clone();
+        async move {
+            ow.event("order.shipped").send().await.unwrap();
+            ow.enqueue_many([ow.enqueue(Import { fails: true }).key("many")]).await.unwrap();
+            ow.start(ship(7)).await.unwrap();
+            ow.start_named("ship", &serde_json::json!({ "order": 8 })).await.unwrap();
+        }
+    };
+    let worker = ow.worker().job(async |_: Import| ()).job(look).scheduler().start().await.unwrap();
+    ow.enqueue(Import { fails: false }).await.unwrap();
+    until("all", async || count(&ow, "ship").await >= 2).await;
+    ow.admin().pause_trigger(&name("first"), None).await.unwrap();
+    worker.shutdown().await;
+    let jobs = ow.store().job_list(&ListJobs { limit: 500, ..ListJobs::default() }).await.unwrap().rows;
+    let mut deep = 0;
+    for row in jobs.iter().filter(|row| row.kind.as_str() != "import") {
+        assert!(ow.admin().job(row.id).await.unwrap().depth > 0, "{}", row.kind);
+        deep += 1;
+    }
+    assert!(deep >= 4, "{jobs:?}");
+}
+
+/// Two that both believe to lead act on what is heard, over stores that fail: each outcome is acted on once, and so are
+/// those that are needed together, and named events.
+#[cfg(feature = "http-jobs")]
+async fn each_outcome_once(place: &Place, rounds: usize) {
+    let ow = place.client("ops").await;
+    ow.trigger("report").on(Outcome::Succeeded).kind("import").enqueue(report()).await.unwrap();
+    let both = ow.trigger("both").on(Outcome::Succeeded).kind("import").on(Outcome::Succeeded).kind("pick");
+    both.all(By::Metadata("order".to_owned())).tell_kind("ship").await.unwrap();
+    ow.trigger("told").on_event("order.*").tell::<Mourn>().await.unwrap();
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     println!("seed {seed}");
     let faults = [Fault::ReplyLost, Fault::RequestLost, Fault::Late(Duration::from_millis(3)), Fault::Away];
-    let worker = ow.worker().job(async |_: Import| ()).start().await.unwrap();
+    let worker = ow.worker().job(async |_: Import| ()).raw("pick", async |_: JobContext| {});
+    let worker = worker.http(onceward::http_jobs::HttpDelivery::new()).start().await.unwrap();
+    let (one, other) = (place.client("one").await, place.client("other").await);
     for round in 0..rounds {
-        let jobs = (0..5).map(|_| ow.enqueue(Import { fails: false }));
-        ow.enqueue_many(jobs).await.unwrap();
-        let racing = (0..2_u64).map(|n| {
-            let faulty = Faulty::new(Arc::clone(&inner));
-            faulty.random(seed ^ (round as u64 * 2 + n), 4, faults);
-            let ow = client(&(faulty as Arc<dyn Store>));
+        for n in 0..5 {
+            let order = serde_json::json!({ "order": round * 5 + n });
+            ow.enqueue(Import { fails: false }).metadata(&order).await.unwrap();
+            ow.enqueue_raw("pick", b"{}".to_vec(), "application/json").metadata(&order).await.unwrap();
+        }
+        ow.event("order.paid").send().await.unwrap();
+        let racing = [&one, &other].into_iter().enumerate().map(|(n, client)| {
+            let faulty = Faulty::new(Arc::clone(client.store()));
+            faulty.random(seed ^ (round as u64 * 2 + n as u64), 4, faults);
+            let store = faulty as Arc<dyn Store>;
+            let ow = ConnectOptions::new().short_ttls_for_tests().build(store).unwrap();
             async move { drop(onceward::testing::fire_heard(&ow).await) }
         });
         futures_util::future::join_all(racing).await;
     }
-    let done = rounds * 5;
-    until("all", async || {
-        while onceward::testing::fire_heard(&ow).await.unwrap() {}
-        ow.admin().trigger(&name("report")).await.unwrap().fired == done as u64
-    })
-    .await;
+    let expected =
+        [("report", "report", rounds * 5), ("both", "ship", rounds * 5), ("told", "mourn", rounds)];
+    let mut seen = Vec::new();
+    let all = timeout(Duration::from_secs(20), async {
+        while seen != expected.map(|(.., times)| times as u64) {
+            while onceward::testing::fire_heard(&ow).await.unwrap() {}
+            seen.clear();
+            for (trigger, ..) in expected {
+                seen.push(ow.admin().trigger(&name(trigger)).await.unwrap().fired);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(all.await.is_ok(), "{seen:?} of {expected:?}, seed {seed}");
     worker.shutdown().await;
-    let (mut jobs, mut after) = (0, None);
+    let mut jobs = std::collections::BTreeMap::<String, usize>::new();
+    let mut after = None;
     loop {
-        let page = inner.job_list(&ListJobs { after, limit: 500, ..ListJobs::default() }).await.unwrap().rows;
+        let ask = ListJobs { after, limit: 500, ..ListJobs::default() };
+        let page = ow.store().job_list(&ask).await.unwrap().rows;
         let Some(last) = page.last() else { break };
-        (after, jobs) =
-            (Some(last.id), jobs + page.iter().filter(|row| row.kind.as_str() == "report").count());
+        after = Some(last.id);
+        page.iter().for_each(|row| *jobs.entry(row.kind.as_str().to_owned()).or_default() += 1);
     }
-    assert_eq!(jobs, done, "none twice, none lost, seed {seed}");
+    for (trigger, kind, times) in expected {
+        assert_eq!(jobs.get(kind), Some(&times), "{trigger}: none twice, none lost, seed {seed}");
+    }
+}
+
+#[cfg(feature = "http-jobs")]
+fn rounds(short: usize) -> usize {
+    if std::env::var_os("ONCEWARD_PROVE").is_some() { 300 } else { short }
+}
+
+#[cfg(feature = "http-jobs")]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_each_outcome_is_acted_on_once_whoever_dies() {
+    each_outcome_once(&Place::memory(), rounds(40)).await;
+}
+
+#[cfg(all(feature = "http-jobs", feature = "sqlite"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_each_outcome_is_acted_on_once_on_sqlite() {
+    each_outcome_once(&Place::sqlite(), rounds(8)).await;
+}
+
+#[cfg(all(feature = "http-jobs", feature = "postgres"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_each_outcome_is_acted_on_once_on_postgres() {
+    each_outcome_once(&Place::postgres().await, rounds(8)).await;
 }
 
 /// The process dies between the end and what follows, and between what follows and its answer.
@@ -364,7 +512,7 @@ async fn what_no_trigger_can_be_is_refused_before_anything_is_written() {
     assert!(ow.admin().triggers(None, 10).await.unwrap().rows.is_empty());
 }
 
-/// A context as handlers see it carries nothing over: what a handler enqueues itself begins a line of its own.
+/// A context as handlers see it carries how deep the job is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_trigger_enqueues_says_how_deep_it_is() {
     let ow = client(&(Arc::new(MemoryStore::default()) as Arc<dyn Store>));

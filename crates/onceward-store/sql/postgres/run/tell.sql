@@ -1,9 +1,10 @@
--- run.tell: signals and cancellations, for runs that have not ended.
+-- run.tell: signals and cancellations, for runs that have not ended; one that is parked is ready with that.
 --
 -- $1 namespace[]  $2 run[]  $3 id[]  $4 word[]  $5 name[]  $6 data[]
--- Rows: n (place in the arrays, from 1), the state of the run, its queue, whether it is paused; none of a run that is not there. What is told
---   again stays as it was.
--- Indexes: job_pkey, job_done_of_id, run_inbox_pkey.
+-- Rows: n (place in the arrays, from 1), the state of the run as it was, its queue, whether it is paused, and whether
+--   it was parked and is ready; none of a run that is not there. What is told again stays as it was.
+-- A run that parks meanwhile is not seen, nor one that somebody else has: run.wake finds them, once this is committed.
+-- Indexes: job_pkey, job_done_of_id, run_inbox_pkey, job_later_due (run_at, id).
 
 WITH seen AS MATERIALIZED (
     SELECT a.*, t.now, s.state, s.queue, s.paused
@@ -25,5 +26,33 @@ WITH seen AS MATERIALIZED (
     FROM seen s
     WHERE s.state IN ('scheduled', 'ready', 'retrying')
     ON CONFLICT (namespace, run, id) DO NOTHING
+    RETURNING namespace, run, at
+), parked AS MATERIALIZED (
+    SELECT l.ctid AS at, j.ctid AS place, t.at AS now
+    FROM (SELECT DISTINCT namespace, run, at FROM told) t
+    JOIN {schema}.job j ON j.namespace = t.namespace AND j.id = t.run
+    JOIN {schema}.job_later l ON l.run_at = j.run_at AND l.id = j.id AND l.namespace = j.namespace
+    -- One that was never taken up waits for its time, and for nothing else.
+    WHERE j.state = 'scheduled' AND j.attempted_at IS NOT NULL AND j.paused_at IS NULL
+    FOR UPDATE OF l, j SKIP LOCKED
+), gone AS (
+    DELETE FROM {schema}.job_later l
+    USING parked p
+    WHERE l.ctid = p.at
+), woken AS (
+    UPDATE {schema}.job j
+    SET state = 'ready', run_at = p.now
+    FROM parked p
+    WHERE j.ctid = p.place
+    RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
+              j.ctid AS place
+), ready AS (
+    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
+    SELECT hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
+               hashtextextended(w.namespace, 0)))),
+           w.namespace, w.queue, w.kind, w.route, false, - w.priority, w.run_at, w.id, w.token, w.place
+    FROM woken w
 )
-SELECT s.n, s.state, s.queue, s.paused FROM seen s
+SELECT s.n, s.state, s.queue, s.paused,
+       EXISTS (SELECT FROM woken w WHERE w.namespace = s.namespace AND w.id = s.run) AS woken
+FROM seen s

@@ -1,8 +1,8 @@
 //! Looking at jobs in the memory model, moving them from outside, and forgetting what is over.
 
-use onceward_core::Timestamp;
 use onceward_core::job::{self, Move, Moved, Payload, Record, State};
 use onceward_core::once::Body;
+use onceward_core::{Namespace, Timestamp};
 
 use super::enqueue::HeldKey;
 use super::{Jobs, Name, name};
@@ -59,6 +59,18 @@ impl Jobs {
             let open = || row.paused.is_none() && !self.is_paused(&row.namespace, &row.queue);
             asked && (running.contains_key(name) || (waits(row) && open()))
         })
+    }
+
+    pub(super) fn overdue(&self, namespace: &Namespace, limit: usize, now: Timestamp) -> Vec<JobRef> {
+        let running = self.running();
+        let is_over = |row: &Record| !row.state.is_final() && row.is_overdue(now);
+        let rows = self.rows.iter().filter(|(name, row)| {
+            row.namespace == *namespace && is_over(row) && !running.contains_key(*name)
+        });
+        let mut found: Vec<_> = rows.map(|(_, row)| (row.policy.deadline, row.id)).collect();
+        found.sort_unstable();
+        found.truncate(limit);
+        found.into_iter().map(|(_, id)| JobRef { namespace: namespace.clone(), id }).collect()
     }
 
     pub(super) fn intervene(&mut self, ask: &MoveJob, now: Timestamp) -> Moved {

@@ -204,6 +204,10 @@ impl JobStore for MemoryStore {
         Ok(self.jobs(|jobs, now| jobs.rescue(limit, now)))
     }
 
+    async fn job_overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>> {
+        Ok(self.jobs(|jobs, now| jobs.overdue(namespace, limit, now)))
+    }
+
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         Ok(self.jobs(|jobs, _| jobs.lanes(namespace, queues)))
     }

@@ -139,6 +139,10 @@ impl JobStore for PostgresStore {
         self.inner.job_rescue(limit).await
     }
 
+    async fn job_overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>> {
+        self.inner.job_overdue(namespace, limit).await
+    }
+
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         self.inner.job_lanes(namespace, queues).await
     }

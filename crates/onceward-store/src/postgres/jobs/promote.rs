@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use onceward_core::{Kind, Namespace, Queue, Result};
+use onceward_core::{JobId, Kind, Namespace, Queue, Result};
 use tokio_postgres::Row;
 
 use super::super::Inner;
@@ -10,7 +10,7 @@ use super::super::link::{Call, Link};
 use super::super::live::Param;
 use super::super::row::{Columns, Instant};
 use super::edges::{Edge, Lane};
-use crate::store::{Chores, Promoted, Want};
+use crate::store::{Chores, JobRef, Promoted, Want};
 
 const VERB: &str = "job.promote";
 
@@ -92,6 +92,14 @@ impl Inner {
             Ok(queues) => self.tell_queues(queues),
             Err(error) => tracing::debug!(%error, "ordering keys wait for the next promotion"),
         }
+    }
+
+    pub(super) async fn job_overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>> {
+        let params: &[Param<'_>] = &[&namespace.as_str(), &super::super::limit(limit)];
+        let call = Call { verb: "job.overdue", statement: &self.sql.job_overdue, params, rows: limit };
+        let rows = self.admin.read(&call).await?;
+        let id = |row| Columns::of(row).get().map(JobId::from_uuid);
+        rows.iter().map(|row| Ok(JobRef { namespace: namespace.clone(), id: id(row)? })).collect()
     }
 
     pub(super) async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {

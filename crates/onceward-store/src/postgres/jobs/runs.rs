@@ -112,10 +112,11 @@ impl Inner {
             let slot = at.and_then(|(at, _)| told.get_mut(*at)).ok_or_else(|| unasked("run.tell"))?;
             let state = columns.word(State::from_word)?;
             let queue = Queue::from_row(columns.get::<&str>()?);
-            *slot = match columns.get()? {
+            *slot = match (columns.get()?, columns.get()?) {
                 _ if state.is_final() => Told::Ended(state),
-                true => Told::Paused(queue),
-                false => Told::Waits(queue),
+                (true, _) => Told::Paused(queue),
+                (false, true) => Told::Woken(queue),
+                (false, false) => Told::Waits(queue),
             };
         }
         Ok(told)

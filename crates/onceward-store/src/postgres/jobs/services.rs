@@ -128,13 +128,21 @@ impl Inner {
             tracing::warn!("the server's clock jumped: no term is forgotten until it is believed");
             return Ok(0);
         }
-        let params: &[Param<'_>] = &[&micros(ask.older_than), &limit(ask.limit)];
-        number(
-            &self
-                .admin
-                .write(&Call { verb: VERB, statement: &self.sql.service_prune, params, rows: 1 })
-                .await?,
-        )
+        let (older_than, limit) = (micros(ask.older_than), limit(ask.limit));
+        let call = match &ask.of {
+            None => {
+                let params: &[Param<'_>] = &[&older_than, &limit];
+                self.admin
+                    .write(&Call { verb: VERB, statement: &self.sql.service_prune, params, rows: 1 })
+                    .await
+            }
+            Some((namespace, service)) => {
+                let params: &[Param<'_>] = &[&older_than, &limit, &namespace.as_str(), &service.as_str()];
+                let statement = &self.sql.service_prune_one;
+                self.admin.write(&Call { verb: VERB, statement, params, rows: 1 }).await
+            }
+        };
+        number(&call?)
     }
 
     async fn schedule_list(&self, ask: &ListSchedules) -> Result<ListedSchedules> {

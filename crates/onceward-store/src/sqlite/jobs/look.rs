@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use onceward_core::job::{self, Record, Running, State};
-use onceward_core::{JobId, Namespace, Owner};
+use onceward_core::{JobId, Namespace, Owner, Token};
 use rusqlite::{OptionalExtension, Result, params};
 
 use super::super::statements::SQL;
@@ -55,6 +55,21 @@ impl Jobs<'_> {
         let holders = self.holders(|namespace, id| *namespace == row.namespace && id == row.id)?;
         let holder = holders.get(&(row.namespace.clone(), row.id));
         Ok(holder.is_some_and(|holder| job::is_running(row.token, holder.token)))
+    }
+
+    /// Jobs whose deadline has passed and that nobody runs.
+    pub(super) fn overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>> {
+        let held = self.holders(|of, _| of == namespace)?;
+        let mut overdue = self.at.prepare_cached(SQL.job_overdue)?;
+        let asked = params![namespace.as_str(), self.now.wall.as_micros()];
+        let found =
+            overdue.query_map(asked, |row| Ok((rows::job_id(row, 0)?, Token::from_row(row.get(1)?))))?;
+        let runs = |id: JobId, token| {
+            let holder = held.get(&(namespace.clone(), id));
+            holder.is_some_and(|holder| job::is_running(token, holder.token))
+        };
+        let free = found.filter(|row| !matches!(row, Ok((id, token)) if runs(*id, *token)));
+        free.take(limit).map(|row| Ok(JobRef { namespace: namespace.clone(), id: row?.0 })).collect()
     }
 
     /// Reads jobs, in the order asked for.

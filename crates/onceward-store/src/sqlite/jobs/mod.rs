@@ -187,6 +187,11 @@ impl JobStore for SqliteStore {
         self.jobs(VERB, limit, move |jobs| jobs.rescue(limit)).await
     }
 
+    async fn job_overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>> {
+        let namespace = namespace.clone();
+        self.look("job.overdue", move |jobs| jobs.overdue(&namespace, limit)).await
+    }
+
     async fn job_lanes(&self, namespace: &Namespace, queues: &[Queue]) -> Result<Vec<Want>> {
         let (namespace, queues) = (namespace.clone(), queues.to_vec());
         self.look("job.lanes", move |jobs| jobs.lanes(&namespace, &queues)).await

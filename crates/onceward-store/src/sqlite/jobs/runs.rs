@@ -163,20 +163,43 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    fn tell(&self, ask: &TellRun) -> Result<Told> {
+    fn tell(&mut self, ask: &TellRun) -> Result<Told> {
         let (namespace, run) = (ask.run.namespace.as_str(), job_id(ask.run.id));
-        let mut standing = self.at.prepare_cached(SQL.run_standing)?;
-        let standing = standing.query_row(params![namespace, run], |row| {
-            Ok((rows::state(row, 0)?, Queue::from_row(rows::text(row, 1)?), row.get(2)?))
-        });
-        let Some((state, queue, is_paused)) = standing.optional()? else { return Ok(Told::Unknown) };
+        let standing =
+            |row: &Row<'_>| Ok((rows::state(row, 0)?, Queue::from_row(rows::text(row, 1)?), row.get(2)?));
+        let mut read = self.at.prepare_cached(SQL.run_standing)?;
+        let standing = read.query_row(params![namespace, run], standing).optional()?;
+        drop(read);
+        let Some((state, queue, is_paused)) = standing else { return Ok(Told::Unknown) };
         let Some((word, name, data)) = ask.what.said().filter(|_| !state.is_final()) else {
             return Ok(Told::Ended(state));
         };
         let (id, at) = (ask.id.into_bytes(), self.now.wall.as_micros());
         let told = params![namespace, run, id, at, word, name, data];
-        self.at.prepare_cached(SQL.run_told)?.execute(told)?;
-        Ok(if is_paused { Told::Paused(queue) } else { Told::Waits(queue) })
+        let is_new = self.at.prepare_cached(SQL.run_told)?.execute(told)? > 0;
+        if is_paused {
+            return Ok(Told::Paused(queue));
+        }
+        let row = if is_new && state == State::Scheduled {
+            self.find_bare(&ask.run.namespace, ask.run.id)?
+        } else {
+            None
+        };
+        let is_woken = row.map(|row| self.wake_parked(row)).transpose()?.unwrap_or(false);
+        Ok(if is_woken { Told::Woken(queue) } else { Told::Waits(queue) })
+    }
+
+    /// Makes a run ready that is parked; whether it was.
+    fn wake_parked(&mut self, mut row: Record) -> Result<bool> {
+        // One that was never taken up waits for its time, and for nothing else.
+        let parks = row.state == State::Scheduled && row.attempted_at.is_some();
+        if !parks || self.unplace(&row)?.is_none() {
+            return Ok(false);
+        }
+        (row.state, row.run_at) = (State::Ready, self.now.wall);
+        self.write_row(&row)?;
+        self.place_row(&row, false)?;
+        Ok(true)
     }
 
     fn note_arrivals(&self, ask: &NoteArrivals) -> Result<()> {
@@ -196,7 +219,7 @@ impl Jobs<'_> {
         let mut woken = Woken::default();
         for run in self.unknown()? {
             let name = params![run.namespace.as_str(), job_id(run.id)];
-            let Some(mut row) = self.find_bare(&run.namespace, run.id)? else {
+            let Some(row) = self.find_bare(&run.namespace, run.id)? else {
                 // What came too late for a run that is over is of no use to anybody.
                 self.at.prepare_cached(SQL.run_prune_inbox)?.execute(name)?;
                 continue;
@@ -206,16 +229,12 @@ impl Jobs<'_> {
                 self.at.prepare_cached(SQL.run_wake_failed)?.execute(name)?;
                 continue;
             }
-            // One that was never taken up waits for its time, and for nothing else.
-            let parks = row.state == State::Scheduled && row.attempted_at.is_some();
-            if !parks || self.unplace(&row)?.is_none() {
+            let queue = (row.namespace.clone(), row.queue.clone());
+            if self.wake_parked(row)? {
+                woken.queues.push(queue);
+            } else {
                 woken.unheard.push(run);
-                continue;
             }
-            (row.state, row.run_at) = (State::Ready, self.now.wall);
-            self.write_row(&row)?;
-            self.place_row(&row, false)?;
-            woken.queues.push((row.namespace, row.queue));
         }
         woken.queues.sort_unstable();
         woken.queues.dedup();

@@ -203,7 +203,11 @@ impl Jobs<'_> {
         }
         let old = self.now.wall.before(ask.older_than).as_micros();
         let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
-        Ok(self.at.prepare_cached(SQL.service_prune)?.execute(params![old, limit])? as u64)
+        let Some((namespace, service)) = &ask.of else {
+            return Ok(self.at.prepare_cached(SQL.service_prune)?.execute(params![old, limit])? as u64);
+        };
+        let of = params![old, limit, namespace.as_str(), service.as_str()];
+        Ok(self.at.prepare_cached(SQL.service_prune_one)?.execute(of)? as u64)
     }
 
     fn list_schedules(&self, ask: &ListSchedules) -> Result<ListedSchedules> {

@@ -309,3 +309,31 @@ async fn the_list_of_what_is_uncertain_reads_no_finished_keys() {
         assert!(!analysed || goes_by("once_claimed"), "{plan}");
     }
 }
+
+/// What forgets the terms of a service after one of them reads the first of its rows, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_terms_of_a_service_are_found_by_index() {
+    let fresh = Fresh::new().await;
+    fresh.run("ALTER TABLE {schema}.term SET (autovacuum_enabled = false)").await;
+    fresh
+        .run(
+            "INSERT INTO {schema}.term (cycle, cycles, token, due_at, started_at, namespace, service, part, outcome)
+             SELECT i, 1, i, clock_timestamp(), clock_timestamp(), 'n1', 's' || i % 3, '', 'done'
+             FROM generate_series(1, 60000) i",
+        )
+        .await;
+    let client = fresh.client().await;
+    client.batch_execute("SET plan_cache_mode = force_custom_plan").await.unwrap();
+    let statements = planned(&fresh.schema);
+    let prune = statements.iter().find(|statement| statement.name == "service_prune_one").unwrap();
+    for analysed in [false, true] {
+        if analysed {
+            fresh.run("ANALYZE {schema}.term").await;
+        }
+        let plan = explain_with(&client, prune, "(1, 256, 'n1', 's1')").await;
+        assert!(!plan.contains("Seq Scan on term") && !plan.contains("Sort"), "analysed: {analysed}\n{plan}");
+        // The first rows are taken in the order of the index: nothing is read to be thrown away.
+        let oldest = plan.split("CTE oldest").nth(1).unwrap();
+        assert!(oldest.lines().nth(2).is_some_and(|line| line.contains("term_pkey")), "{plan}");
+    }
+}

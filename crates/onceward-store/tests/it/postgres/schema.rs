@@ -11,7 +11,7 @@ use onceward_store::{Finding, OpenOptions, Severity, Store};
 use tokio::time::sleep;
 
 /// The newest migration.
-const LAST: u32 = 12;
+const LAST: u32 = 13;
 
 async fn refused(fresh: &Fresh) -> Error {
     match fresh.try_store().await {

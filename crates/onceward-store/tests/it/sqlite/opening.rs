@@ -17,7 +17,7 @@ use super::asks::*;
 use super::file::File;
 
 /// The newest migration.
-const LAST: u32 = 12;
+const LAST: u32 = 13;
 
 async fn refused(file: &File) -> Error {
     match SqliteStore::open(&file.at(), OpenOptions::default()).await {

@@ -1,0 +1,1 @@
+DROP INDEX onceward_job_overdue;
