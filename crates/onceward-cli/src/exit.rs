@@ -15,7 +15,7 @@ pub const USAGE: u8 = 2;
 pub const STORE_UNAVAILABLE: u8 = 69;
 /// Somebody else holds the lease or is running the key: try again later (`EX_TEMPFAIL`).
 pub const HELD: u8 = 75;
-/// Nobody knows whether the work was done. Somebody has to find out.
+/// Nobody knows whether the work was done, or somebody else had settled the key by then. Somebody has to look.
 pub const UNCERTAIN: u8 = 76;
 /// The user of the database may not do that (`EX_NOPERM`).
 pub const NOT_PERMITTED: u8 = 77;
@@ -34,7 +34,7 @@ Exit codes:
     2  refused: the command line or a value in it; nothing was done
    69  the store can't be reached or used
    75  somebody else holds the lease or runs the key; a command that exits with it was not started
-   76  nobody knows whether the work was done
+   76  nobody knows whether the work was done, or somebody else had settled the key by then
    77  the database user may not do that
   126  the wrapped command can't be executed
   127  the wrapped command was not found
@@ -46,7 +46,7 @@ pub fn of(error: &Error) -> u8 {
     match error.code() {
         Code::RightsMissing => NOT_PERMITTED,
         Code::LeaseHeld | Code::LeaseLost | Code::OnceRunning | Code::KeyLocked => HELD,
-        Code::OnceUncertain => UNCERTAIN,
+        Code::OnceUncertain | Code::SettleStale => UNCERTAIN,
         Code::OnceFailed
         | Code::RunsDiffer
         | Code::SignatureWrong

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use onceward::store::url::StoreUrl;
-use onceward::{Code, Error, Onceward, Result};
+use onceward::{Code, ConnectOptions, Error, Onceward, Result};
 
 use crate::args::Globals;
 
@@ -20,17 +20,16 @@ pub(crate) async fn connect(globals: &Globals) -> Result<Onceward> {
 
 /// As [`connect`], under an owner name of one's own.
 pub(crate) async fn connect_as(globals: &Globals, owner: Option<&str>) -> Result<Onceward> {
-    let mut options = Onceward::options()
-        .namespace(&globals.namespace)
-        .deadline(own_deadline(globals))
-        .application_name(APPLICATION);
-    if let Some(owner) = owner {
-        options = options.owner(owner);
-    }
+    let options = Onceward::options();
+    connect_with(globals, if let Some(owner) = owner { options.owner(owner) } else { options }).await
+}
+
+/// As [`connect`], with options of one's own.
+pub(crate) async fn connect_with(globals: &Globals, options: ConnectOptions) -> Result<Onceward> {
+    let options =
+        options.namespace(&globals.namespace).deadline(own_deadline(globals)).application_name(APPLICATION);
     #[cfg(feature = "redis")]
-    if let Some(redis) = &globals.redis {
-        options = options.redis(redis);
-    }
+    let options = if let Some(redis) = &globals.redis { options.redis(redis) } else { options };
     let url = url(globals)?;
     // Opening a store is a large future, and every command holds it.
     Box::pin(within(globals, options.connect(&url))).await

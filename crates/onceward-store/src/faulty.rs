@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -233,6 +234,9 @@ pub enum Fault {
     Busy,
     /// The call waits this long first, then goes through.
     Slow(Duration),
+    /// The call goes through, and while its answer is on its way another server takes over: the
+    /// [`epoch`](Store::epoch) changes.
+    TakenOver,
     /// The process dies before the call has any effect: neither this call nor any after it is ever answered, and none
     /// of them has an effect.
     DiesBefore,
@@ -245,6 +249,7 @@ pub struct Faulty {
     inner: Arc<dyn Store>,
     script: Mutex<Script>,
     dead: watch::Sender<bool>,
+    takeovers: AtomicU64,
 }
 
 #[derive(Default)]
@@ -280,7 +285,12 @@ impl Random {
 impl Faulty {
     /// A store that passes everything through until told otherwise.
     pub fn new(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, script: Mutex::default(), dead: watch::Sender::new(false) })
+        Arc::new(Self {
+            inner,
+            script: Mutex::default(),
+            dead: watch::Sender::new(false),
+            takeovers: AtomicU64::new(0),
+        })
     }
 
     /// The store behind, where nothing goes wrong: to see what really happened.
@@ -393,6 +403,11 @@ impl Faulty {
             Fault::Slow(by) => {
                 tokio::time::sleep(by).await;
                 return call.await;
+            }
+            Fault::TakenOver => {
+                let answer = call.await;
+                self.takeovers.fetch_add(1, Ordering::SeqCst);
+                return answer;
             }
             Fault::ReplyLost => drop(call.await?),
             Fault::Late(by) => drop(tokio::spawn(async move {
@@ -512,7 +527,7 @@ impl Store for Faulty {
     }
 
     fn epoch(&self) -> u64 {
-        self.inner.epoch()
+        self.inner.epoch().wrapping_add(self.takeovers.load(Ordering::SeqCst))
     }
 
     fn counters(&self) -> Counters {

@@ -24,6 +24,9 @@ pub struct OpenOptions {
     pub application_name: String,
     /// Take the time from `{schema}.test_clock()` instead of the database's clock. Only a schema made for tests has it.
     pub test_clock: bool,
+    /// Forget by the database's clock even where it does not agree with this host's: for hosts whose clock is wrong,
+    /// and known to be.
+    pub trust_server_clock: bool,
     /// What carries hints to other processes, beside the database's own way.
     pub carrier: Option<Arc<dyn Carrier>>,
     /// Skip the check that the schema is up to date: for the command that brings it up to date.
@@ -38,6 +41,7 @@ impl Default for OpenOptions {
             deadline: Duration::from_secs(10),
             application_name: "onceward".to_owned(),
             test_clock: false,
+            trust_server_clock: false,
             carrier: None,
             unmigrated: false,
         }

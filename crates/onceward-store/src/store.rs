@@ -309,6 +309,16 @@ pub struct Pruned {
     pub leases: u64,
     /// Rows of history.
     pub history: u64,
+    /// Whether time was up before all rows had been looked at: the next prune goes on there.
+    pub more: bool,
+}
+
+impl Pruned {
+    /// Whether another round has nothing more to do.
+    pub fn is_last_of(&self, ask: &Prune) -> bool {
+        let full = ask.limit as u64;
+        !self.more && [self.once, self.leases, self.history].iter().all(|gone| *gone < full)
+    }
 }
 
 /// How bad a finding is.

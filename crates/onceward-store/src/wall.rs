@@ -1,11 +1,14 @@
 //! Whether a wall clock can be believed before anything is forgotten by it (O14, N16).
 //!
 //! A wall clock may step; the boot clock of this host may not. When their difference changes by more than a minute,
-//! nothing is forgotten until it has gone back or has stayed like that for an hour.
+//! nothing is forgotten until it has gone back or has stayed like that for an hour. A server's clock that is seen for
+//! the first time is compared with this host's wall clock.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onceward_core::Timestamp;
+
+use crate::Clock;
 
 const SECOND: i64 = 1_000_000;
 /// How far the wall clock may step before it is doubted.
@@ -83,32 +86,72 @@ pub(crate) fn forget_until(known: Believed, wall: i64, boot: i64) -> i64 {
 /// What this process believes about a server's clock: each answer tells the server's time, and this host's boot clock
 /// tells how much time has passed since an earlier one.
 #[derive(Debug, Default)]
-pub(crate) struct Trust(Mutex<Option<Believed>>);
+pub(crate) struct Trust {
+    known: Mutex<Option<Known>>,
+    /// Somebody has said that the server's clock is right.
+    vouched: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    believed: Believed,
+    /// The boottime of the first observation.
+    since: i64,
+}
 
 impl Trust {
+    /// `vouched`: what the server's clock says is right whatever else is seen.
+    pub(crate) fn new(vouched: bool) -> Self {
+        Self { known: Mutex::default(), vouched }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Compares the server's time with the boot clock's.
     pub(crate) fn observe(&self, server: Timestamp, boot: Timestamp) -> WallClock {
         let (wall, boot) = (server.as_micros(), boot.as_micros());
-        let mut believed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = *believed else {
-            *believed = Some(Believed { offset: wall - boot, doubted: None });
+        let mut known = self.lock();
+        let Some(Known { believed, since }) = *known else {
+            let believed = Believed { offset: wall - boot, doubted: None };
+            *known = Some(Known { believed, since: boot });
             return WallClock::Trusted;
         };
-        let verdict = judge(known, wall, boot);
-        *believed = verdict.changed.or(Some(known));
+        let verdict = judge(believed, wall, boot);
+        *known = Some(Known { believed: verdict.changed.unwrap_or(believed), since });
         verdict.clock
+    }
+
+    /// Whether the server's time may decide that something is to be forgotten. What is seen for the first time can't be
+    /// compared with what was seen before: then it must agree with this host's wall clock, or last for an hour.
+    pub(crate) fn may_forget(&self, server: Timestamp, clock: &dyn Clock) -> WallClock {
+        let boot = clock.boottime();
+        let observed = self.observe(server, boot);
+        if self.vouched || observed != WallClock::Trusted {
+            return if self.vouched { WallClock::Trusted } else { observed };
+        }
+        let ahead = server.as_micros() - clock.wall().as_micros();
+        let has_lasted = self.lock().is_some_and(|known| boot.as_micros() - known.since >= DOUBT);
+        match ahead {
+            _ if has_lasted || ahead.abs() <= SLACK => WallClock::Trusted,
+            0.. => WallClock::Ahead,
+            _ => WallClock::Behind,
+        }
     }
 
     /// The latest that the server's clock may show now without being doubted; `None` before the first observation.
     pub(crate) fn latest(&self, boot: Timestamp) -> Option<i64> {
-        let believed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        believed.map(|known| boot.as_micros() + known.offset + SLACK)
+        self.lock().map(|known| boot.as_micros() + known.believed.offset + SLACK)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
+    use crate::clock::ManualClock;
 
     /// N16: thirty days ahead for ten seconds, and back.
     #[test]
@@ -133,5 +176,34 @@ mod tests {
         assert_eq!(forget_until(known, 1_010 * SECOND, 10 * SECOND), 1_010 * SECOND);
         assert_eq!(forget_until(known, 9_999 * SECOND, 10 * SECOND), 1_010 * SECOND);
         assert_eq!(forget_until(known, 500 * SECOND, 10 * SECOND), 500 * SECOND, "behind forgets less");
+    }
+
+    /// O14, N16: a process that has not seen the server's clock before does not take its word for what is to be
+    /// forgotten, when this host's says another date.
+    #[test]
+    fn n16_a_server_seen_for_the_first_time_is_compared_with_this_host() {
+        const DAY: i64 = 86_400 * SECOND;
+        let clock = ManualClock::default();
+        let server = |by: i64| Timestamp::from_micros(clock.wall().as_micros() + by);
+        for (by, seen) in [(30 * SECOND, WallClock::Trusted), (-30 * SECOND, WallClock::Trusted)] {
+            assert_eq!(Trust::default().may_forget(server(by), &clock), seen, "{by}");
+        }
+        assert_eq!(Trust::default().may_forget(server(-DAY), &clock), WallClock::Behind);
+        assert_eq!(Trust::new(true).may_forget(server(DAY), &clock), WallClock::Trusted, "somebody vouches");
+        let trust = Trust::default();
+        assert_eq!(
+            trust.observe(server(DAY), clock.boottime()),
+            WallClock::Trusted,
+            "nobody is kept from claiming"
+        );
+        assert_eq!(trust.may_forget(server(DAY), &clock), WallClock::Ahead);
+        clock.advance(Duration::from_secs(3_599));
+        assert_eq!(trust.may_forget(server(DAY), &clock), WallClock::Ahead);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(
+            trust.may_forget(server(DAY), &clock),
+            WallClock::Trusted,
+            "it is this host that is wrong"
+        );
     }
 }

@@ -73,6 +73,19 @@ impl fmt::Debug for Onceward {
 }
 
 /// How to connect, where the defaults are not enough.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use std::time::Duration;
+///
+/// let options = onceward::Onceward::options().namespace("shop").owner("web1").deadline(Duration::from_secs(5));
+/// let shop = options.connect("memory:").await?;
+/// assert_eq!((shop.namespace().as_str(), shop.owner().as_str()), ("shop", "web1"));
+/// # drop(ow);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ConnectOptions {
     namespace: Result<Namespace>,
@@ -130,6 +143,14 @@ impl ConnectOptions {
         self
     }
 
+    /// Forgets by the database's clock even where it does not agree with this host's. For a host whose own clock is
+    /// wrong, and known to be: without this, a process that is new forgets nothing for its first hour then.
+    #[must_use]
+    pub fn trust_server_clock(mut self, trust: bool) -> Self {
+        self.open.trust_server_clock = trust;
+        self
+    }
+
     /// What the connections are called in `pg_stat_activity`.
     #[must_use]
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
@@ -138,8 +159,9 @@ impl ConnectOptions {
     }
 
     /// Tells other processes of ready jobs and freed leases over the Redis at `url` as well:
-    /// `redis://[[user]:password@]host[:port]`, `rediss://…` with TLS, `unix:///path`, and `?channel=shop` where several
-    /// databases share one. For processes behind a pooler, which the database's own notifications do not reach.
+    /// `redis://[[user]:password@]host[:port]`, `rediss://…` with TLS, `unix:///path`, and `?channel=shop` where
+    /// several databases share one. For processes behind a pooler, which the database's own notifications do not
+    /// reach.
     ///
     /// These are hints. A Redis that is away, slow, hangs or refuses us delays and fails nothing: everybody looks by
     /// himself then, as without it. A store that was opened elsewhere ([`build`](Self::build)) goes without.
@@ -232,6 +254,16 @@ impl Onceward {
 
     /// The same client for another namespace.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let other = ow.in_namespace("other")?;
+    /// let (here, there) = (ow.lease("k").acquire().await?, other.lease("k").acquire().await?);
+    /// assert!(here.is_some() && there.is_some(), "two keys of the same name");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`NamespaceInvalid`](onceward_core::Code::NamespaceInvalid).
     pub fn in_namespace(&self, namespace: impl AsRef<str>) -> Result<Self> {
@@ -239,21 +271,54 @@ impl Onceward {
     }
 
     /// A lease on `key`: see [`LeaseBuilder`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// assert!(ow.lease("report:daily").acquire().await?.is_some());
+    /// # Ok(()) }
+    /// ```
     pub fn lease(&self, key: impl AsRef<str>) -> LeaseBuilder {
         LeaseBuilder::new(self.clone(), Key::new(key))
     }
 
     /// Leases on several keys, all or none, taken in an order that can't deadlock: see [`LeasesBuilder`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// assert!(ow.leases(["account:1", "account:2"]).acquire().await?.is_some());
+    /// # Ok(()) }
+    /// ```
     pub fn leases<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> LeasesBuilder {
         LeasesBuilder::new(self.clone(), keys.into_iter().map(Key::new).collect())
     }
 
     /// A function that starts at most once under `key`: see [`OnceBuilder`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// assert_eq!(ow.once("order-17").run(async |_| Ok(7)).await?.done(), Some(7));
+    /// # Ok(()) }
+    /// ```
     pub fn once(&self, key: impl AsRef<str>) -> OnceBuilder {
         OnceBuilder::new(self.clone(), Key::new(key))
     }
 
     /// One function for many keys, each of them at most once, sent in batches: see [`OnceManyBuilder`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let outcomes = ow.once_many(["a", "b"]).run(async |attempt| Ok(attempt.number())).await?;
+    /// assert_eq!(outcomes.len(), 2);
+    /// # Ok(()) }
+    /// ```
     pub fn once_many<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> OnceManyBuilder {
         OnceManyBuilder::new(self.clone(), keys.into_iter().map(Key::new).collect())
     }
@@ -402,8 +467,18 @@ impl Onceward {
         self.inner.lanes.store()
     }
 
-    /// Sends what is still to be sent (leases dropped a moment ago, outcomes of dropped functions) and closes the
-    /// store. Clones of this client can't be used any more. Dropping the last clone does the same in the background.
+    /// Sends what is still to be sent (leases dropped a moment ago, outcomes of dropped functions, what was granted
+    /// to a call that nobody waits for any more) and closes the store; trying for as long as a call would. Clones of
+    /// this client can't be used any more. Dropping the last clone does the same in the background.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// ow.shutdown().await;
+    /// assert_eq!(ow.lease("k").acquire().await.unwrap_err().code(), onceward::Code::StoreClosed);
+    /// # Ok(()) }
+    /// ```
     pub async fn shutdown(&self) {
         {
             let mut closed = self.inner.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -411,7 +486,9 @@ impl Onceward {
                 return;
             }
         }
+        let deadline = tokio::time::Instant::now() + self.inner.lanes.deadline();
         self.inner.renewer.finish().await;
+        self.inner.lanes.finish(deadline).await;
         self.store().close().await;
     }
 

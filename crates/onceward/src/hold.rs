@@ -10,6 +10,17 @@ use onceward_store::Clock;
 use tokio::sync::watch;
 
 /// Why a claim is no longer ours.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// let lease = ow.lease("k").acquire().await?.unwrap();
+/// ow.admin().break_lease("k", None, "an example").await?;
+/// assert!(lease.renew().await.is_err());
+/// assert_eq!(lease.lost_because(), Some(onceward::Lost::TakenAway));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {

@@ -1,9 +1,23 @@
-//! Relative links between the Markdown files lead somewhere.
+//! Relative links between the Markdown files lead somewhere, and the source files that the architecture names are
+//! there.
 
 use super::{File, Finding, Tree};
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    tree.below("", "md").flat_map(|file| check_file(tree, file)).collect()
+    let mut findings: Vec<Finding> = tree.below("", "md").flat_map(|file| check_file(tree, file)).collect();
+    findings.extend(tree.file("ARCHITECTURE.md").into_iter().flat_map(|file| check_names(tree, file)));
+    findings
+}
+
+/// A source file is named by its path, or by the end of it.
+fn check_names(tree: &Tree, file: &File) -> Vec<Finding> {
+    let is_there = |name: &str| tree.paths.iter().any(|path| path.ends_with(&format!("/{name}")));
+    let named = |(number, line): (usize, &str)| {
+        let names = line.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+        let missing = names.filter(|name| !is_there(name));
+        missing.map(|name| Finding::new(&file.path, number, format!("there is no `{name}`"))).collect()
+    };
+    file.lines().flat_map::<Vec<Finding>, _>(named).collect()
 }
 
 fn check_file(tree: &Tree, file: &File) -> Vec<Finding> {
@@ -88,5 +102,17 @@ mod tests {
         let inside = "[b](../b.md#part) [d](.. \"title\") [l](/LICENSE-MIT)\n[b]: <../b.md>\n";
         let code = "`[x](y.md)`\n```\n[x](y.md)\n```\n";
         assert_eq!(findings(&format!("{outside}\n{inside}{code}")), [""; 0]);
+    }
+
+    #[test]
+    fn a_source_file_that_the_architecture_names_is_there() {
+        let text = "first `core/src/a.rs`, then `b.rs`\nthen `core/src/gone.rs`, and `sql/x.sql`";
+        let tree = Tree::of(&[
+            ("ARCHITECTURE.md", text),
+            ("crates/core/src/a.rs", ""),
+            ("crates/core/src/deep/b.rs", ""),
+        ]);
+        let found: Vec<String> = check(&tree).into_iter().map(|finding| finding.to_string()).collect();
+        assert_eq!(found, ["ARCHITECTURE.md:2: there is no `core/src/gone.rs`"]);
     }
 }

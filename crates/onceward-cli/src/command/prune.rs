@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Only jobs in this state, succeeded, cancelled or dead, and nothing else
     #[arg(long, value_name = "STATE", value_parser = state)]
     state: Option<State>,
+    /// Go by the database's clock even where it does not agree with this host's
+    #[arg(long)]
+    trust_clock: bool,
     /// Count the jobs that would go, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -76,7 +79,8 @@ impl Args {
 }
 
 pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
-    let client = store::connect(globals).await?;
+    let options = Onceward::options().trust_server_clock(args.trust_clock);
+    let client = store::connect_with(globals, options).await?;
     let ask = Prune {
         leases_older_than: args.leases_older_than,
         history_older_than: args.history_older_than,

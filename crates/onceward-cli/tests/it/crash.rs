@@ -95,7 +95,9 @@ fn a_lease_holder_that_was_paused_is_overtaken_and_its_command_killed() {
 fn a_paused_runner_can_not_settle_over_a_decision() {
     each(|place| {
         let script = "echo $$ > pid; trap '' TERM; while ! test -e go; do sleep 0.05; done; echo late";
-        let running = place.start_once("k", &["--ttl", "1s", "--kill-after", "1s"], script);
+        let status = place.path("status");
+        let options = ["--ttl", "1s", "--kill-after", "1s", "--status-file", status.to_str().unwrap()];
+        let running = place.start_once("k", &options, script);
         let command = place.wait_for_file("pid");
         running.signal(Signal::STOP);
         wait_until("the ttl is over", || place.once("k", &[], "true").code == 76);
@@ -105,7 +107,15 @@ fn a_paused_runner_can_not_settle_over_a_decision() {
         wait_until("the command ends by itself", || !is_alive(&command));
         running.signal(Signal::CONT);
         let seen = running.end();
-        assert_eq!(seen.code, 76, "{seen:?}");
+        // The key is not uncertain, and there is nothing left to resolve.
+        seen.refused(76, "OW0304");
+        assert!(seen.stderr.contains("onceward once history k"), "{seen:?}");
+        assert!(!seen.stderr.contains("once resolve"), "{seen:?}");
+        let told: serde_json::Value = serde_json::from_str(&place.read("status")).unwrap();
+        assert_eq!(
+            (&told["outcome"], &told["exit_code"], &told["code"]),
+            (&"superseded".into(), &76.into(), &"OW0304".into())
+        );
         place.once("k", &[], "true").printed(0, "");
         assert_eq!(events(place, "once", "k")[0].0, "resolved_done");
     });

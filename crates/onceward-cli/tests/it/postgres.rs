@@ -126,6 +126,13 @@ fn a_webhook_goes_from_the_shell_to_its_receiver() {
 }
 
 #[test]
+fn an_event_goes_from_the_shell_to_whoever_wants_it() {
+    let Schema { place, .. } = &Schema::new();
+    assert_eq!(place.run(&["migrate", "up"]).code, 0);
+    crate::http::the_way_of_an_event(place);
+}
+
+#[test]
 fn proof_every_webhook_arrives_though_workers_are_killed() {
     let Schema { place, .. } = &Schema::new();
     assert_eq!(place.run(&["migrate", "up"]).code, 0);

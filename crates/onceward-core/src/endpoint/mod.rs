@@ -57,7 +57,7 @@ pub fn delivery_id(event: JobId, namespace: &Namespace, endpoint: &EndpointName)
 /// After which pause a delivery to a disabled endpoint looks again: a quarter of the time that the endpoint has been
 /// disabled for, so that a short break costs little time and a long one few looks; some of them a little later.
 pub fn pause(disabled_for: Duration, seed: u64) -> Duration {
-    const SHORTEST: Duration = Duration::from_secs(5);
+    const SHORTEST: Duration = Duration::from_secs(30);
     const LONGEST: Duration = Duration::from_secs(60 * 60);
     let pause = (disabled_for / 4).clamp(SHORTEST, LONGEST);
     let parts = u32::try_from(mix(seed) >> 44).unwrap_or(0); // 20 bits

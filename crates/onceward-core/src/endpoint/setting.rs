@@ -9,6 +9,9 @@ use crate::job::Retry;
 use crate::job::limit::{CONCURRENCY_MAX, Rate};
 use crate::{Code, Error, Queue, Result, duration, limits};
 
+/// What says that a request repeats another one.
+const REPEATS: &str = "idempotency-key";
+
 /// What an endpoint is set to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
@@ -92,6 +95,11 @@ impl Setting {
         }
         self.rate.map_or(Ok(()), |rate| Rate::new(rate.count, rate.per).map(drop))?;
         self.give_up.map_or(Ok(()), |rule| rule.check())?;
+        // One value for all requests: a receiver that heeds it would carry out the first one only.
+        if [&self.headers, &self.sealed].iter().any(|headers| headers.contains_key(REPEATS)) {
+            let why = format!("an endpoint has no {REPEATS} of its own: each delivery has one");
+            return Err(Error::new(Code::HeaderInvalid, why));
+        }
         let (headers, sealed) = (self.headers.clone(), self.sealed.clone());
         Request { headers, sealed, ..Request::new(Method::Post, self.url.as_str()) }.check()
     }

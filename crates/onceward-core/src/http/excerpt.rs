@@ -23,14 +23,15 @@ const SECRET_WORDS: &[&str] = &[
 /// The beginning of a body for people, as one line: `secrets` that it repeats, and values of telling names, are blotted
 /// out. `None` for an empty one.
 pub fn excerpt<'a>(body: &[u8], secrets: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    let mut text = blot_out_named(&text);
-    // The longest first: one may be a part of another.
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    // The longest first: one may be a part of another. And before the values of names, which may end within one.
     let mut secrets: Vec<&str> = secrets.into_iter().filter(|secret| secret.len() >= 6).collect();
     secrets.sort_by_key(|secret| core::cmp::Reverse(secret.len()));
-    for secret in secrets {
+    for secret in &secrets {
         text = text.replace(secret, REDACTED);
     }
+    blot_out_begun(&mut text, &secrets);
+    let text = blot_out_named(&text);
     let line: String = text.chars().map(|letter| if is_odd(letter) { ' ' } else { letter }).collect();
     let line = cut(line.trim(), limits::HTTP_EXCERPT_BYTES_MAX);
     (!line.is_empty()).then_some(line)
@@ -40,6 +41,20 @@ fn is_odd(letter: char) -> bool {
     // Direction marks would let a line show something else than it is.
     letter.is_control()
         || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Blots out the beginning of a secret at the end of the text: there it was cut off, by us or by the receiver.
+fn blot_out_begun(text: &mut String, secrets: &[&str]) {
+    const LEAST: usize = 4;
+    let begun = |secret: &&str| {
+        (LEAST..secret.len())
+            .rev()
+            .find(|length| secret.get(..*length).is_some_and(|part| text.ends_with(part)))
+    };
+    if let Some(longest) = secrets.iter().filter_map(begun).max() {
+        text.truncate(text.len() - longest);
+        text.push_str(REDACTED);
+    }
 }
 
 /// Blots out what follows `"name":` or `name=` where the name tells that it is a secret.
@@ -75,8 +90,13 @@ fn blot_out_named(text: &str) -> String {
 
 /// Where the value lies: the inside of quotes, or everything up to what ends it.
 fn value_len(text: &str) -> core::ops::Range<usize> {
+    let ends = |letter: char| matches!(letter, '&' | ',' | ';' | '}' | ']' | '<' | '\n' | '\r');
     let start = text.len() - text.trim_start_matches([' ', '\t', '\n', '\r']).len();
     let value = &text[start..];
+    // What was blotted out before is a part of the value, with its bracket.
+    if let Some(rest) = value.strip_prefix(REDACTED) {
+        return start..text.len() - rest.len() + rest.find(ends).unwrap_or(rest.len());
+    }
     if let Some(inside) = value.strip_prefix('"') {
         let mut escaped = false;
         for (at, letter) in inside.char_indices() {
@@ -89,7 +109,6 @@ fn value_len(text: &str) -> core::ops::Range<usize> {
         }
         return start + 1..text.len();
     }
-    let ends = |letter: char| matches!(letter, '&' | ',' | ';' | '}' | ']' | '<' | '\n' | '\r');
     start..start + value.find(ends).unwrap_or(value.len())
 }
 
@@ -114,6 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn w63_a_secret_that_is_cut_off_or_stands_behind_a_name_is_blotted_out_whole() {
+        assert_eq!(of("you sent whsec_abcde"), "you sent [redacted]");
+        assert_eq!(of("you sent Bearer s3cr"), "you sent [redacted]");
+        assert_eq!(of("you sent whs"), "you sent whs");
+        let secret = "left;right,more";
+        let text = |body: &str| excerpt(body.as_bytes(), [secret]).unwrap();
+        assert_eq!(text("token=left;right,more&n=1"), "token=[redacted]&n=1");
+        assert_eq!(text(r#"{"token":"left;right,more","n":1}"#), r#"{"token":"[redacted]","n":1}"#);
+        assert_eq!(text("token=left;right,more"), "token=[redacted]");
+        assert_eq!(text("token=left;right,m"), "token=[redacted]");
+    }
+
+    #[test]
     fn an_excerpt_is_one_short_line() {
         assert_eq!(excerpt(b"", []), None);
         assert_eq!(of("a\r\nb\x1b[31mc\u{202e}d"), "a  b [31mc d");
@@ -132,6 +164,20 @@ mod tests {
         fn no_secret_survives(secret in "[a-zA-Z0-9_]{6,40}", before in ".*", after in ".*") {
             let text = excerpt(format!("{before}{secret}{after}").as_bytes(), [secret.as_str()]);
             prop_assert!(!text.unwrap_or_default().contains(&secret));
+        }
+
+        /// W63: wherever the answer is cut, no beginning of a secret stands at its end.
+        #[test]
+        fn w63_no_beginning_of_a_secret_survives(
+            secret in "[a-zA-Z0-9_]{6,300}",
+            before in "[ -/]{0,1100}",
+            times in 1_usize..4,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let whole = format!("{before}{}", format!("{secret} ").repeat(times));
+            let cut = before.len() + cut.index(whole.len() - before.len() + 1);
+            let text = excerpt(&whole.as_bytes()[..cut], [secret.as_str()]).unwrap_or_default();
+            prop_assert!(!text.contains(&secret[..4]), "{text}");
         }
     }
 }

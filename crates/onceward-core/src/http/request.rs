@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -176,9 +177,9 @@ struct Kept<'a> {
     endpoint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event: Option<EventType>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "each_once", skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "each_once", skip_serializing_if = "BTreeMap::is_empty")]
     sealed: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
@@ -217,6 +218,41 @@ pub(crate) fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
+}
+
+/// Headers by name, in lower case. One that is there twice has no value that anybody could mean.
+fn each_once<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Headers;
+
+    impl<'de> Visitor<'de> for Headers {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("headers by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut headers = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, String>()? {
+                let name = name.to_ascii_lowercase();
+                if headers.insert(name.clone(), value).is_some() {
+                    let shown: String = name.chars().take(60).flat_map(char::escape_debug).collect();
+                    return Err(A::Error::custom(format!("the header {shown} is there twice")));
+                }
+            }
+            Ok(headers)
+        }
+    }
+
+    from.deserialize_map(Headers)
+}
+
+/// How many bytes a sealed text had before: its last part is base64 of a nonce (12 bytes), the text and a tag (16).
+fn plain_len(sealed: &str) -> usize {
+    match sealed.rsplit_once('.') {
+        Some((_, text)) => (text.trim_end_matches('=').len() * 3 / 4).saturating_sub(28),
+        None => sealed.len(),
+    }
 }
 
 impl Request {
@@ -267,20 +303,27 @@ impl Request {
                 return Err(Error::new(Code::HeaderSecret, why));
             }
         }
-        self.sealed.keys().try_for_each(|name| check_header(name, ""))?;
-        self.check_sizes()?;
+        for name in self.sealed.keys() {
+            check_header(name, "")?;
+            if self.headers.contains_key(name) {
+                return Err(Error::new(Code::HeaderInvalid, format!("the header {name} is there twice")));
+            }
+        }
+        self.check_sizes(plain_len)?;
         self.check_body()
     }
 
-    fn check_sizes(&self) -> Result<()> {
+    /// `sealed_len`: how much a secret value is, before it was encrypted.
+    fn check_sizes(&self, sealed_len: impl Fn(&str) -> usize) -> Result<()> {
         let count = self.headers.len() + self.sealed.len();
         if count > limits::HTTP_HEADERS_MAX {
             let max = limits::HTTP_HEADERS_MAX;
             let why = format!("a request has at most {max} headers of its own, not {count}");
             return Err(Error::new(Code::HeaderInvalid, why));
         }
-        let size = |(name, value): (&String, &String)| name.len() + value.len();
-        let total: usize = self.headers.iter().chain(&self.sealed).map(size).sum();
+        let plain = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let sealed = self.sealed.iter().map(|(name, value)| name.len() + sealed_len(value));
+        let total: usize = plain.chain(sealed).sum();
         if total > limits::HTTP_HEADERS_BYTES_MAX {
             let max = limits::HTTP_HEADERS_BYTES_MAX;
             return Err(Error::new(
@@ -321,7 +364,7 @@ impl Request {
             return Err(Error::new(Code::HeaderInvalid, format!("the header {twice} is there twice")));
         }
         let sealed = secrets.iter().cloned().collect();
-        Self { sealed, body: None, content_type: None, ..self.clone() }.check_sizes()
+        Self { sealed, body: None, content_type: None, ..self.clone() }.check_sizes(str::len)
     }
 
     /// The payload of the job.
@@ -360,14 +403,11 @@ impl Request {
         if kept.url.is_empty() == kept.endpoint.is_none() {
             return Err(unreadable("a request goes to a url or to an endpoint".to_owned()));
         }
-        let lower = |headers: BTreeMap<String, String>| {
-            headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
-        };
         let request = Self {
             method: kept.method,
             url: kept.url.into_owned(),
-            headers: lower(kept.headers),
-            sealed: lower(kept.sealed),
+            headers: kept.headers,
+            sealed: kept.sealed,
             content_type: kept.content_type,
             body,
             sign: kept.sign,
@@ -415,6 +455,17 @@ mod tests {
             (r#"{"url":"https://a.com/","method":"TRACE"}"#, Code::HttpRequestUnreadable),
             (r#"{"url":"https://a.com/","headers":{"Host":"b.com"}}"#, Code::HeaderInvalid),
             (r#"{"url":"https://a.com/","headers":{"Authorization":"Bearer x"}}"#, Code::HeaderSecret),
+            (r#"{"url":"https://a.com/","headers":{"x-a":"1","x-a":"2"}}"#, Code::HttpRequestUnreadable),
+            (r#"{"url":"https://a.com/","headers":{"X-A":"1","x-a":"2"}}"#, Code::HttpRequestUnreadable),
+            (
+                r#"{"url":"https://a.com/","sealed":{"X-A":"s1.a.b","x-a":"s1.a.c"}}"#,
+                Code::HttpRequestUnreadable,
+            ),
+            (
+                r#"{"url":"https://a.com/","headers":{"X-A":"1"},"sealed":{"x-a":"s1.a.c"}}"#,
+                Code::HeaderInvalid,
+            ),
+            (r#"{"url":"https://a.com/","headers":[]}"#, Code::HttpRequestUnreadable),
             (r#"{"url":"https://a.com/","method":"GET","json":1}"#, Code::RequestBodyInvalid),
             (r#"{"url":"https://a.com/","text":"x","content_type":"a\r\nb"}"#, Code::HeaderInvalid),
         ] {

@@ -214,6 +214,24 @@ impl New {
         self.check_words()
     }
 
+    /// Says how long one attempt may take.
+    ///
+    /// # Errors
+    /// [`Code::TimeoutInvalid`], where no HTTP request may take so long.
+    pub fn set_timeout(&mut self, timeout: Duration) -> Result<()> {
+        self.check_request_timeout(timeout)?;
+        self.policy.timeout = timeout;
+        Ok(())
+    }
+
+    fn check_request_timeout(&self, timeout: Duration) -> Result<()> {
+        if self.kind.as_str() != http::KIND || timeout <= limits::HTTP_TIMEOUT_MAX {
+            return Ok(());
+        }
+        let (max, is) = (duration::format(limits::HTTP_TIMEOUT_MAX), duration::format(timeout));
+        Err(Error::new(Code::TimeoutInvalid, format!("an HTTP request has at most {max}, not {is}")))
+    }
+
     fn check_policy(&self) -> Result<()> {
         let policy = &self.policy;
         if !(1..=limits::ATTEMPTS_MAX).contains(&policy.max_attempts) {
@@ -227,13 +245,9 @@ impl New {
             let why = format!("a time-out lies between {min} and {max}, this one is {is}");
             return Err(Error::new(Code::TimeoutInvalid, why));
         }
-        if self.kind.as_str() == http::KIND
-            && policy.timeout > limits::HTTP_TIMEOUT_MAX
-            && policy.timeout != limits::TIMEOUT_DEFAULT
-        {
-            let (max, is) = (duration::format(limits::HTTP_TIMEOUT_MAX), duration::format(policy.timeout));
-            let why = format!("an HTTP request has at most {max}, not {is}");
-            return Err(Error::new(Code::TimeoutInvalid, why));
+        // What nobody has said is what HTTP jobs usually have.
+        if policy.timeout != limits::TIMEOUT_DEFAULT {
+            self.check_request_timeout(policy.timeout)?;
         }
         if policy.retain > limits::RETAIN_MAX {
             let max = duration::format(limits::RETAIN_MAX);

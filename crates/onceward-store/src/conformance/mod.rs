@@ -290,6 +290,7 @@ macro_rules! conformance_suite {
                 l1_a_row_whose_token_is_ahead_of_the_clock_is_kept;
                 a_prune_takes_old_history_and_leaves_the_young;
                 a_prune_takes_no_more_than_asked_at_a_time;
+                a_prune_gets_past_what_it_has_to_keep;
             }
             job_enqueue {
                 j1_an_enqueued_job_is_seen_by_every_process;

@@ -20,6 +20,7 @@ mod queue;
 #[cfg(all(test, feature = "conformance"))]
 mod tests;
 mod verbs;
+mod work;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use self::queue::Lane;
 use self::verbs::{
     AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, ProgressJobs, ReleaseLeases, SettleOnces,
 };
+use self::work::Work;
 use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
 
 /// The hot verbs of one store, one row a call, batched underneath. Clones share the lanes.
@@ -38,6 +40,7 @@ use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, Se
 pub struct Lanes {
     store: Arc<dyn Store>,
     deadline: Duration,
+    work: Work,
     acquire: Lane<AcquireLease>,
     release: Lane<ReleaseLeases>,
     claim: Lane<ClaimOnce>,
@@ -50,15 +53,17 @@ pub struct Lanes {
 impl Lanes {
     /// Lanes to `store` that give up a call after `deadline`.
     pub fn new(store: Arc<dyn Store>, deadline: Duration) -> Self {
+        let work = Work::default();
         Self {
             deadline,
-            acquire: Lane::new(&store),
-            release: Lane::new(&store),
-            claim: Lane::new(&store),
-            settle: Lane::new(&store),
-            enqueue: Lane::new(&store),
-            begin: Lane::new(&store),
-            progress: Lane::new(&store),
+            acquire: Lane::new(&store, &work),
+            release: Lane::new(&store, &work),
+            claim: Lane::new(&store, &work),
+            settle: Lane::new(&store, &work),
+            enqueue: Lane::new(&store, &work),
+            begin: Lane::new(&store, &work),
+            progress: Lane::new(&store, &work),
+            work,
             store,
         }
     }
@@ -73,6 +78,14 @@ impl Lanes {
         self.deadline
     }
 
+    /// Waits, at most until `deadline`, for what is under way: statements that were sent, and what is given back
+    /// because nobody took it. Nothing is refused by it: what is called meanwhile is waited for as well.
+    pub async fn finish(&self, deadline: tokio::time::Instant) {
+        if tokio::time::timeout_at(deadline, self.work.over()).await.is_err() {
+            tracing::debug!("the store is closed before all was given back: the rest runs out by itself");
+        }
+    }
+
     /// Takes a lease. Dropping the future gives back what may have been granted.
     ///
     /// # Errors
@@ -81,7 +94,8 @@ impl Lanes {
         self.acquire.call(ask, self.deadline).await
     }
 
-    /// Gives a lease back; `false` where the token was no longer the row's.
+    /// Gives a lease back; `false` where the token was no longer the row's. Where an answer got lost, `true` as well if
+    /// the row says that it was given back under this token.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
@@ -105,6 +119,7 @@ impl Lanes {
     pub async fn settle(&self, ask: SettleOnce, within: Duration) -> Result<Settle> {
         self.settle.call(ask, within).await
     }
+
     /// Enqueues a job. An answer that got lost is asked for again under the same id.
     ///
     /// Dropping the future leaves it open whether the job is there.

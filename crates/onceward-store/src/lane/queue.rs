@@ -7,12 +7,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use onceward_core::{Code, Error, Result, backoff, limits};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::verbs::{Marks, Verb};
+use super::work::Work;
 use crate::{Store, insist};
 
 /// How many rows may be out one by one at the same time. Each holds a connection for up to a lock timeout.
@@ -42,6 +44,7 @@ impl<V: Verb> Clone for Lane<V> {
 
 struct Shared<V: Verb> {
     store: Arc<dyn Store>,
+    work: Work,
     batches_max: usize,
     hasher: RandomState,
     state: Mutex<State<V>>,
@@ -70,7 +73,7 @@ struct Entry<V: Verb> {
 }
 
 impl<V: Verb> Lane<V> {
-    pub(super) fn new(store: &Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: &Arc<dyn Store>, work: &Work) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             solo: VecDeque::new(),
@@ -83,6 +86,7 @@ impl<V: Verb> Lane<V> {
         let shared = Shared {
             batches_max: store.capabilities().batches_in_flight.clamp(1, 4),
             store: Arc::clone(store),
+            work: work.clone(),
             hasher: RandomState::new(),
             state: Mutex::new(state),
         };
@@ -145,12 +149,12 @@ impl<V: Verb> Shared<V> {
         {
             let place = Place { shared: Arc::clone(self), solo, taken: false };
             match solo {
-                true => tokio::spawn(Arc::clone(self).send_solos(place)),
-                false => tokio::spawn(Arc::clone(self).send_batches(place)),
+                true => self.work.spawn(Arc::clone(self).send_solos(place)),
+                false => self.work.spawn(Arc::clone(self).send_batches(place)),
             };
         }
         for item in orphans {
-            tokio::spawn(Arc::clone(&self.store).resolve_doubt::<V>(item));
+            self.work.spawn(Arc::clone(self).resolve_doubt(item));
         }
     }
 
@@ -212,7 +216,7 @@ impl<V: Verb> Shared<V> {
     async fn send(self: &Arc<Self>, mut batch: Batch<V>) {
         for attempt in 0_u32.. {
             let error = match V::run(&*self.store, &batch.items).await {
-                Ok(answers) => return batch.deliver(answers),
+                Ok(answers) => return batch.deliver(answers).await,
                 Err(error) => error,
             };
             let alone = batch.items.len() == 1;
@@ -400,10 +404,14 @@ impl<V: Verb> Batch<V> {
         }
     }
 
-    fn deliver(mut self, answers: Vec<V::Answer>) {
+    async fn deliver(mut self, mut answers: Vec<V::Answer>) {
         debug_assert_eq!(answers.len(), self.items.len(), "a store answers every row");
+        let store = Arc::clone(&self.shared.store);
+        let rows = self.callers.iter().zip(&self.items).zip(&mut answers);
+        let doubted = rows.filter(|((caller, _), _)| caller.doubt && !caller.reply.is_closed());
+        join_all(doubted.map(|((_, item), answer)| V::reconsider(&*store, item, answer))).await;
         for (caller, answer) in self.free_keys().into_iter().zip(answers) {
-            let delivery = Delivery { store: Arc::clone(&self.shared.store), answer: Some(answer) };
+            let delivery = Delivery { shared: Arc::clone(&self.shared), answer: Some(answer) };
             // A caller that is gone drops the delivery, and that undoes it.
             let _ = caller.reply.send(Ok(delivery));
         }
@@ -468,7 +476,7 @@ impl<V: Verb> Shared<V> {
         // Nobody listening is fine: the row is looked after all the same.
         let _ = caller.reply.send(Err(error));
         if doubt {
-            tokio::spawn(Arc::clone(&self.store).resolve_doubt::<V>(item));
+            self.work.spawn(Arc::clone(self).resolve_doubt(item));
         }
     }
 
@@ -480,24 +488,20 @@ impl<V: Verb> Shared<V> {
     }
 }
 
-trait ResolveDoubt {
-    async fn resolve_doubt<V: Verb>(self, item: V::Item);
-    async fn undo<V: Verb>(self, answer: V::Answer);
-}
-
-impl ResolveDoubt for Arc<dyn Store> {
+impl<V: Verb> Shared<V> {
     /// Asks again, with the same session, until the store answers, and gives back what it had granted (L7).
-    async fn resolve_doubt<V: Verb>(self, item: V::Item) {
+    async fn resolve_doubt(self: Arc<Self>, item: V::Item) {
+        let item = V::only_what_was(item);
         sleep(DOUBT_FIRST).await;
-        let answers = insist(DOUBT_MAX, || V::run(&*self, core::slice::from_ref(&item))).await;
+        let answers = insist(DOUBT_MAX, || V::run(&*self.store, core::slice::from_ref(&item))).await;
         for answer in answers.unwrap_or_default() {
-            drop(Delivery::<V> { store: Arc::clone(&self), answer: Some(answer) });
+            drop(Delivery { shared: Arc::clone(&self), answer: Some(answer) });
         }
     }
 
     /// Gives back what was granted to nobody, trying for a while; after that it runs out by itself.
-    async fn undo<V: Verb>(self, answer: V::Answer) {
-        if let Err(error) = insist(DOUBT_MAX, || V::undo(&*self, &answer)).await {
+    async fn undo(self: Arc<Self>, answer: V::Answer) {
+        if let Err(error) = insist(DOUBT_MAX, || V::undo(&*self.store, &answer)).await {
             tracing::debug!(%error, "an abandoned grant could not be given back and will run out");
         }
     }
@@ -505,7 +509,7 @@ impl ResolveDoubt for Arc<dyn Store> {
 
 /// An answer on its way. Whoever takes it keeps it; if nobody does, what it granted is undone.
 struct Delivery<V: Verb> {
-    store: Arc<dyn Store>,
+    shared: Arc<Shared<V>>,
     answer: Option<V::Answer>,
 }
 
@@ -521,8 +525,8 @@ impl<V: Verb> Drop for Delivery<V> {
     fn drop(&mut self) {
         let Some(answer) = self.answer.take().filter(V::undoable) else { return };
         // Without a runtime the grant runs out by itself.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(Arc::clone(&self.store).undo::<V>(answer));
+        if Handle::try_current().is_ok() {
+            self.shared.work.spawn(Arc::clone(&self.shared).undo(answer));
         }
     }
 }

@@ -51,10 +51,14 @@ fn name(key: &str) -> KeyRef {
     KeyRef { namespace: Namespace::default(), key: Key::new(key).unwrap() }
 }
 
+async fn is_held_by_nobody(store: &Faulty, key: &str) -> bool {
+    let seen = store.lease_lookup(&name(key)).await.unwrap();
+    seen.rows.iter().all(|row| row.released_at.is_some())
+}
+
 async fn is_free(store: &Faulty, key: &str) -> bool {
     for _ in 0..200 {
-        let seen = store.lease_lookup(&name(key)).await.unwrap();
-        if seen.rows.iter().all(|row| row.released_at.is_some()) {
+        if is_held_by_nobody(store, key).await {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -150,9 +154,15 @@ async fn l7_a_lost_answer_is_asked_for_again() {
         place: row.place,
     };
     store.next(Verb::LeaseRelease, Fault::ReplyLost);
-    // The second send finds the lease given back already: not ours any more, and nothing else was touched.
-    assert!(!lanes.release(release).await.unwrap());
+    // The second send finds the lease given back already, and the row says by whom.
+    assert!(lanes.release(release.clone()).await.unwrap());
     assert!(is_free(&store, "k").await);
+    assert!(!lanes.release(release.clone()).await.unwrap(), "given back a second time");
+    // One that somebody else has by now was not given back by the send whose answer got lost.
+    assert!(matches!(lanes.acquire(lease_ask("k")).await.unwrap(), Acquired::Granted(_)));
+    store.next(Verb::LeaseRelease, Fault::ReplyLost);
+    assert!(!lanes.release(release).await.unwrap());
+    assert!(!is_held_by_nobody(&store, "k").await);
 
     store.next(Verb::OnceClaim, Fault::ReplyLost);
     let Claimed::Granted(row) = lanes.claim(once_ask("k")).await.unwrap() else { panic!("adopted") };
@@ -250,6 +260,53 @@ async fn a_store_that_stays_away_is_told_in_time() {
     tokio::time::sleep(Duration::from_millis(450)).await;
     store.heal();
     assert!(is_free(&store, "late").await, "the late grant was found and given back");
+}
+
+/// O7, law 5: asking what became of a claim restarts nobody's key: who ran it may still record how it ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn o7_a_doubt_that_is_looked_after_restarts_no_uncertain_key() {
+    let (_, store) = lanes();
+    let lanes = Lanes::new(Arc::clone(&store) as Arc<dyn Store>, Duration::from_millis(200));
+    let Claimed::Granted(row) = lanes.claim(once_ask("k")).await.unwrap() else { panic!("granted") };
+    let settle = |ending| SettleOnce {
+        namespace: row.namespace.clone(),
+        key: row.key.clone(),
+        token: row.token,
+        ending,
+        place: row.place,
+    };
+    let unknown = settle(Ending::Unknown { reason: "it hung".to_owned() });
+    assert_eq!(lanes.settle(unknown, DEADLINE).await.unwrap(), Settle::Applied { late: false });
+    // It is lost, time and again, until its caller has been told; what looks after it gets through.
+    store.times(1_000, Verb::OnceClaim, Fault::RequestLost);
+    let error = lanes.claim(once::Ask { restartable: true, ..once_ask("k") }).await.unwrap_err();
+    assert!(error.is_uncertain(), "{error:?}");
+    store.heal();
+    lanes.finish(tokio::time::Instant::now() + DEADLINE).await;
+    let late = settle(Ending::Done(Body::new(vec![1], "x")));
+    assert!(
+        matches!(lanes.settle(late, DEADLINE).await.unwrap(), Settle::Applied { .. }),
+        "it was restarted"
+    );
+}
+
+/// Law 4: whoever closes the store waits for what is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_is_waited_for() {
+    let (lanes, store) = lanes();
+    store.next(Verb::LeaseAcquire, Fault::Slow(Duration::from_millis(60)));
+    store.next(Verb::LeaseRelease, Fault::Slow(Duration::from_millis(60)));
+    let left = tokio::time::timeout(Duration::from_millis(20), lanes.acquire(lease_ask("k"))).await;
+    assert!(left.is_err());
+    lanes.finish(tokio::time::Instant::now() + DEADLINE).await;
+    assert!(store.calls(Verb::LeaseRelease) == 1 && is_held_by_nobody(&store, "k").await);
+    // A store that does not answer is not waited for longer than was said.
+    store.next(Verb::LeaseAcquire, Fault::Slow(Duration::from_secs(60)));
+    let left = tokio::time::timeout(Duration::from_millis(20), lanes.acquire(lease_ask("k"))).await;
+    assert!(left.is_err());
+    let began = Instant::now();
+    lanes.finish(tokio::time::Instant::now() + Duration::from_millis(50)).await;
+    assert!(began.elapsed() < Duration::from_secs(30));
 }
 
 /// A runtime that goes away under its callers leaves nobody waiting for ever.

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use onceward_core::once::{Ending, Settle};
 use onceward_core::{Result, job, lease, once};
 
-use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, KeyRef, ReleaseLease, SettleOnce, Store};
 
 /// What a row is about, each as a hash: rows that have one in common are never out at the same time.
 pub(super) type Marks = [Option<u64>; 3];
@@ -38,6 +38,19 @@ pub(super) trait Verb: Send + Sync + 'static {
     }
     /// Whether a row that may have been written without an answer has to be looked after.
     const GRANTS: bool = false;
+    /// A row as it is sent again to find out what became of it, when nobody wants it any more: it must not take from
+    /// others what the first send did not get.
+    fn only_what_was(item: Self::Item) -> Self::Item {
+        item
+    }
+    /// Looks again at an answer that may have been made by an earlier send of the same row, whose own answer was lost.
+    fn reconsider<'a>(
+        _store: &'a dyn Store,
+        _item: &'a Self::Item,
+        _answer: &'a mut Self::Answer,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
 }
 
 fn only(about: impl Hash, hasher: &RandomState) -> Marks {
@@ -64,6 +77,10 @@ impl Verb for AcquireLease {
 
     fn run<'a>(store: &'a dyn Store, items: &'a [lease::Ask]) -> BoxFuture<'a, Result<Vec<Acquired>>> {
         store.lease_acquire(items)
+    }
+
+    fn only_what_was(item: lease::Ask) -> lease::Ask {
+        lease::Ask { watched: None, ..item }
     }
 
     fn undoable(answer: &Acquired) -> bool {
@@ -97,6 +114,25 @@ impl Verb for ReleaseLeases {
     fn run<'a>(store: &'a dyn Store, items: &'a [ReleaseLease]) -> BoxFuture<'a, Result<Vec<bool>>> {
         store.lease_release(items)
     }
+
+    /// What the lost answer has said: the lease was ours, and is given back (G5).
+    fn reconsider<'a>(
+        store: &'a dyn Store,
+        item: &'a ReleaseLease,
+        released: &'a mut bool,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if *released {
+                return;
+            }
+            let name = KeyRef { namespace: item.namespace.clone(), key: item.key.clone() };
+            // An answer is owed in time: what can't be looked up stays as it was answered.
+            if let Ok(seen) = store.lease_lookup(&name).await {
+                let given_back = |row: &lease::Record| row.token == item.token && row.released_at.is_some();
+                *released = seen.rows.iter().any(given_back);
+            }
+        })
+    }
 }
 
 pub(super) enum ClaimOnce {}
@@ -113,6 +149,10 @@ impl Verb for ClaimOnce {
 
     fn run<'a>(store: &'a dyn Store, items: &'a [once::Ask]) -> BoxFuture<'a, Result<Vec<Claimed>>> {
         store.once_claim(items)
+    }
+
+    fn only_what_was(item: once::Ask) -> once::Ask {
+        once::Ask { restartable: false, ..item }
     }
 
     fn undoable(answer: &Claimed) -> bool {

@@ -16,6 +16,10 @@ use crate::store::{Finding, Severity};
 const VERSION_MIN: i64 = 140_000;
 /// How far the clock may lie behind the newest grant before somebody should look at it, in seconds.
 const CLOCK_BEHIND_MAX: f64 = 300.0;
+/// How many leases are looked at for the newest grant: when somebody asks, and whenever a store is opened, which must
+/// not take longer the more there are.
+const TOKENS_LOOKED_AT: i64 = 1_000_000;
+const TOKENS_LOOKED_AT_OPENING: i64 = 1_000;
 /// How full the queue of notifications may be; when it is full, commits that notify fail.
 const NOTIFICATION_QUEUE_MAX: f64 = 0.5;
 
@@ -95,12 +99,7 @@ impl Settings {
             check("encoding", &self.encoding, self.encoding == "UTF8", Code::EncodingWrong),
             check("fsync", &self.fsync, self.fsync == "on", Code::FsyncOff),
             check("full_page_writes", &self.full_page_writes, self.full_page_writes == "on", Code::FsyncOff),
-            check(
-                "synchronous_commit",
-                &self.synchronous_commit,
-                self.synchronous_commit != "off",
-                Code::CommitNotDurable,
-            ),
+            synchronous_commit(&self.synchronous_commit),
             check("writes", writes, !read_only, Code::StoreReadOnly),
             // A session somewhere listens inside a transaction that does not end (N35).
             warn("notification queue", queue, behind, Code::StoreBusy),
@@ -113,6 +112,17 @@ fn check(check: &'static str, found: impl Into<String>, good: bool, code: Code) 
     Finding { severity, check, found: found.into(), code: (!good).then_some(code) }
 }
 
+/// Decision 24: a commit that is confirmed is on the disk, and on those of the standbys that the server waits for.
+fn synchronous_commit(set: &str) -> Finding {
+    const CHECK: &str = "synchronous_commit";
+    match set {
+        "local" => {
+            warn(CHECK, "local: a standby may not have it yet".to_owned(), true, Code::CommitNotDurable)
+        }
+        set => check(CHECK, set, set != "off", Code::CommitNotDurable),
+    }
+}
+
 fn warn(check: &'static str, found: String, bad: bool, code: Code) -> Finding {
     let severity = if bad { Severity::Warning } else { Severity::Ok };
     Finding { severity, check, found, code: bad.then_some(code) }
@@ -121,6 +131,10 @@ fn warn(check: &'static str, found: String, bad: bool, code: Code) -> Finding {
 impl Inner {
     /// Looks at everything.
     pub(super) async fn check(&self) -> Result<Vec<Finding>> {
+        self.check_with(TOKENS_LOOKED_AT).await
+    }
+
+    async fn check_with(&self, tokens: i64) -> Result<Vec<Finding>> {
         let row = only(self.look(&self.sql.settings, &[]).await?)?;
         let settings = Settings::read(&row)?;
         let mut findings = settings.findings();
@@ -136,7 +150,7 @@ impl Inner {
             let readable = known.iter().all(|finding| finding.severity < Severity::Error);
             findings.extend(known);
             if usable && readable {
-                findings.push(self.check_clock().await?);
+                findings.push(self.check_clock(tokens).await?);
             }
         }
         Ok(findings)
@@ -144,7 +158,7 @@ impl Inner {
 
     /// What opening makes of it: the first error stands in the way.
     pub(super) async fn check_at_open(&self, unmigrated: bool) -> Result<()> {
-        for finding in self.check().await? {
+        for finding in self.check_with(TOKENS_LOOKED_AT_OPENING).await? {
             let about_schema = matches!(finding.check, "schema" | "tables" | "rights");
             match finding.severity {
                 Severity::Error if unmigrated && about_schema => {}
@@ -239,8 +253,8 @@ impl Inner {
         Ok(findings)
     }
 
-    async fn check_clock(&self) -> Result<Finding> {
-        let row = only(self.look(&self.sql.tokens, &[]).await?)?;
+    async fn check_clock(&self, rows: i64) -> Result<Finding> {
+        let row = only(self.look(&self.sql.tokens, &[&rows]).await?)?;
         let ahead: f64 = Columns::of(&row).get()?;
         let behind = ahead > CLOCK_BEHIND_MAX;
         let found = match behind {
@@ -349,6 +363,8 @@ mod tests {
         assert_eq!(findings(&Settings { fsync: off(), ..healthy() }), [("fsync", Severity::Error)]);
         let lazy = Settings { synchronous_commit: off(), ..healthy() };
         assert_eq!(findings(&lazy), [("synchronous_commit", Severity::Error)]);
+        let local = Settings { synchronous_commit: "local".to_owned(), ..healthy() };
+        assert_eq!(findings(&local), [("synchronous_commit", Severity::Warning)]);
         assert_eq!(findings(&Settings { in_recovery: true, ..healthy() }), [("writes", Severity::Error)]);
     }
 }

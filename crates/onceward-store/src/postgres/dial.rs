@@ -18,6 +18,7 @@ use super::error;
 use super::live::Live;
 use super::statements;
 use super::tls::{self, Tls};
+use super::upkeep;
 use crate::OpenOptions;
 use crate::url::PostgresAt;
 
@@ -65,6 +66,8 @@ pub(super) enum Purpose {
     Ordered,
     /// Listings, upkeep, checks.
     Plain,
+    /// The one statement of upkeep that may have to read a whole table.
+    Sweep,
     /// LISTEN.
     Listen,
 }
@@ -144,7 +147,8 @@ impl Dial {
         if let Err(error) = self.ask_lineage(&live).await {
             live.end();
             // Another server of the cluster may answer next time.
-            return Err(Undialled { permanent: error.code() == Code::TimelineBehind, error });
+            let permanent = matches!(error.code(), Code::TimelineBehind | Code::CommitNotDurable);
+            return Err(Undialled { permanent, error });
         }
         Ok(live)
     }
@@ -196,12 +200,17 @@ impl Dial {
             Purpose::Keyed => format!("{given} {BOUNDS} {KEYED}"),
             Purpose::Ordered => format!("{given} {BOUNDS} {ORDERED}"),
             Purpose::Plain => format!("{given} {BOUNDS}"),
+            // The later word counts.
+            Purpose::Sweep => {
+                format!("{given} {BOUNDS} -c statement_timeout={}s", upkeep::SWEEP_TIMEOUT.as_secs())
+            }
             Purpose::Listen => given,
         });
         config
     }
 
-    /// Notes which cluster and which timeline answers (N26, N28).
+    /// Notes which cluster and which timeline answers (N26, N28), and refuses a session whose commits would not be
+    /// durable (G7): a role's setting may have changed since the last one.
     pub(super) async fn ask_lineage(&self, live: &Live) -> Result<()> {
         let ask = async {
             let turn = live.turn().await;
@@ -220,6 +229,10 @@ impl Dial {
             Ok(Err(error)) => return Err(error::of_statement(error).of_read()),
             Err(_) => return Err(Error::new(Code::StoreUnavailable, "PostgreSQL did not answer in time")),
         };
+        let commits: Option<&str> = row.as_ref().and_then(|row| row.try_get(2).ok());
+        if commits == Some("off") {
+            return Err(Error::new(Code::CommitNotDurable, "synchronous_commit is off for this session"));
+        }
         let system: Option<i64> = row.as_ref().and_then(|row| row.try_get(0).ok());
         let timeline: Option<&str> = row.as_ref().and_then(|row| row.try_get(1).ok());
         let timeline = timeline.and_then(|hex| u32::from_str_radix(hex, 16).ok());

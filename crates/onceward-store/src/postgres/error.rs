@@ -117,7 +117,11 @@ pub(super) fn of_connect(error: tokio_postgres::Error, to: &str) -> (Error, bool
         let state = answer.code().code();
         // Wrong password, no such user or database: waiting does not help.
         let permanent = state.starts_with("28") || state == "3D000" || state == "42501";
-        let why = format!("{to} refuses the connection");
+        // pgbouncer wants none of the settings that a session of ours has.
+        let pooler = answer.message().contains("startup parameter");
+        let hint = if pooler { "; if a pooler stands before PostgreSQL, add pooler=transaction" } else { "" };
+        let permanent = permanent || pooler;
+        let why = format!("{to} refuses the connection{hint}");
         return (with_words(Code::StoreUnavailable, &why, answer), permanent);
     }
     // The driver keeps its kinds to itself, but not their names.

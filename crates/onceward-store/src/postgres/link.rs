@@ -39,6 +39,8 @@ pub(super) struct Link {
     purpose: Purpose,
     /// How long a verb on this link tries.
     deadline: Duration,
+    /// How long what was sent may take, where that is longer.
+    patience: Duration,
     // Held while connecting: who comes meanwhile waits for the outcome instead of connecting as well.
     slot: tokio::sync::Mutex<Slot>,
     last_error: Mutex<Option<Error>>,
@@ -62,10 +64,16 @@ impl Link {
             dial: dial.clone(),
             purpose,
             deadline,
+            patience: Duration::ZERO,
             slot: tokio::sync::Mutex::default(),
             last_error: Mutex::default(),
             in_flight: Arc::default(),
         }
+    }
+
+    /// For statements that read a lot: what is sent may take this long. Being away is told as early as ever.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The one of two links with the least to do.
@@ -166,6 +174,7 @@ impl Link {
         // It was tried for as long as it makes sense.
         let live = self.live(until).await.map_err(Failed::Refused)?;
         self.dial.count(call.rows);
+        let until = until.max(Instant::now() + self.patience);
         let answer = live.run(call.statement, call.params, until).await;
         if answer.as_ref().is_err_and(Failed::ends_connection) {
             live.end();

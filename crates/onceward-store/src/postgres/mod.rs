@@ -101,6 +101,7 @@ struct Inner {
     renew: Link,
     read: Link,
     admin: Link,
+    sweeper: Link,
     /// Where in the tables upkeep goes on.
     places: upkeep::Places,
     trust: Arc<Trust>,
@@ -117,7 +118,7 @@ impl PostgresStore {
         let dial = Arc::new(Dial::new(at, &options)?);
         let sql = Arc::new(Statements::new(&at.schema, options.test_clock, at.pooler));
         let keyed = || Link::new(&dial, Purpose::Keyed);
-        let trust = Arc::new(Trust::default());
+        let trust = Arc::new(Trust::new(options.trust_server_clock));
         let inner = Inner {
             url: at.redacted.clone(),
             schema: at.schema.clone(),
@@ -132,6 +133,7 @@ impl PostgresStore {
             renew: Link::with_deadline(&dial, Purpose::Keyed, options.deadline.min(RENEW_DEADLINE)),
             read: keyed(),
             admin: Link::new(&dial, Purpose::Plain),
+            sweeper: Link::new(&dial, Purpose::Sweep).patient(upkeep::SWEEP_TIMEOUT),
             places: upkeep::Places::default(),
             trust,
             wakes: Arc::new(Wakes::new(&dial, &sql, &at.schema, options.carrier)),
@@ -282,7 +284,7 @@ impl Store for PostgresStore {
         // What was done last is told before nothing can be told any more.
         inner.wakes.leave().await;
         inner.dial.closed.store(true, Ordering::SeqCst);
-        let single = [&inner.apart, &inner.renew, &inner.read, &inner.admin];
+        let single = [&inner.apart, &inner.renew, &inner.read, &inner.admin, &inner.sweeper];
         for link in inner.begin.iter().chain(&inner.end).chain(&inner.take).chain(single) {
             link.close().await;
         }

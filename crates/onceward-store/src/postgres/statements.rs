@@ -159,10 +159,12 @@ statements! {
     once_list_open = planned "once/list" "open" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
     history = planned "history/list" (TEXT, TEXT, TEXT, INT8);
     prune_now = planned "upkeep/prune" "now" ();
-    sweep = planned "upkeep/prune" "sweep" (INT8, INT8, TEXT);
-    prune_once = planned "upkeep/prune" "once" (INT8, INT8, TEXT);
-    prune_untold = planned "upkeep/prune" "untold" (INT8, INT8, TEXT);
-    prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, INT8);
+    prune_pages = planned "upkeep/prune" "pages" ();
+    sweep = planned "upkeep/prune" "sweep" (INT8, INT8, TEXT, INT8);
+    sweep_hidden = planned "upkeep/prune" "hidden" (TEXT, TEXT);
+    prune_once = planned "upkeep/prune" "once" (INT8, INT8, TEXT, TEXT);
+    prune_untold = planned "upkeep/prune" "untold" (INT8, INT8, TEXT, TEXT);
+    prune_leases = planned "upkeep/prune" "leases" (INT8, INT8, TEXT, TEXT, INT8);
     prune_waiters = planned "upkeep/prune" "waiters" (INT8, INT8);
     prune_history = planned "upkeep/prune" "history" (INT8, INT8);
     session_open = prepared "session/open" (UUID, TEXT, INT8, TEXT);
@@ -299,7 +301,7 @@ statements! {
     migrations = planned "upkeep/check" "migrations" ();
     functions = planned "upkeep/check" "functions" ();
     objects = planned "upkeep/check" "objects" (TEXT_ARRAY);
-    tokens = planned "upkeep/check" "tokens" ();
+    tokens = planned "upkeep/check" "tokens" (INT8);
 }
 
 /// A statement as the tests of plans see it.

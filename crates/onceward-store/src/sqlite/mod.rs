@@ -30,8 +30,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -75,6 +75,8 @@ struct Shared {
     reads: Queue,
     wakes: broadcast::Sender<Wake>,
     counted: Counted,
+    /// Where upkeep goes on.
+    pruned: Mutex<upkeep::Places>,
     /// How many threads run.
     alive: watch::Sender<usize>,
 }
@@ -223,6 +225,7 @@ impl Opened {
             reads: Queue::default(),
             wakes: broadcast::channel(WAKES).0,
             counted: Counted::default(),
+            pruned: Mutex::default(),
             alive: watch::channel(0).0,
         });
         let alive = Alive::new(&shared);

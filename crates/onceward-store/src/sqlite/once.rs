@@ -10,6 +10,7 @@ use super::clocks::Now;
 use super::rows::{self, instant, micros, session};
 use super::statements::SQL;
 use super::trust::{self, WallClock};
+use super::upkeep;
 use crate::{ClaimRef, Claimed, KeyRef, ListOnce, Renew, ResolveOnce, SettleOnce, Snapshot};
 
 /// Claims keys; wants the write lock.
@@ -118,21 +119,37 @@ fn note_expiry(connection: &Connection, row: Record, now: &Now) -> Result<Record
     Ok(row)
 }
 
-/// Writes which claims have run out that nobody has looked at since, at most `limit` of them.
-pub(crate) fn note_expiries(connection: &Connection, limit: usize, now: &Now) -> Result<()> {
+/// The namespace and the key where looking for claims that have run out goes on.
+pub(crate) type OpenPlace = (String, String);
+
+/// Writes which claims have run out that nobody has looked at since, at most `limit` of them, from
+/// `at` on. Whether all were looked at.
+pub(crate) fn note_expiries(
+    connection: &Connection,
+    limit: usize,
+    at: &mut OpenPlace,
+    now: &Now,
+) -> Result<bool> {
     let mut open = connection.prepare_cached(SQL.once_list_all_open)?;
-    let mut rows = open.query(["", ""])?;
-    let mut expired = Vec::new();
-    while expired.len() < limit
-        && let Some(row) = rows.next()?
-    {
+    let mut rows = open.query([&at.0, &at.1])?;
+    let (mut expired, mut seen) = (Vec::new(), 0);
+    let mut stopped_at = OpenPlace::default();
+    while let Some(row) = rows.next()? {
         let (namespace, key) = rows::name(row, 21)?;
+        if expired.len() >= limit || seen >= upkeep::READ_ROWS_MAX {
+            stopped_at = (namespace.as_str().to_owned(), key.as_str().to_owned());
+            break;
+        }
+        seen += 1;
         let record = rows::once(row, &namespace, &key, now)?;
         if record.state == State::Running && record.state_at(now.wall) == State::Uncertain {
             expired.push(record);
         }
     }
-    expired.into_iter().try_for_each(|record| note_expiry(connection, record, now).map(drop))
+    *at = stopped_at;
+    let is_all = seen < upkeep::READ_ROWS_MAX;
+    expired.into_iter().try_for_each(|record| note_expiry(connection, record, now).map(drop))?;
+    Ok(is_all)
 }
 
 /// Writes an event; the first after a claim also tells that the claim had begun.

@@ -78,9 +78,11 @@ statements! {
     history_live = "history/list", "live";
     prune_history = "upkeep/prune", "history";
     prune_live = "upkeep/prune", "live";
+    prune_live_to = "upkeep/prune", "live_to";
     prune_told = "upkeep/prune", "told";
     prune_once = "upkeep/prune", "once";
     prune_leases = "upkeep/prune", "leases";
+    prune_lease_to = "upkeep/prune", "lease_to";
     prune_waiting = "upkeep/prune", "waiting";
     session_read = "session/open", "read";
     session_insert = "session/open", "insert";

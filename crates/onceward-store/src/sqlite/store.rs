@@ -1,14 +1,16 @@
 //! The verbs of the store, each sent to the thread that does it.
 
 use core::time::Duration;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use onceward_core::once::{self, Resolve, Settle};
 use onceward_core::{Key, Namespace, Result, history, lease};
+use rusqlite::Connection;
 use tokio::sync::broadcast;
 
+use super::clocks::Now;
 use super::queue::Line;
 use super::{SqliteStore, upkeep};
 use crate::enlist::EnlistSql;
@@ -206,8 +208,15 @@ impl Store for SqliteStore {
 
     async fn prune(&self, ask: &Prune) -> Result<Pruned> {
         let it = ask.clone();
-        let prune = move |at: &_, now: &_| upkeep::prune(at, &it, now);
-        self.write("prune", Line::Patient, ask.limit, prune).await
+        let places = || self.shared.pruned.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = places().clone();
+        let prune = move |at: &Connection, now: &Now| {
+            let mut places = from.clone();
+            upkeep::prune(at, &it, &mut places, now).map(|pruned| (pruned, places))
+        };
+        let (pruned, next) = self.write("prune", Line::Patient, ask.limit, prune).await?;
+        *places() = next;
+        Ok(pruned)
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

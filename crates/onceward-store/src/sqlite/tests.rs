@@ -16,10 +16,8 @@ use crate::clock::ManualClock;
 const MAY_SCAN: &[(&str, &str)] = &[
     ("permit_forget", "SCAN onceward_job_permit"),
     ("service_runners", "SCAN onceward_session"),
-    ("prune_leases", "SCAN onceward_lease"),
     ("prune_waiting", "SCAN onceward_lease_waiter"),
     ("prune_history", "SCAN onceward_history"),
-    ("prune_live", "SCAN onceward_once"),
     ("newest_token", "SCAN onceward_lease"),
     ("newest_token", "SCAN onceward_session"),
     ("newest_token", "SCAN onceward_job_claim"),
@@ -99,6 +97,8 @@ fn assert_plans(connection: &Connection, when: &str) {
     uses("once_list_open", SQL.once_list_open, "onceward_once_open");
     uses("once_list_all_open", SQL.once_list_all_open, "onceward_once_open");
     uses("prune_once", SQL.prune_once, "onceward_once_retained");
+    uses("prune_live", SQL.prune_live, "INTEGER PRIMARY KEY (rowid>?)");
+    uses("prune_leases", SQL.prune_leases, "PRIMARY KEY ((namespace,key,slot)>(?,?,?))");
     uses("history_list", SQL.history_list, "onceward_history_key");
     let lane = "(namespace=? AND queue=? AND kind=? AND route=? AND alone=?";
     uses("claim_front", SQL.claim_front, lane);

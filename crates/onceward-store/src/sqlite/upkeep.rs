@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Result, ToSql, params};
 use super::clocks::Now;
 use super::failure::unreadable;
 use super::migrate::{self, texts};
+use super::once::OpenPlace;
 use super::place::Place;
 use super::rows::micros;
 use super::statements::SQL;
@@ -17,6 +18,21 @@ use crate::{Finding, HistoryOf, Prune, Pruned, Severity};
 const AHEAD_MICROS: i64 = 5 * 60 * 1_000_000;
 /// A log larger than this is not being folded into the file.
 const LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// How many rows of a table one prune looks at with the write lock in its hands; the next one goes on there.
+pub(crate) const READ_ROWS_MAX: i64 = 10_000;
+
+/// Where in its tables upkeep goes on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// The rowid of a once key.
+    live: i64,
+    lease: LeasePlace,
+    open: OpenPlace,
+}
+
+/// A namespace, a key, and a place of the lease.
+type LeasePlace = (String, String, i64);
 
 /// The newest rows of one key's history.
 pub(crate) fn history(connection: &Connection, ask: &HistoryOf) -> Result<Vec<Row>> {
@@ -53,7 +69,7 @@ fn history_row(row: &rusqlite::Row<'_>, of: &HistoryOf) -> Result<Row> {
 }
 
 /// Forgets what may be forgotten; wants the write lock.
-pub(crate) fn prune(connection: &Connection, ask: &Prune, now: &Now) -> Result<Pruned> {
+pub(crate) fn prune(connection: &Connection, ask: &Prune, places: &mut Places, now: &Now) -> Result<Pruned> {
     if trust::wall_clock(connection, now)? != WallClock::Trusted {
         tracing::warn!(
             "the wall clock jumped against the boot clock: nothing is forgotten until it is believed"
@@ -62,24 +78,68 @@ pub(crate) fn prune(connection: &Connection, ask: &Prune, now: &Now) -> Result<P
     }
     let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
     let wall = now.wall.as_micros();
-    let run = |statement, params: &[&dyn ToSql]| -> Result<u64> {
-        Ok(connection.prepare_cached(statement)?.execute(params)? as u64)
+    let run = |statement, params: &[&dyn ToSql]| -> Result<i64> {
+        let rows = connection.prepare_cached(statement)?.execute(params)?;
+        Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     };
     let old = now.wall.before(ask.history_older_than).as_micros();
-    let mut history = run(SQL.prune_history, params![old, limit])?;
-    history += run(SQL.prune_live, params![old, limit.saturating_sub_unsigned(history)])?;
+    let history = run(SQL.prune_history, params![old, limit])?;
+    let (live, all_live) = forget_live(connection, old, limit - history, &mut places.live)?;
     run(SQL.prune_told, params![wall, limit])?;
     let once = run(SQL.prune_once, params![wall, limit])?;
-    let old = now.wall.before(ask.leases_older_than).as_micros();
-    let old_boot = now.boot.saturating_sub(micros(ask.leases_older_than));
-    let leases = forget_leases(connection, params![wall, old, old_boot, now.boot_id, limit])?;
+    let (leases, all_leases) = forget_leases(connection, ask, &mut places.lease, now)?;
     run(SQL.prune_waiting, params![now.boot_id, now.boot])?;
-    super::once::note_expiries(connection, ask.limit, now)?;
-    Ok(Pruned { once, leases, history })
+    let all_open = super::once::note_expiries(connection, ask.limit, &mut places.open, now)?;
+    let [once, leases, history] = [once, leases, history + live].map(|rows| rows.unsigned_abs());
+    Ok(Pruned { once, leases, history, more: !(all_live && all_leases && all_open) })
 }
 
-/// Removes leases, and tells the end of those whose end nobody has seen; how many there were.
-fn forget_leases(connection: &Connection, params: &[&dyn ToSql]) -> Result<u64> {
+/// Forgets the history that stands in the rows of once keys. How much, and whether all rows were looked at, or as many
+/// as it took.
+fn forget_live(connection: &Connection, old: i64, limit: i64, place: &mut i64) -> Result<(i64, bool)> {
+    if limit <= 0 {
+        return Ok((0, true));
+    }
+    let mut window = connection.prepare_cached(SQL.prune_live_to)?;
+    let (last, seen): (Option<i64>, i64) =
+        window.query_row(params![*place, READ_ROWS_MAX], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut forget = connection.prepare_cached(SQL.prune_live)?;
+    let gone = i64::try_from(forget.execute(params![old, limit, *place, READ_ROWS_MAX])?).unwrap_or(i64::MAX);
+    if gone >= limit {
+        return Ok((gone, true));
+    }
+    let next = last.filter(|_| seen >= READ_ROWS_MAX);
+    *place = next.unwrap_or_default();
+    Ok((gone, next.is_none()))
+}
+
+/// Removes leases, and tells the end of those whose end nobody has seen. How many there were, and whether all rows were
+/// looked at, or as many as it took.
+fn forget_leases(
+    connection: &Connection,
+    ask: &Prune,
+    place: &mut LeasePlace,
+    now: &Now,
+) -> Result<(i64, bool)> {
+    let mut window = connection.prepare_cached(SQL.prune_lease_to)?;
+    let (namespace, key, slot) = &*place;
+    let skip = params![namespace, key, slot, READ_ROWS_MAX - 1];
+    let next = window.query_row(skip, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
+    let old = now.wall.before(ask.leases_older_than).as_micros();
+    let old_boot = now.boot.saturating_sub(micros(ask.leases_older_than));
+    let (wall, boot_id) = (now.wall.as_micros(), &now.boot_id);
+    let of = params![wall, old, old_boot, boot_id, limit, namespace, key, slot, READ_ROWS_MAX];
+    let gone = forget_leases_of(connection, of)?;
+    if gone >= limit {
+        return Ok((gone, true));
+    }
+    let is_last = next.is_none();
+    *place = next.unwrap_or_default();
+    Ok((gone, is_last))
+}
+
+fn forget_leases_of(connection: &Connection, params: &[&dyn ToSql]) -> Result<i64> {
     let mut forget = connection.prepare_cached(SQL.prune_leases)?;
     let mut gone = forget.query(params)?;
     let (mut count, mut lost) = (0, Vec::<Lost>::new());

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use onceward_core::endpoint::{Endpoint, EventType};
 use onceward_core::history::{Entry, Event, Subject};
+use onceward_core::once::check_reason;
 use onceward_core::{Code, EndpointName, Error, JobId, Result};
 use onceward_store::{ListEndpoints, ListedEndpoints, RemoveEndpoint};
 
@@ -49,9 +50,10 @@ impl Admin {
     /// disabled before.
     ///
     /// # Errors
-    /// [`EndpointUnknown`](Code::EndpointUnknown), [`EndpointMoved`](Code::EndpointMoved), and those of an unreachable
-    /// store.
+    /// [`EndpointUnknown`](Code::EndpointUnknown), [`EndpointMoved`](Code::EndpointMoved),
+    /// [`ReasonMissing`](Code::ReasonMissing), and those of an unreachable store.
     pub async fn disable_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<bool> {
+        reason.map_or(Ok(()), check_reason)?;
         let to = change(&self.client, name, &self.actor, |row, now| {
             let row = row.ok_or_else(|| unknown(&self.client, name))?;
             let told = (Some(Event::Disabled), reason.map(str::to_owned));
@@ -65,6 +67,7 @@ impl Admin {
     /// # Errors
     /// As [`disable_endpoint`](Self::disable_endpoint).
     pub async fn enable_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<bool> {
+        reason.map_or(Ok(()), check_reason)?;
         let to = change(&self.client, name, &self.actor, |row, _| {
             let row = row.ok_or_else(|| unknown(&self.client, name))?;
             Ok(row.enabled().map(|row| (row, (Some(Event::Enabled), reason.map(str::to_owned)))))
@@ -151,6 +154,7 @@ impl Admin {
     /// As [`disable_endpoint`](Self::disable_endpoint).
     pub async fn remove_endpoint(&self, name: &EndpointName, reason: Option<&str>) -> Result<()> {
         self.client.check_open()?;
+        reason.map_or(Ok(()), check_reason)?;
         for _ in 0..ROUNDS {
             let ask = RemoveEndpoint {
                 namespace: self.client.namespace.clone(),

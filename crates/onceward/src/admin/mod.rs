@@ -64,6 +64,15 @@ pub struct Admin {
 }
 
 /// What a bulk action did, or would do.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// let bulk = ow.admin().resolve_all(None, &onceward::once::Resolution::Release, "an example", true).await?;
+/// assert_eq!(bulk, onceward::Bulk::default(), "nothing is uncertain");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Bulk {
     /// Keys that were (or would be) changed.
@@ -82,6 +91,17 @@ impl Admin {
 
     /// Who acts, for the history; the client's owner if nothing else is said.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// ow.lease("k").auto_release(false).acquire().await?;
+    /// ow.admin().acting_as("ann")?.break_lease("k", None, "it hangs").await?;
+    /// let newest = ow.admin().history(onceward::history::Subject::Lease, "k", 1).await?.remove(0);
+    /// assert_eq!((newest.actor.as_str(), newest.reason.as_deref()), ("ann", Some("it hangs")));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`OwnerInvalid`](Code::OwnerInvalid).
     pub fn acting_as(mut self, actor: impl AsRef<str>) -> Result<Self> {
@@ -95,6 +115,16 @@ impl Admin {
 
     /// Every place of a lease; empty if the key was never held.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let held = ow.lease("k").acquire().await?.unwrap();
+    /// let seen = ow.admin().lease("k").await?;
+    /// assert_eq!(seen.rows[0].token, held.token());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`KeyInvalid`](Code::KeyInvalid), and those of an unreachable store.
     pub async fn lease(&self, key: &str) -> Result<Snapshot<lease::Record>> {
@@ -102,6 +132,18 @@ impl Admin {
     }
 
     /// A page of leases of this namespace.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::lease::Standing;
+    ///
+    /// let _held = ow.lease("import:prices").acquire().await?;
+    /// let held = ow.admin().leases(Some(Standing::Held), Some("import:".to_owned()), None, 50).await?;
+    /// assert_eq!(held.rows.len(), 1);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
@@ -121,6 +163,16 @@ impl Admin {
 
     /// Takes a lease away from its holder. Guards refuse the holder at once; the holder itself learns of it at its next
     /// renewal, and a receiver that checks tokens when it has seen the next holder's.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let hung = ow.lease("k").acquire().await?.unwrap();
+    /// ow.admin().break_lease("k", Some(hung.token()), "its host is gone").await?;
+    /// assert!(ow.lease("k").acquire().await?.unwrap().token() > hung.token());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ReasonMissing`](Code::ReasonMissing), [`LeaseHeld`](Code::LeaseHeld) if it is held under another token than
@@ -145,6 +197,16 @@ impl Admin {
 
     /// One once key, with its body.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// ow.once("order-17").run(async |_| Ok(7)).await?.into_result()?;
+    /// let (row, now) = ow.admin().once("order-17").await?.unwrap();
+    /// assert_eq!(row.state_at(now), onceward::once::State::Done);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`KeyInvalid`](Code::KeyInvalid), and those of an unreachable store.
     pub async fn once(&self, key: &str) -> Result<Option<(once::Record, Timestamp)>> {
@@ -154,6 +216,16 @@ impl Admin {
     }
 
     /// Many once keys, in the order asked for, in one read.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// ow.once("a").run(async |_| Ok(1)).await?.into_result()?;
+    /// let seen = ow.admin().once_many(["a", "b"]).await?;
+    /// assert!(seen.rows[0].is_some() && seen.rows[1].is_none());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`KeyInvalid`](Code::KeyInvalid), [`KeysInvalid`](Code::KeysInvalid) beyond a page, and those of an
@@ -175,6 +247,18 @@ impl Admin {
 
     /// A page of once keys of this namespace, without their bodies.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::once::State;
+    ///
+    /// ow.once("order-17").run(async |_| Ok(7)).await?.into_result()?;
+    /// let done = ow.admin().once_keys(Some(State::Done), Some("order-".to_owned()), None, 50).await?;
+    /// assert_eq!(done.rows[0].key.as_str(), "order-17");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
     pub async fn once_keys(
@@ -191,6 +275,19 @@ impl Admin {
     }
 
     /// Settles an uncertain key. With `token`, only if it is still the one that was looked at.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::once::Resolution;
+    ///
+    /// let lost: onceward::Outcome<u32> = ow.once("k").run(async |_| Err(onceward::NotDone::unknown("?"))).await?;
+    /// assert!(lost.is_uncertain());
+    /// ow.admin().resolve("k", None, Resolution::Release, "it is not in the ledger", false).await?;
+    /// assert_eq!(ow.once("k").run(async |_| Ok(7)).await?.done(), Some(7));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ReasonMissing`](Code::ReasonMissing), [`KeyAbsent`](Code::KeyAbsent), [`NotUncertain`](Code::NotUncertain),
@@ -227,6 +324,21 @@ impl Admin {
 
     /// Settles every uncertain key that starts with `prefix` the same way.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::once::Resolution;
+    ///
+    /// let lost: onceward::Outcome<u32> = ow.once("mail-1").run(async |_| Err(onceward::NotDone::unknown("?"))).await?;
+    /// assert!(lost.is_uncertain());
+    /// let failed = Resolution::Failed { reason: "too late by now".to_owned() };
+    /// let would = ow.admin().resolve_all(Some("mail-"), &failed, "the campaign is over", true).await?;
+    /// let did = ow.admin().resolve_all(Some("mail-"), &failed, "the campaign is over", false).await?;
+    /// assert_eq!((would.changed.len(), did.changed.len()), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ReasonMissing`](Code::ReasonMissing), and those of an unreachable store; what was settled before stays so.
     pub async fn resolve_all(
@@ -253,7 +365,9 @@ impl Admin {
     ///
     /// ```
     /// # async fn charge_of(_: &str) -> std::io::Result<Option<String>> { Ok(None) }
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
     /// use onceward::Verdict;
     ///
     /// let ask = async |row: &onceward::once::Record| match charge_of(row.key.as_str()).await {
@@ -349,6 +463,19 @@ impl Admin {
 
     /// What happened to a key, newest first, the open claim included.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::history::{Event, Subject};
+    ///
+    /// ow.once("k").run(async |_| Ok(7)).await?.into_result()?;
+    /// let events: Vec<Event> =
+    ///     ow.admin().history(Subject::Once, "k", 10).await?.into_iter().map(|entry| entry.event).collect();
+    /// assert_eq!(events, [Event::Done, Event::Claimed]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`KeyInvalid`](Code::KeyInvalid), [`PageInvalid`](Code::PageInvalid), and those of an unreachable store.
     pub async fn history(&self, subject: Subject, key: &str, limit: usize) -> Result<Vec<Entry>> {
@@ -397,6 +524,25 @@ impl Admin {
     /// Forgets what may be forgotten: one round, at most `limit` rows of each kind. Claims that have run out and that
     /// nobody has looked at since become uncertain by it, with their history.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use std::time::Duration;
+    /// use onceward::store::Prune;
+    ///
+    /// let day = Duration::from_secs(86_400);
+    /// let all = Prune { leases_older_than: day, history_older_than: 90 * day, limit: 1_000 };
+    /// loop {
+    ///     let pruned = ow.admin().prune(&all).await?;
+    ///     println!("{} outcomes and {} leases are forgotten", pruned.once, pruned.leases);
+    ///     if pruned.is_last_of(&all) {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Those of an unreachable store.
     pub async fn prune(&self, ask: &Prune) -> Result<Pruned> {
@@ -404,6 +550,16 @@ impl Admin {
     }
 
     /// Looks at the database and its settings, as at start.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// for finding in ow.admin().check().await? {
+    ///     println!("{}: {}", finding.check, finding.found);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Those of an unreachable store.

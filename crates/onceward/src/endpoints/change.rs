@@ -15,14 +15,16 @@ pub(crate) type Told = (Option<Event>, Option<String>);
 
 /// The endpoints of these names, or all of them; read page by page.
 pub(crate) async fn list(client: &Onceward, names: Option<&[EndpointName]>) -> Result<ListedEndpoints> {
-    let mut all = ListedEndpoints::default();
+    let (mut all, mut found) = (ListedEndpoints::default(), 0);
     loop {
         let after = all.last().cloned();
         let first = after.is_none();
         let (namespace, limit) = (client.namespace.clone(), limits::PAGE_ROWS_MAX);
         let ask = ListEndpoints { namespace, names: names.map(<[_]>::to_vec), after, limit };
         let page = client.store().endpoint_list(&ask).await?;
-        let is_last = page.found() < limit;
+        found += page.found();
+        let is_all = names.is_some_and(|names| found >= names.len());
+        let is_last = page.found() < limit || is_all;
         if first {
             all.now = page.now;
         }

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::HeaderMap;
 use onceward_core::http::{
-    Answer, Broken, Policy, Request, Seen, Stage, Target, Verdict, check_key_name, excerpt, is_trace, judge,
-    pause_asked,
+    Answer, Broken, Policy, Request, Seen, Stage, Target, Verdict, check_header, check_key_name, excerpt,
+    is_trace, judge, pause_asked,
 };
 use onceward_core::once::Body;
 use onceward_core::{Code, Error, Fault, Result, Timestamp, endpoint, limits};
@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect::Connector;
 use super::exchange::{Exchange, Outgoing};
-use super::fan_out::fan_out;
+use super::fan_out::{DAMAGED, fan_out};
 use super::gates::{Gates, Line, Pass, SLOW, Turn, Went};
 use super::job::place;
 use super::known::{Known, Receiver, Report};
@@ -35,7 +35,7 @@ use super::url;
 use crate::endpoints::unknown;
 use crate::jobs::JSON;
 use crate::webhook::{self, Secret};
-use crate::worker::{JobContext, Outcome, Stop};
+use crate::worker::{JobContext, Lent, Outcome, Stop};
 
 /// The headers that tell a receiver about the job.
 const JOB_ID: &str = "onceward-job-id";
@@ -44,9 +44,8 @@ const EVENT: &str = "onceward-event";
 /// How long an attempt waits at least for what is written down of its endpoint, and how much longer at most.
 const REPORT: Duration = Duration::from_millis(20);
 const REPORT_MAX: Duration = Duration::from_secs(2);
-/// How soon a delivery looks again whose endpoint could not be looked up, and one whose endpoint can't be read.
+/// How soon a delivery looks again whose endpoint could not be looked up.
 const UNREAD: Duration = Duration::from_secs(1);
-const DAMAGED: Duration = Duration::from_secs(30);
 /// What says that this is production, and that the hosts that requests may go to have to be named.
 const PROFILE: &str = "ONCEWARD_PROFILE";
 
@@ -61,7 +60,7 @@ const LEFT_ALONE: &str =
 /// Without anything said: over TLS, to public addresses, unsigned. What is sent is exactly the body that was enqueued
 /// (H3). Redirects are not followed, proxies of the environment are not asked, answers are read up to 1 MiB. Where the
 /// environment says `ONCEWARD_PROFILE=production`, the hosts have to be named ([`HttpPolicy::hosts`](Policy::hosts)):
-/// without them a worker does not start.
+/// without them a worker does not start. Nor does it with a profile that is neither `production` nor `development`.
 ///
 /// Requests to where the store listens, its database and the Redis of its hints, are refused, and so are those to ports
 /// of this machine at which this process itself listens, where the system tells them (on Linux).
@@ -175,7 +174,7 @@ impl HttpDelivery {
         Ok(self)
     }
 
-    /// What is sent as `User-Agent`.
+    /// What is sent as `User-Agent`: one line of plain ASCII. With anything else a worker does not start.
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
         self
@@ -184,6 +183,7 @@ impl HttpDelivery {
     /// What delivers, for workers whose store listens there.
     pub(crate) fn build(self, own: Vec<(String, u16)>) -> Result<Deliverer> {
         check_profile(&self.policy, std::env::var(PROFILE).ok().as_deref())?;
+        check_header("user-agent", &self.user_agent)?;
         self.signers.keys().filter(|name| !name.is_empty()).try_for_each(|name| check_key_name(name))?;
         let tls = Arc::new(tls(&self.roots)?);
         let (policy, resolver, listeners) = (self.policy, self.resolver, OwnListeners::default());
@@ -201,11 +201,19 @@ impl HttpDelivery {
 
 /// In production it has to be said where requests may go.
 fn check_profile(policy: &Policy, profile: Option<&str>) -> Result<()> {
-    if profile == Some("production") && policy.hosts.is_empty() {
-        let why = "in production, name the hosts that HTTP jobs may go to: `HttpPolicy::hosts`";
-        return Err(Error::new(Code::AllowListMissing, why));
+    match profile {
+        None | Some("" | "development") => Ok(()),
+        Some("production") if !policy.hosts.is_empty() => Ok(()),
+        Some("production") => {
+            let why = "in production, name the hosts that HTTP jobs may go to: `HttpPolicy::hosts`";
+            Err(Error::new(Code::AllowListMissing, why))
+        }
+        // Who has mistyped it believes that he has said it.
+        Some(_) => {
+            let why = format!("{PROFILE} is neither production nor development");
+            Err(Error::new(Code::UsageInvalid, why))
+        }
     }
-    Ok(())
 }
 
 /// HTTP/1.1, TLS 1.2 and 1.3, certificates checked, none of our own.
@@ -311,6 +319,10 @@ impl Deliverer {
             Ok(Some(found)) => match &found.row.disabled {
                 None => Ok(Some(found)),
                 Some(disabled) => {
+                    // Whoever enables it wants to see whether it is there.
+                    if let Ok(target) = &found.target {
+                        self.gates.forgive(&line(target, Some(&*found)));
+                    }
                     let since = client.clock().wall().since(disabled.at);
                     Err(Outcome::Snooze(endpoint::pause(since, seed)))
                 }
@@ -345,7 +357,7 @@ impl Deliverer {
         seed: u64,
     ) -> Outcome {
         let exchange = Exchange::new(&self.connector, &self.pool, outgoing);
-        let mut under_way = UnderWay { job, exchange, pass: Some(pass), seed };
+        let mut under_way = UnderWay { job, exchange, pass: Some(pass), lent: None, seed };
         let Some(result) = under_way.run().await else { return called_off(job) };
         // A receiver may repeat the whole value, or what stands behind its scheme.
         let secrets = prepared.sealed.iter().map(|(_, value)| value.as_str());
@@ -356,8 +368,10 @@ impl Deliverer {
         let verdict = judge(&result, job.job().policy.at_most_once, now, seed);
         let hold = result.as_ref().ok().and_then(|answer| pause_asked(answer, now, seed));
         under_way.end(&seen, went(&result, outgoing.deadline), hold);
-        if let Some(receiver) = &prepared.receiver {
-            self.report(job, receiver, report(&result, &verdict), outgoing.deadline).await;
+        if let Some(receiver) = &prepared.receiver
+            && let Some(report) = report(&result, &verdict)
+        {
+            self.report(job, receiver, report, outgoing.deadline).await;
         }
         match verdict {
             Verdict::Done => {
@@ -480,13 +494,15 @@ struct UnderWay<'a> {
     job: &'a JobContext,
     exchange: Exchange<'a>,
     pass: Option<Pass>,
+    /// Its slot, lent to another job while it only waits.
+    lent: Option<Lent>,
     seed: u64,
 }
 
 impl UnderWay<'_> {
     /// What came of it; `None` where its job was called off.
     async fn run(&mut self) -> Option<Result<Answer, Broken>> {
-        let Self { job, exchange, pass, .. } = self;
+        let Self { job, exchange, pass, lent, .. } = self;
         let mut exchanging = core::pin::pin!(exchange.run());
         let mut slow = core::pin::pin!(tokio::time::sleep(SLOW));
         let mut is_slow = false;
@@ -496,7 +512,9 @@ impl UnderWay<'_> {
                 result = &mut exchanging => return Some(result),
                 () = &mut slow, if !is_slow => {
                     is_slow = true;
-                    pass.iter_mut().for_each(Pass::is_slow);
+                    if pass.as_mut().is_some_and(Pass::is_slow) {
+                        *lent = job.lend(0);
+                    }
                 }
                 why = job.cancelled(), if job.stopped_by().is_none() => {
                     // A worker that leaves lets it come to its end, if there is time.
@@ -531,28 +549,29 @@ fn line(target: &Target, receiver: Option<&Receiver>) -> Line {
     let Some(receiver) = receiver else { return Line::of(target.place(), target.origin()) };
     let setting = &receiver.row.setting;
     let most = setting.concurrency.and_then(|most| usize::try_from(most).ok());
-    // No URL begins like this.
+    // No URL begins like this. At another URL an endpoint begins anew.
     Line {
-        name: format!("endpoint:{}", receiver.row.name),
+        name: format!("endpoint:{}:{}", receiver.row.name, target.place()),
         origin: target.origin(),
         most,
         rate: setting.rate,
     }
 }
 
-/// What is taken down of an exchange. A receiver that gets too much is there.
-fn report(result: &Result<Answer, Broken>, verdict: &Verdict) -> Report {
-    if matches!(result, Ok(Answer { status: 429, .. })) {
-        return Report::Well;
+/// What is taken down of an exchange: nothing, where it says nothing about the endpoint. One that gets too much is
+/// there, and one that our own policy refuses was not asked.
+fn report(result: &Result<Answer, Broken>, verdict: &Verdict) -> Option<Report> {
+    if matches!(result, Ok(Answer { status: 429, .. }) | Err(Broken { stage: Stage::Refused, .. })) {
+        return None;
     }
-    match verdict {
+    Some(match verdict {
         Verdict::Done => Report::Well,
         Verdict::Dead { gone: true, .. } => Report::Gone,
         Verdict::Again { error, .. }
         | Verdict::NotStarted { error }
         | Verdict::Dead { error, .. }
         | Verdict::Uncertain { error } => Report::Failed(error.clone()),
-    }
+    })
 }
 
 /// How long an exchange may take: a little less than the attempt, so that it can still be told how it was. A job of
@@ -590,14 +609,16 @@ mod tests {
     #[test]
     fn in_production_the_hosts_have_to_be_named() {
         let named = Policy { hosts: vec!["*.example.com".parse().unwrap()], ..Policy::default() };
-        for (profile, policy, is_refused) in [
-            (Some("production"), &Policy::default(), true),
-            (Some("production"), &named, false),
-            (Some("development"), &Policy::default(), false),
-            (None, &Policy::default(), false),
+        for (profile, policy, expected) in [
+            (Some("production"), &Policy::default(), Err(Code::AllowListMissing)),
+            (Some("production"), &named, Ok(())),
+            (Some("produktion"), &named, Err(Code::UsageInvalid)),
+            (Some("development"), &Policy::default(), Ok(())),
+            (Some(""), &Policy::default(), Ok(())),
+            (None, &Policy::default(), Ok(())),
         ] {
             let checked = check_profile(policy, profile).map_err(|error| error.code());
-            assert_eq!(checked, if is_refused { Err(Code::AllowListMissing) } else { Ok(()) }, "{profile:?}");
+            assert_eq!(checked, expected, "{profile:?}");
         }
     }
 }

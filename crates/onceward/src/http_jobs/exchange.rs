@@ -19,8 +19,8 @@ use super::pool::{Link, Pool, Task};
 /// How much of the head of an answer is read. There may be no more headers than that, either.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
-/// How much of the body is looked at for the excerpt: a little more than is kept.
-const LOOKED_AT: usize = 4 * limits::HTTP_EXCERPT_BYTES_MAX;
+/// How much of the body is looked at for the excerpt: what is kept, and a secret that begins in it, to its end.
+const LOOKED_AT: usize = limits::HTTP_EXCERPT_BYTES_MAX + limits::HTTP_HEADER_VALUE_BYTES_MAX + 1024;
 /// How much is read, and for how long, of an answer whose status says all there is to know: enough to keep the
 /// connection of a receiver that behaves.
 const ASIDE_BYTES: u64 = 64 * 1024;
@@ -49,12 +49,14 @@ pub(super) struct Exchange<'a> {
     seen: Seen,
     /// The beginning of the answer, as it came.
     pub(super) beginning: BytesMut,
+    /// Whether anything came of an answer that never was one.
+    has_begun: bool,
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(connector: &'a Connector, pool: &'a Pool, outgoing: &'a Outgoing) -> Self {
         let (began, seen, beginning) = (Instant::now(), Seen::default(), BytesMut::new());
-        Self { connector, pool, outgoing, began, seen, beginning }
+        Self { connector, pool, outgoing, began, seen, beginning, has_begun: false }
     }
 
     /// What was seen of it until now.
@@ -74,6 +76,7 @@ impl<'a> Exchange<'a> {
         // The receiver may have closed it in the moment it was used: that says nothing about the request (W55).
         let stale = matches!(&result, Err(broken) if broken.stage <= Stage::Sent)
             && self.seen.status.is_none()
+            && !self.has_begun
             && Instant::now() < outgoing.deadline;
         if !stale {
             return result;
@@ -112,8 +115,12 @@ impl<'a> Exchange<'a> {
                 drop(error.take_message());
                 return Err(self.unanswered(&mut link, why).await);
             }
-            Err(_) => return Err(self.unanswered(&mut link, self.late()).await),
+            Err(_) => {
+                let why = self.late();
+                return Err(self.unanswered(&mut link, why).await);
+            }
         };
+        link.traffic.is_answered();
         self.seen.timings.first_byte_us = Some(micros(sent_at));
         self.seen.status = Some(response.status().as_u16());
         let (parts, body) = response.into_parts();
@@ -133,12 +140,12 @@ impl<'a> Exchange<'a> {
     }
 
     /// There is no answer. Only once the connection has ended is it certain what was not sent.
-    async fn unanswered(&self, link: &mut Link, why: String) -> Broken {
+    async fn unanswered(&mut self, link: &mut Link, why: String) -> Broken {
         link.task.end().await;
         let stage = if link.traffic.has_sent() { Stage::Sent } else { Stage::Unsent };
         // Part of an answer is no answer, but the receiver was there.
-        let why =
-            if link.traffic.has_received() { format!("{why} (after the answer had begun)") } else { why };
+        self.has_begun = link.traffic.has_received();
+        let why = if self.has_begun { format!("{why} (after the answer had begun)") } else { why };
         Broken::new(stage, why)
     }
 

@@ -1,5 +1,7 @@
 //! Telling of an event: its job becomes one delivery for each endpoint that wants it.
 
+use core::time::Duration;
+
 use onceward_core::endpoint::{self, Event};
 use onceward_core::job::New;
 use onceward_core::{Error, Result, limits};
@@ -10,6 +12,8 @@ use crate::bells::News;
 use crate::endpoints::unreadable;
 use crate::worker::{JobContext, Outcome};
 
+/// How soon an event is looked at again of which an endpoint that can't be read may have to be told.
+pub(super) const DAMAGED: Duration = Duration::from_secs(30);
 /// What a delivery takes of memory beside its texts, about.
 const ROW_BYTES: usize = 512;
 
@@ -40,9 +44,10 @@ pub(super) async fn fan_out(known: &Known, job: &JobContext) -> Outcome {
     if let Some(error) = parts.trouble {
         return Outcome::dead(error);
     }
-    // Nobody knows whether it wants this: it is looked at again until somebody has mended or removed it.
+    // Nobody knows whether it wants this: it is looked at again, uncharged, until somebody has mended or removed it.
     if let Some((name, _)) = endpoints.unreadable.first() {
-        return Outcome::not_started(unreadable(name));
+        job.is_stuck(unreadable(name).to_string());
+        return Outcome::Snooze(DAMAGED);
     }
     Outcome::done(&json!({ "deliveries": count }))
 }

@@ -1,29 +1,38 @@
 //! Whose turn it is: no receiver takes more than its share of the worker, and one that fails is left alone (H5).
 //!
-//! A receiver is a URL without its query, or an endpoint. It begins with a tenth of the worker, gets twice as much
-//! with each success, and half as much where it does not answer in time, down to a tenth. Receivers whose last request
-//! was not answered have half of the worker together at most, with those of which nothing is known three quarters: the
-//! others keep the rest. Of one host, those that have not shown that they answer have a quarter as long as the last of
-//! them did not answer: whoever makes up a new path for each request of a host that hangs gets no more than that.
+//! A receiver is a URL without its query, or an endpoint at its URL. It begins with a tenth of the worker, gets twice
+//! as much with each success, and half as much where it does not answer in time, down to a tenth. Receivers whose last
+//! request was not answered have half of the worker together at most, with those of which nothing is known three
+//! quarters: the others keep the rest. Of those that answered, but not just now, one request goes in any case, and more
+//! only up to half of the worker: if many of them go dark together, they have little in common with those that answer.
+//! Of one host, those that have not shown that they answer have a quarter as long as the last of them did not answer:
+//! whoever makes up a new path for each request of a host that hangs gets no more than that.
+//!
+//! A request that is slow only waits: up to half as many as there are slots lend theirs to other jobs.
+//!
+//! Whoever is sent away joins a line, and comes back when it is his turn as far as anybody can tell (N56).
+
+mod place;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use onceward_core::Timestamp;
 use onceward_core::http::{Breaker, Gate};
-use onceward_core::job::limit::{Bucket, Limits, Rate};
-use onceward_core::{Timestamp, backoff};
+use onceward_core::job::limit::{Limits, Rate};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+
+use place::{PAUSE_MAX, Pace, Place, Tail, UNKNOWN_MAX};
 
 /// After this time a request is slow.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// How long a job waits for its turn without leaving its slot.
 const WAIT: Duration = Duration::from_millis(250);
-/// The pauses of jobs that are sent away until it is their turn.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How many receivers are remembered at the most, beside those that something is under way to: first those are
 /// forgotten of which there is nothing to remember, then those that nobody has asked for since longest.
 const PLACES: usize = 10_000;
@@ -31,8 +40,6 @@ const PLACES: usize = 10_000;
 const FEW: usize = 4;
 /// How many origins are remembered of which nothing is under way.
 const ORIGINS: usize = 10_000;
-/// How much a new time counts beside the earlier ones.
-const WEIGHT: u32 = 8;
 
 /// All receivers of a delivery.
 pub(super) struct Gates {
@@ -47,12 +54,24 @@ struct State {
     places: HashMap<String, Place>,
     /// By scheme, host and port: what is under way there to receivers that have not shown that they answer.
     origins: HashMap<String, Origin>,
-    /// How many requests are under way to receivers that have not shown that they answer.
-    doubtful: usize,
-    /// How many requests under way are slow.
+    /// What is under way to receivers that have not just answered.
+    doubt: Doubt,
+    /// How many requests under way are slow, and how many of them have lent their slots.
     slow: usize,
+    lent: usize,
     /// How many jobs wait for their turn in their slots.
     waiting: usize,
+}
+
+#[derive(Default)]
+struct Doubt {
+    count: usize,
+    /// How many of them are to receivers that have not shown that they answer, and how soon those end.
+    much: usize,
+    pace: Pace,
+    /// Those that were sent away: to receivers that do not answer, and to those that nobody knows.
+    failing: Tail,
+    unknown: Tail,
 }
 
 #[derive(Default)]
@@ -60,51 +79,15 @@ struct Origin {
     doubtful: usize,
     /// Whether the last of those came to an answer.
     answers: bool,
+    pace: Pace,
+    tail: Tail,
 }
 
 impl Origin {
     /// How many may be under way of which it is doubtful that they are answered.
-    fn most(&self, slots: usize) -> usize {
-        let part = if self.answers { slots } else { slots / 4 };
+    fn most(answers: bool, slots: usize) -> usize {
+        let part = if answers { slots } else { slots / 4 };
         part.max(least(slots)).max(FEW)
-    }
-}
-
-struct Place {
-    breaker: Breaker,
-    in_flight: usize,
-    /// How many of them are slow.
-    slow: usize,
-    waiting: usize,
-    limit: usize,
-    /// Whether its last answer came in time; nothing is known before the first.
-    answers: Option<bool>,
-    /// How long it usually takes.
-    usual: Duration,
-    /// When it is the turn of the last one that was sent away.
-    line: Timestamp,
-    /// What is left of its rate, if it has one.
-    bucket: Option<Bucket>,
-    /// When somebody last asked for it.
-    asked: Timestamp,
-    freed: Arc<Notify>,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self {
-            breaker: Breaker::default(),
-            in_flight: 0,
-            slow: 0,
-            waiting: 0,
-            limit: 0,
-            answers: None,
-            usual: Duration::from_millis(100),
-            line: Timestamp::from_micros(0),
-            bucket: None,
-            asked: Timestamp::from_micros(0),
-            freed: Arc::default(),
-        }
     }
 }
 
@@ -144,14 +127,37 @@ pub(super) enum Turn {
 enum Asked {
     /// Go.
     Go {
-        /// Whether it is doubtful that there will be an answer.
-        doubtful: bool,
+        doubt: Doubtful,
         /// Of one that others wait for: the breaker before it and after it was let through.
         probe: Option<(Breaker, Breaker)>,
     },
     Busy(Arc<Notify>),
     Later(Duration),
     Open,
+}
+
+/// Whether it is doubtful that there will be an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubtful {
+    /// The receiver has just answered.
+    No,
+    /// It has answered, a while ago.
+    Some,
+    /// It has not shown that it answers: it counts at its origin as well.
+    Much,
+}
+
+/// Who asks, when, and of how many slots.
+#[derive(Clone, Copy)]
+struct Ask {
+    now: Timestamp,
+    slots: usize,
+    /// Whether it is the last attempt of its job.
+    last: bool,
+    /// Any random number.
+    seed: u64,
+    /// Whether it may wait in its slot.
+    patient: bool,
 }
 
 /// How an exchange went, for the receiver's record.
@@ -201,9 +207,7 @@ impl Gates {
         let patience = Instant::now() + WAIT;
         loop {
             let freed = match self.ask(line, last, seed, Instant::now() < patience) {
-                Asked::Go { doubtful, probe } => {
-                    return Turn::Go(Pass::new(self, line, doubtful, probe));
-                }
+                Asked::Go { doubt, probe } => return Turn::Go(Pass::new(self, line, doubt, probe)),
                 Asked::Later(pause) => return Turn::Later(pause),
                 Asked::Open => return Turn::Open,
                 Asked::Busy(freed) => freed,
@@ -215,73 +219,28 @@ impl Gates {
     }
 
     fn ask(&self, line: &Line, last: bool, seed: u64, patient: bool) -> Asked {
-        let (now, slots) = (self.now(), self.slots());
+        let ask = Ask { now: self.now(), slots: self.slots(), last, seed, patient };
+        self.lock().ask(line, &ask)
+    }
+
+    /// A receiver begins anew: what it did wrong does not count any more.
+    pub(super) fn forgive(&self, line: &Line) {
         let mut state = self.lock();
-        let State { places, origins, doubtful, slow, waiting } = &mut *state;
-        if places.len() >= PLACES && !places.contains_key(&line.name) {
-            forget(places, now);
+        if let Some(place) = state.places.get_mut(&line.name) {
+            place.forgive();
         }
-        let place = places.entry(line.name.clone()).or_default();
-        place.asked = now;
-        place.limit = place.limit.max(least(slots)).min(line.most.unwrap_or(usize::MAX).max(1));
-        let before = place.breaker;
-        let probe = match place.breaker.ask(now) {
-            Gate::Wait(pause) => return Asked::Later(spread(pause.max(place.step(now)), seed)),
-            Gate::Open(_) if !last => return Asked::Open,
-            Gate::Probe => Some((before, place.breaker)),
-            Gate::Open(_) | Gate::Go => None,
-        };
-        if probe.is_none() && place.in_flight >= place.limit {
-            let quick = place.usual < WAIT && place.answers != Some(false);
-            if patient && quick && place.waiting < 2 * place.limit.max(4) && *waiting < slots / 4 {
-                place.waiting += 1;
-                *waiting += 1;
-                return Asked::Busy(Arc::clone(&place.freed));
-            }
-            return Asked::Later(place.step(now));
-        }
-        let full = match place.answers {
-            Some(true) => false,
-            Some(false) => *doubtful >= slots / 2,
-            None => *doubtful >= slots - slots / 4,
-        };
-        let is_doubtful = place.answers != Some(true);
-        let origin = origins.get(&line.origin);
-        let here = origin.map_or(0, |origin| origin.doubtful);
-        let most = origin.map_or_else(|| Origin::default().most(slots), |origin| origin.most(slots));
-        let full = full || (is_doubtful && here >= most);
-        if probe.is_none() && (full || (place.slow > 0 && *slow >= slots / 2)) {
-            return Asked::Later(spread(SLOW, seed));
-        }
-        // A probe is one request a pause: no rate is as slow as that.
-        if let Some(pause) = if probe.is_some() { None } else { place.throttled(line, now) } {
-            return Asked::Later(spread(pause, seed));
-        }
-        *doubtful += usize::from(is_doubtful);
-        place.in_flight += 1;
-        if is_doubtful {
-            origins.entry(line.origin.clone()).or_default().doubtful += 1;
-        }
-        Asked::Go { doubtful: is_doubtful, probe }
     }
 
     fn ended(&self, pass: &Pass) {
         let (now, slots, took) = (self.now(), self.slots(), pass.began.elapsed());
         let mut state = self.lock();
-        let State { places, origins, doubtful, slow, .. } = &mut *state;
-        *slow -= usize::from(pass.slow);
-        *doubtful -= usize::from(pass.doubtful);
-        if pass.doubtful {
-            left(origins, &pass.origin, pass.went);
-        }
-        let Some(place) = places.get_mut(&pass.name) else { return };
+        state.leaves(pass, now, took);
+        let Some(place) = state.places.get_mut(&pass.name) else { return };
         place.in_flight = place.in_flight.saturating_sub(1);
         place.slow = place.slow.saturating_sub(usize::from(pass.slow));
         if pass.went != Went::Unasked {
-            place.usual = (place.usual * (WEIGHT - 1) + took) / WEIGHT;
-            place.answers = Some(pass.went.is_answer());
+            place.ended(now, took, pass.went.is_answer());
         }
-        let most = (slots - slots / 4).max(1);
         match pass.went {
             Went::Answered => place.breaker.succeeded(),
             // Whoever says for how long is left alone for as long; of the others many in a row are enough.
@@ -297,7 +256,7 @@ impl Gates {
             }
         }
         match pass.went {
-            Went::Answered | Went::Troubled => place.limit = (place.limit * 2).min(most),
+            Went::Answered | Went::Troubled => place.limit = (place.limit * 2).min(without_rest(slots)),
             Went::Throttled | Went::Broken | Went::Late => place.limit = (place.limit / 2).max(least(slots)),
             Went::Unasked => {}
         }
@@ -309,44 +268,135 @@ impl Gates {
     }
 }
 
-impl Place {
-    /// When one more that is sent away may come back: after those before it.
-    fn step(&mut self, now: Timestamp) -> Duration {
-        let each = self.usual.max(Duration::from_millis(2)) / u32::try_from(self.limit).unwrap_or(1).max(1);
-        self.line = self.line.max(now).after(each).min(now.after(PAUSE_MAX));
-        self.line.since(now).clamp(PAUSE_MIN, PAUSE_MAX)
-    }
-}
-
-impl Place {
-    /// Takes a start out of the bucket; how long it takes until there is one, where it is empty. It begins full.
-    fn throttled(&mut self, line: &Line, now: Timestamp) -> Option<Duration> {
-        let Some((rate, burst)) = line.limits() else {
-            self.bucket = None;
-            return None;
+impl State {
+    fn ask(&mut self, line: &Line, ask: &Ask) -> Asked {
+        let &Ask { now, slots, seed, .. } = ask;
+        if self.places.len() >= PLACES && !self.places.contains_key(&line.name) {
+            forget(&mut self.places, now);
+        }
+        let place = self.places.entry(line.name.clone()).or_default();
+        place.asked = now;
+        place.limit = place.limit.max(least(slots)).min(line.most.unwrap_or(usize::MAX).max(1));
+        let before = place.breaker;
+        let probe = match place.breaker.ask(now) {
+            Gate::Wait(pause) => return Asked::Later(place.step(now, pause, seed)),
+            Gate::Open(_) if !ask.last => return Asked::Open,
+            Gate::Probe => Some((before, place.breaker)),
+            Gate::Open(_) | Gate::Go => None,
         };
-        let full = Bucket { tokens: i64::from(burst) * 1000, ..Bucket::new(now) };
-        let bucket = self.bucket.unwrap_or(full).filled(rate, burst, now);
-        let (taken, left) = bucket.take(1);
-        self.bucket = Some(left);
-        (taken == 0).then(|| left.next_in(rate).clamp(PAUSE_MIN, PAUSE_MAX))
+        let doubt = match place.answers {
+            Some(true) if place.answers_now(now) => Doubtful::No,
+            Some(true) => Doubtful::Some,
+            _ => Doubtful::Much,
+        };
+        // A probe is one request a pause: no rate is as slow as that.
+        if probe.is_none()
+            && let Some(not_now) = self.not_now(line, ask, doubt)
+        {
+            return not_now;
+        }
+        self.enters(line, now, doubt);
+        Asked::Go { doubt, probe }
     }
 
-    /// Whether there is something to remember.
-    fn is_told(&self, now: Timestamp) -> bool {
-        !self.breaker.is_idle() || (self.bucket.is_some() && now.since(self.asked) < PAUSE_MAX)
+    /// Why a request that would go has to wait.
+    fn not_now(&mut self, line: &Line, ask: &Ask, doubt: Doubtful) -> Option<Asked> {
+        let &Ask { now, slots, seed, .. } = ask;
+        if doubt == Doubtful::Much
+            && let Some(pause) = self.is_too_doubtful(line, ask)
+        {
+            return Some(Asked::Later(pause));
+        }
+        let place = self.places.get_mut(&line.name)?;
+        let gone_dark = doubt == Doubtful::Some && place.in_flight > 0 && self.doubt.count >= slots / 2;
+        if place.in_flight >= place.limit || gone_dark {
+            let quick = place.pace.usual < WAIT && place.answers != Some(false) && place.slow == 0;
+            if ask.patient && quick && place.waiting < 2 * place.limit.max(4) && self.waiting < slots / 4 {
+                place.waiting += 1;
+                self.waiting += 1;
+                return Some(Asked::Busy(Arc::clone(&place.freed)));
+            }
+            return Some(Asked::Later(place.step(now, Duration::ZERO, seed)));
+        }
+        if place.slow > 0 && self.slow >= slots / 2 {
+            return Some(Asked::Later(place.step(now, Duration::ZERO, seed).max(SLOW)));
+        }
+        place.throttled(line, now, seed).map(Asked::Later)
+    }
+
+    /// When one comes back to a receiver that has not shown that it answers, while too much is under way to such ones.
+    fn is_too_doubtful(&mut self, line: &Line, ask: &Ask) -> Option<Duration> {
+        let &Ask { now, slots, seed, .. } = ask;
+        let place = self.places.get_mut(&line.name)?;
+        // Its own line, if that is the longer one.
+        if place.in_flight >= place.limit {
+            return None;
+        }
+        if let Some(origin) = self.origins.get_mut(&line.origin) {
+            let most = Origin::most(origin.answers, slots);
+            if origin.doubtful >= most {
+                let each = origin.pace.each(now, most);
+                return Some(origin.tail.join(now, each, PAUSE_MAX, seed).max(SLOW));
+            }
+        }
+        let doubt = &mut self.doubt;
+        let (most, tail, longest) = match place.answers {
+            Some(_) => (slots / 2, &mut doubt.failing, PAUSE_MAX),
+            None => (without_rest(slots), &mut doubt.unknown, UNKNOWN_MAX),
+        };
+        (doubt.count >= most).then(|| tail.join(now, doubt.pace.each(now, most), longest, seed).max(SLOW))
+    }
+
+    /// A request begins.
+    fn enters(&mut self, line: &Line, now: Timestamp, doubt: Doubtful) {
+        if let Some(place) = self.places.get_mut(&line.name) {
+            place.begins(now);
+        }
+        if doubt == Doubtful::No {
+            return;
+        }
+        self.doubt.count += 1;
+        if doubt == Doubtful::Much {
+            if self.doubt.much == 0 {
+                self.doubt.pace.began(now);
+            }
+            self.doubt.much += 1;
+            let origin = self.origins.entry(line.origin.clone()).or_default();
+            if origin.doubtful == 0 {
+                origin.pace.began(now);
+            }
+            origin.doubtful += 1;
+        }
+    }
+
+    /// It has ended: whoever it was for, it takes nothing of the worker any more.
+    fn leaves(&mut self, pass: &Pass, now: Timestamp, took: Duration) {
+        self.slow = self.slow.saturating_sub(usize::from(pass.slow));
+        self.lent = self.lent.saturating_sub(usize::from(pass.lent));
+        if pass.doubt == Doubtful::No {
+            return;
+        }
+        self.doubt.count = self.doubt.count.saturating_sub(1);
+        if pass.doubt == Doubtful::Much {
+            self.doubt.much = self.doubt.much.saturating_sub(1);
+            if pass.went != Went::Unasked {
+                self.doubt.pace.ended(now, took);
+            }
+            left(&mut self.origins, pass, now, took);
+        }
     }
 }
 
 /// One less is under way of which it was doubtful that there is an answer.
-fn left(origins: &mut HashMap<String, Origin>, name: &str, went: Went) {
-    if let Some(origin) = origins.get_mut(name) {
+fn left(origins: &mut HashMap<String, Origin>, pass: &Pass, now: Timestamp, took: Duration) {
+    if let Some(origin) = origins.get_mut(&pass.origin) {
         origin.doubtful = origin.doubtful.saturating_sub(1);
-        if went != Went::Unasked {
-            origin.answers = went.is_answer();
+        if pass.went != Went::Unasked {
+            origin.answers = pass.went.is_answer();
+            origin.pace.ended(now, took);
         }
         if origin.doubtful == 0 && !origin.answers {
-            origins.remove(name);
+            origins.remove(&pass.origin);
         }
     }
     if origins.len() > ORIGINS {
@@ -379,10 +429,9 @@ fn least(slots: usize) -> usize {
     (slots / 10).max(1)
 }
 
-/// Up to a quarter longer: those that were sent away together need not come back together.
-fn spread(pause: Duration, seed: u64) -> Duration {
-    let parts = u32::try_from(backoff::mix(seed) >> 44).unwrap_or(0); // 20 bits
-    pause + (pause / 4).mul_f64(f64::from(parts) / f64::from(1_u32 << 20))
+/// All but what is kept for those that answer: a quarter, and at least one.
+fn without_rest(slots: usize) -> usize {
+    slots.saturating_sub((slots / 4).max(1)).max(1)
 }
 
 /// A job that waits in its slot.
@@ -406,40 +455,48 @@ pub(super) struct Pass {
     gates: Arc<Gates>,
     name: String,
     origin: String,
-    doubtful: bool,
+    doubt: Doubtful,
     probe: Option<(Breaker, Breaker)>,
     began: Instant,
     slow: bool,
+    lent: bool,
     went: Went,
     hold: Option<Duration>,
     seed: u64,
 }
 
 impl Pass {
-    fn new(gates: &Arc<Gates>, line: &Line, doubtful: bool, probe: Option<(Breaker, Breaker)>) -> Self {
+    fn new(gates: &Arc<Gates>, line: &Line, doubt: Doubtful, probe: Option<(Breaker, Breaker)>) -> Self {
         Self {
             gates: Arc::clone(gates),
             name: line.name.clone(),
             origin: line.origin.clone(),
-            doubtful,
+            doubt,
             probe,
             began: Instant::now(),
             slow: false,
+            lent: false,
             went: Went::Unasked,
             hold: None,
             seed: 0,
         }
     }
 
-    /// It takes long.
-    pub(super) fn is_slow(&mut self) {
-        if !core::mem::replace(&mut self.slow, true) {
-            let mut state = self.gates.lock();
-            state.slow += 1;
-            if let Some(place) = state.places.get_mut(&self.name) {
-                place.slow += 1;
-            }
+    /// It takes long; whether its job lends its slot to others until it has ended.
+    pub(super) fn is_slow(&mut self) -> bool {
+        if core::mem::replace(&mut self.slow, true) {
+            return self.lent;
         }
+        // A worker that runs one job at a time goes on to do so.
+        let most = self.gates.slots.load(Ordering::Relaxed) / 2;
+        let mut state = self.gates.lock();
+        state.slow += 1;
+        self.lent = state.lent < most;
+        state.lent += usize::from(self.lent);
+        if let Some(place) = state.places.get_mut(&self.name) {
+            place.slow += 1;
+        }
+        self.lent
     }
 
     /// Nobody has waited for what becomes of it. That says something about the receiver only where it took long.
@@ -457,261 +514,5 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         self.gates.ended(self);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(path: &str) -> Line {
-        Line::of(path.to_owned(), path.to_owned())
-    }
-
-    fn gates(slots: usize) -> Arc<Gates> {
-        let gates = Gates::new();
-        gates.slots.store(slots, Ordering::Relaxed);
-        Arc::new(gates)
-    }
-
-    async fn go(gates: &Arc<Gates>, path: &str) -> Pass {
-        match gates.turn(&target(path), false, 7).await {
-            Turn::Go(pass) => pass,
-            Turn::Later(pause) => panic!("sent away for {pause:?}"),
-            Turn::Open => panic!("its breaker is open"),
-        }
-    }
-
-    async fn is_sent_away(gates: &Arc<Gates>, path: &str) -> bool {
-        matches!(gates.turn(&target(path), false, 7).await, Turn::Later(_))
-    }
-
-    /// H5.
-    #[tokio::test(start_paused = true)]
-    async fn h5_receivers_that_do_not_answer_leave_a_part_of_the_worker_to_the_others() {
-        let gates = gates(20);
-        go(&gates, "/good").await.end(Went::Answered, None, 1);
-        go(&gates, "/late").await.end(Went::Late, None, 1);
-        let mut hanging = Vec::new();
-        for number in 0..15 {
-            hanging.push(go(&gates, &format!("/hang/{number}")).await);
-        }
-        assert!(
-            is_sent_away(&gates, "/hang/15").await,
-            "three quarters are taken by those that nobody knows"
-        );
-        assert!(is_sent_away(&gates, "/late").await, "of one that did not answer, half is enough");
-        let mut good = go(&gates, "/good").await;
-        hanging.iter_mut().for_each(Pass::is_slow);
-        good.is_slow();
-        assert!(is_sent_away(&gates, "/good").await, "it has become slow itself");
-        good.end(Went::Answered, None, 1);
-        go(&gates, "/good").await.end(Went::Answered, None, 1);
-        drop(hanging);
-        {
-            let state = gates.lock();
-            assert_eq!((state.slow, state.doubtful), (0, 0));
-        }
-        go(&gates, "/late").await.end(Went::Answered, None, 1);
-    }
-
-    /// H5.
-    #[tokio::test(start_paused = true)]
-    async fn h5_a_receiver_begins_with_a_tenth_and_grows_with_its_answers() {
-        let gates = gates(40);
-        let mut first = Vec::new();
-        for _ in 0..4 {
-            first.push(go(&gates, "/a").await);
-        }
-        assert!(is_sent_away(&gates, "/a").await, "nothing is known of it yet");
-        go(&gates, "/b").await.end(Went::Answered, None, 1);
-        first.into_iter().for_each(|pass| pass.end(Went::Answered, None, 1));
-        for _ in 0..10 {
-            go(&gates, "/a").await.end(Went::Answered, None, 1);
-        }
-        let mut many = Vec::new();
-        while let Turn::Go(pass) = gates.turn(&target("/a"), false, 7).await {
-            many.push(pass);
-        }
-        assert_eq!(many.len(), 30, "never more than its share");
-        many.into_iter().for_each(|pass| pass.end(Went::Late, None, 1));
-        assert!(matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open));
-        // What would be the end of a job is tried all the same, within the share.
-        let mut last = Vec::new();
-        while let Turn::Go(pass) = gates.turn(&target("/a"), true, 7).await {
-            last.push(pass);
-        }
-        assert_eq!(last.len(), 4);
-        go(&gates, "/b").await.end(Went::Answered, None, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_a_quick_receiver_goes_as_soon_as_it_is_free() {
-        let gates = gates(12);
-        let first = go(&gates, "/a").await;
-        let waits = tokio::spawn({
-            let gates = Arc::clone(&gates);
-            async move { go(&gates, "/a").await }
-        });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        first.end(Went::Answered, None, 1);
-        waits.await.unwrap().end(Went::Answered, None, 1);
-        assert_eq!(gates.lock().waiting, 0);
-    }
-
-    /// N56.
-    #[tokio::test(start_paused = true)]
-    async fn n56_those_that_are_sent_away_come_back_one_after_the_other() {
-        let gates = gates(12);
-        go(&gates, "/a").await.end(Went::Late, None, 1);
-        let _held = go(&gates, "/a").await;
-        let mut last = Duration::ZERO;
-        for number in 0..100 {
-            let Turn::Later(pause) = gates.turn(&target("/a"), false, number).await else {
-                panic!("it is held")
-            };
-            assert!(pause >= last && pause <= PAUSE_MAX, "{pause:?} after {last:?}");
-            last = pause;
-        }
-        assert!(last >= Duration::from_secs(5), "{last:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_endpoint_gets_no_more_at_once_and_in_a_time_than_it_was_set_to() {
-        let gates = gates(40);
-        let most = Line { most: Some(2), ..target("/a") };
-        let rate = Line { rate: Some("10/s".parse().unwrap()), ..target("/b") };
-        let mut held = Vec::new();
-        while let Turn::Go(pass) = gates.turn(&most, false, 7).await {
-            held.push(pass);
-        }
-        assert_eq!(held.len(), 2);
-        let mut started = 0;
-        while let Turn::Go(pass) = gates.turn(&rate, false, 7).await {
-            pass.end(Went::Answered, None, 1);
-            started += 1;
-        }
-        assert_eq!(started, 10, "what the rate gives in a second, at once");
-        tokio::time::sleep(Duration::from_millis(210)).await;
-        for _ in 0..2 {
-            assert!(matches!(gates.turn(&rate, false, 7).await, Turn::Go(_)));
-        }
-        assert!(matches!(gates.turn(&rate, false, 7).await, Turn::Later(_)));
-    }
-
-    /// H5: a receiver that has failed ten times is asked by one request, and if that was not sent, by the next one.
-    #[tokio::test(start_paused = true)]
-    async fn h5_one_probe_closes_the_breaker_and_one_that_was_not_sent_blocks_nobody() {
-        let gates = gates(40);
-        for _ in 0..10 {
-            go(&gates, "/a").await.end(Went::Broken, None, 1);
-        }
-        let is_open =
-            async |gates: &Arc<Gates>| matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open);
-        assert!(is_open(&gates).await);
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let probe = go(&gates, "/a").await;
-        assert!(is_open(&gates).await, "the others wait for it");
-        drop(probe);
-        let probe = go(&gates, "/a").await;
-        probe.end(Went::Answered, None, 1);
-        go(&gates, "/a").await.end(Went::Answered, None, 1);
-    }
-
-    /// However many receivers somebody makes up, and however they fail, what is remembered is bounded.
-    #[tokio::test(start_paused = true)]
-    async fn receivers_that_fail_do_not_fill_the_memory() {
-        let gates = gates(40);
-        let held = go(&gates, "/held").await;
-        for number in 0..3 * PLACES {
-            go(&gates, &format!("/{number}")).await.end(Went::Broken, None, 1);
-            tokio::time::advance(Duration::from_micros(10)).await;
-        }
-        {
-            let state = gates.lock();
-            assert!(state.places.len() <= PLACES, "{}", state.places.len());
-            assert!(state.places.contains_key("/held"), "something is under way to it");
-            assert!(state.places.contains_key(&format!("/{}", 3 * PLACES - 1)), "the newest stay");
-        }
-        held.end(Went::Answered, None, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_asks_for_a_pause_is_left_alone() {
-        let gates = gates(40);
-        go(&gates, "/a").await.end(Went::Answered, Some(Duration::from_secs(30)), 1);
-        let Turn::Later(pause) = gates.turn(&target("/a"), false, 7).await else { panic!("it is held") };
-        assert!(pause >= Duration::from_secs(30), "{pause:?}");
-        go(&gates, "/b").await.end(Went::Answered, None, 1);
-        tokio::time::sleep(Duration::from_secs(31)).await;
-        go(&gates, "/a").await.end(Went::Answered, None, 1);
-    }
-
-    /// H5: a host that does not answer gets no more of the worker by having many paths.
-    #[tokio::test(start_paused = true)]
-    async fn h5_one_host_with_many_paths_that_hang_leaves_most_of_the_worker_to_the_others() {
-        let gates = gates(40);
-        let at = |host: &str, path: usize| Line::of(format!("{host}/{path}"), host.to_owned());
-        let take = async |line: &Line| match gates.turn(line, false, 7).await {
-            Turn::Go(pass) => Some(pass),
-            Turn::Later(_) | Turn::Open => None,
-        };
-        let mut held = Vec::new();
-        for path in 0..200 {
-            held.extend(take(&at("hangs", path)).await);
-        }
-        assert_eq!(held.len(), 10, "a quarter");
-        // Another host of which nothing is known gets its part all the same, and one that answers more.
-        take(&at("good", 0)).await.unwrap().end(Went::Answered, None, 1);
-        let mut good = Vec::new();
-        for path in 1..200 {
-            good.extend(take(&at("good", path)).await);
-        }
-        assert_eq!(good.len(), 20, "all that is left for unknown ones: one was answered");
-        good.into_iter().for_each(|pass| pass.end(Went::Answered, None, 1));
-        held.into_iter().for_each(|pass| pass.end(Went::Late, None, 1));
-        let state = gates.lock();
-        assert_eq!((state.doubtful, state.origins.contains_key("hangs")), (0, false));
-    }
-
-    /// W69: a receiver that gets too much gets less, and none at all if it goes on saying so.
-    #[tokio::test(start_paused = true)]
-    async fn w69_a_receiver_that_says_it_gets_too_much_gets_less() {
-        let gates = gates(40);
-        for _ in 0..10 {
-            go(&gates, "/a").await.end(Went::Answered, None, 1);
-        }
-        for _ in 0..9 {
-            go(&gates, "/a").await.end(Went::Throttled, None, 1);
-        }
-        let mut many = Vec::new();
-        while let Turn::Go(pass) = gates.turn(&target("/a"), false, 7).await {
-            many.push(pass);
-        }
-        assert_eq!(many.len(), 4, "a tenth");
-        many.into_iter().for_each(|pass| pass.end(Went::Throttled, None, 1));
-        assert!(
-            matches!(gates.turn(&target("/a"), false, 7).await, Turn::Open),
-            "it has failed often enough"
-        );
-        // Whoever says for how long is taken at his word.
-        for _ in 0..20 {
-            go(&gates, "/b").await.end(Went::Throttled, Some(Duration::from_secs(1)), 1);
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-        go(&gates, "/b").await.end(Went::Answered, None, 1);
-    }
-
-    /// A request that nobody waited for says something about its receiver only where it took long.
-    #[tokio::test(start_paused = true)]
-    async fn h5_a_slow_request_that_was_cut_off_counts_against_its_receiver() {
-        let gates = gates(40);
-        go(&gates, "/a").await.cut(1);
-        assert_eq!(gates.lock().places["/a"].answers, None);
-        let mut pass = go(&gates, "/a").await;
-        pass.is_slow();
-        pass.cut(1);
-        let state = gates.lock();
-        assert_eq!((state.places["/a"].answers, state.slow), (Some(false), 0));
     }
 }

@@ -132,14 +132,7 @@ impl Known {
         if let Some(found) = self.fresh(name) {
             return Ok(Some(found));
         }
-        let mut names: Vec<EndpointName> = {
-            let mut entries = self.lock();
-            entries.retain(|_, entry| entry.used_at.elapsed() < USED);
-            // Of those that have waited for longest, no more than are read at once.
-            entries.keys().filter(|known| *known != name).cloned().collect()
-        };
-        names.truncate(onceward_core::limits::PAGE_ROWS_MAX - 1);
-        names.push(name.clone());
+        let names = self.to_read(name);
         let at = Instant::now();
         let found = list(client, Some(&names)).await?;
         let mut entries = self.lock();
@@ -153,6 +146,20 @@ impl Known {
             return Err(unreadable(name));
         }
         Ok(entries.get(name).map(|entry| Arc::clone(&entry.found)))
+    }
+
+    /// What is read together with an endpoint: those that would have to be read soon, the ones first that were read
+    /// before the others, and no more than one page holds.
+    fn to_read(&self, name: &EndpointName) -> Vec<EndpointName> {
+        let mut entries = self.lock();
+        entries.retain(|_, entry| entry.used_at.elapsed() < USED);
+        let is_old = |entry: &Entry| entry.read_at.elapsed() >= FRESH / 2;
+        let old = entries.iter().filter(|(known, entry)| *known != name && is_old(entry));
+        let mut old: Vec<(Instant, &EndpointName)> =
+            old.map(|(known, entry)| (entry.read_at, known)).collect();
+        old.sort_unstable_by_key(|(read_at, _)| *read_at);
+        let old = old.into_iter().map(|(_, known)| known.clone());
+        core::iter::once(name.clone()).chain(old).take(onceward_core::limits::PAGE_ROWS_MAX).collect()
     }
 
     fn keep(&self, entries: &mut HashMap<EndpointName, Entry>, row: Endpoint, read_at: Instant) {

@@ -1,7 +1,7 @@
 //! A connection that remembers whether anything has gone over it.
 
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::{Context, Poll};
 use std::io;
 use std::sync::Arc;
@@ -9,6 +9,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+/// How much may come before an answer: its head, and interim answers, of which there may be any number.
+const BEFORE_ANSWER_MAX: usize = 256 * 1024;
 
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -19,14 +22,18 @@ pub(super) enum Stream {
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     sent: AtomicBool,
-    received: AtomicBool,
+    /// How many bytes have come.
+    received: AtomicUsize,
+    /// Whether the head of an answer was among them.
+    answered: AtomicBool,
 }
 
 impl Traffic {
     /// Nothing, from now on.
     pub(super) fn forget(&self) {
         self.sent.store(false, Ordering::SeqCst);
-        self.received.store(false, Ordering::SeqCst);
+        self.received.store(0, Ordering::SeqCst);
+        self.answered.store(false, Ordering::SeqCst);
     }
 
     /// Whether a byte may have been sent.
@@ -36,7 +43,18 @@ impl Traffic {
 
     /// Whether a byte has come.
     pub(super) fn has_received(&self) -> bool {
-        self.received.load(Ordering::SeqCst)
+        self.received.load(Ordering::SeqCst) > 0
+    }
+
+    /// There is an answer. What follows is its body.
+    pub(super) fn is_answered(&self) {
+        self.answered.store(true, Ordering::SeqCst);
+    }
+
+    /// So many bytes have come; whether that is more than there may be before an answer.
+    fn receives(&self, count: usize) -> bool {
+        let all = self.received.fetch_add(count, Ordering::SeqCst) + count;
+        all > BEFORE_ANSWER_MAX && !self.answered.load(Ordering::SeqCst)
     }
 }
 
@@ -64,8 +82,10 @@ impl AsyncRead for Wire {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
         };
-        if buffer.filled().len() > before {
-            self.traffic.received.store(true, Ordering::SeqCst);
+        let count = buffer.filled().len().saturating_sub(before);
+        if count > 0 && self.traffic.receives(count) {
+            let why = format!("more than {BEFORE_ANSWER_MAX} bytes before an answer");
+            return Poll::Ready(Err(io::Error::other(why)));
         }
         read
     }

@@ -194,12 +194,10 @@ impl Enqueue {
         })
     }
 
-    /// How long one attempt may take, 10 ms to 7 days; 15 minutes by default. Then it is stopped, and has failed.
+    /// How long one attempt may take, 10 ms to 7 days; 15 minutes by default. Then it is stopped, and has failed. An
+    /// HTTP request may take ten minutes; 30 seconds by default, or what its endpoint is set to.
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|new| {
-            new.policy.timeout = timeout;
-            Ok(())
-        })
+        self.with(|new| new.set_timeout(timeout))
     }
 
     /// After this no attempt is started: the job is dead. None by default. It comes after the time the job is due, and

@@ -10,6 +10,18 @@ use crate::client::{Onceward, new_session};
 
 /// A lease being asked for. Every setting has a default that is right for most; [`acquire`](Self::acquire) and
 /// [`run`](Self::run) send it.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use std::time::Duration;
+///
+/// let asked = ow.lease("report:daily").ttl(Duration::from_secs(30)).hard_ttl(Duration::from_secs(600));
+/// let lease = asked.metadata("web1").acquire().await?.expect("nobody else holds it");
+/// assert!(lease.is_valid() && lease.ttl() == Duration::from_secs(30));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is asked for before `acquire` or `run`"]
 pub struct LeaseBuilder {
@@ -28,6 +40,20 @@ pub struct LeaseBuilder {
 }
 
 /// What came of asking.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use onceward::lease::Acquisition;
+///
+/// match ow.lease("k").acquire_or_holder().await? {
+///     Acquisition::Granted(lease) => println!("ours, under token {}", lease.token()),
+///     Acquisition::Held(Some(holder)) => println!("{} has it", holder.owner),
+///     Acquisition::Held(None) => println!("free, and somebody waits for it"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub enum Acquisition {
     /// We hold it.
@@ -55,6 +81,18 @@ impl LeaseBuilder {
 
     /// How long the lease lasts without renewal: how soon others notice that this process has died. 1 s to 24 h,
     /// 10 s by default. It is renewed three times as often.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use std::time::Duration;
+    ///
+    /// let lease = ow.lease("k").ttl(Duration::from_secs(5)).acquire().await?.unwrap();
+    /// assert_eq!(lease.ttl(), Duration::from_secs(5));
+    /// assert_eq!(ow.lease("l").ttl(Duration::ZERO).acquire().await.unwrap_err().code(), onceward::Code::TtlInvalid);
+    /// # Ok(()) }
+    /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -75,6 +113,17 @@ impl LeaseBuilder {
 
     /// How many may hold the key at once; 1 by default. Everybody who asks for a key should name the same number.
     /// Tokens of holders at the same time must not be compared on one resource: the later one would shut the other out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let seats = || ow.lease("licence").capacity(2);
+    /// let (one, two) = (seats().acquire().await?.unwrap(), seats().acquire().await?.unwrap());
+    /// assert_eq!((one.slot(), two.slot()), (0, 1));
+    /// assert!(seats().acquire().await?.is_none(), "both places are taken");
+    /// # Ok(()) }
+    /// ```
     pub fn capacity(mut self, holders: u32) -> Self {
         self.capacity = holders;
         self
@@ -87,6 +136,19 @@ impl LeaseBuilder {
     }
 
     /// Waits for the lease, at most this long. Released leases are handed over at once, lost ones when they run out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use std::time::Duration;
+    ///
+    /// let lease = ow.lease("k").acquire().await?.unwrap();
+    /// let waiting = tokio::spawn(ow.lease("k").wait(Duration::from_secs(10)).acquire());
+    /// lease.release().await?;
+    /// assert!(waiting.await.unwrap()?.is_some());
+    /// # Ok(()) }
+    /// ```
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.wait = Some(at_most);
         self
@@ -95,6 +157,17 @@ impl LeaseBuilder {
     /// Keeps the order of those who wait: within a process the order of their calls, between processes the order in
     /// which each took its place in line. Without it waiting is quicker, and
     /// whoever asks first after a release gets the lease.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use std::time::Duration;
+    ///
+    /// let lease = ow.lease("k").fair(true).wait(Duration::from_secs(10)).acquire().await?;
+    /// assert!(lease.is_some(), "nobody stands in line");
+    /// # Ok(()) }
+    /// ```
     pub fn fair(mut self, fair: bool) -> Self {
         self.fair = fair;
         self
@@ -108,6 +181,18 @@ impl LeaseBuilder {
 
     /// Whether dropping the lease gives it back (best effort, in the background); on by default. Without it, the key
     /// stays closed until the ttl has passed: a simple way of doing something at most once per interval.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// // At most once an hour, whoever asks.
+    /// let hour = std::time::Duration::from_secs(3600);
+    /// let once_an_hour = || ow.lease("newsletter").ttl(hour).auto_renew(false).auto_release(false);
+    /// drop(once_an_hour().acquire().await?.expect("nobody has sent it in the last hour"));
+    /// assert!(once_an_hour().acquire().await?.is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn auto_release(mut self, on: bool) -> Self {
         self.auto_release = on;
         self
@@ -116,10 +201,15 @@ impl LeaseBuilder {
     /// Asks for the lease; `None` if somebody else holds it (and still does after the wait, if there is one).
     ///
     /// ```
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
     /// let Some(lease) = ow.lease("order_123").acquire().await? else { return Ok(()) };
+    /// assert!(ow.lease("order_123").acquire().await?.is_none(), "one at a time, and not re-entrant");
     /// // … work; put `lease.token()` into every write …
-    /// lease.release().await?;
+    /// let first = lease.token();
+    /// assert!(lease.release().await?);
+    /// assert!(ow.lease("order_123").acquire().await?.unwrap().token() > first);
     /// # Ok(()) }
     /// ```
     ///
@@ -136,6 +226,23 @@ impl LeaseBuilder {
 
     /// As [`acquire`](Self::acquire), and tells who holds it otherwise.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::lease::Acquisition;
+    ///
+    /// let _lease = ow.lease("k").metadata("backup of shop").acquire().await?;
+    /// match ow.lease("k").acquire_or_holder().await? {
+    ///     Acquisition::Held(Some(holder)) => {
+    ///         assert_eq!(holder.metadata.as_deref(), Some("backup of shop"));
+    ///         println!("{} has it until {}", holder.owner, holder.until);
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_or_holder(self) -> Result<Acquisition> {
@@ -151,7 +258,9 @@ impl LeaseBuilder {
     /// the lease is lost, releases at the end. What the body returns is returned, whatever becomes of the release.
     ///
     /// ```
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
     /// let rows = ow.lease("nightly").run(async |lease| {
     ///     println!("holding it under token {}", lease.token());
     ///     42

@@ -19,6 +19,20 @@ use crate::renewer::{Farewell, Subject, Watch};
 ///
 /// Holding a lease does not stop the world: a paused process may act after its lease has ended. What does stop it is
 /// the [`token`](Self::token) in its writes, or [`guard`](Self::guard) in its transaction.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// if let Some(lease) = ow.lease("import:prices").acquire().await? {
+///     for _page in 0..3 {
+///         lease.check()?; // before each step that can't be taken back
+///     }
+///     println!("{} held {} under token {}", lease.owner(), lease.key(), lease.token());
+///     lease.release().await?;
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a lease gives it back"]
 pub struct Lease {
     client: Onceward,
@@ -68,6 +82,17 @@ impl Lease {
     }
 
     /// The fencing token: larger than that of every earlier holder of the key, for ever.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let first = ow.lease("k").acquire().await?.unwrap();
+    /// let before = first.token();
+    /// first.release().await?;
+    /// assert!(ow.lease("k").acquire().await?.unwrap().token() > before);
+    /// # Ok(()) }
+    /// ```
     pub fn token(&self) -> Token {
         self.claim.token
     }
@@ -114,6 +139,15 @@ impl Lease {
 
     /// Whether the lease may still be trusted: renewed in time by our own clock, with a margin, and not lost (L5).
     /// It costs no round trip. A `true` is over when you read it; writes want the token or the guard.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let lease = ow.lease("k").acquire().await?.unwrap();
+    /// assert!(lease.is_valid() && lease.lost_because().is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn is_valid(&self) -> bool {
         self.hold.is_valid()
     }
@@ -127,7 +161,9 @@ impl Lease {
     ///
     /// ```
     /// # async fn import_prices() {}
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
     /// let Some(lease) = ow.lease("import:prices").acquire().await? else { return Ok(()) };
     /// tokio::select! {
     ///     () = import_prices() => drop(lease.release().await?),
@@ -146,7 +182,9 @@ impl Lease {
     ///
     /// ```
     /// # async fn import_page(_: u32) {}
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
     /// let lease = ow.lease("import:prices").auto_renew(false).acquire().await?;
     /// if let Some(lease) = lease {
     ///     for page in 0..100 {
@@ -179,6 +217,16 @@ impl Lease {
     }
 
     /// Gives the lease back. `false` if it was no longer ours: nothing was changed then (L8).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let lease = ow.lease("k").acquire().await?.unwrap();
+    /// ow.admin().break_lease("k", None, "an example").await?;
+    /// assert!(!lease.release().await?, "it was not ours any more");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As for an unreachable store; the lease then runs out by itself.
@@ -213,6 +261,16 @@ impl Lease {
     }
 
     /// The header that carries the token to a receiver that checks it: `X-Fence-Token`. See [`fence::Checker`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let lease = ow.lease("account").acquire().await?.unwrap();
+    /// let (name, value) = lease.fence_header();
+    /// assert_eq!((name, value), ("X-Fence-Token", lease.token().to_string()));
+    /// # Ok(()) }
+    /// ```
     pub fn fence_header(&self) -> (&'static str, String) {
         (fence::HEADER, self.token().to_string())
     }
@@ -225,13 +283,26 @@ impl Lease {
     /// Works with `tokio_postgres::Transaction`, `sqlx::Transaction` and `rusqlite::Transaction` (begun as IMMEDIATE).
     ///
     /// ```
-    /// # #[cfg(feature = "postgres")]
-    /// # async fn example(lease: onceward::Lease, mut client: tokio_postgres::Client)
-    /// #     -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut tx = client.transaction().await?;
+    /// # #[cfg(not(feature = "sqlite"))] fn main() {}
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let file = folder.path().join("shop.db");
+    /// # let ow = onceward::Onceward::connect(&format!("sqlite://{}", file.display())).await?;
+    /// use rusqlite::TransactionBehavior::Immediate;
+    ///
+    /// # let mut connection = rusqlite::Connection::open(&file)?;
+    /// # connection.execute_batch("CREATE TABLE price (article TEXT, cents INTEGER)")?;
+    /// let lease = ow.lease("prices").acquire().await?.expect("nobody else holds it");
+    /// let mut tx = connection.transaction_with_behavior(Immediate)?;
     /// lease.guard(&mut tx).await?;
-    /// tx.execute("UPDATE price SET cents = 4200 WHERE article = 'tea'", &[]).await?;
-    /// tx.commit().await?; // nobody has taken the lease before this
+    /// tx.execute("UPDATE price SET cents = 4200 WHERE article = 'tea'", [])?;
+    /// tx.commit()?; // nobody has taken the lease before this
+    ///
+    /// ow.admin().break_lease("prices", None, "an example").await?;
+    /// let mut tx = connection.transaction_with_behavior(Immediate)?;
+    /// assert!(lease.guard(&mut tx).await.is_err(), "it is somebody else's by now: roll back");
     /// # Ok(()) }
     /// ```
     ///
@@ -245,6 +316,18 @@ impl Lease {
     }
 
     /// Fails if the lease can't be trusted any more: a cheap check between two steps of work.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let lease = ow.lease("k").acquire().await?.unwrap();
+    /// lease.check()?;
+    /// ow.admin().break_lease("k", None, "an example").await?;
+    /// assert!(lease.renew().await.is_err(), "it learns of that by renewing");
+    /// assert_eq!(lease.check().unwrap_err().code(), onceward::Code::LeaseLost);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`LeaseLost`](Code::LeaseLost).

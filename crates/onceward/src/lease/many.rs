@@ -12,6 +12,17 @@ use crate::client::Onceward;
 use crate::hold::Lost;
 
 /// Leases on several keys being asked for.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use std::time::Duration;
+///
+/// let both = ow.leases(["account:1", "account:2"]).ttl(Duration::from_secs(5)).wait(Duration::from_secs(1));
+/// assert!(both.acquire().await?.is_some());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is asked for before `acquire`"]
 pub struct LeasesBuilder {
@@ -21,6 +32,18 @@ pub struct LeasesBuilder {
 }
 
 /// Leases on several keys, held together. Dropping it gives all of them back.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// let both = ow.leases(["account:2", "account:1"]).acquire().await?.expect("nobody else holds one of them");
+/// let keys: Vec<&str> = both.iter().map(|lease| lease.key().as_str()).collect();
+/// assert_eq!(keys, ["account:1", "account:2"]);
+/// println!("write to account 1 with token {}", both.of("account:1").unwrap().token());
+/// both.release().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping the leases gives them back"]
 pub struct LeaseSet {
@@ -69,6 +92,17 @@ impl LeasesBuilder {
     ///
     /// Without a wait they are asked for together, in one batch. With one, they are taken one after the other in the
     /// order of their bytes: whoever waits for a key holds only smaller ones, so no circle of waiters can form.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let both = ow.leases(["a", "b"]).acquire().await?.unwrap();
+    /// assert!(ow.leases(["b", "c"]).acquire().await?.is_none());
+    /// assert!(ow.lease("c").acquire().await?.is_some(), "nothing was kept");
+    /// both.release().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`KeysInvalid`](Code::KeysInvalid) for no key, too many, or one named twice; otherwise as

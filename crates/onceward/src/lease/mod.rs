@@ -20,6 +20,18 @@ pub use onceward_core::lease::{Record, Standing};
 use onceward_core::{Owner, Timestamp, Token};
 
 /// Who has the lease, as shown to whoever did not get it.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use onceward::lease::Acquisition;
+///
+/// let _lease = ow.lease("k").acquire().await?;
+/// let Acquisition::Held(Some(holder)) = ow.lease("k").acquire_or_holder().await? else { panic!("it is held") };
+/// assert!(holder.is_me && holder.until > holder.since);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Holder {

@@ -40,13 +40,26 @@ pub(super) async fn until(builder: &LeaseBuilder, ask: Ask, at_most: Duration) -
     let deadline = Instant::now() + at_most;
     let client = &builder.client;
     let line = client.inner.switchboard.line(&ask.namespace, &ask.key);
-    // The first attempt needs no place in the line, unless order is asked for: nobody may be waiting.
-    let mut last = match (builder.fair, attempt(builder, ask.clone()).await?) {
-        (_, Acquisition::Granted(lease)) => return Ok(Acquisition::Granted(lease)),
-        (_, Acquisition::Held(holder)) => holder,
+    // Those of this process who wait for the same key stand in line here; one of them deals with the store. Where order
+    // is asked for, the first attempt waits its turn as well; otherwise it needs none: nobody may be waiting.
+    let mut head = None;
+    if builder.fair {
+        let Ok(turn) = timeout_at(deadline, line.head.lock()).await else {
+            return Ok(Acquisition::Held(holder(builder, &ask).await));
+        };
+        head = Some(turn);
+    }
+    let mut last = match attempt(builder, ask.clone()).await? {
+        Acquisition::Granted(lease) => return Ok(Acquisition::Granted(lease)),
+        Acquisition::Held(holder) => holder,
     };
-    // Those of this process who wait for the same key stand in line here; one of them deals with the store.
-    let Ok(_head) = timeout_at(deadline, line.head.lock()).await else { return Ok(Acquisition::Held(last)) };
+    let _head = match head {
+        Some(turn) => turn,
+        None => match timeout_at(deadline, line.head.lock()).await {
+            Ok(turn) => turn,
+            Err(_) => return Ok(Acquisition::Held(last)),
+        },
+    };
     let mut place = Place::new(builder, &ask);
     loop {
         let bell = line.bell.notified();
@@ -72,6 +85,15 @@ pub(super) async fn until(builder: &LeaseBuilder, ask: Ask, at_most: Duration) -
         // Woken or not is all the same: the next attempt tells.
         let _ = timeout(nap(builder, last.as_ref()).min(left), bell).await;
     }
+}
+
+/// Who holds the key, for somebody whose turn did not come in time; as well as can be told.
+async fn holder(builder: &LeaseBuilder, ask: &Ask) -> Option<Holder> {
+    let client = &builder.client;
+    let key = KeyRef { namespace: ask.namespace.clone(), key: ask.key.clone() };
+    let seen = client.store().lease_lookup(&key).await.ok()?;
+    let held = seen.rows.iter().filter(|row| !row.is_free(seen.now));
+    held.min_by_key(|row| row.free_at()).map(|row| Holder::of(row, seen.now, &client.owner))
 }
 
 /// How long to sleep unless woken: until the holder's time is up, but never longer than the store's polling interval.

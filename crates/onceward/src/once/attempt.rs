@@ -11,6 +11,18 @@ use crate::hold::{Hold, Lost};
 use crate::lease::fence;
 
 /// The running attempt, handed to the function: its token, and whether it may still go on.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// let outcome = ow.once("order-17").run(async |attempt| {
+///     attempt.check()?; // before the step that can't be taken back
+///     Ok((attempt.key().as_str().to_owned(), attempt.number()))
+/// });
+/// assert_eq!(outcome.await?.done(), Some(("order-17".to_owned(), 1)));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Attempt {
     pub(super) key: Key,
@@ -79,6 +91,22 @@ impl Attempt {
     /// Waits until the function has to stop: the claim is lost, or with
     /// [`stop_within`](super::OnceBuilder::stop_within) about to reach its hard limit. The function's future is dropped
     /// then, or has that long to come to its end; blocking code it has started elsewhere may want to know.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use std::time::Duration;
+    ///
+    /// let outcome = ow.once("k").run(async |attempt| {
+    ///     tokio::select! {
+    ///         why = attempt.lost() => Err(onceward::NotDone::unknown(why)),
+    ///         () = tokio::time::sleep(Duration::from_millis(1)) => Ok("in time".to_owned()),
+    ///     }
+    /// });
+    /// assert_eq!(outcome.await?.done().as_deref(), Some("in time"));
+    /// # Ok(()) }
+    /// ```
     pub async fn lost(&self) -> Lost {
         let Some((told_at, _)) = self.stop.hard else { return self.hold.lost().await };
         loop {

@@ -13,6 +13,18 @@ use super::{Attempt, NotDone, Outcome, run};
 use crate::client::{Onceward, new_session};
 
 /// Something to be done once, being asked for. [`run`](Self::run) sends it.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use std::time::Duration;
+///
+/// let builder = ow.once("order-17").ttl(Duration::from_secs(30)).retain_for(Duration::from_secs(86_400));
+/// let outcome = builder.run(async |attempt| Ok(format!("sent under token {}", attempt.token()))).await?;
+/// assert!(outcome.is_done());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is done before `run`"]
 pub struct OnceBuilder {
@@ -30,6 +42,19 @@ pub struct OnceBuilder {
 }
 
 /// What a probe found out about a key nobody was sure of.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use onceward::{NotDone, Outcome, Verdict};
+///
+/// let lost: Outcome<u32> = ow.once("k").run(async |_| Err(NotDone::unknown("no answer"))).await?;
+/// assert!(lost.is_uncertain());
+/// let free: Option<Outcome<u32>> = ow.once("k").probe(async |_| Verdict::DidNotHappen).await?;
+/// assert!(free.is_none(), "it may run again");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict<T> {
@@ -83,20 +108,22 @@ impl OnceBuilder {
     /// Nothing is recorded while it stops, and so nobody may begin beside it before the claim itself has run out.
     ///
     /// ```
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
     /// use std::time::Duration;
     ///
     /// let builder = ow.once("report-2026-11").hard_ttl(Duration::from_secs(60)).stop_within(Duration::from_secs(5));
     /// let outcome = builder.run(async |attempt| {
-    ///     let mut pages = 0;
-    ///     loop {
+    ///     for page in 1..=12 {
     ///         tokio::select! {
-    ///             _ = attempt.lost() => return Ok(pages), // tidied up in time
-    ///             () = tokio::time::sleep(Duration::from_secs(1)) => pages += 1,
+    ///             _ = attempt.lost() => return Ok(page - 1), // tidied up in time
+    ///             () = tokio::time::sleep(Duration::from_millis(1)) => {}
     ///         }
     ///     }
+    ///     Ok(12)
     /// }).await?;
-    /// # drop(outcome);
+    /// assert_eq!(outcome.done(), Some(12));
     /// # Ok(()) }
     /// ```
     pub fn stop_within(mut self, time: Duration) -> Self {
@@ -105,6 +132,16 @@ impl OnceBuilder {
     }
 
     /// How long the outcome is kept and replayed; 30 days by default. **After that the key may run again.**
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let hour = std::time::Duration::from_secs(3600);
+    /// let sent = ow.once("mail-17").retain_for(hour).run(async |_| Ok("sent".to_owned())).await?;
+    /// assert_eq!(sent.done().as_deref(), Some("sent"));
+    /// # Ok(()) }
+    /// ```
     pub fn retain_for(mut self, retain: Duration) -> Self {
         self.retain = retain;
         self
@@ -112,6 +149,16 @@ impl OnceBuilder {
 
     /// What the request is: the same key with another fingerprint is refused, whatever its state. The value is written
     /// as JSON (struct fields in their order; sort the keys of maps) and hashed with SHA-256.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// let pay = async |cents: u32| ow.once("order-17").fingerprint(&cents).run(async |_| Ok(cents)).await;
+    /// assert_eq!(pay(500).await?.done(), Some(500));
+    /// assert_eq!(pay(900).await.unwrap_err().code(), onceward::Code::FingerprintMismatch);
+    /// # Ok(()) }
+    /// ```
     pub fn fingerprint(mut self, request: &impl Serialize) -> Self {
         self.fingerprint = serde_json::to_vec(request)
             .map(|bytes| Some(Fingerprint(Sha256::digest(bytes).into())))
@@ -129,6 +176,29 @@ impl OnceBuilder {
 
     /// If another caller is running it: waits for the outcome, at most this long. A waiter never runs the function
     /// itself (O10).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use std::time::Duration;
+    ///
+    /// let (begun, has_begun) = tokio::sync::oneshot::channel();
+    /// let runner = ow.clone();
+    /// let first = tokio::spawn(async move {
+    ///     let run = runner.once("k").run(async |_| {
+    ///         let _ = begun.send(());
+    ///         tokio::time::sleep(Duration::from_millis(20)).await;
+    ///         Ok(7)
+    ///     });
+    ///     run.await
+    /// });
+    /// has_begun.await.unwrap();
+    /// let second = ow.once("k").wait(Duration::from_secs(10)).run(async |_| Ok(8)).await?;
+    /// assert_eq!(second.done(), Some(7), "the first one's");
+    /// # first.await.unwrap()?;
+    /// # Ok(()) }
+    /// ```
     pub fn wait(mut self, at_most: Duration) -> Self {
         self.wait = Some(at_most);
         self
@@ -136,6 +206,19 @@ impl OnceBuilder {
 
     /// Says that doing it twice is harmless: an uncertain key is then run again, under a new token. If that run does
     /// not start either, the key stays uncertain: nobody has found out about the first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::{NotDone, Outcome};
+    ///
+    /// let first: Outcome<u32> = ow.once("rebuild-index").run(async |_| Err(NotDone::unknown("cut off"))).await?;
+    /// assert!(first.is_uncertain());
+    /// let again = ow.once("rebuild-index").restartable(true).run(async |attempt| Ok(attempt.number())).await?;
+    /// assert_eq!(again.done(), Some(2));
+    /// # Ok(()) }
+    /// ```
     pub fn restartable(mut self, harmless: bool) -> Self {
         self.restartable = harmless;
         self
@@ -150,7 +233,10 @@ impl OnceBuilder {
     /// ```
     /// # #[derive(serde::Serialize)] struct Request { cents: u32 }
     /// # async fn charge_card(_: &Request) -> std::io::Result<String> { Ok("ch_1".into()) }
-    /// # async fn example(ow: onceward::Onceward, request: Request) -> Result<(), onceward::Error> {
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// # let request = Request { cents: 4200 };
     /// use std::time::Duration;
     /// use onceward::Outcome;
     ///
@@ -186,6 +272,17 @@ impl OnceBuilder {
 
     /// As [`run`](Self::run), recording bytes as they are instead of a value as JSON.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::once::Body;
+    ///
+    /// let image = ow.once("thumbnail-17").run_bytes(async |_| Ok(Body::new(vec![0xff, 0xd8], "image/jpeg"))).await?;
+    /// assert_eq!(image.done().unwrap().content_type, "image/jpeg");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`run`](Self::run).
     pub async fn run_bytes<F>(self, function: F) -> Result<Outcome<Body>>
@@ -197,6 +294,16 @@ impl OnceBuilder {
 
     /// The recorded outcome, without running anything; `None` if the key has none and nobody is running it.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// assert_eq!(ow.once("k").peek::<u32>().await?, None);
+    /// ow.once("k").run(async |_| Ok(7_u32)).await?.into_result()?;
+    /// assert_eq!(ow.once("k").peek::<u32>().await?.unwrap().done(), Some(7));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`run`](Self::run).
     pub async fn peek<T: DeserializeOwned>(self) -> Result<Option<Outcome<T>>> {
@@ -207,8 +314,13 @@ impl OnceBuilder {
     /// outcome as it is afterwards; `None` if the key is free.
     ///
     /// ```
-    /// # async fn charge_of(_: &str) -> std::io::Result<Option<String>> { Ok(None) }
-    /// # async fn example(ow: onceward::Onceward) -> Result<(), onceward::Error> {
+    /// # async fn charge_of(_: &str) -> std::io::Result<Option<String>> { Ok(Some("ch_1".into())) }
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// # let lost: onceward::Outcome<String> =
+    /// #     ow.once("payment-order-789").run(async |_| Err(onceward::NotDone::unknown("the line went dead"))).await?;
+    /// # assert!(lost.is_uncertain());
     /// use onceward::Verdict;
     ///
     /// let outcome = ow.once("payment-order-789").probe(async |_row| {
@@ -218,6 +330,7 @@ impl OnceBuilder {
     ///         Err(_) => Verdict::StillUnknown,
     ///     }
     /// }).await?;
+    /// assert_eq!(outcome.and_then(|outcome| outcome.done()).as_deref(), Some("ch_1"));
     /// # Ok(()) }
     /// ```
     ///

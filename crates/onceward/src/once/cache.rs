@@ -9,6 +9,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache as QuickCache;
 use std::sync::Arc;
 
+use crate::client::Onceward;
+
 type Name = (Namespace, Key);
 
 pub(crate) struct Cache {
@@ -21,6 +23,21 @@ pub(crate) struct Entry {
     /// Boot time after which the entry is not used any more.
     ends: Timestamp,
     epoch: u64,
+}
+
+/// The moment before a question was sent. An answer is kept under the timeline of that moment: one that came from a
+/// server which was replaced while it was under way is not taken for one of the new server.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    /// Boot time.
+    pub(crate) at: Timestamp,
+    epoch: u64,
+}
+
+impl Asked {
+    pub(crate) fn now(client: &Onceward) -> Self {
+        Self { at: client.clock().boottime(), epoch: client.store().epoch() }
+    }
 }
 
 #[derive(Clone)]
@@ -56,15 +73,15 @@ impl Cache {
         None
     }
 
-    /// Keeps a row that the store has shown at `now` in answer to a request sent at `sent` (boot time).
-    pub(crate) fn keep(&self, row: &Record, now: Timestamp, sent: Timestamp, epoch: u64) {
+    /// Keeps a row that the store has shown at `now` in answer to what was asked.
+    pub(crate) fn keep(&self, row: &Record, now: Timestamp, asked: Asked) {
         let Some(entries) = &self.entries else { return };
         let kept = matches!(row.state, State::Done | State::Failed);
         let (true, Some(until)) = (kept, row.retain_until) else { return };
         // What is left of the retention counts from before the question; a tenth of it is given away for clocks that
         // run at different rates.
         let left = until.since(now).mul_f64(0.9);
-        let entry = Entry { row: row.clone(), ends: sent.after(left), epoch };
+        let entry = Entry { row: row.clone(), ends: asked.at.after(left), epoch: asked.epoch };
         entries.insert((row.namespace.clone(), row.key.clone()), Arc::new(entry));
     }
 

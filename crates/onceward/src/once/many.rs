@@ -9,6 +9,20 @@ use super::{Attempt, NotDone, OnceBuilder, Outcome};
 use crate::client::Onceward;
 
 /// Something to be done once for each of many keys.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use std::time::Duration;
+///
+/// let builder = ow.once_many(["a", "b", "c"]).concurrency(2).each(|once| once.retain_for(Duration::from_secs(3600)));
+/// let outcomes = builder.run(async |attempt| Ok(attempt.key().as_str().to_owned())).await?;
+/// for (key, outcome) in outcomes {
+///     assert_eq!(outcome?.done().as_deref(), Some(key.as_str()));
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is done before `run`"]
 pub struct OnceManyBuilder {

@@ -11,6 +11,18 @@ use serde::Serialize;
 /// Any error turns into one by `?`, and then means *nobody knows*: an error proves nothing about what happened before
 /// it. The caller who does know says so: [`fail`](Classify::fail) for a final failure that is recorded and replayed,
 /// [`not_started`](Classify::not_started) for one that came before anything was done, so that the key may run again.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use onceward::{NotDone, Outcome};
+///
+/// let refused: Outcome<()> = ow.once("k").run(async |_| Err(NotDone::failed("the card has expired"))).await?;
+/// let Outcome::Failed { error, .. } = refused else { panic!("{refused:?}") };
+/// assert_eq!(error.reason(), "the card has expired");
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct NotDone {
     kind: Kind,
@@ -46,6 +58,19 @@ impl NotDone {
     }
 
     /// Adds the failure as data, for those it is replayed to ([`Failure::data`](super::Failure::data)).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// use onceward::{NotDone, Outcome};
+    ///
+    /// let declined = || NotDone::failed("declined").with_data(&402);
+    /// let outcome: Outcome<()> = ow.once("k").run(async |_| Err(declined()?)).await?;
+    /// let Outcome::Failed { error, .. } = outcome else { panic!("{outcome:?}") };
+    /// assert_eq!(error.data::<u16>()?, Some(402));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ResultUnwritable`](Code::ResultUnwritable) when it can't be written as JSON.
@@ -84,6 +109,21 @@ impl<E: std::error::Error> From<E> for NotDone {
 }
 
 /// Says what an error proves.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use onceward::{Classify, Outcome};
+///
+/// # async fn connect() -> Result<(), std::io::Error> { Err(std::io::Error::other("refused")) }
+/// let outcome: Outcome<()> = ow.once("k").run(async |_| {
+///     connect().await.not_started()?; // nothing was sent: the key may run again
+///     Ok(())
+/// }).await?;
+/// assert!(matches!(outcome, Outcome::NotStarted { .. }));
+/// # Ok(()) }
+/// ```
 pub trait Classify<T> {
     /// A final failure: recorded, replayed, never run again.
     ///

@@ -6,6 +6,19 @@ use onceward_core::{Code, Error, Result, Timestamp};
 use serde::de::DeserializeOwned;
 
 /// What came of it.
+///
+/// ```
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), onceward::Error> {
+/// # let ow = onceward::Onceward::connect("memory:").await?;
+/// use onceward::Outcome;
+///
+/// for replayed in [false, true] {
+///     let outcome = ow.once("order-17").run(async |_| Ok(7)).await?;
+///     assert_eq!(outcome, Outcome::Done { value: 7, replayed });
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "only `Done` means that it was done"]
 pub enum Outcome<T> {
@@ -77,6 +90,16 @@ impl<T> Outcome<T> {
     }
 
     /// The value, or what stands in its way as an error: for callers that treat everything else alike.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), onceward::Error> {
+    /// # let ow = onceward::Onceward::connect("memory:").await?;
+    /// assert_eq!(ow.once("k").run(async |_| Ok(7)).await?.into_result()?, 7);
+    /// let lost: onceward::Outcome<u32> = ow.once("l").run(async |_| Err(onceward::NotDone::unknown("?"))).await?;
+    /// assert_eq!(lost.into_result().unwrap_err().code(), onceward::Code::OnceUncertain);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`OnceRunning`](Code::OnceRunning), [`OnceUncertain`](Code::OnceUncertain), or

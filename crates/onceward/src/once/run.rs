@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::attempt::Stop;
 use super::builder::{OnceBuilder, Verdict};
+use super::cache::Asked;
 use super::{Attempt, Failure, NotDone, Outcome};
 use crate::client::Onceward;
 use crate::hold::{Hold, Lost};
@@ -71,15 +72,15 @@ where
         return Ok(outcome);
     }
     client.check_open()?;
-    let sent = client.clock().boottime();
+    let asked = Asked::now(&client);
     match client.inner.lanes.claim(ask.clone()).await? {
         Claimed::Mismatch => Err(mismatch(&ask)),
-        Claimed::Granted(row) => run(&client, &row, sent, builder.stop_within, function).await,
+        Claimed::Granted(row) => run(&client, &row, asked.at, builder.stop_within, function).await,
         Claimed::Existing { row, now } => {
             if row.state_at(now) == State::Running && builder.wait.is_some() {
                 return wait(&builder, &ask).await;
             }
-            client.inner.cache.keep(&row, now, sent, client.store().epoch());
+            client.inner.cache.keep(&row, now, asked);
             Ok(replay(*row, now))
         }
     }
@@ -190,7 +191,7 @@ pub const SUPERSEDED: &str = "the outcome came too late: somebody else had settl
 /// sent in the background as late evidence.
 async fn settle(client: &Onceward, row: &Record, hold: &Hold, ending: Ending) -> Result<Outcome<Body>> {
     let ask = settle_ask(row, ending.clone());
-    let sent = client.clock().boottime();
+    let asked = Asked::now(client);
     let within = client.inner.lanes.deadline();
     let mut unsent = Unsent::of(client, hold, ask.clone());
     let settled = client.inner.lanes.settle(ask, within).await;
@@ -200,7 +201,7 @@ async fn settle(client: &Onceward, row: &Record, hold: &Hold, ending: Ending) ->
     let since = hold.expires_at();
     Ok(match settled {
         Ok(Settle::Applied { .. } | Settle::Already) => {
-            keep(client, row, &ending, sent);
+            keep(client, row, &ending, asked);
             ended(ending, row)
         }
         Ok(Settle::Stale) => {
@@ -237,10 +238,10 @@ impl Drop for Unsent<'_> {
     }
 }
 
-fn keep(client: &Onceward, row: &Record, ending: &Ending, sent: Timestamp) {
+fn keep(client: &Onceward, row: &Record, ending: &Ending, asked: Asked) {
     if matches!(ending, Ending::Done(_) | Ending::Failed { .. }) {
         let row = onceward_core::once::settled(row, ending, false, row.claimed_at);
-        client.inner.cache.keep(&row, row.claimed_at, sent, client.store().epoch());
+        client.inner.cache.keep(&row, row.claimed_at, asked);
     }
 }
 
@@ -280,7 +281,7 @@ async fn wait(builder: &OnceBuilder, ask: &Ask) -> Result<Outcome<Body>> {
         let bell = line.bell.notified();
         tokio::pin!(bell);
         bell.as_mut().enable();
-        let sent = client.clock().boottime();
+        let asked = Asked::now(client);
         let seen = client.store().once_lookup(core::slice::from_ref(&key)).await?;
         let now = seen.now;
         // An outcome that may be replayed no more is as good as gone (O8).
@@ -294,7 +295,7 @@ async fn wait(builder: &OnceBuilder, ask: &Ask) -> Result<Outcome<Body>> {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if row.state_at(now) != State::Running || left.is_zero() {
-            client.inner.cache.keep(&row, now, sent, client.store().epoch());
+            client.inner.cache.keep(&row, now, asked);
             return Ok(replay(row, now));
         }
         // Woken or not is all the same: the next look tells.

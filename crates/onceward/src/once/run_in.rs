@@ -18,15 +18,29 @@ impl OnceBuilder {
     /// until then another caller of the key is told that it is locked. `wait`, the cache and renewal play no part.
     ///
     /// ```
-    /// # #[cfg(feature = "postgres")]
-    /// # async fn example(ow: onceward::Onceward, mut client: tokio_postgres::Client)
-    /// #     -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut tx = client.transaction().await?;
-    /// ow.once("payout-7").run_in(&mut tx, async |tx| {
-    ///     tx.execute("UPDATE account SET cents = cents - 500 WHERE id = 7", &[]).await?;
-    ///     Ok(500)
-    /// }).await?;
-    /// tx.commit().await?;
+    /// # #[cfg(not(feature = "sqlite"))] fn main() {}
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "multi_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let file = folder.path().join("shop.db");
+    /// # let ow = onceward::Onceward::connect(&format!("sqlite://{}", file.display())).await?;
+    /// use onceward::Outcome;
+    /// use rusqlite::TransactionBehavior::Immediate;
+    ///
+    /// # let mut connection = rusqlite::Connection::open(&file)?;
+    /// # connection.execute_batch("CREATE TABLE account (id, cents); INSERT INTO account VALUES (7, 2000)")?;
+    /// for replayed in [false, true] {
+    ///     let mut tx = connection.transaction_with_behavior(Immediate)?;
+    ///     let paid = ow.once("payout-7").run_in(&mut tx, async |tx| {
+    ///         tx.execute("UPDATE account SET cents = cents - 500 WHERE id = 7", [])?;
+    ///         Ok(500)
+    ///     }).await?;
+    ///     tx.commit()?;
+    ///     assert_eq!(paid, Outcome::Done { value: 500, replayed });
+    /// }
+    /// let cents: i64 = connection.query_row("SELECT cents FROM account", [], |row| row.get(0))?;
+    /// assert_eq!(cents, 1500);
     /// # Ok(()) }
     /// ```
     ///

@@ -29,7 +29,7 @@ pub(crate) fn service(client: &Onceward) -> Result<Service> {
 /// Rounds until nothing is left to forget, or the term is over.
 async fn keep_up(client: &Onceward, term: &Term) -> Result<()> {
     let store = client.store();
-    let keys = Prune {
+    let all = Prune {
         leases_older_than: LEASES_OLDER_THAN,
         history_older_than: HISTORY_OLDER_THAN,
         limit: ROUND_ROWS,
@@ -40,11 +40,11 @@ async fn keep_up(client: &Onceward, term: &Term) -> Result<()> {
         term.check()?;
         // Sessions that have run out, where no worker is left to clear them away.
         store.job_rescue(ROUND_ROWS).await?;
-        let (keys, jobs) = (store.prune(&keys).await?, store.job_prune(&jobs).await?);
+        let (keys, jobs) = (store.prune(&all).await?, store.job_prune(&jobs).await?);
         let terms = store.service_prune(&terms).await?;
         term.progress();
-        let most = [keys.once, keys.leases, keys.history, jobs.done, jobs.dead, jobs.keys, terms];
-        if most.iter().all(|gone| *gone < ROUND_ROWS as u64) {
+        let most = [jobs.done, jobs.dead, jobs.keys, terms];
+        if keys.is_last_of(&all) && most.iter().all(|gone| *gone < ROUND_ROWS as u64) {
             return Ok(());
         }
     }

@@ -257,7 +257,8 @@ impl WorkerBuilder {
     }
 
     /// How many jobs run at the same time; 50 by default. Jobs that keep a processor busy want as many as there are
-    /// processors, and [`spawn_blocking`](tokio::task::spawn_blocking).
+    /// processors, and [`spawn_blocking`](tokio::task::spawn_blocking). What only waits does not count: durable
+    /// functions, and HTTP requests that have been without an answer for a second, of those up to half as many as this.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.concurrency = jobs;
         self

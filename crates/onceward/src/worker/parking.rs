@@ -95,7 +95,8 @@ impl JobContext {
         self.around.refused(&self.attempt);
     }
 
-    /// The code of the run is not the code that wrote its journal.
+    /// It can't go on as things are, and nothing is charged for it: the code of a run is not the code that wrote its
+    /// journal, or an event may have to be told to an endpoint that can't be read.
     pub(crate) fn is_stuck(&self, why: String) {
         self.attempt.note_stuck(why);
     }

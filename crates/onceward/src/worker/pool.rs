@@ -93,7 +93,9 @@ impl Pool {
     /// The next job, for a runner; without one the runner has ended.
     pub(super) fn next(&self) -> Option<Arc<Attempt>> {
         let mut state = self.lock();
-        let next = state.ready.pop_front();
+        // Where slots were lent and taken back there may be too many of them.
+        let surplus = state.runners > self.concurrency;
+        let next = if surplus { None } else { state.ready.pop_front() };
         match next {
             Some(_) => state.started += 1,
             None => state.runners -= 1,
@@ -112,7 +114,7 @@ impl Pool {
         self.room.notify_one();
     }
 
-    /// It goes on. Until another one has ended, one more runs than is said.
+    /// It goes on. Until one of them has come to its end, one more runs than is said.
     pub(super) fn take_back(&self, bytes: usize) {
         let mut state = self.lock();
         state.runners += 1;

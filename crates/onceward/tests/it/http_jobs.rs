@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::http_jobs_kit::{DRIP, Receiver, Reply, delivery, hook, open, send, statuses};
+use crate::http_jobs_kit::{DRIP, ONCE, Receiver, Reply, delivery, hook, once, open, send, statuses};
 use crate::jobs_kit::{NOW, client, job, until, until_that};
 use onceward::http_jobs::{HttpJob, SealKeys};
 use onceward::jobs::{JobId, State};
@@ -97,6 +97,20 @@ async fn h1_what_an_answer_means() {
     assert!(receiver.seen_at("/followed").is_empty());
 }
 
+/// The time after this one, as HTTP writes it.
+fn http_date(after: Duration) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let at = SystemTime::now() + after;
+    let days = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][usize::try_from(days % 7).unwrap()];
+    let text = onceward::Timestamp::from(at).to_string();
+    let (date, time) = text.split_once('T').unwrap();
+    let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().unwrap();
+    let month = MONTHS[month.parse::<usize>().unwrap() - 1];
+    format!("{weekday}, {day} {month} {year} {} GMT", &time[..8])
+}
+
 /// W69: a receiver that asks for a pause gets it, in seconds or as a date, within bounds.
 #[tokio::test(flavor = "multi_thread")]
 async fn w69_retry_after_is_honoured() {
@@ -105,15 +119,21 @@ async fn w69_retry_after_is_honoured() {
         let first = received.header("onceward-attempt") == "1";
         match received.path() {
             "/seconds" if first => Reply::With(429, "retry-after: 1".to_owned()),
+            "/date" if first => {
+                Reply::With(503, format!("retry-after: {}", http_date(Duration::from_secs(3))))
+            }
             "/zero" if first => Reply::With(503, "retry-after: 0".to_owned()),
             _ => Reply::Status(200, ""),
         }
     })
     .await;
     let _worker = worker(&ow).await;
-    for path in ["/seconds", "/zero"] {
-        let sent = send(&ow, hook(receiver.url(path)), 3).await.unwrap();
-        until(&ow, sent.id, State::Succeeded).await;
+    let mut sent = Vec::new();
+    for path in ["/seconds", "/zero", "/date"] {
+        sent.push((path, send(&ow, hook(receiver.url(path)), 3).await.unwrap().id));
+    }
+    for (path, id) in sent {
+        until(&ow, id, State::Succeeded).await;
         let seen = receiver.seen_at(path);
         let pause = seen[1].at - seen[0].at;
         assert!(pause >= Duration::from_millis(990), "{path}: {pause:?}");
@@ -129,7 +149,8 @@ async fn n57_hostile_receivers_end_by_limits_and_delay_nobody_else() {
         "close" => Reply::Close,
         "drip" => DRIP,
         "endless" => Reply::Endless,
-        "flood" => Reply::Flood,
+        "flood" => Reply::Flood(Duration::from_millis(1)),
+        "torrent" => Reply::Flood(Duration::ZERO),
         "headers" => Reply::Headers,
         "middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\nhalf"),
         "chunks" => Reply::Last("HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"),
@@ -139,8 +160,10 @@ async fn n57_hostile_receivers_end_by_limits_and_delay_nobody_else() {
     })
     .await;
     let _worker = worker(&ow).await;
-    let kinds =
-        ["hang", "close", "drip", "endless", "flood", "headers", "middle", "chunks", "garbage", "switch"];
+    let kinds = [
+        "hang", "close", "drip", "endless", "flood", "torrent", "headers", "middle", "chunks", "garbage",
+        "switch",
+    ];
     let mut bad = Vec::new();
     for kind in kinds {
         let url = receiver.url(&format!("/{kind}"));
@@ -306,6 +329,71 @@ async fn w55_a_dropped_connection_is_no_dead_letter() {
     assert_eq!((row.attempt, statuses(&row)), (3, vec![None, Some(200), Some(200)]));
 }
 
+/// W55, H2: of an answer that has begun nobody says that the receiver had closed the connection before. The request is
+/// not sent again in the same attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn w55_a_kept_connection_that_breaks_in_the_head_of_an_answer_is_a_failure() {
+    let ow = client().await;
+    let receiver = Receiver::new(|received| match received.nth {
+        1 => Reply::Status(200, ""),
+        _ => Reply::Last("HTTP/1.1 20"),
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    let first = send(&ow, hook(receiver.url("/first")), 1).await.unwrap();
+    until(&ow, first.id, State::Succeeded).await;
+    let second = send(&ow, hook(receiver.url("/second")), 1).await.unwrap();
+    let row = until(&ow, second.id, State::Dead).await;
+    assert!(row.error.as_ref().unwrap().contains("after the answer had begun"), "{row:?}");
+    let got = receiver.seen_at("/second");
+    assert_eq!((got.len(), got[0].nth), (1, 2), "sent once, over the connection of the first");
+}
+
+/// W55, H2, N57: a receiver that resets the connection when the request has come has seen it.
+#[tokio::test(flavor = "multi_thread")]
+async fn n57_a_connection_that_is_reset_after_the_request_is_no_proof_of_anything() {
+    let ow = client().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // What was not read when it is closed makes the kernel reset the connection.
+            stream.readable().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let _worker = worker(&ow).await;
+    let usual = send(&ow, hook(format!("http://{address}/")), 2).await.unwrap().id;
+    let row = until(&ow, usual, State::Dead).await;
+    assert!(row.error.unwrap().contains("sent, and not answered"));
+    assert_eq!(count.load(Ordering::SeqCst), 2, "once for each attempt");
+    let once = at_most_once(&ow, format!("http://{address}/")).await;
+    until(&ow, once, State::Uncertain).await;
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+/// H4, N57: nobody is asked to compress an answer, and one that is compressed all the same is not unpacked.
+#[tokio::test(flavor = "multi_thread")]
+async fn n57_answers_are_not_unpacked() {
+    let ow = client().await;
+    // The beginning of a gzip file, which would unpack to something else.
+    let packed = b"\x1f\x8b\x08\0\0\0\0\0\0\x03nothing that unpacks";
+    let receiver = Receiver::new(move |_| {
+        let head =
+            format!("HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", packed.len());
+        Reply::Raw([head.as_bytes(), packed].concat())
+    })
+    .await;
+    let _worker = worker(&ow).await;
+    let sent = send(&ow, hook(receiver.url("/")), 1).await.unwrap();
+    let row = until(&ow, sent.id, State::Succeeded).await;
+    let seen = row.attempts().pop().unwrap().http.unwrap();
+    assert_eq!(seen.body_bytes, packed.len() as u64);
+    assert!(seen.excerpt.unwrap().contains("nothing that unpacks"), "as it came");
+    assert_eq!(receiver.seen()[0].header("accept-encoding"), "");
+}
+
 async fn at_most_once(ow: &Onceward, url: String) -> JobId {
     let retry = "fixed 50ms".parse().unwrap();
     let enqueue = ow.enqueue_http(hook(url)).retry(retry).timeout(Duration::from_secs(1));
@@ -316,30 +404,9 @@ async fn at_most_once(ow: &Onceward, url: String) -> JobId {
 #[tokio::test(flavor = "multi_thread")]
 async fn h2_at_most_once_nothing_is_sent_twice() {
     let ow = client().await;
-    let receiver = Receiver::new(|received| match received.path() {
-        "/hang" => Reply::Hang,
-        "/close" => Reply::Close,
-        "/drip" => DRIP,
-        "/endless" => Reply::Endless,
-        "/middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\nhalf"),
-        "/429" => Reply::With(429, "retry-after: 1".to_owned()),
-        path => Reply::Status(path[1..].parse().unwrap(), ""),
-    })
-    .await;
+    let receiver = Receiver::new(once).await;
     let _worker = worker(&ow).await;
-    for (path, state) in [
-        ("/200", State::Succeeded),
-        ("/201", State::Succeeded),
-        ("/hang", State::Uncertain),
-        ("/close", State::Uncertain),
-        ("/drip", State::Uncertain),
-        ("/endless", State::Uncertain),
-        ("/middle", State::Uncertain),
-        ("/500", State::Uncertain),
-        ("/302", State::Uncertain),
-        ("/429", State::Dead),
-        ("/402", State::Dead),
-    ] {
+    for (path, state) in ONCE {
         let id = at_most_once(&ow, receiver.url(path)).await;
         let row = until(&ow, id, state).await;
         let seen = receiver.seen_at(path);
@@ -487,13 +554,24 @@ async fn what_the_request_alone_shows_is_refused_before_anything_is_written() {
         (0..count)
             .fold(post("https://example.com/"), |job, n| job.secret_header(format!("x-{n}"), &value, &keys))
     };
+    let two = "s".repeat(7 * 1024);
+    let two =
+        (0..2).fold(post("https://example.com/"), |job, n| job.secret_header(format!("x-{n}"), &two, &keys));
+    assert!(ow.enqueue_http(two).delay(Duration::from_secs(900)).await.is_ok());
     assert!(ow.enqueue_http(secrets(1)).at_most_once().delay(Duration::from_secs(900)).await.is_ok());
     assert_eq!(ow.enqueue_http(secrets(2)).await.unwrap_err().code(), Code::HeaderInvalid);
     let worker_of =
         |name: &str| ow.worker().http(delivery().sign_as(name, Secret::generate().unwrap())).start();
     assert_eq!(worker_of("a b").await.unwrap_err().code(), Code::SigningKeyNameInvalid);
-    let slow = ow.enqueue_http(post("https://example.com/")).timeout(Duration::from_secs(3600));
-    assert_eq!(slow.await.unwrap_err().code(), Code::TimeoutInvalid);
+    let unsendable = ow.worker().http(delivery().user_agent("shop\r\nx: y")).start().await;
+    assert_eq!(unsendable.unwrap_err().code(), Code::HeaderInvalid);
+    // A quarter of an hour is what other jobs have where nothing is said: said, it is too long like anything else.
+    for minutes in [11, 15, 60] {
+        for job in [post("https://example.com/"), HttpJob::to_endpoint("shop").json(&1)] {
+            let slow = ow.enqueue_http(job).timeout(Duration::from_secs(60 * minutes));
+            assert_eq!(slow.await.unwrap_err().code(), Code::TimeoutInvalid, "{minutes} minutes");
+        }
+    }
     // What somebody has written by other means is looked at before it is sent.
     let _worker = worker(&ow).await;
     for (payload, code) in [

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::http_jobs_kit::{Receiver, Reply, delivery, hook, open};
+use crate::http_jobs_kit::{Names, Receiver, Reply, delivery, hook, open};
 use crate::http_jobs_stores::{deliveries, is_signed, name, seal, tell};
-use crate::jobs_kit::{job, until};
+use crate::jobs_kit::{NOW, job, until, until_that};
 use onceward::endpoints::EndpointBuilder;
-use onceward::http_jobs::{HttpJob, SealKeys};
+use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy, SealKeys};
 use onceward::jobs::{IntoEnqueue, State};
 use onceward::webhook::Secret;
 use onceward::{Code, Onceward};
@@ -148,16 +148,15 @@ async fn a_damaged_endpoint_is_in_nobody_elses_way(ow: &Onceward, damage: impl A
         declare(ow, text, &receiver).await.unwrap();
     }
     damage("bad").await;
-    let event = ow.event("ping").into_enqueue(ow).retry("fixed 100ms".parse().unwrap()).max_attempts(1_000);
-    let event = event.await.unwrap().id;
+    let event = ow.event("ping").into_enqueue(ow).max_attempts(1).await.unwrap().id;
     let direct = ow.enqueue_http(HttpJob::to_endpoint("bad").json(&1)).await.unwrap().id;
     let _worker = ow.worker().http(delivery()).start().await.unwrap();
     let plain = ow.enqueue_http(hook(receiver.url("/plain"))).await.unwrap().id;
     until(ow, plain, State::Succeeded).await;
-    let row = crate::jobs_kit::until_that(ow, event, "tried twice", |row| row.attempt > 1).await;
-    assert!(row.error.unwrap().contains("OW0009"));
+    let row = until_that(ow, event, "waits", |row| row.state == State::Scheduled).await;
+    assert!(row.attempt == 0 && row.error.as_ref().unwrap().contains("OW0009"), "uncharged: {row:?}");
     assert_eq!((receiver.seen_at("/good").len(), receiver.seen_at("/late").len()), (1, 1));
-    crate::jobs_kit::until_that(ow, direct, "waits", |row| row.state == State::Scheduled).await;
+    until_that(ow, direct, "waits", |row| row.state == State::Scheduled).await;
     assert_eq!(job(ow, direct).await.attempt, 0, "it waits, uncharged");
 
     let listed = ow.admin().endpoints(None, 2).await.unwrap();
@@ -172,10 +171,65 @@ async fn a_damaged_endpoint_is_in_nobody_elses_way(ow: &Onceward, damage: impl A
     // Once it was removed, or added again, the event comes to its end.
     admin.remove_endpoint(&name("bad"), Some("damaged")).await.unwrap();
     declare(ow, "bad", &receiver).add().await.unwrap();
+    // What a worker knows of all endpoints is a second old at most.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    admin.retry_job(event, None, None).await.unwrap();
     until(ow, event, State::Succeeded).await;
     let [(to_bad, _)] = deliveries(ow, "bad").await.try_into().unwrap();
     until(ow, to_bad, State::Succeeded).await;
     assert_eq!(receiver.seen_at("/good").len(), 1, "who was told is not told again");
+}
+
+/// What says nothing about an endpoint is neither held against it nor in its favour: that it gets too much, and that
+/// our own policy keeps us from asking it.
+async fn what_is_no_failure_of_an_endpoint_is_not_written_down(ow: &Onceward) {
+    let receiver = Receiver::new(|received| match received.path() {
+        "/shop" => {
+            Reply::Status(received.body.iter().fold(0, |n, digit| n * 10 + u16::from(digit - b'0')), "")
+        }
+        _ => Reply::Status(200, ""),
+    })
+    .await;
+    declare(ow, "shop", &receiver).await.unwrap();
+    let health = async || ow.admin().endpoint(&name("shop")).await.unwrap().health;
+    let ends = async |status: u16, allowed: bool| {
+        let sent = ow.enqueue_http(HttpJob::to_endpoint("shop").json(&status)).max_attempts(1).await.unwrap();
+        let names = Names::default();
+        names.say("shop.test", &[&["127.0.0.1"]]);
+        let policy = HttpPolicy { allow_private: allowed, ..open() };
+        let delivery = HttpDelivery::new().policy(policy).resolver(names);
+        ow.worker().http(delivery).run_until_empty(NOW).await.unwrap();
+        job(ow, sent.id).await.error.unwrap_or_default()
+    };
+    assert!(ends(429, true).await.contains("429") && health().await.is_none());
+    // What a name stands for is known when it is looked up.
+    let named = format!("http://shop.test:{}/shop", receiver.address.port());
+    ow.endpoint("shop").url(named).policy(open()).set().await.unwrap();
+    assert!(ends(200, false).await.contains("OW0805") && health().await.is_none());
+    assert!(ends(500, true).await.contains("500"));
+    let ill = health().await;
+    assert!(ill.is_some());
+    assert!(ends(429, true).await.contains("429"));
+    assert_eq!(health().await, ill, "a receiver that gets too much is not well yet");
+    ends(200, true).await;
+    assert!(health().await.is_none());
+}
+
+/// Why something was done is kept: what nobody can read, or keep, is refused before anything is done.
+async fn a_reason_is_said_in_words(ow: &Onceward) {
+    let receiver = Receiver::good().await;
+    declare(ow, "shop", &receiver).await.unwrap();
+    let (admin, shop) = (ow.admin(), name("shop"));
+    let long = "x".repeat(10_000);
+    for reason in ["", " ", "a\0b", &long] {
+        let disabled = admin.disable_endpoint(&shop, Some(reason)).await.map(drop);
+        let enabled = admin.enable_endpoint(&shop, Some(reason)).await.map(drop);
+        let removed = admin.remove_endpoint(&shop, Some(reason)).await;
+        for done in [disabled, enabled, removed] {
+            assert_eq!(done.unwrap_err().code(), Code::ReasonMissing, "{reason:?}");
+        }
+    }
+    assert_eq!(admin.endpoint_history(&shop, 9).await.unwrap().len(), 1, "it was added, and nothing else");
 }
 
 async fn everything(ow: &Onceward) {
@@ -184,6 +238,8 @@ async fn everything(ow: &Onceward) {
     what_is_said_of_an_event_holds_for_its_deliveries(&of("said")).await;
     a_late_answer_says_nothing_of_another_url(&of("late")).await;
     secrets_outlive_the_keys_that_they_were_encrypted_with(&of("secrets")).await;
+    what_is_no_failure_of_an_endpoint_is_not_written_down(&of("no-failure")).await;
+    a_reason_is_said_in_words(&of("reasons")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

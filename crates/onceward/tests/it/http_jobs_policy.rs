@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::http_jobs_kit::{Names, Received, Receiver, Reply, delivery, hook, open, send, serve};
+use crate::http_jobs_kit::{Names, ONCE, Received, Receiver, Reply, delivery, hook, once, open, send, serve};
 use crate::jobs_kit::{client, until};
 use onceward::Onceward;
 use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy};
@@ -59,7 +59,7 @@ async fn a_name_that_leads_inside_is_refused_and_nothing_is_dialled() {
 
 /// What is on the list of SSRF, with what it is refused with. `PORT` is where a receiver of the test listens, at all
 /// addresses of this machine.
-const LIST: [(&str, &str); 71] = [
+const LIST: [(&str, &str); 78] = [
     ("http://127.0.0.1:PORT/", "OW0805"),
     ("http://127.1:PORT/", "OW0805"),
     ("http://2130706433:PORT/", "OW0805"),
@@ -110,6 +110,14 @@ const LIST: [(&str, &str); 71] = [
     ("http://good.com:99999/", "OW0801"),
     ("http://good.com:22/", "OW0804"),
     ("http://good.com:6379/", "OW0804"),
+    ("http://good.com:25/", "OW0804"),
+    ("http://good.com:5432/", "OW0804"),
+    ("http://good.com:11211/", "OW0804"),
+    // Names of other alphabets are what they stand for: a full stop of another sort ends a label as well.
+    ("http://127。0。0。1:PORT/", "OW0805"),
+    ("http://ｍｅｔａｄａｔａ.google.internal/", "OW0805"),
+    ("http://kubernetes。default。svc/", "OW0805"),
+    ("http://xn--a/", "OW0801"),
     ("http://good..com/", "OW0801"),
     ("file:///etc/passwd", "OW0802"),
     ("gopher://127.0.0.1:6379/_x", "OW0802"),
@@ -205,6 +213,38 @@ async fn aliases_and_redirects_lead_nowhere() {
     until(&ow, refresh.id, State::Succeeded).await;
     assert_eq!(receiver.seen().len(), 21);
     assert!(receiver.seen_at("/followed").is_empty());
+}
+
+/// S-list of SSRF: a name of another alphabet is looked up in the form that name servers know, and no other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_another_alphabet_is_looked_up_as_what_it_stands_for() {
+    let (ow, good) = (client().await, Receiver::good().await);
+    let port = good.address.port();
+    let names = Names::default();
+    names.say("xn--bcher-kva.test", &[&["127.0.0.1"]]);
+    let _worker = worker(&ow, delivery().resolver(names.clone())).await;
+    for host in ["bücher.test", "BÜCHER.test", "xn--bcher-kva.test"] {
+        let sent = send(&ow, hook(format!("http://{host}:{port}/")), 1).await.unwrap();
+        until(&ow, sent.id, State::Succeeded).await;
+    }
+    let seen = good.seen();
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|one| one.header("host") == format!("xn--bcher-kva.test:{port}")), "{seen:?}");
+}
+
+/// S-list of SSRF: a receiver that says where else it can be reached is not followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn alternative_services_are_not_asked() {
+    let (ow, other) = (client().await, Receiver::good().await);
+    let alternative =
+        format!("alt-svc: http/1.1=\"{}\"; ma=3600, h2=\":{}\"", other.address, other.address.port());
+    let receiver = Receiver::new(move |_| Reply::With(200, alternative.clone())).await;
+    let _worker = worker(&ow, delivery()).await;
+    for _ in 0..3 {
+        let sent = send(&ow, hook(receiver.url("/")), 1).await.unwrap();
+        until(&ow, sent.id, State::Succeeded).await;
+    }
+    assert_eq!((receiver.seen().len(), other.connections.load(Ordering::SeqCst)), (3, 0));
 }
 
 /// S-list of SSRF, 35: a name that means something else a moment later leads nowhere else.
@@ -370,7 +410,10 @@ async fn a_name_that_is_not_found_is_looked_up_again() {
 }
 
 /// A receiver over TLS, with a certificate for `hooks.test`.
-async fn secure() -> (u16, Arc<Mutex<Vec<Received>>>) {
+async fn secure(
+    behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+) -> (u16, Arc<Mutex<Vec<Received>>>) {
+    let behaviour = Arc::new(behaviour);
     let certificate = CertificateDer::from(&include_bytes!("http_jobs_kit/tls/server.der")[..]);
     let key = PrivatePkcs8KeyDer::from(&include_bytes!("http_jobs_kit/tls/server.key.der")[..]);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -387,19 +430,42 @@ async fn secure() -> (u16, Arc<Mutex<Vec<Received>>>) {
     let all = Arc::clone(&seen);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, seen) = (acceptor.clone(), Arc::clone(&all));
+            let (acceptor, seen, behaviour) = (acceptor.clone(), Arc::clone(&all), Arc::clone(&behaviour));
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                serve(stream, 1, seen, Arc::new(|_: &Received| Reply::Status(200, "over TLS"))).await;
+                serve(stream, 1, seen, behaviour).await;
             });
         }
     });
     (port, seen)
 }
 
+/// H2: over TLS, too, what was sent is not sent again, however the receiver ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_at_most_once_nothing_is_sent_twice_over_tls() {
+    let (ow, (port, seen)) = (client().await, secure(once).await);
+    let names = Names::default();
+    names.say("hooks.test", &[&["127.0.0.1"]]);
+    let policy = HttpPolicy { allow_http: false, ..open() };
+    let root = include_bytes!("http_jobs_kit/tls/ca.der");
+    let trusting = HttpDelivery::new().policy(policy.clone()).resolver(names).root_certificate(&root[..]);
+    let _worker = worker(&ow, trusting).await;
+    let mut sent = Vec::new();
+    for (path, state) in ONCE {
+        let post = HttpJob::post(format!("https://hooks.test:{port}{path}")).json(&1).policy(policy.clone());
+        let enqueue = ow.enqueue_http(post).retry("fixed 50ms".parse().unwrap()).at_most_once();
+        sent.push((path, state, enqueue.timeout(Duration::from_secs(1)).await.unwrap().id));
+    }
+    for (path, state, id) in sent {
+        let row = until(&ow, id, state).await;
+        let seen = seen.lock().unwrap().iter().filter(|received| received.path() == path).count();
+        assert_eq!((seen, row.attempt), (1, 1), "{path}: {row:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls_the_certificate_has_to_be_the_hosts() {
-    let (ow, (port, seen)) = (client().await, secure().await);
+    let (ow, (port, seen)) = (client().await, secure(|_| Reply::Status(200, "over TLS")).await);
     let names = Names::default();
     for name in ["hooks.test", "other.test"] {
         names.say(name, &[&["127.0.0.1"]]);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::http_jobs_kit::{Received, Receiver, Reply, delivery, hook, open, send, statuses};
 use crate::jobs_kit::{NOW, job};
-use onceward::endpoints::GiveUp;
+use onceward::endpoints::{EndpointBuilder, GiveUp};
 use onceward::history::Event;
 use onceward::http_jobs::{HttpJob, SealKeys};
 use onceward::jobs::{IntoEnqueue, State};
@@ -261,6 +261,11 @@ async fn an_event_that_is_told_again_reaches_nobody_twice() {
 async fn what_can_not_be_an_endpoint_or_an_event_is_refused() {
     let ow = crate::jobs_kit::client().await;
     let shop = || ow.endpoint("shop").url("https://example.com/");
+    // Secret headers count as what they are before they are encrypted.
+    let secrets = |endpoint: EndpointBuilder, count: usize| {
+        let (value, keys) = ("s".repeat(8 * 1024 - 100), seal());
+        (0..count).fold(endpoint.seal_keys(&keys), |to, n| to.secret_header(format!("x-{n}"), &value))
+    };
     for (endpoint, code) in [
         (ow.endpoint(""), Code::EndpointNameInvalid),
         (ow.endpoint("a\nb").url("https://example.com/"), Code::EndpointNameInvalid),
@@ -270,6 +275,9 @@ async fn what_can_not_be_an_endpoint_or_an_event_is_refused() {
         (shop().events(["order paid"]), Code::EventTypeInvalid),
         (shop().header("Authorization", "x"), Code::HeaderSecret),
         (shop().header("Host", "x"), Code::HeaderInvalid),
+        (shop().header("Idempotency-Key", "x"), Code::HeaderInvalid),
+        (shop().secret_header("Idempotency-Key", "x").seal_keys(&seal()), Code::HeaderInvalid),
+        (secrets(shop(), 3), Code::HeaderInvalid),
         (shop().secret(&Secret::generate().unwrap()), Code::SealKeyInvalid),
         (shop().secret_header("x-a", "b\r\nc").seal_keys(&seal()), Code::HeaderInvalid),
         (shop().timeout(Duration::from_secs(3600)), Code::TimeoutInvalid),
@@ -278,6 +286,9 @@ async fn what_can_not_be_an_endpoint_or_an_event_is_refused() {
         let shown = format!("{endpoint:?}");
         assert_eq!(endpoint.await.unwrap_err().code(), code, "{shown}");
     }
+    let large = secrets(ow.endpoint("large").url("https://example.com/"), 2).add().await;
+    assert_eq!(large.unwrap().setting.sealed.len(), 2);
+    ow.admin().remove_endpoint(&name("large"), None).await.unwrap();
     assert_eq!(shop().set().await.unwrap_err().code(), Code::EndpointUnknown);
     assert!(ow.admin().endpoints(None, 10).await.unwrap().rows.is_empty());
     for (event, code) in [

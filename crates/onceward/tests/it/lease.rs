@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use onceward::store::Store;
 use onceward::store::clock::ManualClock;
+use onceward::store::faulty::{Fault, Faulty, Verb};
 use onceward::store::memory::MemoryStore;
 use onceward::{Code, Lost, Onceward};
 
@@ -231,6 +232,41 @@ async fn l11_fair_waiters_of_several_processes_are_served_in_their_order() {
         }
     })
     .await;
+}
+
+/// L11: whoever comes back for more does not overtake those who wait in its own process, however long the store takes
+/// to give the first of them a place.
+#[tokio::test(flavor = "multi_thread")]
+async fn l11_nobody_gets_a_fair_lease_twice_before_everybody_had_it_once() {
+    const TASKS: usize = 20;
+    async fn fair(ow: Onceward) -> onceward::Lease {
+        ow.lease("k").fair(true).wait(Duration::from_secs(60)).acquire().await.unwrap().unwrap()
+    }
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    store.times(10_000, Verb::LeaseWait, Fault::Slow(Duration::from_millis(5)));
+    let ow = Onceward::options().build(store).unwrap();
+    let first = ow.lease("k").acquire().await.unwrap().unwrap();
+    let (served, mut tasks) = (Arc::new(Mutex::new(Vec::new())), Vec::new());
+    for number in 0..TASKS {
+        let mut call = Box::pin(fair(ow.clone()));
+        assert!(futures_util::poll!(&mut call).is_pending(), "it stands in line");
+        let (ow, served) = (ow.clone(), Arc::clone(&served));
+        tasks.push(tokio::spawn(async move {
+            let mut lease = call.await;
+            for _ in 0..2 {
+                served.lock().unwrap().push(number);
+                lease.release().await.unwrap();
+                lease = fair(ow.clone()).await;
+            }
+        }));
+    }
+    first.release().await.unwrap();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let served = served.lock().unwrap().clone();
+    let round: std::collections::BTreeSet<_> = served.iter().take(TASKS).collect();
+    assert_eq!(round.len(), TASKS, "{served:?}");
 }
 
 fn long() -> bool {

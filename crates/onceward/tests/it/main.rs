@@ -64,6 +64,8 @@ mod http_jobs_kit;
 #[cfg(feature = "http-jobs")]
 mod http_jobs_policy;
 #[cfg(feature = "http-jobs")]
+mod http_jobs_shares;
+#[cfg(feature = "http-jobs")]
 mod http_jobs_stores;
 #[cfg(feature = "tower")]
 mod http_kit;

@@ -215,3 +215,68 @@ async fn callers_who_leave_leave_nothing_behind() {
     })
     .await;
 }
+
+/// G9, N7: user code that blocks every thread of its runtime starves no renewal, on whatever store.
+#[tokio::test(flavor = "multi_thread")]
+async fn g9_a_blocked_runtime_starves_no_renewal() {
+    const TTL: Duration = Duration::from_millis(1500);
+    each_place(async |at| {
+        let url = at.url.clone();
+        let blocked = move || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+            let options = Onceward::options().short_ttls_for_tests();
+            let ow = runtime.block_on(options.connect(&url)).unwrap();
+            let lease = runtime.block_on(ow.lease("k").ttl(TTL).acquire()).unwrap().unwrap();
+            let granted_until = lease.expires_at();
+            runtime.spawn(async { std::thread::sleep(TTL * 3) });
+            std::thread::sleep(TTL * 2);
+            let seen = (lease.is_valid(), lease.lost_because(), lease.expires_at() > granted_until);
+            runtime.shutdown_background();
+            seen
+        };
+        let (is_valid, why, renewed) = tokio::task::spawn_blocking(blocked).await.unwrap();
+        assert!(is_valid && renewed, "{}: {why:?}", at.url);
+    })
+    .await;
+}
+
+/// N12: a crowd waits for one key, in two processes. One of them at a time has it, all get it, and nobody asks the
+/// store over and over while others are at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn n12_a_crowd_that_waits_for_a_key_is_served_one_by_one() {
+    const EACH: usize = 25;
+    each_place(async |at| {
+        let one = at.client().await;
+        let two = if at.is_shared() { at.client().await } else { one.clone() };
+        let held = one.lease("k").acquire().await.unwrap().unwrap();
+        let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut crowd = Vec::new();
+        for _ in 0..EACH {
+            for ow in [&one, &two] {
+                let (ow, inside, most) = (ow.clone(), Arc::clone(&inside), Arc::clone(&most));
+                crowd.push(tokio::spawn(async move {
+                    let lease = ow.lease("k").wait(Duration::from_secs(80)).acquire().await.unwrap().unwrap();
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    lease.release().await.unwrap();
+                }));
+            }
+        }
+        // All have asked, and stand in line.
+        sleep(Duration::from_millis(300)).await;
+        let statements = || one.store().counters().statements + two.store().counters().statements;
+        let (before, began) = (statements(), Instant::now());
+        held.release().await.unwrap();
+        for waiter in crowd {
+            waiter.await.unwrap();
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 1, "{}", at.url);
+        // A place, an attempt or two, leaving and the release, and a look now and then: not one for each who waits.
+        let spent = u128::from(statements() - before);
+        let looks = began.elapsed().as_millis();
+        assert!(spent < 2 * EACH as u128 * 20 + looks, "{}: {spent} statements", at.url);
+    })
+    .await;
+}

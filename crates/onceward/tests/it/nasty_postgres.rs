@@ -269,3 +269,59 @@ async fn n44_a_restored_dump_has_larger_tokens_and_doubts_what_ran() {
     assert!(ow.once("running").peek::<i32>().await.unwrap().unwrap().is_uncertain());
     assert_eq!(ow.once("since").peek::<i32>().await.unwrap(), None, "outcomes since the dump are gone");
 }
+
+/// N36, L5: the connection that renews is ended, again and again, under a lease of two seconds. It is made again in
+/// time: the lease never stops being valid.
+#[tokio::test(flavor = "multi_thread")]
+async fn n36_a_lease_outlives_the_connection_that_renews_it() {
+    let schema = Schema::migrated().await;
+    let name = format!("held {}", schema.name());
+    let options = Onceward::options().application_name(&name);
+    let ow = options.connect(schema.url()).await.unwrap();
+    let lease = ow.lease("k").ttl(Duration::from_secs(2)).acquire().await.unwrap().unwrap();
+    let admin = schema.client().await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
+    let began = std::time::Instant::now();
+    let (mut renewed, mut ended) = (0, 0);
+    while began.elapsed() < Duration::from_secs(3) {
+        let before = lease.expires_at();
+        ended += admin.query(end, &[&name]).await.unwrap().len();
+        // Until it has been renewed on another one.
+        while lease.expires_at() <= before {
+            assert!(lease.is_valid(), "{:?}", lease.lost_because());
+            sleep(Duration::from_millis(10)).await;
+        }
+        renewed += 1;
+    }
+    assert!(lease.is_valid() && renewed >= 2 && ended >= renewed, "{ended} ended, {renewed} renewed");
+    assert!(lease.release().await.unwrap());
+}
+
+/// N30: pgbouncer in transaction mode with two connections to the server, and fifty clients, who are all served.
+/// Whoever does not say that a pooler stands in between is refused when he connects, and not in the middle of his
+/// work.
+#[tokio::test(flavor = "multi_thread")]
+async fn n30_fifty_clients_share_two_connections_of_a_pooler() {
+    let schema = Schema::migrated().await;
+    let pooled = format!("{}?schema={}", support::shared().pgbouncer, schema.name());
+    let mut clients = Vec::new();
+    for number in 0..50 {
+        let url = format!("{pooled}&pooler=transaction");
+        clients.push(tokio::spawn(async move {
+            let ow = Onceward::options().deadline(Duration::from_secs(60)).connect(&url).await.unwrap();
+            for round in 0..2 {
+                let lease = ow.lease(format!("k{number}")).acquire().await.unwrap().unwrap();
+                let done = ow.once(format!("o{number} {round}")).run(async |_| Ok(number)).await.unwrap();
+                assert_eq!(done, Outcome::Done { value: number, replayed: false });
+                assert!(lease.release().await.unwrap());
+            }
+            ow.shutdown().await;
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let unsaid = Onceward::options().deadline(Duration::from_secs(2)).connect(&pooled).await;
+    let error = unsaid.map(drop).unwrap_err();
+    assert!(!error.is_uncertain() && error.message().contains("pooler=transaction"), "{error:?}");
+}

@@ -1,6 +1,7 @@
 //! The workloads of HTTP jobs: how many are delivered per second, and what receivers that hang do to the others.
 
 use core::convert::Infallible;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use onceward::endpoints::Endpoint;
 use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy};
 use onceward::jobs::Enqueue;
 use onceward::store::StoreKind;
@@ -18,7 +20,7 @@ use onceward::store::reference::Sample;
 use onceward::worker::WorkerBuilder;
 use onceward::{Code, Error, Onceward};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::measure::{Measured, peak_mb};
 
@@ -27,18 +29,19 @@ use super::measure::{Measured, peak_mb};
 pub(super) enum HttpWorkload {
     /// A backlog of webhooks to receivers that answer at once, delivered by one worker process; history is kept.
     Deliver,
-    /// 1,800 receivers that answer at once, a ninth of them named endpoints, each asked now and then: from the enqueue
+    /// 1,800 endpoints that answer at once, each asked now and then: from the enqueue
     /// to the request's arrival. The worker is a process of its own, so that its memory can be told.
     Receivers,
-    /// The same, beside 200 that never answer.
+    /// The same, beside 200 that have answered once and never do so again.
     ReceiversBesideHanging,
 }
 
 pub(super) const ALL: &[HttpWorkload] =
     &[HttpWorkload::Deliver, HttpWorkload::Receivers, HttpWorkload::ReceiversBesideHanging];
 
-/// How many webhooks a backlog is.
+/// How many webhooks a backlog is at the most, and for each second that is measured.
 const BACKLOG: usize = 20_000;
+const BACKLOG_A_SECOND: usize = 10_000;
 /// How many receivers answer, and how many don't.
 const GOOD: usize = 1_800;
 const GOOD_KIND: &str = "good";
@@ -63,7 +66,7 @@ impl HttpWorkload {
         let queue = format!("http-{}", uuid::Uuid::new_v4().simple());
         let receiver = Receiver::start().await?;
         let hanging = match self {
-            Self::Deliver => return deliver(ow, &queue, &receiver).await.map(Measured::from),
+            Self::Deliver => return deliver(ow, &queue, &receiver, time).await.map(Measured::from),
             Self::Receivers => 0,
             Self::ReceiversBesideHanging => HANGING,
         };
@@ -89,24 +92,31 @@ fn hook(ow: &Onceward, queue: &str, to: HttpJob, at: Duration) -> Enqueue {
     ow.enqueue_http(to.json(&micros).policy(policy())).queue(queue).timeout(TIMEOUT)
 }
 
-/// Each so many-th receiver is a named endpoint.
-const NAMED: usize = 9;
-
-/// What goes to a receiver: by its name, if it has one.
-fn to(receiver: &Receiver, kind: &str, number: usize) -> HttpJob {
-    match number % NAMED {
-        0 => HttpJob::to_endpoint(format!("bench-{kind}-{number}")),
-        _ => HttpJob::post(receiver.url(kind, number)),
-    }
+/// What goes to a receiver: by its name.
+fn to(kind: &str, number: usize) -> HttpJob {
+    HttpJob::to_endpoint(format!("bench-{kind}-{number}"))
 }
 
-/// Names those that have a name.
+/// Names them, a few at a time.
 async fn name(ow: &Onceward, receiver: &Receiver, kind: &str, count: usize) -> Result<(), Error> {
-    for number in (0..count).step_by(NAMED) {
+    let mut naming = JoinSet::new();
+    for number in 0..count {
         let endpoint = ow.endpoint(format!("bench-{kind}-{number}")).url(receiver.url(kind, number));
-        endpoint.timeout(TIMEOUT).policy(policy()).await?;
+        naming.spawn(endpoint.timeout(TIMEOUT).policy(policy()).into_future());
+        if naming.len() < 32 {
+            continue;
+        }
+        finish(naming.join_next().await)?;
+    }
+    while let Some(named) = naming.join_next().await {
+        finish(Some(named))?;
     }
     Ok(())
+}
+
+fn finish(named: Option<Result<Result<Endpoint, Error>, JoinError>>) -> Result<(), Error> {
+    let broken = |error| Error::new(Code::StoreFailed, "an endpoint could not be named").with_source(error);
+    named.map_or(Ok(()), |named| named.map_err(broken)?.map(drop))
 }
 
 /// The stock worker, as a process of its own. Dropped, it is killed.
@@ -147,8 +157,11 @@ fn worker(ow: &Onceward, queue: &str) -> WorkerBuilder {
 }
 
 /// From the start of the worker until every webhook is durably delivered.
-async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver) -> Result<Sample, Error> {
-    for from in (0..BACKLOG).step_by(1000) {
+async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver, time: Duration) -> Result<Sample, Error> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` cuts to what fits")]
+    let thousands = (time.as_secs_f64() * BACKLOG_A_SECOND as f64 / 1000.0) as usize;
+    let backlog = (thousands * 1000).clamp(1000, BACKLOG);
+    for from in (0..backlog).step_by(1000) {
         let hooks = (from..from + 1000).map(|number| {
             hook(ow, queue, HttpJob::post(receiver.url(GOOD_KIND, number % 16)), Duration::ZERO)
         });
@@ -157,7 +170,7 @@ async fn deliver(ow: &Onceward, queue: &str, receiver: &Receiver) -> Result<Samp
     let began = Instant::now();
     worker(ow, queue).run_until_empty(Duration::from_secs(60)).await?;
     let elapsed = began.elapsed();
-    let each = u32::try_from(elapsed.as_micros() / BACKLOG as u128).unwrap_or(u32::MAX);
+    let each = u32::try_from(elapsed.as_micros() / backlog as u128).unwrap_or(u32::MAX);
     Ok(Sample { micros: vec![each; receiver.taken().len()], elapsed })
 }
 
@@ -171,19 +184,19 @@ async fn receivers(
 ) -> Result<Sample, Error> {
     name(ow, receiver, HANG, hanging).await?;
     name(ow, receiver, GOOD_KIND, GOOD).await?;
-    let hangs = (0..hanging * 3)
-        .map(|number| hook(ow, queue, to(receiver, HANG, number % hanging.max(1)), Duration::ZERO));
-    ow.enqueue_many(hangs).await?;
-    // Every receiver is known before it is measured.
-    let warm = (0..GOOD).map(|number| hook(ow, queue, to(receiver, GOOD_KIND, number), Duration::ZERO));
-    ow.enqueue_many(warm).await?;
-    receiver.until(GOOD).await?;
+    // Every receiver is known before it is measured, and has answered: also those that hang from then on.
+    let warm = |kind, count| (0..count).map(move |number| hook(ow, queue, to(kind, number), Duration::ZERO));
+    ow.enqueue_many(warm(HANG, hanging).chain(warm(GOOD_KIND, GOOD))).await?;
+    receiver.until(hanging + GOOD).await?;
     receiver.forget();
+    let hangs =
+        (0..hanging * 3).map(|number| hook(ow, queue, to(HANG, number % hanging.max(1)), Duration::ZERO));
+    ow.enqueue_many(hangs).await?;
     let (began, mut sent) = (Instant::now(), 0_usize);
     while began.elapsed() < time {
         let due = Duration::from_secs_f64(sent as f64 / RATE);
         tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-        hook(ow, queue, to(receiver, GOOD_KIND, sent * 7 % GOOD), receiver.began.elapsed()).await?;
+        hook(ow, queue, to(GOOD_KIND, sent * 7 % GOOD), receiver.began.elapsed()).await?;
         sent += 1;
     }
     receiver.until(sent).await?;
@@ -191,7 +204,7 @@ async fn receivers(
     Ok(Sample { micros: receiver.taken(), elapsed })
 }
 
-/// Answers at once under `/good/n`, never under `/hang/n`, and notes how long what it got was under way.
+/// Answers at once under `/good/n`, once under each `/hang/n`, and notes how long what it answered was under way.
 struct Receiver {
     /// Of the hosts that it plays: the first ones are those of the receivers that hang.
     addresses: Vec<SocketAddr>,
@@ -210,11 +223,12 @@ impl Receiver {
         let refused =
             |error| Error::new(Code::UsageInvalid, "nobody can listen on this machine").with_source(error);
         let (began, took) = (Instant::now(), Arc::<Mutex<Vec<u32>>>::default());
+        let dark = Dark::default();
         let (mut addresses, mut tasks) = (Vec::new(), JoinSet::new());
         for _ in 0..HOSTS {
             let listener = TcpListener::bind("127.0.0.1:0").await.map_err(refused)?;
             addresses.push(listener.local_addr().map_err(refused)?);
-            tasks.spawn(serve(listener, began, Arc::clone(&took)));
+            tasks.spawn(serve(listener, began, Arc::clone(&took), Arc::clone(&dark)));
         }
         Ok(Self { addresses, began, took, _tasks: tasks })
     }
@@ -247,12 +261,15 @@ impl Receiver {
     }
 }
 
-async fn serve(listener: TcpListener, began: Instant, took: Arc<Mutex<Vec<u32>>>) {
+/// The paths of those that have answered and never do so again.
+type Dark = Arc<Mutex<HashSet<String>>>;
+
+async fn serve(listener: TcpListener, began: Instant, took: Arc<Mutex<Vec<u32>>>, dark: Dark) {
     while let Ok((stream, _)) = listener.accept().await {
-        let took = Arc::clone(&took);
+        let (took, dark) = (Arc::clone(&took), Arc::clone(&dark));
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            let service = service_fn(|request| answer(request, began, &took));
+            let service = service_fn(|request| answer(request, began, &took, &dark));
             // A sender that goes away is no news.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -265,8 +282,11 @@ async fn answer(
     request: Request<Incoming>,
     began: Instant,
     took: &Mutex<Vec<u32>>,
+    dark: &Mutex<HashSet<String>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.uri().path().starts_with("/hang/") {
+    let path = request.uri().path();
+    let goes_dark = || !dark.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    if path.starts_with("/hang/") && goes_dark() {
         return core::future::pending().await;
     }
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();

@@ -213,7 +213,9 @@ impl Race<'_> {
         let seed = onceward_core::backoff::mix(seed as u64);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command
-            .args(["demo", "worker", "--store", self.url, "--namespace", self.namespace, "--hook", self.hook])
+            .args(["demo", "worker", "--namespace", self.namespace, "--hook", self.hook])
+            // Not as an argument: the URL may hold a password, and everybody on this host can read those.
+            .env("ONCEWARD_STORE", self.url)
             .arg("--ledger")
             .arg(self.folder.join("card-company.ledger"))
             .args(["--seed", &seed.to_string()])
@@ -273,6 +275,7 @@ impl Race<'_> {
             }
             "charged" if heard.worker == SLOW && scene.is_time_to_pause() => {
                 signal(scene.workers.get(SLOW), Signal::STOP)?;
+                let_go_on_in_time(scene.workers.get(SLOW));
                 self.show.line(&format!("  paused a worker right after it had charged {}", heard.about));
                 scene.paused = Some(Paused { payment: heard.about.clone(), since: Instant::now() });
             }
@@ -351,9 +354,23 @@ async fn run_of(ow: &Onceward, order: u32) -> Result<RunHandle<checkout>> {
     ow.start(checkout(order)).id(format!("order-{order:04}")).await
 }
 
+fn pid_of(worker: Option<&Child>) -> Option<Pid> {
+    worker.and_then(Child::id).and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+}
+
+/// A worker that was stopped inside of a commit on SQLite keeps everybody from writing, and so from letting it go on:
+/// that happens whatever they wait for, before they give up.
+fn let_go_on_in_time(worker: Option<&Child>) {
+    let Some(pid) = pid_of(worker) else { return };
+    tokio::spawn(async move {
+        tokio::time::sleep(TTL * 6).await;
+        // It may be through by now.
+        let _ = kill_process(pid, Signal::CONT);
+    });
+}
+
 fn signal(worker: Option<&Child>, signal: Signal) -> Result<()> {
-    let Some(pid) = worker.and_then(Child::id).and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
-    else {
+    let Some(pid) = pid_of(worker) else {
         return Ok(()); // it is through already
     };
     kill_process(pid, signal).map_err(|error| {

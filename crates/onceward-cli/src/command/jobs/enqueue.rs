@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// How many attempts it has [default: 20]
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
-    /// How long one attempt may take [default: 15m; 30s of the kind http]
+    /// How long one attempt may take [default: 15m; of the kind http 30s, and 10m at the most]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// After this time it is not started any more

@@ -1,6 +1,6 @@
 //! What came of a `once`, told to whoever called: bytes on stdout, words on stderr, an exit code, a status.
 
-use onceward::once::Failure;
+use onceward::once::{Failure, SUPERSEDED};
 use onceward::{Code, Error, Onceward, Outcome, Result, Timestamp, Token};
 use onceward_core::once::{Body, Record};
 use serde::Serialize;
@@ -13,7 +13,8 @@ use crate::{exit, report};
 /// What the status file says.
 #[derive(Debug, Serialize)]
 pub(super) struct Told {
-    /// `done`, `failed`, `not_started`, `running`, `uncertain`, or `error` where the call itself was refused.
+    /// `done`, `failed`, `not_started`, `running`, `uncertain`, `superseded` where the command ran and somebody else
+    /// had settled the key before it ended, or `error` where the call itself was refused.
     outcome: &'static str,
     pub(super) exit_code: u8,
     token: Option<Token>,
@@ -78,6 +79,7 @@ pub(super) async fn outcome(
         (Outcome::NotStarted { .. }, Some((Ended::Refused, code))) => {
             Told::new("not_started", code).with_code(Code::CommandNotStarted)
         }
+        (Outcome::Uncertain { reason, .. }, _) if reason == SUPERSEDED => superseded(client, key),
         (Outcome::Uncertain { .. }, Some((Ended::Unknown, code))) => {
             report::note(&format!("the key {key:?} is uncertain now; {}", settle(client, key, token)));
             Told::new("uncertain", code)
@@ -144,13 +146,30 @@ fn uncertain(client: &Onceward, key: &str, token: Option<Token>, reason: &str, s
     Told::new("uncertain", exit::of(&error)).with_code(error.code())
 }
 
-/// How to settle a key.
-fn settle(client: &Onceward, key: &str, token: Option<Token>) -> String {
-    let mut command = format!("onceward once resolve {}", quoted(key));
+/// What the key says stands, and there is nothing to settle: what this command did may be one time too many.
+fn superseded(client: &Onceward, key: &str) -> Told {
+    let error = Error::new(Code::SettleStale, SUPERSEDED);
+    let command = about("history", client, key);
+    report::error_with(
+        &error,
+        Some(&format!("what the command did has happened; who decided, and what: {command}")),
+    );
+    Told::new("superseded", exit::of(&error)).with_code(error.code())
+}
+
+/// A command about a key.
+fn about(what: &str, client: &Onceward, key: &str) -> String {
+    let mut command = format!("onceward once {what} {}", quoted(key));
     let namespace = client.namespace().as_str();
     if namespace != "default" {
         command.push_str(&format!(" --namespace {}", quoted(namespace)));
     }
+    command
+}
+
+/// How to settle a key.
+fn settle(client: &Onceward, key: &str, token: Option<Token>) -> String {
+    let mut command = about("resolve", client, key);
     if let Some(token) = token {
         command.push_str(&format!(" --token {token}"));
     }

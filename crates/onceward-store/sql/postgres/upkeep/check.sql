@@ -1,6 +1,7 @@
 -- upkeep.check: looks at the server, its settings and our tables, at start and for `onceward doctor`.
 --
--- lineage: one row: system_identifier, timeline. Not from pg_control_checkpoint(), which is late after a promotion (E7).
+-- lineage: one row: system_identifier, timeline, synchronous_commit; asked on each connection. The timeline is not from
+--   pg_control_checkpoint(), which is late after a promotion (E7).
 -- settings: one row, see the names of its columns.
 -- migrations: what the schema has seen, in order: version, name, checksum, applied_at.
 -- objects: $1 names of tables; a row for each: name, kind (NULL: absent), triggers, foreign keys, whether row security
@@ -8,11 +9,12 @@
 -- functions: a row for each function of ours that statements call and that we may not execute: its name.
 -- transactions: $1 their numbers, as text; a row for each: committed, aborted, in progress, or NULL where nobody knows any
 --   more, or where the number is not one of this cluster.
--- tokens: one row: how many seconds the largest token is ahead of the clock. Looks at a million leases at most.
+-- tokens: one row: how many seconds the largest token is ahead of the clock, of $1 leases at most.
 
 -- step: lineage
 SELECT (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
-       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline
+       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline,
+       current_setting('synchronous_commit') AS synchronous_commit
 
 -- step: settings
 SELECT current_setting('server_version_num')::bigint AS version_num,
@@ -53,7 +55,7 @@ WHERE p.pronamespace = to_regnamespace('{schema}') AND p.proname = 'let_through'
 
 -- step: tokens
 SELECT coalesce(max(l.token) / 1000000.0 - extract(epoch FROM {clock}), 0)::double precision AS ahead
-FROM (SELECT token FROM {schema}.lease LIMIT 1000000) l
+FROM (SELECT token FROM {schema}.lease LIMIT $1::bigint) l
 
 -- step: transactions
 SELECT CASE WHEN t.number::xid8 < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(t.number::xid8) END

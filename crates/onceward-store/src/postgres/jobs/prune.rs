@@ -12,7 +12,6 @@ use super::super::row::{Columns, micros};
 use super::super::statements::Statement;
 use super::settle::number;
 use crate::store::{PruneJobs, PruneOnly, PrunedJobs};
-use crate::wall::WallClock;
 
 const VERB: &str = "upkeep.prune_jobs";
 
@@ -20,8 +19,7 @@ impl Inner {
     pub(super) async fn job_prune(&self, ask: &PruneJobs) -> Result<PrunedJobs> {
         let call = Call { verb: VERB, statement: &self.sql.prune_now, params: &[], rows: 1 };
         let now = Columns::of(&only(self.admin.read(&call).await?)?).get()?;
-        if self.trust.observe(Timestamp::from_micros(now), self.clock.boottime()) != WallClock::Trusted {
-            tracing::warn!("the server's clock jumped: nothing is forgotten until it is believed");
+        if !self.may_forget(Timestamp::from_micros(now)) {
             return Ok(PrunedJobs::default());
         }
         let pruned = if ask.dry_run { self.count_over(ask).await? } else { self.forget_over(ask).await? };

@@ -21,7 +21,6 @@ use crate::store::{
     BeginTerm, Begun, DueSchedules, EndTerm, ListSchedules, ListedSchedules, ListedServices, LookService,
     MissTerm, PruneTerms, ServiceRecord, ServiceStore, ServiceView, WriteSchedule, WriteService,
 };
-use crate::wall::WallClock;
 
 impl Inner {
     async fn service_look(&self, ask: &LookService) -> Result<ServiceView> {
@@ -124,8 +123,7 @@ impl Inner {
         const VERB: &str = "service.prune";
         let call = Call { verb: VERB, statement: &self.sql.prune_now, params: &[], rows: 1 };
         let now = Columns::of(&only(self.admin.read(&call).await?)?).get()?;
-        if self.trust.observe(Timestamp::from_micros(now), self.clock.boottime()) != WallClock::Trusted {
-            tracing::warn!("the server's clock jumped: no term is forgotten until it is believed");
+        if !self.may_forget(Timestamp::from_micros(now)) {
             return Ok(0);
         }
         let (older_than, limit) = (micros(ask.older_than), limit(ask.limit));

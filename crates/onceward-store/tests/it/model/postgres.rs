@@ -18,7 +18,9 @@ pub(crate) struct Frozen {
 
 impl Frozen {
     pub(crate) async fn new() -> Self {
-        let fresh = Fresh::new().await;
+        let mut fresh = Fresh::new().await;
+        // This host knows another time.
+        fresh.options.trust_server_clock = true;
         fresh
             .run(
                 "CREATE OR REPLACE FUNCTION {schema}.test_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$

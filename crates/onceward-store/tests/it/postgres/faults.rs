@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn key_ref(name: &str) -> KeyRef {
+pub(super) fn key_ref(name: &str) -> KeyRef {
     KeyRef { namespace: Namespace::default(), key: key(name) }
 }
 
@@ -91,7 +91,7 @@ async fn served() {
     timeout(Duration::from_secs(20), look).await.unwrap();
 }
 
-async fn settled(store: &dyn Store, name: &str) -> bool {
+pub(super) async fn settled(store: &dyn Store, name: &str) -> bool {
     let asked = once_ask(name, MINUTE);
     for _ in 0..20 {
         let token = match store.once_claim(std::slice::from_ref(&asked)).await {
@@ -225,19 +225,26 @@ async fn n37_a_silent_connection_is_given_up_at_the_deadline() {
     let Acquired::Granted(row) = acquire(&store, &ask("k", MINUTE)).await.unwrap() else { panic!("held") };
     let claim = claim_of(&row);
     store.lease_renew(std::slice::from_ref(&claim)).await.unwrap();
-    proxy.hold_answers(true);
-    let (began, other) = (Instant::now(), ask("other", MINUTE));
-    let (write, read, renewal) = tokio::join!(
-        acquire(&store, &other),
-        store.once_lookup(&[]),
-        store.lease_renew(std::slice::from_ref(&claim)),
-    );
-    assert!(began.elapsed() < deadline * 3, "{:?}", began.elapsed());
-    assert_eq!(write.unwrap_err().code(), Code::CommitUnknown);
-    assert_eq!(read.unwrap_err().code(), Code::StoreUnavailable);
-    assert!(renewal.unwrap_err().is_uncertain());
-    proxy.hold_answers(false);
-    assert!(matches!(store.lease_renew(&[claim]).await.unwrap()[..], [Renew::Until(_)]));
+    for (name, silence) in
+        [("answers", Proxy::hold_answers as fn(&Proxy, bool)), ("questions", Proxy::hold_questions)]
+    {
+        silence(&proxy, true);
+        let (began, other) = (Instant::now(), ask(name, MINUTE));
+        let (write, read, renewal) = tokio::join!(
+            acquire(&store, &other),
+            store.once_lookup(&[]),
+            store.lease_renew(std::slice::from_ref(&claim)),
+        );
+        assert!(began.elapsed() < deadline * 3, "{name}: {:?}", began.elapsed());
+        assert_eq!(write.unwrap_err().code(), Code::CommitUnknown, "{name}");
+        assert_eq!(read.unwrap_err().code(), Code::StoreUnavailable, "{name}");
+        assert!(renewal.unwrap_err().is_uncertain(), "{name}");
+        silence(&proxy, false);
+        let renewed = store.lease_renew(std::slice::from_ref(&claim)).await.unwrap();
+        assert!(matches!(renewed[..], [Renew::Until(_)]), "{name}");
+        // Whether it has arrived or not, the same ask gets it.
+        assert!(matches!(acquire(&store, &other).await.unwrap(), Acquired::Granted(_)), "{name}");
+    }
 }
 
 /// N36: connections are ended behind our back. An idle one is made again without anybody noticing.
@@ -333,7 +340,76 @@ async fn n27_a_commit_that_no_standby_has_confirmed_is_unknown() {
     assert_eq!(row.session, asked.session);
 }
 
-/// N15, N26, N28, N29: a standby is refused until it is promoted; then its tokens are larger, caches end, and the old
+/// Leases with several holders, on different keys, are asked for without waiting for each other's answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn counted_leases_of_a_batch_are_asked_for_together() {
+    let fresh = Fresh::new().await;
+    let proxy = Proxy::before(fresh.port()).await;
+    let store = Arc::new(behind(&proxy, &fresh, MINUTE).await);
+    let batch = |name: &str| -> Vec<lease::Ask> {
+        (0..8).map(|n| lease::Ask { capacity: 3, ..ask(&format!("{name} {n}"), MINUTE) }).collect()
+    };
+    // Connections are made and statements prepared.
+    store.lease_acquire(&batch("warm")).await.unwrap();
+    proxy.hold_answers(true);
+    let asked = tokio::spawn({
+        let (store, batch) = (Arc::clone(&store), batch("k"));
+        async move { store.lease_acquire(&batch).await }
+    });
+    let count = format!("SELECT count(*) FROM {}.lease WHERE starts_with(key, 'k')", fresh.schema);
+    let client = fresh.client().await;
+    let granted = timeout(Duration::from_secs(20), async {
+        while client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0) < 8 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    granted.await.expect("all have arrived before the first was answered");
+    proxy.hold_answers(false);
+    let answers = asked.await.unwrap().unwrap();
+    assert!(answers.iter().all(|answer| matches!(answer, Acquired::Granted(_))), "{answers:?}");
+}
+
+/// N26, L1, E6: a standby that lags takes over from a primary that is gone for good, with everything it had confirmed
+/// since. Its tokens are larger than those that were lost; what was done meanwhile is not there (a boundary that
+/// `promises.md` names), and no cache tells of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn n26_a_standby_that_lacks_what_was_confirmed_gives_out_larger_tokens() {
+    let mut primary = Server::start();
+    let fresh = Fresh::on(&primary.url()).await;
+    let old = fresh.store().await;
+    let short = Duration::from_millis(200);
+    let grant = async |store: &dyn Store| loop {
+        if let Acquired::Granted(row) = acquire(store, &ask("k", short)).await.unwrap() {
+            break row.token;
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    let first = grant(&*old).await;
+    let standby = tokio::task::block_in_place(|| Server::standby_of(&primary));
+    let there = crate::support::connect(&standby.url()).await;
+    let asked = async |text: &str| there.query(text, &[]).await.unwrap().len();
+    // It hears of nothing any more.
+    there.batch_execute("ALTER SYSTEM SET primary_conninfo = ''").await.unwrap();
+    asked("SELECT pg_reload_conf()").await;
+    while asked("SELECT FROM pg_stat_wal_receiver").await > 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let lost = [grant(&*old).await, grant(&*old).await, grant(&*old).await];
+    assert!(settled(&*old, "done and lost").await);
+    tokio::task::block_in_place(|| primary.kill());
+    asked("SELECT pg_promote()").await;
+    let new =
+        PostgresStore::open(&PostgresAt { dsn: standby.url(), ..fresh.at() }, fresh.options.clone()).await;
+    let new = new.unwrap();
+    let held = new.lease_lookup(&key_ref("k")).await.unwrap().rows.remove(0).token;
+    assert_eq!(held, first, "it lacks the last three");
+    assert!(new.once_lookup(&[key_ref("done and lost")]).await.unwrap().rows[0].is_none());
+    assert_ne!(new.epoch(), old.epoch(), "and caches end");
+    let next = grant(&new).await;
+    assert!(lost.iter().all(|token| *token < next), "{next} after {lost:?}");
+}
+
+/// N15, N28, N29: a standby is refused until it is promoted; then its tokens are larger, caches end, and the old
 /// primary is refused although it still takes writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn n28_a_promoted_standby_is_followed_and_the_old_primary_left() {

@@ -79,6 +79,25 @@ async fn o14_a_server_clock_that_jumps_ahead_forgets_nothing() {
     begin(&*store, &again).await;
 }
 
+/// O14, N16: nor does it to a process that has never seen that clock before, as `onceward prune` is one each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn o14_a_fresh_process_does_not_forget_by_a_clock_that_is_ahead() {
+    const MONTH: i64 = 30 * 86_400_000_000;
+    let fresh = Fresh::new().await;
+    let store = fresh.store().await;
+    settle(&*store, &done(&begin(&*store, &once_ask("pay", Duration::from_secs(30))).await)).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    let prune = onceward_store::Prune { leases_older_than: day, history_older_than: day, limit: 100 };
+    fresh.shift(MONTH).await;
+    assert_eq!(fresh.store().await.prune(&prune).await.unwrap(), onceward_store::Pruned::default());
+    let jobs = onceward_store::PruneJobs::all(day, 10);
+    assert_eq!(fresh.store().await.job_prune(&jobs).await.unwrap(), onceward_store::PrunedJobs::default());
+    // Somebody who knows better says so.
+    let options = onceward_store::OpenOptions { trust_server_clock: true, ..fresh.options.clone() };
+    let trusting = PostgresStore::open(&fresh.at(), options).await.unwrap();
+    assert_eq!(trusting.prune(&prune).await.unwrap().once, 1);
+}
+
 fn is_granted(acquired: &Acquired) -> bool {
     matches!(acquired, Acquired::Granted(_))
 }

@@ -1,11 +1,13 @@
 //! The suite on PostgreSQL: straight, and through pgbouncer in transaction mode.
 
+mod disk;
 mod faults;
 mod jobs;
 mod locks;
 mod plans;
 mod scale;
 mod schema;
+mod upkeep;
 
 use core::time::Duration;
 use std::sync::Arc;

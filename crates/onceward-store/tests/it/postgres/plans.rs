@@ -282,6 +282,33 @@ async fn n45_statements_planned_for_their_values_go_by_index_on_large_tables() {
     }
 }
 
+/// Upkeep reads the pages it is at, and of the claims what was made since it last looked: never a whole large table.
+#[tokio::test(flavor = "multi_thread")]
+async fn upkeep_reads_a_part_of_a_large_table() {
+    let fresh = without_autovacuum().await;
+    fill(&fresh, 100_000).await;
+    fresh.run("ANALYZE {schema}.once; ANALYZE {schema}.lease").await;
+    let client = fresh.client().await;
+    client.batch_execute("SET plan_cache_mode = force_custom_plan").await.unwrap();
+    let statements = planned(&fresh.schema);
+    let plan_of = async |name: &str, values: &str| {
+        let statement = statements.iter().find(|statement| statement.name == name).unwrap();
+        explain_with(&client, statement, values).await
+    };
+    for (name, values) in [
+        ("prune_once", "(1000, 1, '(1024,0)', '(2048,0)')"),
+        ("prune_untold", "(1000, 1, '(1024,0)', '(2048,0)')"),
+        ("prune_leases", "(1000, 1, '(1024,0)', '(2048,0)', 1)"),
+        ("sweep_hidden", "('(1024,0)', '(2048,0)')"),
+    ] {
+        let plan = plan_of(name, values).await;
+        assert!(plan.contains("Tid Range Scan on ") && wide_scans(&plan).is_empty(), "{name}:\n{plan}");
+    }
+    let since = "(extract(epoch FROM clock_timestamp() + interval '1 minute') * 1000000)::bigint";
+    let plan = plan_of("sweep", &format!("(1000, 1, 'expired', {since})")).await;
+    assert!(plan.contains("once_claimed") && !plan.contains("Seq Scan on once"), "{plan}");
+}
+
 /// What is uncertain is a few rows among many, and it is found among those.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_of_what_is_uncertain_reads_no_finished_keys() {

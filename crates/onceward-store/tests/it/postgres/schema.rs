@@ -270,6 +270,36 @@ async fn n29_a_database_that_loses_or_refuses_commits_is_refused() {
     assert_eq!(error.code(), Code::FsyncOff, "{error}");
 }
 
+/// G7: the role's setting may change while a store is open. The next connection is refused, until it is right again.
+#[tokio::test(flavor = "multi_thread")]
+async fn g7_every_new_connection_is_asked_whether_its_commits_are_durable() {
+    let (fresh, role) = (Fresh::new().await, fresh_name());
+    fresh.run(&format!("CREATE ROLE {role} LOGIN SUPERUSER")).await;
+    let at = through(&fresh, shared().postgres.replace("postgres@", &format!("{role}@")));
+    let options = OpenOptions { deadline: Duration::from_secs(5), ..fresh.options.clone() };
+    let store = PostgresStore::open(&at, options).await.unwrap();
+    store.lease_acquire(&[ask("a", Duration::from_secs(10))]).await.unwrap();
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    fresh.run(&format!("ALTER ROLE {role} SET synchronous_commit = off")).await;
+    fresh.run(&end).await;
+    let mut asked = 0..20;
+    let error = loop {
+        // What was sent on a connection that ends is in doubt first.
+        let answer = store.lease_acquire(&[ask("b", Duration::from_secs(10))]).await;
+        match answer.unwrap_err() {
+            error if error.code() == Code::CommitNotDurable => break error,
+            error => assert!(asked.next().is_some(), "{error:?}"),
+        }
+    };
+    assert!(!error.is_uncertain(), "{error:?}");
+    fresh.run(&format!("ALTER ROLE {role} RESET synchronous_commit")).await;
+    while store.lease_acquire(&[ask("b", Duration::from_secs(10))]).await.is_err() {
+        assert!(asked.next().is_some(), "it is not come back to");
+    }
+    store.close().await;
+    fresh.run(&format!("DROP ROLE {role}")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn n43_a_database_of_another_encoding_is_refused() {
     let name = fresh_name();

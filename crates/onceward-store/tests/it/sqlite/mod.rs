@@ -9,6 +9,7 @@ mod file;
 mod jobs;
 mod jobs_enlisted;
 mod opening;
+mod upkeep;
 mod writing;
 
 use core::time::Duration;

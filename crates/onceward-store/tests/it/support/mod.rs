@@ -79,7 +79,7 @@ impl Clock for Passing {
     }
 
     fn wall(&self) -> Timestamp {
-        SystemClock.wall()
+        SystemClock.wall().after(Duration::from_micros(self.0.load(Ordering::SeqCst).unsigned_abs()))
     }
 
     fn boot_id(&self) -> &str {
@@ -158,6 +158,13 @@ impl Fresh {
 
     pub async fn store(&self) -> Arc<dyn Store> {
         Arc::new(self.try_store().await.unwrap())
+    }
+
+    /// The port of the server.
+    #[allow(dead_code, reason = "every crate of tests uses another part")]
+    pub fn port(&self) -> u16 {
+        let (_, port) = self.server.rsplit_once(':').unwrap();
+        port.split('/').next().unwrap().parse().unwrap()
     }
 
     /// A client of the driver, straight to the server.

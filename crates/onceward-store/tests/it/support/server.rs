@@ -38,6 +38,8 @@ pub struct Server {
     folder: PathBuf,
     port: u16,
     watcher: Option<Child>,
+    /// The postmaster.
+    pid: String,
     extra: Vec<String>,
 }
 
@@ -49,7 +51,12 @@ impl Server {
 
     /// The same with settings (`name=value`).
     pub fn start_with(settings: &[&str]) -> Self {
-        let folder = fresh_folder("postgres");
+        Self::start_in(&std::env::temp_dir(), settings)
+    }
+
+    /// The same in a folder below another one.
+    pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
+        let folder = fresh_folder_in(parent, "postgres");
         let mut initdb = as_unprivileged(&programs().join("initdb"));
         initdb.args([
             "--username=postgres",
@@ -65,7 +72,8 @@ impl Server {
         let mut text = fs::read_to_string(&file).unwrap() + SETTINGS;
         text += &format!("unix_socket_directories = '{}'\n", folder.display());
         fs::write(&file, text).unwrap();
-        let mut server = Self { folder, port: free_port(), watcher: None, extra: Vec::new() };
+        let mut server =
+            Self { folder, port: free_port(), watcher: None, pid: String::new(), extra: Vec::new() };
         server.set(settings);
         server.launch();
         server
@@ -79,7 +87,8 @@ impl Server {
         copy.arg("--pgdata").arg(folder.join("data")).current_dir(&folder);
         let made = copy.output().unwrap();
         assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
-        let mut server = Self { folder, port: free_port(), watcher: None, extra: Vec::new() };
+        let mut server =
+            Self { folder, port: free_port(), watcher: None, pid: String::new(), extra: Vec::new() };
         let sockets = format!("unix_socket_directories={}", server.folder.display());
         server.set(&[&sockets]);
         server.launch();
@@ -115,11 +124,9 @@ impl Server {
 
     /// Kills the postmaster and every process of it, as a power cut would.
     pub fn kill(&mut self) {
-        let pid = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
-        let pid = pid.lines().next().unwrap().trim().to_owned();
-        let children = Command::new("ps").args(["--ppid", &pid, "-o", "pid="]).output().unwrap();
+        let children = Command::new("ps").args(["--ppid", &self.pid, "-o", "pid="]).output().unwrap();
         let children = String::from_utf8_lossy(&children.stdout).into_owned();
-        let victims = std::iter::once(pid.as_str()).chain(children.split_whitespace());
+        let victims = std::iter::once(self.pid.as_str()).chain(children.split_whitespace());
         // Some may be gone already.
         let _ = Command::new("kill").arg("-KILL").args(victims).output().unwrap();
         self.end();
@@ -145,6 +152,9 @@ impl Server {
             assert!(began.elapsed() < PATIENCE, "PostgreSQL does not answer: {}", last_words(&self.folder));
             sleep(Duration::from_millis(20));
         }
+        // Read while the disk it is on can be read.
+        let pid = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        self.pid = pid.lines().next().unwrap().trim().to_owned();
     }
 
     fn end(&mut self) {
@@ -241,8 +251,12 @@ fn free_port() -> u16 {
 
 /// An empty folder that belongs to whom the servers run as.
 fn fresh_folder(name: &str) -> PathBuf {
+    fresh_folder_in(&std::env::temp_dir(), name)
+}
+
+fn fresh_folder_in(parent: &Path, name: &str) -> PathBuf {
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    let folder = std::env::temp_dir().join(format!("onceward-{name}-{unique}"));
+    let folder = parent.join(format!("onceward-{name}-{unique}"));
     fs::create_dir(&folder).unwrap();
     if let Some((user, group)) = unprivileged() {
         chown(&folder, Some(user), Some(group)).unwrap();

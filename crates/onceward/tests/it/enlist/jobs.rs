@@ -103,8 +103,9 @@ pub(crate) async fn a_savepoint_takes_back_what_came_after_it<D: Driver>(ow: &On
     }
 }
 
-/// E1: after an error that the caller has swallowed, PostgreSQL answers every statement with an error, and a commit
-/// with a rollback. We claim no job that is not there, and no rolled-back one is run.
+/// E1, N25: after an error that the caller has swallowed, PostgreSQL answers every statement with an error, and a
+/// commit with a rollback. We claim no job that is not there, no rolled-back one is run, and no function is said to
+/// be done.
 pub(crate) async fn e1_a_swallowed_error_is_not_hidden<D: Driver>(ow: &Onceward, mut mine: D) {
     let survives = ow.store().capabilities().kind == StoreKind::Sqlite;
     let mut tx = mine.begin().await;
@@ -120,6 +121,14 @@ pub(crate) async fn e1_a_swallowed_error_is_not_hidden<D: Driver>(ow: &Onceward,
     assert_eq!(ow.enqueue(Number(1)).key("before").await.unwrap().created, !survives);
     run_all(ow).await;
     assert_eq!(state(ow, before.id).await, survives.then_some(JobState::Succeeded));
+    let mut tx = mine.begin().await;
+    let swallows = async |tx: &mut D::Tx<'_>| {
+        D::execute(tx, MISTAKE).await.unwrap_err();
+        Ok(1)
+    };
+    let told = ow.once("swallowed").run_in(&mut tx, swallows).await;
+    assert_eq!(told.is_ok_and(|outcome| outcome.is_done()), survives);
+    D::rollback(tx).await;
 }
 
 /// An attempt in the hands of the test, while its handler waits.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use onceward::http_jobs::{HttpDelivery, HttpJob, HttpPolicy};
-use onceward::jobs::{Enqueued, Record};
+use onceward::jobs::{Enqueued, Record, State};
 use onceward::{Onceward, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -67,8 +67,8 @@ pub(crate) enum Reply {
     Last(&'static str),
     /// Sends chunks for ever.
     Endless,
-    /// Sends interim answers for ever.
-    Flood,
+    /// Sends interim answers for ever, after such pauses.
+    Flood(Duration),
     /// Begins headers that never end.
     Headers,
 }
@@ -228,9 +228,11 @@ async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result
                 stream.write_all(chunk.as_bytes()).await?;
             }
         }
-        Reply::Flood => loop {
+        Reply::Flood(pause) => loop {
             stream.write_all(b"HTTP/1.1 103 Early\r\nlink: </a>\r\n\r\n").await?;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         },
         Reply::Headers => {
             stream.write_all(b"HTTP/1.1 200 X\r\n").await?;
@@ -239,6 +241,36 @@ async fn act(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> io::Result
             }
             Ok(())
         }
+    }
+}
+
+/// What becomes of a request that is sent at most once, where [`once`] answers.
+pub(crate) const ONCE: [(&str, State); 12] = [
+    ("/200", State::Succeeded),
+    ("/201", State::Succeeded),
+    ("/hang", State::Uncertain),
+    ("/close", State::Uncertain),
+    ("/bye", State::Uncertain),
+    ("/drip", State::Uncertain),
+    ("/endless", State::Uncertain),
+    ("/middle", State::Uncertain),
+    ("/500", State::Uncertain),
+    ("/302", State::Uncertain),
+    ("/429", State::Dead),
+    ("/402", State::Dead),
+];
+
+pub(crate) fn once(received: &Received) -> Reply {
+    match received.path() {
+        "/hang" => Reply::Hang,
+        "/close" => Reply::Close,
+        // In order: over TLS it says that it closes.
+        "/bye" => Reply::Last(""),
+        "/drip" => DRIP,
+        "/endless" => Reply::Endless,
+        "/middle" => Reply::Last("HTTP/1.1 200 X\r\ncontent-length: 100\r\n\r\nhalf"),
+        "/429" => Reply::With(429, "retry-after: 1".to_owned()),
+        path => Reply::Status(path[1..].parse().unwrap(), "over"),
     }
 }
 
