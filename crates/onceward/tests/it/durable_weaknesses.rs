@@ -340,7 +340,7 @@ async fn w47_time_is_over_without_a_worker_as_well() {
     each(async |place| {
         let scheduler = place.ow.runner().scheduler().start().await.unwrap();
         let alone = place.ow.start(nobody_knows()).expiry(Duration::from_millis(300)).await.unwrap();
-        assert_eq!(alone.result().await, Err(onceward::durable::Failure::TimedOut));
+        assert_eq!(alone.result().await, Err(Failure::TimedOut));
         let row = place.ow.admin().job(alone.id()).await.unwrap();
         assert_eq!((row.state, row.attempted_at), (onceward_core::job::State::Dead, None));
         let worker = worker(&place).durable(asks).start().await.unwrap();
