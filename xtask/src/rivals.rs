@@ -31,7 +31,7 @@ struct Field {
 }
 
 const QUEUES: Field = Field {
-    rivals: &["graphile_worker", "pg_boss"],
+    rivals: &["graphile_worker", "pg_boss", "pgmq"],
     build: || {
         if process::find("npm").is_none() {
             bail!("npm is missing; as root: apt-get install --no-install-recommends nodejs npm");
@@ -43,6 +43,7 @@ const QUEUES: Field = Field {
                 fs::copy(file.path(), folder().join(file.file_name()))?;
             }
         }
+        pgmq_sql()?;
         let install = ["install", "--no-audit", "--no-fund", "--silent"];
         process::run(Command::new("npm").args(install).current_dir(folder()))
     },
@@ -98,6 +99,19 @@ fn compare(field: &Field) -> Result<()> {
         reference = reference.max(note(&mut figures, &ours(&servers, field, round)?)?);
     }
     tell(&figures, reference);
+    Ok(())
+}
+
+/// pgmq is SQL, which its crate carries with it: that is fetched, and the SQL put beside the programs of the others.
+fn pgmq_sql() -> Result<()> {
+    let manifest = process::root().join("xtask/rivals/pgmq/Cargo.toml");
+    let mut cargo = process::cargo(&["metadata", "--format-version", "1", "--locked", "--manifest-path"]);
+    let told: Value = serde_json::from_str(&process::output(cargo.arg(manifest))?)?;
+    let mut packages = told["packages"].as_array().into_iter().flatten();
+    let pgmq = packages.find(|package| package["name"] == "pgmq").context("the crate of pgmq is missing")?;
+    let crate_manifest = pgmq["manifest_path"].as_str().context("a package without a place")?;
+    let sql = Path::new(crate_manifest).with_file_name("src/install/embedded/sql/pgmq.sql");
+    fs::copy(&sql, folder().join("pgmq.sql")).with_context(|| format!("no {}", sql.display()))?;
     Ok(())
 }
 

@@ -59,6 +59,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 pub const PRIORITY_MAX: i16 = 1_000;
 /// The most attempts of one job.
 pub const ATTEMPTS_MAX: u32 = 1_000;
+/// The most jobs that one worker runs at the same time.
+pub const WORKER_CONCURRENCY_MAX: usize = 100_000;
 /// The attempts of a job when the caller does not say.
 pub const ATTEMPTS_DEFAULT: u32 = 20;
 /// How many attempts may be lost with their processes before a job is taken for the cause of it.

@@ -122,6 +122,8 @@ verbs! {
     JobProgress = "job.progress", true;
     /// [`JobStore::job_settle`](crate::JobStore::job_settle).
     JobSettle = "job.settle", true;
+    /// [`JobStore::job_chores`](crate::JobStore::job_chores).
+    JobChores = "job.chores", false;
     /// [`JobStore::job_promote`](crate::JobStore::job_promote).
     JobPromote = "job.promote", true;
     /// [`JobStore::job_rescue`](crate::JobStore::job_rescue).

@@ -135,6 +135,16 @@ impl Reference {
         }
     }
 
+    /// How many bytes of what was logged between two looks were images of whole pages, where that can be seen.
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "only PostgreSQL writes such"))]
+    pub async fn page_images(&self, from: &Usage, to: &Usage) -> Option<u64> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(table) => table.page_images(from.wal_bytes?, to.wal_bytes?).await,
+            _ => None,
+        }
+    }
+
     /// Removes what [`open`](Self::open) made, the schema too: nothing else may be in it any more.
     ///
     /// # Errors
@@ -394,6 +404,24 @@ mod postgres {
                 self.admin.client().query("SELECT pid FROM pg_stat_activity", &[]).await.map_err(failed)?;
             let cpu = pids.iter().map(|row| cpu_of(row.get(0))).sum::<Option<f64>>();
             Ok(Usage { cpu_s: cpu, wal_bytes: u64::try_from(wal).ok() })
+        }
+
+        /// What of the log between two looks were images of whole pages; `None` where the server's extension
+        /// `pg_walinspect` is not there, or what it would read is gone.
+        pub(super) async fn page_images(&self, from: u64, to: u64) -> Option<u64> {
+            let of = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
+                      WHERE e.extname = 'pg_walinspect'";
+            let schema: String = self.admin.client().query_opt(of, &[]).await.ok()??.get(0);
+            let lsn = |at: u64| format!("'{:X}/{:X}'::pg_lsn", at >> 32, at & 0xffff_ffff);
+            // What is not on the disk yet can't be read.
+            let stats = format!(
+                "SELECT coalesce(sum(fpi_size), 0)::bigint \
+                 FROM {schema}.pg_get_wal_stats({}, least({}, pg_current_wal_flush_lsn()))",
+                lsn(from),
+                lsn(to)
+            );
+            let row = self.admin.client().query_one(&stats, &[]).await.ok()?;
+            u64::try_from(row.get::<_, i64>(0)).ok()
         }
 
         pub(super) async fn remove(self) -> Result<()> {

@@ -26,7 +26,7 @@ mod triggers;
 pub use endpoints::{EndpointStore, ListEndpoints, ListedEndpoints, RemoveEndpoint, WriteEndpoint};
 pub(crate) use jobs::KEY_KEPT_FOR;
 pub use jobs::{
-    BeginJob, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
+    BeginJob, Chores, ClaimJobs, ClaimedJobs, Enqueued, HandOver, HandedOver, JobProgress, JobRef, JobStore,
     ListJobs, MoveJob, Outstanding, PauseQueue, Promoted, PruneJobs, PruneOnly, PrunedJobs, QUEUE_COUNT_MAX,
     QueueRecord, Rescued, RescuedJob, SessionRef, SessionRenewed, SettleJob, SettleJobs, SettledJob, Want,
 };

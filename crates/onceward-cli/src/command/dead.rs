@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use onceward::{JobFilter, JobId, Kind, Queue, Result};
+use onceward::{JobId, Result};
 use onceward_core::job::State;
 
 use super::jobs::{self, DeadArgs, ReplayDeadArgs, ShowArgs, filter};
@@ -32,12 +32,8 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only jobs of this queue
-    #[arg(long, value_name = "QUEUE", value_parser = filter::queue)]
-    queue: Option<Queue>,
-    /// Only jobs of this kind
-    #[arg(long, value_name = "KIND", value_parser = filter::kind)]
-    kind: Option<Kind>,
+    #[command(flatten)]
+    filter: filter::Common,
     /// How many jobs at most, 1 to 500
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -56,8 +52,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
 }
 
 async fn list(args: &List, globals: &Globals) -> Result<ExitCode> {
-    let (queue, kind) = (args.queue.clone(), args.kind.clone());
-    let filter = JobFilter { state: Some(State::Dead), queue, kind, tag: None };
+    let filter = args.filter.filter(Some(State::Dead));
     let client = store::connect(globals).await?;
     let page = client.admin().jobs(&filter, args.after, args.limit).await?;
     store::close(globals, &client).await;

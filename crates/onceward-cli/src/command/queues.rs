@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use onceward::jobs::{KEY_CONCURRENCY, Limits, Rate, Tuning, check_key_concurrency};
 use onceward::{Admin, Code, Error, Queue, QueueView, Result};
+use serde_json::json;
 
 use super::jobs::filter;
 use crate::args::{Globals, duration};
@@ -148,7 +149,7 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
             Ok(queues) => print(&queues, globals),
             Err(error) => Err(error),
         },
-        Action::Set(args) => set(&admin, args).await,
+        Action::Set(args) => set(&admin, args, globals).await,
         Action::Pause(args) => admin.pause_queue(&args.which.queue, args.reason.as_deref()).await,
         Action::Resume(args) => admin.resume_queue(&args.queue).await,
         Action::Drain(Drain { pause, within }) => {
@@ -159,16 +160,22 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     done?;
     match &args.action {
         Action::List | Action::Set(_) => {}
-        Action::Pause(Pause { which, .. }) => report::note(&format!("{} is paused", which.queue)),
-        Action::Resume(which) => report::note(&format!("{} is open again", which.queue)),
-        Action::Drain(args) => {
-            report::note(&format!("{} is paused and nothing runs", args.pause.which.queue))
-        }
+        Action::Pause(Pause { which, .. }) => changed(which, true, "is paused", globals)?,
+        Action::Resume(which) => changed(which, false, "is open again", globals)?,
+        Action::Drain(args) => changed(&args.pause.which, true, "is paused and nothing runs", globals)?,
     }
     Ok(ExitCode::from(exit::DONE))
 }
 
-async fn set(admin: &Admin, args: &Set) -> Result<()> {
+fn changed(Which { queue }: &Which, paused: bool, words: &str, globals: &Globals) -> Result<()> {
+    report::note(&format!("{queue} {words}"));
+    if globals.output.is_json() {
+        output::json(&json!({ "queue": queue, "paused": paused }))?;
+    }
+    Ok(())
+}
+
+async fn set(admin: &Admin, args: &Set, globals: &Globals) -> Result<()> {
     let queue = &args.which.queue;
     let before = admin.queue_tuning(queue).await?;
     let tuning = args.tuning_onto(before);
@@ -199,7 +206,12 @@ async fn set(admin: &Admin, args: &Set) -> Result<()> {
         true => format!("{queue} is limited: {limits}{keys}{tuned}"),
         false => format!("{queue} is not limited{keys}{tuned}"),
     });
-    Ok(())
+    match globals.output.is_json() {
+        true => output::json(&json!({
+            "queue": queue, "limits": limits, "key_concurrency": most, "tuning": tuning,
+        })),
+        false => Ok(()),
+    }
 }
 
 fn words(tuning: &Tuning) -> String {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use onceward::store::Snapshot;
-use onceward::{Code, Error, Result};
+use onceward::{Admin, Code, Error, Result};
 use onceward_core::SessionId;
 use onceward_core::session::Record;
 use serde_json::{Value, json};
@@ -52,19 +52,22 @@ pub(crate) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
             Ok(workers) => print(&workers, globals),
             Err(error) => Err(error),
         },
-        Action::Drain(Which { session }) => admin.drain_worker(*session, true).await.and_then(found),
-        Action::Undrain(Which { session }) => admin.drain_worker(*session, false).await.and_then(found),
+        Action::Drain(Which { session }) => drain(&admin, *session, true, globals).await,
+        Action::Undrain(Which { session }) => drain(&admin, *session, false, globals).await,
     };
     store::close(globals, &client).await;
     done?;
     Ok(ExitCode::from(exit::DONE))
 }
 
-fn found(found: bool) -> Result<()> {
-    if !found {
+async fn drain(admin: &Admin, session: SessionId, draining: bool, globals: &Globals) -> Result<()> {
+    if !admin.drain_worker(session, draining).await? {
         return Err(Error::new(Code::JobAbsent, "there is no worker with that session"));
     }
     report::note("the worker hears of it at its next renewal");
+    if globals.output.is_json() {
+        output::json(&json!({ "session": session, "draining": draining }))?;
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ fn check(report: &Value, names: &[&str]) {
         for field in ["n", "per_s", "ratio", "p50_ms", "p99_ms", "client_cpu_s"] {
             assert!(workload[field].as_f64().is_some_and(|it| it > 0.0), "{field}: {workload}");
         }
-        for field in ["store_cpu_s", "statements", "wal_bytes"] {
+        for field in ["store_cpu_s", "statements", "wal_bytes", "wal_page_image_bytes"] {
             assert!(workload.get(field).is_some(), "{field}: {workload}");
         }
     }
@@ -76,6 +76,7 @@ fn the_workloads_of_jobs_have_their_names_and_one_is_measured() {
         "drain_1m_waiting",
         "drain_held_snapshot",
         "pickup_idle_tx",
+        "idle",
     ] {
         assert!(seen.stderr.contains(name), "{name}: {}", seen.stderr);
     }

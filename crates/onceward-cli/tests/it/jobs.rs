@@ -467,3 +467,72 @@ fn j10_queues_are_told_how_many_jobs_of_a_key_run() {
     assert_eq!(set(&["--per-key", "none"]).code, 0);
     assert_eq!(place.json(&["queues", "list"])[0]["key_concurrency"], json!(1));
 }
+
+/// What changes something says what it did to programs as well; and what would be done to jobs named by their ids is
+/// told without doing it.
+#[test]
+fn changes_are_told_to_programs_and_tried_first() {
+    let place = place();
+    let set = place.json(&["queues", "set", "default", "--concurrency", "2", "--retain", "1h"]);
+    assert_eq!((&set["queue"], &set["limits"]["concurrency"]), (&json!("default"), &json!(2)));
+    assert_eq!((&set["tuning"]["retain_ms"], &set["key_concurrency"]), (&json!(3_600_000), &json!(1)));
+    assert_eq!(place.json(&["queues", "set", "default", "--concurrency", "none"])["queue"], "default");
+    for (action, paused) in [("pause", true), ("resume", false), ("drain", true), ("resume", false)] {
+        assert_eq!(
+            place.json(&["queues", action, "default"]),
+            json!({ "queue": "default", "paused": paused }),
+            "{action}"
+        );
+    }
+
+    let doubt = enqueue(&place, &["doubt", "--at-most-once"]);
+    let dead = enqueue(&place, &["fail", "--max-attempts", "1", "--tag", "eu"]);
+    let plain = enqueue(&place, &["fail", "--max-attempts", "1"]);
+    let seen = place.run(&["worker", "--until-empty", "--commands", "commands.toml", "--tag", "eu"]);
+    assert_eq!(seen.code, 0, "{}", seen.stderr);
+    let of_eu = place.json(&["dead", "list", "--tag", "eu"]);
+    assert_eq!((of_eu.as_array().unwrap().len(), &of_eu[0]["id"]), (1, &json!(dead)));
+    let resolved = place.json(&["jobs", "resolve", &doubt, "--run-again", "--reason", "it was not there"]);
+    assert_eq!(resolved, json!({ "id": doubt, "state": "ready" }));
+
+    let would = |args: &[&str]| place.json(&[args, &["--dry-run"]].concat());
+    let cancel = would(&["jobs", "cancel", &doubt]);
+    assert_eq!(cancel, json!({ "id": doubt, "dry_run": true, "now": "would be cancelled" }));
+    assert_eq!(would(&["jobs", "retry", &dead, &plain]).as_array().unwrap().len(), 2);
+    assert_eq!(would(&["dead", "replay", &dead])["now"], "would be replayed");
+    assert_eq!(would(&["dead", "discard", &dead])["now"], "would be cancelled");
+    place.run(&["jobs", "replay", &doubt, "--dry-run"]).refused(2, "OW0703");
+    assert_eq!((state(&place, &doubt), state(&place, &dead)), ("ready".into(), "dead".into()));
+    assert_eq!(place.json(&["jobs", "list"]).as_array().unwrap().len(), 3, "nothing was made");
+
+    let worker = place.start(&["worker", "--commands", "commands.toml", "--queues", "other"]);
+    wait_until("a worker", || !place.json(&["workers", "list"]).as_array().unwrap().is_empty());
+    let session = place.json(&["workers", "list"])[0]["id"].as_str().unwrap().to_owned();
+    for (action, draining) in [("drain", true), ("undrain", false)] {
+        assert_eq!(
+            place.json(&["workers", action, &session]),
+            json!({ "session": session, "draining": draining })
+        );
+    }
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.end().code, 0);
+}
+
+/// A command that was told to end has the time that `--kill-after` says, also where its worker leaves.
+#[test]
+fn a_worker_that_leaves_gives_its_commands_their_time() {
+    let place = Place::new();
+    let on_term = "sleep 2.5; echo $ONCEWARD_ATTEMPT > tidied; exit 1";
+    let tidies = format!("trap \"{on_term}\" TERM; echo $$ > pid; while :; do sleep 0.1; done");
+    let commands = format!("[kinds]\ntidies = [\"sh\", \"-c\", '''{tidies}''']\n");
+    fs::write(place.path("commands.toml"), commands).unwrap();
+    let id = enqueue(&place, &["tidies"]);
+    let words = ["worker", "--commands", "commands.toml", "--grace", "10ms", "--kill-after", "30s"];
+    let worker = place.start(&words);
+    place.wait_for_file("pid");
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.end().code, 0);
+    assert_eq!(place.read("tidied").trim(), "1");
+    let shown = place.json(&["jobs", "show", &id]);
+    assert_eq!((&shown["state"], &shown["lost"]), (&json!("retrying"), &json!(0)), "{shown}");
+}

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::past::{Attempt, remember};
-use super::{Policy, State};
+use super::{Policy, State, runs_alone};
 use crate::http::Seen;
 use crate::once::{Body, cut};
 use crate::{Owner, Timestamp, Token, duration, limits};
@@ -149,7 +149,10 @@ pub fn end(
             (next.state, next.delay, next.attempt, next.lost) =
                 (State::Scheduled, Some(Duration::ZERO), 0, 0);
         }
-        Ending::HandedBack => (next.state, next.attempt) = (State::Ready, job.attempt),
+        Ending::HandedBack => {
+            (next.state, next.attempt) = (State::Ready, job.attempt);
+            next.alone = runs_alone(job.policy, job.lost);
+        }
         // Whoever says that it failed knows that it ran: at most once means not again.
         Ending::Failed { error, .. } if job.policy.at_most_once => next.error = Some(error),
         Ending::Failed { error, after } => again(&mut next, job, error, after, now, seed),
@@ -194,6 +197,7 @@ fn lost(next: &mut Next, job: Facts<'_>, begun: bool) {
     if !begun {
         // It was claimed and never started: nothing is charged, nothing is known against it (decisions 13).
         (next.state, next.attempt) = (State::Ready, job.attempt);
+        next.alone = runs_alone(job.policy, job.lost);
         return;
     }
     next.error = Some(LOST.to_owned());

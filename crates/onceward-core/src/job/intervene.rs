@@ -70,6 +70,8 @@ pub fn intervene(row: Option<&Record>, seen: Option<Token>, to: &Move) -> Moved 
         (_, Move::Expire(_)) if state.is_final() => Moved::Wrong(state),
         (_, Move::Expire(_)) => Moved::Applied { from: state },
         (_, Move::Pause | Move::Resume) => Moved::Applied { from: state },
+        // None is left, and one more than there may ever be is not granted (J4).
+        (_, Move::RunNow) if row.attempt >= limits::ATTEMPTS_MAX => Moved::Wrong(state),
         (_, Move::Cancel | Move::RunNow) | (State::Uncertain, _) => Moved::Applied { from: state },
         _ => Moved::Wrong(state),
     }

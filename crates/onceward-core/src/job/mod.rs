@@ -431,10 +431,9 @@ impl Record {
         self.policy.durable && self.state == State::Scheduled && self.attempted_at.is_some()
     }
 
-    /// Whether it is claimed by itself when somebody has it run again: it may be what kills its processes (N55). A run
-    /// is charged with that later than other jobs.
+    /// Whether it is claimed by itself when somebody has it run again.
     pub fn runs_alone(&self) -> bool {
-        self.lost >= if self.policy.durable { limits::RUN_LOST_ALONE } else { 1 }
+        runs_alone(&self.policy, self.lost)
     }
 
     /// Whether an attempt may start now.
@@ -457,6 +456,12 @@ impl Claimed {
     pub fn attempt(&self) -> u32 {
         self.job.attempt.saturating_add(1)
     }
+}
+
+/// Whether a job that has lost so many attempts is claimed by itself: it may be what kills its processes (N55). A run
+/// is charged with that later than other jobs.
+fn runs_alone(policy: &Policy, lost: u32) -> bool {
+    lost >= if policy.durable { limits::RUN_LOST_ALONE } else { 1 }
 }
 
 /// The token of a claim: larger than those of all its jobs, so that each of them grows (J3).

@@ -290,6 +290,25 @@ impl New {
         Ok(())
     }
 
+    /// Checks that the deadline lies ahead, and after the time the job is due. `now`: the clock of whoever enqueues it,
+    /// by which the deadline was reckoned.
+    ///
+    /// # Errors
+    /// [`DelayInvalid`](Code::DelayInvalid).
+    pub fn check_deadline(&self, now: Timestamp) -> Result<()> {
+        let due = self.due(now);
+        match self.policy.deadline {
+            Some(deadline) if deadline <= now => {
+                Err(Error::new(Code::DelayInvalid, format!("the deadline has passed already: {deadline}")))
+            }
+            Some(deadline) if deadline <= due => {
+                let why = "the deadline of a job comes after the time it is due";
+                Err(Error::new(Code::DelayInvalid, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_words(&self) -> Result<()> {
         if self.tags.len() > limits::TAGS_MAX {
             let (max, are) = (limits::TAGS_MAX, self.tags.len());

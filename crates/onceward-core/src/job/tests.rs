@@ -56,6 +56,34 @@ fn bad_input_is_refused_with_its_code() {
     assert_eq!(codes(&|job| job.payload.content_type = "a\nb".to_owned()), Code::MetadataInvalid);
 }
 
+/// J4: whoever has had as many attempts as there are is not given one more.
+#[test]
+fn j4_nobody_is_given_more_attempts_than_there_are() {
+    let mut row = Record::of_new(&new(), at(1));
+    for state in [State::Dead, State::Uncertain] {
+        row.state = state;
+        row.attempt = limits::ATTEMPTS_MAX - 1;
+        assert_eq!(intervene(Some(&row), None, &Move::RunNow), Moved::Applied { from: state });
+        let next = moved(&row, &Move::RunNow, &Owner::from_row("me"), None, at(9));
+        assert_eq!(next.policy.max_attempts, limits::ATTEMPTS_MAX);
+        row.attempt = limits::ATTEMPTS_MAX;
+        assert_eq!(intervene(Some(&row), None, &Move::RunNow), Moved::Wrong(state));
+        assert_eq!(intervene(Some(&row), None, &Move::Cancel), Moved::Applied { from: state });
+    }
+}
+
+/// N55: what may have killed a process is not put beside others by a worker that leaves.
+#[test]
+fn n55_a_job_that_is_handed_back_stays_alone() {
+    let (policy, run) = (Policy::default(), Policy { durable: true, ..Policy::default() });
+    let alone = |policy: &Policy, lost| {
+        let facts = Facts { lost, ..facts(policy, lost) };
+        end(facts, &ended(), Ending::HandedBack, at(10), false, 1).alone
+    };
+    assert_eq!([alone(&policy, 0), alone(&policy, 1)], [false, true]);
+    assert_eq!([alone(&run, limits::RUN_LOST_ALONE - 1), alone(&run, limits::RUN_LOST_ALONE)], [false, true]);
+}
+
 #[test]
 fn an_ending_leaves_the_state_it_means() {
     let policy = Policy::default();

@@ -225,6 +225,52 @@ pub async fn a_job_is_claimed_alone_until_an_attempt_comes_back(harness: &dyn Ha
     assert_eq!(ids(&worker.take("mail", ALL).await), [id]);
 }
 
+/// A job that lost a process, and was handed back by the next one, still is what may have killed it (N55).
+pub async fn n55_a_job_that_is_handed_back_is_still_claimed_alone(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let keyed = New { ordering_key: Some(key("k")), ..work("mail") };
+    for new in [work("mail"), keyed] {
+        let id = hand.create(&new).await;
+        Worker::of(&hand).await.take_one("mail").await;
+        harness.advance(TTL).await;
+        hand.rescue().await;
+        let worker = Worker::of(&hand).await;
+        for _ in 0..2 {
+            let claimed = only(worker.take_alone("mail").await);
+            worker.end_all(&[claimed], &Ending::HandedBack).await;
+            assert!(worker.take("mail", ALL).await.is_empty(), "beside others it could take them with it");
+        }
+        let claimed = only(worker.take_alone("mail").await);
+        assert_eq!((claimed.job.id, claimed.attempt()), (id, 2));
+        worker.end_all(&[claimed], &succeeded()).await;
+    }
+}
+
+/// Whoever waits for something to do sees by one look whether there is anything: jobs that are due, and sessions that
+/// have run out.
+pub async fn a_look_tells_what_there_is_to_do(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let chores = async || hand.store.job_chores().await.unwrap();
+    let seen = chores().await;
+    assert_eq!((seen.next_due, seen.arrived, seen.lost), (None, false, false));
+    let later = hand.create(&New { delay: Some(secs(60)), ..work("mail") }).await;
+    let due = hand.job(later).await.run_at;
+    let seen = chores().await;
+    assert!(seen.next_due == Some(due) && seen.now < due, "{seen:?}");
+    hand.create(&work("mail")).await;
+    Worker::of(&hand).await.take_one("mail").await;
+    assert!(!chores().await.lost, "it lives");
+    harness.advance(TTL).await;
+    assert!(chores().await.lost);
+    hand.rescue().await;
+    assert!(!chores().await.lost);
+    harness.advance(secs(60)).await;
+    let seen = chores().await;
+    assert!(seen.next_due == Some(due) && due <= seen.now, "{seen:?}");
+    assert_eq!(hand.promote().await.moved, 1);
+    assert_eq!(chores().await.next_due, None);
+}
+
 /// A worker that runs until nothing is left for it waits for what is ready, runs, is tried again or is due soon.
 pub async fn what_is_outstanding_is_what_a_worker_could_still_run(harness: &dyn Harness) {
     let hand = Hand::of(harness).await;

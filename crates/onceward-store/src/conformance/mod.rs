@@ -481,6 +481,8 @@ macro_rules! conformance_suite {
                 j15_a_job_that_always_fails_blocks_no_other;
                 j15_a_job_that_kills_blocks_no_other;
                 a_job_is_claimed_alone_until_an_attempt_comes_back;
+                n55_a_job_that_is_handed_back_is_still_claimed_alone;
+                a_look_tells_what_there_is_to_do;
                 workers_are_told_of_jobs_that_have_become_ready;
             }
             job_limit {

@@ -7,10 +7,10 @@ use onceward_core::{Namespace, Queue, Result, SessionId, session};
 
 use super::{Faulty, Verb};
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
-    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, TuneQueue, Want,
+    AskPermits, BeginJob, Chores, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver,
+    JobProgress, JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue,
+    Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs,
+    SettledJob, Snapshot, TuneQueue, Want,
 };
 
 #[async_trait]
@@ -59,6 +59,11 @@ impl JobStore for Faulty {
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
         read!(self, JobSettle, job_settle, ask)
+    }
+
+    async fn job_chores(&self) -> Result<Chores> {
+        let store = self.inner.clone();
+        self.call(Verb::JobChores, None, async move { store.job_chores().await }).await
     }
 
     async fn job_promote(&self, limit: usize) -> Result<Promoted> {

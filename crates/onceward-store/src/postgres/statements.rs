@@ -208,6 +208,7 @@ statements! {
     job_settle_closed = prepared "job/settle" "closed" (UUID_ARRAY);
     promote_due = ordered "job/promote" "due" (INT8, TIMESTAMPTZ);
     promote_next = ordered "job/promote" "next" (TIMESTAMPTZ);
+    promote_chores = planned "job/promote" "chores" (TIMESTAMPTZ);
     promote_admit = ordered "job/promote" "admit" (INT8);
     rescue_lost = planned "job/rescue" "lost" (INT8);
     rescue_clear = planned "job/rescue" "clear" ();

@@ -211,6 +211,19 @@ pub struct Promoted {
     pub now: Timestamp,
 }
 
+/// What there is to do for all workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chores {
+    /// When the next job is due, if any waits.
+    pub next_due: Option<Timestamp>,
+    /// Whether a job of an ordering key may be let through.
+    pub arrived: bool,
+    /// Whether sessions have run out, or have left something behind.
+    pub lost: bool,
+    /// The store's clock.
+    pub now: Timestamp,
+}
+
 /// A job that was taken from a session that has run out, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RescuedJob {
@@ -443,6 +456,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// Records how attempts ended.
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>>;
 
+    /// Looks whether there is anything to promote or to rescue. A read, and all that it costs where there is not.
+    async fn job_chores(&self) -> Result<Chores>;
     /// Makes up to `limit` jobs ready that are due. Of an ordering key one job at a time is let in, or as many as its
     /// queues allow, the best of those that are due: here, and perhaps as soon as one before them has ended.
     async fn job_promote(&self, limit: usize) -> Result<Promoted>;

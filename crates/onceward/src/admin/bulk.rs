@@ -100,6 +100,15 @@ impl Admin {
         Ok(bulk)
     }
 
+    /// Says whether this could be done to a job now, and does nothing.
+    ///
+    /// # Errors
+    /// Those that doing it would have.
+    pub async fn try_job(&self, id: JobId, action: &BulkAction, reason: Option<&str>) -> Result<()> {
+        let row = self.job(id).await?;
+        self.one_of_many(&row, action, reason, true).await.map(drop)
+    }
+
     async fn one_of_many(
         &self,
         row: &job::Record,
@@ -109,7 +118,10 @@ impl Admin {
     ) -> Result<Option<Replayed>> {
         let (id, seen) = (row.id, Some(row.token));
         match action {
-            BulkAction::Cancel => self.move_job(id, seen, Move::Cancel, reason, dry_run).await.map(|_| None),
+            BulkAction::Cancel if dry_run => {
+                self.move_job(id, seen, Move::Cancel, reason, dry_run).await.map(|_| None)
+            }
+            BulkAction::Cancel => self.cancel_job(id, seen, reason).await.map(|_| None),
             BulkAction::Retry => self.move_job(id, seen, Move::RunNow, reason, dry_run).await.map(|_| None),
             BulkAction::Replay(how) if dry_run => replay(row, how).map(|_| None),
             BulkAction::Replay(how) => self.replay_job(id, how).await.map(Some),
@@ -119,5 +131,11 @@ impl Admin {
 
 /// Whether an error is about this job alone.
 fn was_left(error: &Error) -> bool {
-    matches!(error.code(), Code::TokenStale | Code::JobStateWrong | Code::JobAbsent | Code::JobKeyTaken)
+    // A run may end between the look at it and what is said to it.
+    let of_runs = matches!(error.code(), Code::RunEnded | Code::RunUnknown);
+    of_runs
+        || matches!(
+            error.code(),
+            Code::TokenStale | Code::JobStateWrong | Code::JobAbsent | Code::JobKeyTaken
+        )
 }

@@ -129,10 +129,17 @@ impl Admin {
         reason: Option<&str>,
         dry_run: bool,
     ) -> Result<Moved> {
+        let runs_again = to == Move::RunNow;
         match self.ask_to_move(id, token, to, reason, dry_run).await? {
             moved @ (Moved::Applied { .. } | Moved::Noted | Moved::Unchanged | Moved::Begun) => Ok(moved),
             Moved::Running => Err(wrong(State::Running)),
             Moved::Absent => Err(self.absent(id)),
+            Moved::Wrong(state @ (State::Dead | State::Uncertain)) if runs_again => {
+                let most = limits::ATTEMPTS_MAX;
+                let why =
+                    format!("the job is {state} and has had {most} attempts, the most there are: replay it");
+                Err(Error::new(Code::JobStateWrong, why))
+            }
             Moved::Wrong(state) => Err(wrong(state)),
             Moved::KeyTaken(other) => Err(key_taken(other)),
             Moved::Stale(token) => {

@@ -200,7 +200,8 @@ impl Enqueue {
         self.with(|new| new.set_timeout(timeout))
     }
 
-    /// After this no attempt is started: the job is dead. None by default.
+    /// After this no attempt is started: the job is dead. None by default. It comes after the time the job is due, and
+    /// has not passed yet; with a key that is not looked at, because the job may have been enqueued before.
     pub fn deadline(self, at: impl Into<Timestamp>) -> Self {
         self.with(|new| {
             new.policy.deadline = Some(at.into());
@@ -322,6 +323,10 @@ impl Enqueue {
         }
         worker::inherit(&mut new);
         new.check()?;
+        // By a key, one is found that was enqueued when there still was time.
+        if new.key.is_none() && new.dedupe.is_none() {
+            new.check_deadline(self.client.clock().wall())?;
+        }
         self.client.check_open()?;
         Ok((self.client, new))
     }

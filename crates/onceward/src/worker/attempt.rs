@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use onceward_core::http::Seen;
-use onceward_core::job::{Claimed, Record};
+use onceward_core::job::{Claimed, Record, State};
 use onceward_core::once::Body;
 use onceward_core::{ClaimId, JobId, Timestamp, Token};
 use onceward_store::SettleJob;
@@ -65,8 +65,8 @@ pub(super) struct Attempt {
     pub(super) claim: Arc<Claim>,
     stop: AtomicU8,
     bell: Notify,
-    /// Whether its handler has recorded the ending in a transaction of its own.
-    settled_in: AtomicBool,
+    /// Whether its handler has recorded the ending in a transaction of its own, and the last one it recorded there.
+    settled_in: Mutex<Option<State>>,
     /// What was seen of the exchange, if it is an HTTP request.
     seen: Mutex<Option<Box<Seen>>>,
     /// Whether its ending was refused because it no longer was the job's current attempt.
@@ -96,7 +96,7 @@ impl Attempt {
             claim: Arc::clone(claim),
             stop: AtomicU8::new(0),
             bell: Notify::new(),
-            settled_in: AtomicBool::new(false),
+            settled_in: Mutex::default(),
             seen: Mutex::default(),
             refused: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -197,12 +197,17 @@ impl Attempt {
         self.continued.load(Ordering::SeqCst)
     }
 
-    pub(super) fn note_settled_in(&self) {
-        self.settled_in.store(true, Ordering::SeqCst);
+    pub(super) fn note_settled_in(&self, state: State) {
+        *self.settled_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
+    /// The state that its handler has recorded in a transaction of its own.
+    pub(super) fn settled_in(&self) -> Option<State> {
+        *self.settled_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_settled_in(&self) -> bool {
-        self.settled_in.load(Ordering::SeqCst)
+        self.settled_in().is_some()
     }
 
     /// Keeps what was seen of the exchange.

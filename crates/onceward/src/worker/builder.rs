@@ -43,6 +43,8 @@ const CONCURRENCY: usize = 50;
 const PARK_AFTER: Duration = Duration::from_secs(10);
 /// How long what runs has to end when the worker is ended.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long it has then, once it was told to stop.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// A worker being described: what it runs, from where, and how much at a time.
 ///
@@ -91,6 +93,7 @@ pub struct WorkerBuilder {
     concurrency: usize,
     session_ttl: Duration,
     grace: Duration,
+    leave: Option<Duration>,
     version: String,
     /// How journals are held against its durable functions.
     checks: HashMap<Kind, Check>,
@@ -130,6 +133,7 @@ impl WorkerBuilder {
             concurrency: CONCURRENCY,
             session_ttl: limits::SESSION_TTL_DEFAULT,
             grace: GRACE,
+            leave: None,
             version: String::new(),
             checks: HashMap::new(),
             durable: false,
@@ -219,7 +223,11 @@ impl WorkerBuilder {
     /// queues with the weights 9 and 1 that both have more than enough, nine jobs of ten come from the first. What
     /// a queue does not use goes to the others. Queues named without a weight have 1 then.
     pub fn queue(mut self, queue: impl AsRef<str>, weight: u32) -> Self {
-        self.add_queue(queue.as_ref(), Some(weight.max(1)));
+        if weight == 0 {
+            let why = "a weight is at least 1: a queue that is to give nothing is not named, or paused";
+            self.refuse(Error::new(Code::LimitInvalid, why));
+        }
+        self.add_queue(queue.as_ref(), Some(weight));
         self
     }
 
@@ -267,6 +275,13 @@ impl WorkerBuilder {
     /// off; 30 s by default.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// How long a handler has once it was told that the worker leaves, after the [grace](Self::grace); 2 s by default.
+    /// One whose job is called off has as long, where the grace is shorter than what is said here.
+    pub fn leave(mut self, leave: Duration) -> Self {
+        self.leave = Some(leave);
         self
     }
 
@@ -355,8 +370,8 @@ impl WorkerBuilder {
     /// # Errors
     /// What was said wrong: [`WorkerIdle`](Code::WorkerIdle) without a handler, [`HandlerTwice`](Code::HandlerTwice),
     /// [`StateMissing`](Code::StateMissing), the codes of bad names, [`LimitInvalid`](Code::LimitInvalid) for a
-    /// concurrency of 0, [`TtlInvalid`](Code::TtlInvalid), [`ServiceTwice`](Code::ServiceTwice). Those of
-    /// an unreachable store, after its deadline.
+    /// weight of 0 and a concurrency of 0 or more than 100,000, [`TtlInvalid`](Code::TtlInvalid),
+    /// [`ServiceTwice`](Code::ServiceTwice). Those of an unreachable store, after its deadline.
     pub async fn start(mut self) -> Result<WorkerHandle> {
         self.client.check_open()?;
         let deadline = self.client.inner.lanes.deadline();
@@ -472,6 +487,8 @@ impl WorkerBuilder {
             session_ttl: self.session_ttl,
             about,
             grace: self.grace,
+            leave: self.leave.unwrap_or(LEAVE),
+            calling_off: self.grace.max(self.leave.unwrap_or_default()),
             pool: Arc::new(Pool::new(self.concurrency)),
             settler: Settler::default(),
             bell: Arc::new(Bell::new(namespace, queues)),
@@ -484,6 +501,7 @@ impl WorkerBuilder {
             handing: FairMutex::new(()),
             journaling: RwLock::new(()),
             alone: Notify::new(),
+            lost: Notify::new(),
             runs: Notify::new(),
             durable: self.durable,
             park_after: self.park_after,
@@ -510,8 +528,10 @@ impl WorkerBuilder {
         if self.handlers.is_empty() {
             return Err(Error::new(Code::WorkerIdle, "this worker has no handler: give it one by `.job(…)`"));
         }
-        if self.concurrency == 0 {
-            return Err(Error::new(Code::LimitInvalid, "a worker runs at least one job at a time"));
+        if !(1..=limits::WORKER_CONCURRENCY_MAX).contains(&self.concurrency) {
+            let (max, is) = (limits::WORKER_CONCURRENCY_MAX, self.concurrency);
+            let why = format!("a worker runs between 1 and {max} jobs at a time, not {is}");
+            return Err(Error::new(Code::LimitInvalid, why));
         }
         if let Some((_, name)) = self.needs.iter().find(|(state, _)| !self.states.holds(*state)) {
             return Err(state_missing(name));

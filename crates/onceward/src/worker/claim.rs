@@ -27,13 +27,14 @@ const POLL_FIRST: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_secs(5);
 /// How often jobs that are claimed by themselves are looked for, while others run or somebody has rung, and otherwise.
 const ALONE: Duration = Duration::from_secs(1);
-const ALONE_IDLE: Duration = Duration::from_secs(10);
+const ALONE_IDLE: Duration = Duration::from_secs(20);
 /// How soon they are looked for again where only a permit was missing.
 const SOON: Duration = Duration::from_millis(100);
 /// After so many polls without a job nothing is going on.
 const BUSY_POLLS: u32 = 9;
-/// How often the lanes of jobs with tags are looked for.
+/// How often the lanes of jobs with tags are looked for, while something goes on or somebody has rung, and otherwise.
 const LANES: Duration = Duration::from_millis(500);
+const LANES_IDLE: Duration = Duration::from_secs(10);
 
 /// Claims until the worker leaves.
 pub(super) async fn keep(shared: Arc<Shared>) {
@@ -70,6 +71,8 @@ struct Claimer {
     next_poll: Instant,
     next_alone: Instant,
     next_lanes: Instant,
+    /// When the lanes of jobs with tags were looked for the last time.
+    lanes_seen: Instant,
     /// Jobs per second, and what it was computed from.
     rate: f64,
     measured: (Instant, u64),
@@ -89,6 +92,7 @@ impl Claimer {
             next_poll: now,
             next_alone: now + ALONE,
             next_lanes: now,
+            lanes_seen: now,
             rate: 0.0,
             measured: (now, 0),
             waiting_since: now,
@@ -132,6 +136,8 @@ impl Claimer {
         self.hungry = true;
         self.polls = 0;
         self.next_alone = self.next_alone.min(Instant::now() + ALONE);
+        // It may have a tag.
+        self.next_lanes = self.next_lanes.min(self.lanes_seen + LANES);
     }
 
     /// Looks after the permits; whether it has asked for some.
@@ -281,8 +287,9 @@ impl Claimer {
             }
             Err(error) => tracing::debug!(%error, "the lanes of jobs with tags could not be read"),
         }
-        let idle = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16))).min(POLL_MAX);
-        self.next_lanes = Instant::now() + LANES.max(idle);
+        let idle = POLL_FIRST.saturating_mul(2_u32.saturating_pow(self.polls.min(16)));
+        self.lanes_seen = Instant::now();
+        self.next_lanes = self.lanes_seen + idle.clamp(LANES, LANES_IDLE);
     }
 
     /// Jobs that may be what kills their processes: one at a time, the next one when it has ended.

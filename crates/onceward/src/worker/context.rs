@@ -317,8 +317,8 @@ impl JobContext {
         let retain = self.around.kept_for(&attempt.job);
         let row = settle::row(attempt, ending, attempt.store_now(clock.boottime()), &client.owner, retain);
         match enlist::settle_job_in(sql, clock, tx, attempt.claim.session.id, &row).await? {
-            SettledJob::Applied(_) | SettledJob::Already(_) => {
-                attempt.note_settled_in();
+            SettledJob::Applied(state) | SettledJob::Already(state) => {
+                attempt.note_settled_in(state);
                 Ok(())
             }
             SettledJob::Stale | SettledJob::Gone => {

@@ -9,7 +9,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::attempt::Stop;
-use super::run::LEAVE;
 use super::shared::{Mode, Shared};
 use super::{empty, hand_over, session};
 use crate::service::Served;
@@ -90,7 +89,8 @@ impl WorkerHandle {
 
     /// Ends the worker: it takes no more jobs, gives back unchanged what it has not started, waits for what runs,
     /// at most as long as its [`grace`](super::WorkerBuilder::grace), then tells it to stop, and drops what does
-    /// not within two seconds. What was dropped is rescued by another worker, and counts as a lost attempt.
+    /// not within two seconds, or as long as [`leave`](super::WorkerBuilder::leave) says. What was dropped is rescued
+    /// by another worker, and counts as a lost attempt.
     ///
     /// Cancel safety: once it was polled, the worker ends whether this is waited for or not.
     pub async fn shutdown(mut self) {
@@ -145,7 +145,7 @@ async fn end(shared: Arc<Shared>, mut parts: JoinSet<()>, served: Option<Served>
     shared.hand_back(shared.pool.take_ready());
     if timeout(shared.grace, shared.pool.until_idle()).await.is_err() {
         shared.pool.stop(Stop::Leaving, |_| true);
-        let last = LEAVE + Duration::from_secs(5);
+        let last = shared.leave.saturating_add(Duration::from_secs(5));
         if timeout(last, shared.pool.until_idle()).await.is_err() {
             tracing::warn!(jobs = shared.pool.held(), "the worker leaves jobs behind; they will be rescued");
         }

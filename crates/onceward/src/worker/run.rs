@@ -1,11 +1,10 @@
 //! One attempt: whether it may start, its handler, and how it ended.
 
 use core::panic::AssertUnwindSafe;
-use core::time::Duration;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use onceward_core::job::{self, Ending};
+use onceward_core::job::{self, Ending, State};
 use onceward_core::lease;
 use onceward_store::{BeginJob, JobRef};
 
@@ -20,8 +19,6 @@ use crate::once::panic_words;
 
 /// How often a runner lets others go first: handlers that never wait would keep the thread for themselves.
 const TURNS: u32 = 32;
-/// How long a handler has once it was told that the worker leaves.
-pub(super) const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs one job after the other until none waits.
 pub(super) async fn runner(shared: Arc<Shared>) {
@@ -136,8 +133,8 @@ async fn dropped(shared: &Shared, attempt: &Attempt) -> Stop {
     let mut why = attempt.stopped(None).await;
     loop {
         let time = match why {
-            Stop::CalledOff => shared.grace,
-            Stop::Leaving => LEAVE,
+            Stop::CalledOff => shared.calling_off,
+            Stop::Leaving => shared.leave,
             // The trust has ended this much before the session does.
             Stop::SessionLost => lease::trust_margin(shared.session_ttl),
         };
@@ -172,10 +169,11 @@ fn panicked(attempt: &Attempt, words: &str) -> Ending {
 }
 
 /// The handler has recorded the ending in its own transaction. If that was committed, the token says so, and what is
-/// sent now changes nothing; if it was rolled back, the attempt has failed.
+/// sent now changes nothing; if it was rolled back, the attempt has failed. That nobody knows how it was would give way
+/// to what is known to have failed, whoever has committed it: so the same is said again.
 fn settled_in(attempt: &Attempt) -> Ending {
     let error = "the transaction in which its end was recorded was not committed".to_owned();
-    if attempt.job.policy.at_most_once {
+    if attempt.job.policy.at_most_once || attempt.settled_in() == Some(State::Uncertain) {
         return Ending::Uncertain(error);
     }
     Ending::Failed { error, after: None }

@@ -196,23 +196,27 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut locked: VecDeque<(Instant, Item)> = VecDeque::new();
     loop {
         let settler = &shared.settler;
-        let mut batch = settler.next_batch().await;
-        if batch.is_empty() {
-            let due = locked.front().map(|(due, _)| *due);
+        let batch = settler.next_batch().await;
+        let due = locked.front().map(|(due, _)| *due);
+        // One of them after each batch: those that come all the time do not keep them waiting, nor the other way round.
+        let one = locked.pop_front_if(|(due, _)| *due <= Instant::now()).map(|(_, item)| item);
+        if batch.is_empty() && one.is_none() {
             match due {
                 None => tokio::select! {
                     () = settler.bell.notified() => {}
                     () = sleep(CLOSE), if settler.closes() => close(&shared).await,
                 },
-                Some(due) if due > Instant::now() => tokio::select! {
+                Some(due) => tokio::select! {
                     () = settler.bell.notified() => {}
                     () = sleep_until(due) => {}
                 },
-                Some(_) => batch.extend(locked.pop_front().map(|(_, item)| item)),
             }
         }
-        if !batch.is_empty() {
-            locked.extend(send(&shared, batch).await.into_iter().map(|item| (Instant::now() + LOCKED, item)));
+        for part in [batch, Vec::from_iter(one)] {
+            if !part.is_empty() {
+                let still = send(&shared, part).await.into_iter();
+                locked.extend(still.map(|item| (Instant::now() + LOCKED, item)));
+            }
         }
     }
 }

@@ -58,6 +58,10 @@ pub(super) struct Shared {
     pub(super) session_ttl: Duration,
     pub(super) about: onceward_core::session::About,
     pub(super) grace: Duration,
+    /// How long a handler has once it was told that the worker leaves.
+    pub(super) leave: Duration,
+    /// How long it has once it was told that its job was called off.
+    pub(super) calling_off: Duration,
     pub(super) pool: Arc<Pool>,
     pub(super) settler: Settler,
     pub(super) bell: Arc<Bell>,
@@ -74,6 +78,8 @@ pub(super) struct Shared {
     pub(super) journaling: RwLock<()>,
     /// Rung when a job that was claimed by itself has ended, or may have become ready.
     pub(super) alone: Notify,
+    /// Rung when sessions have run out that may hold jobs.
+    pub(super) lost: Notify,
     /// Rung when runs may have to be woken.
     pub(super) runs: Notify,
     /// Whether it runs durable functions.

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::job::State;
-use onceward_core::{Namespace, Queue, backoff};
+use onceward_core::{Namespace, Queue, Result, Timestamp, backoff};
 use onceward_store::Wake;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,33 +17,71 @@ use crate::bells::Bell;
 const LIMIT: usize = 1_000;
 /// How long is waited at most before one looks again although nothing was said to be due.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long lost sessions are left alone after they were looked after.
+const AFTER_RESCUE: Duration = Duration::from_secs(1);
 /// How often one looks at what the queues are tuned by.
 const TUNE_AGAIN: Duration = Duration::from_secs(10);
 /// How soon after a hint one looks for jobs that will be due before what was known to come next.
 const AFTER_HINT: Duration = Duration::from_millis(200);
 
-/// Makes jobs ready when they are due.
+/// Looks after what is to be done for all workers: makes jobs ready when they are due, and has those taken from lost
+/// sessions that some hold. As long as there is nothing to do, a look is all that it costs.
 pub(super) async fn promote(shared: Arc<Shared>) {
-    let mut failures = 0;
+    let (mut failures, mut seed) = (0, uuid::Uuid::new_v4().as_u64_pair().0);
+    let mut next_look = Instant::now();
     while shared.mode() < Mode::Leaving {
         // What was enqueued until now is seen by the statement.
         shared.bell.forget_due();
-        let pause = match shared.store().job_promote(LIMIT).await {
-            Ok(promoted) => {
+        let looks = next_look <= Instant::now();
+        if looks {
+            seed = backoff::mix(seed);
+            next_look = Instant::now() + look_again(&shared, seed);
+        }
+        let done = if looks { look(&shared).await } else { make_ready(&shared).await };
+        let due = match done {
+            Ok(due) => {
                 failures = 0;
-                ring(&shared, &promoted.queues).await;
-                let full = promoted.moved >= LIMIT as u64;
-                let until = promoted.next_due.map_or(LOOK_AGAIN, |due| due.since(promoted.now));
-                if full { Duration::ZERO } else { until.clamp(Duration::from_millis(1), LOOK_AGAIN) }
+                due
             }
             Err(error) => {
                 tracing::warn!(%error, "due jobs could not be made ready and will be tried again");
+                // Whoever takes jobs from lost sessions finds out by itself whether there are any.
+                shared.lost.notify_one();
                 failures += 1;
-                backoff::delay(failures, Duration::from_millis(100), LOOK_AGAIN, failures.into())
+                Some(backoff::delay(failures, Duration::from_millis(100), LOOK_AGAIN, failures.into()))
             }
         };
-        wait(&shared.bell, Instant::now() + pause).await;
+        let due = due.map_or(next_look, |due| next_look.min(Instant::now() + due));
+        wait(&shared.bell, due).await;
     }
+}
+
+/// How long after a look the next one comes. Workers that were started together need not all look at the same time.
+fn look_again(shared: &Shared, seed: u64) -> Duration {
+    let base = (shared.session_ttl / 3).min(LOOK_AGAIN);
+    let spread = f64::from((seed >> 44) as u32) / f64::from(1_u32 << 20);
+    (base.mul_f64(0.75) + (base / 2).mul_f64(spread)).min(LOOK_AGAIN)
+}
+
+/// Sees what there is to do; how long it is until something is due.
+async fn look(shared: &Shared) -> Result<Option<Duration>> {
+    let chores = shared.store().job_chores().await?;
+    if chores.lost {
+        shared.lost.notify_one();
+    }
+    let due = chores.next_due.map(|due| due.since(chores.now));
+    Ok(if chores.arrived { Some(Duration::ZERO) } else { due })
+}
+
+/// Makes ready what is due; how long it is until more is.
+async fn make_ready(shared: &Shared) -> Result<Option<Duration>> {
+    let promoted = shared.store().job_promote(LIMIT).await?;
+    ring(shared, &promoted.queues).await;
+    if promoted.moved >= LIMIT as u64 {
+        return Ok(Some(Duration::ZERO));
+    }
+    let until = |due: Timestamp| due.since(promoted.now).max(Duration::from_millis(1));
+    Ok(promoted.next_due.map(until))
 }
 
 /// Looks again and again at what the queues are tuned by.
@@ -73,39 +111,37 @@ async fn wait(bell: &Bell, until: Instant) {
     }
 }
 
-/// Takes jobs from sessions that have run out.
+/// Takes jobs from sessions that have run out, whenever somebody has seen such.
 pub(super) async fn rescue(shared: Arc<Shared>) {
-    let (base, mut seed) = ((shared.session_ttl / 3).min(LOOK_AGAIN), uuid::Uuid::new_v4().as_u64_pair().0);
     while shared.mode() < Mode::Leaving {
-        let more = match shared.store().job_rescue(LIMIT).await {
-            Ok(rescued) => {
-                if !rescued.jobs.is_empty() {
-                    tracing::warn!(jobs = rescued.jobs.len(), "jobs were taken from lost workers");
-                }
-                let ready = rescued.jobs.iter().filter(|job| job.state == State::Ready);
-                let mut queues: Vec<_> =
-                    ready.map(|job| (job.job.namespace.clone(), job.queue.clone())).collect();
-                queues.sort_unstable();
-                queues.dedup();
-                if !queues.is_empty() {
-                    shared.alone.notify_one();
-                }
-                ring(&shared, &queues).await;
-                rescued.more
-            }
-            Err(error) => {
-                tracing::warn!(%error, "lost sessions could not be looked for and will be looked for again");
-                false
-            }
-        };
-        // Workers that were started together need not all look at the same time.
-        seed = backoff::mix(seed);
-        let pause =
-            base.mul_f64(0.75) + (base / 2).mul_f64(f64::from((seed >> 44) as u32) / f64::from(1_u32 << 20));
-        if !more {
-            sleep(pause.min(LOOK_AGAIN)).await;
-        }
+        shared.lost.notified().await;
+        while rescue_some(&shared).await {}
+        // What somebody has locked is not worth asking for again at once.
+        sleep(AFTER_RESCUE.min(shared.session_ttl / 4)).await;
     }
+}
+
+/// One statement's worth; whether there is more.
+async fn rescue_some(shared: &Shared) -> bool {
+    let rescued = match shared.store().job_rescue(LIMIT).await {
+        Ok(rescued) => rescued,
+        Err(error) => {
+            tracing::warn!(%error, "lost sessions could not be looked for and will be looked for again");
+            return false;
+        }
+    };
+    if !rescued.jobs.is_empty() {
+        tracing::warn!(jobs = rescued.jobs.len(), "jobs were taken from lost workers");
+    }
+    let ready = rescued.jobs.iter().filter(|job| job.state == State::Ready);
+    let mut queues: Vec<_> = ready.map(|job| (job.job.namespace.clone(), job.queue.clone())).collect();
+    queues.sort_unstable();
+    queues.dedup();
+    if !queues.is_empty() {
+        shared.alone.notify_one();
+    }
+    ring(shared, &queues).await;
+    rescued.more
 }
 
 /// Tells this worker, and the others, that jobs have become ready.

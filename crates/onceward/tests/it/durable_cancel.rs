@@ -7,7 +7,7 @@ use onceward::durable::{
     AnyError, Failure, Standing, durable, join_all, signal, sleep, step, try_join, uuid,
 };
 use onceward::worker::{State, WorkerBuilder};
-use onceward::{Code, JobId};
+use onceward::{BulkAction, Code, JobFilter, JobId};
 use onceward_core::run::{Phase, Start};
 
 /// It pays back, in its own time.
@@ -49,17 +49,29 @@ fn worker(place: &Place) -> WorkerBuilder {
 async fn d9_a_cancelled_run_undoes_what_it_has_done_by_children() {
     each(async |place| {
         for park_after in [Duration::ZERO, Duration::from_secs(10)] {
-            for by_job in [false, true] {
-                let name = format!("{park_after:?} {by_job}");
+            for way in ["run", "job", "many jobs"] {
+                let name = format!("{park_after:?} {way}");
                 let worker = worker(&place).park_after(park_after).start().await.unwrap();
                 let run = place.ow.start(order(name.clone())).await.unwrap();
                 place.until(async || place.ledger.count(&format!("waits {name}")) >= 1).await;
                 let rests = if park_after.is_zero() { Standing::Parked } else { Standing::Running };
                 place.until(async || run.standing().await.unwrap() == rests).await;
-                if by_job {
-                    assert!(!place.ow.admin().cancel_job(run.id(), None, Some("no")).await.unwrap());
-                } else {
-                    run.cancel("no").await.unwrap();
+                let admin = place.ow.admin();
+                match way {
+                    "run" => run.cancel("no").await.unwrap(),
+                    "job" => assert!(!admin.cancel_job(run.id(), None, Some("no")).await.unwrap()),
+                    _ => {
+                        let kind = admin.job(run.id()).await.unwrap().kind;
+                        let orders = JobFilter { kind: Some(kind), ..JobFilter::default() };
+                        let cancel = async |dry_run| {
+                            admin
+                                .each_job(&orders, &BulkAction::Cancel, Some("no"), 10, dry_run)
+                                .await
+                                .unwrap()
+                        };
+                        assert_eq!(cancel(true).await.changed, [run.id()], "the others are over");
+                        assert_eq!(cancel(false).await.changed, [run.id()]);
+                    }
                 }
                 assert!(run.result().await.is_err());
                 let count = |what: &str| place.ledger.count(what);

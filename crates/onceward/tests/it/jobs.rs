@@ -134,7 +134,10 @@ pub(crate) async fn at_most_once_is_tried_once(ow: &Onceward) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_takes_too_long_has_failed() {
-    let ow = client().await;
+    attempts_have_their_time(&client().await).await;
+}
+
+pub(crate) async fn attempts_have_their_time(ow: &Onceward) {
     let enqueued = ow.enqueue(Number(1)).timeout(Duration::from_millis(30)).await.unwrap();
     let handler = async |_: Number, context: JobContext| {
         if context.attempt() == 1 {
@@ -142,7 +145,7 @@ async fn an_attempt_that_takes_too_long_has_failed() {
         }
     };
     ow.worker().job(handler).run_until_empty(NOW).await.unwrap();
-    let row = job(&ow, enqueued.id).await;
+    let row = job(ow, enqueued.id).await;
     assert_eq!((row.state, row.attempt), (JobState::Succeeded, 2));
     assert_eq!(row.past[0].error.as_deref(), Some("it took longer than 30ms"));
 }
@@ -175,11 +178,15 @@ async fn an_unknown_kind_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_past_its_deadline_is_not_started() {
-    let ow = client().await;
+    deadlines_hold(&client().await).await;
+}
+
+pub(crate) async fn deadlines_hold(ow: &Onceward) {
     let past = std::time::SystemTime::now() - Duration::from_secs(1);
-    let enqueued = ow.enqueue(Number(1)).deadline(past).await.unwrap();
+    // By its key it might have been enqueued before.
+    let enqueued = ow.enqueue(Number(1)).key("k").deadline(past).await.unwrap();
     ow.worker().job(async |_: Number| -> () { panic!("never") }).run_until_empty(NOW).await.unwrap();
-    let row = job(&ow, enqueued.id).await;
+    let row = job(ow, enqueued.id).await;
     assert_eq!(row.state, JobState::Dead);
     assert!(row.error.unwrap().contains("deadline"));
 }
@@ -214,7 +221,10 @@ pub(crate) async fn running_jobs_are_told(ow: &Onceward) {
 /// What was not started is handed back uncharged, what runs has its time, what does not end is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_hands_back_and_waits() {
-    let ow = client().await;
+    a_shutdown_hands_back(&client().await).await;
+}
+
+pub(crate) async fn a_shutdown_hands_back(ow: &Onceward) {
     let jobs = ow.enqueue_many((0..20).map(Number)).await.unwrap();
     let started = Arc::new(Mutex::new(Vec::new()));
     let handler = async |job: Number, started: State<Arc<Mutex<Vec<u32>>>>| {
@@ -229,7 +239,7 @@ async fn a_shutdown_hands_back_and_waits() {
     worker.shutdown().await;
     let started = started.lock().unwrap().clone();
     for (n, enqueued) in jobs.iter().enumerate() {
-        let row = job(&ow, enqueued.id).await;
+        let row = job(ow, enqueued.id).await;
         let ran = started.contains(&u32::try_from(n).unwrap());
         let expected = if ran { (JobState::Succeeded, 1) } else { (JobState::Ready, 0) };
         assert_eq!((row.state_now(), row.attempt), expected, "job {n}");
@@ -239,21 +249,27 @@ async fn a_shutdown_hands_back_and_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_worker_takes_no_more() {
-    let ow = client().await;
+    drained_workers_take_no_more(&client().await).await;
+}
+
+pub(crate) async fn drained_workers_take_no_more(ow: &Onceward) {
     let worker = ow.worker().job(async |_: Number| ()).start().await.unwrap();
     let first = ow.enqueue(Number(1)).await.unwrap();
-    until(&ow, first.id, JobState::Succeeded).await;
+    until(ow, first.id, JobState::Succeeded).await;
     worker.drained().await;
     assert!(!worker.is_ready());
     let second = ow.enqueue(Number(2)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(job(&ow, second.id).await.state_now(), JobState::Ready);
+    assert_eq!(job(ow, second.id).await.state_now(), JobState::Ready);
     worker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_was_asked_to_drain_takes_no_more_until_it_is_asked_again() {
-    let ow = client().await;
+    workers_are_asked_to_drain(&client().await).await;
+}
+
+pub(crate) async fn workers_are_asked_to_drain(ow: &Onceward) {
     let worker = ow.worker().job(async |_: Number| ()).session_ttl(Duration::from_millis(150)).start().await;
     let worker = worker.unwrap();
     ow.admin().drain_worker(worker.session().unwrap(), true).await.unwrap();
@@ -262,39 +278,48 @@ async fn a_worker_that_was_asked_to_drain_takes_no_more_until_it_is_asked_again(
     }
     let enqueued = ow.enqueue(Number(2)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(job(&ow, enqueued.id).await.state_now(), JobState::Ready);
+    assert_eq!(job(ow, enqueued.id).await.state_now(), JobState::Ready);
     ow.admin().drain_worker(worker.session().unwrap(), false).await.unwrap();
-    until(&ow, enqueued.id, JobState::Succeeded).await;
+    until(ow, enqueued.id, JobState::Succeeded).await;
     worker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn until_empty_waits_for_what_is_due_within_the_horizon() {
-    let ow = client().await;
+    until_empty_waits(&client().await).await;
+}
+
+pub(crate) async fn until_empty_waits(ow: &Onceward) {
     let soon = ow.enqueue(Number(1)).delay(Duration::from_millis(150)).await.unwrap();
     let late = ow.enqueue(Number(2)).delay(Duration::from_secs(7200)).await.unwrap();
     let elsewhere = ow.enqueue(Number(3)).queue("other").await.unwrap();
     ow.worker().job(async |_: Number| ()).run_until_empty(Duration::from_secs(3600)).await.unwrap();
-    assert_eq!(job(&ow, soon.id).await.state, JobState::Succeeded);
-    assert_eq!(job(&ow, late.id).await.state, JobState::Scheduled);
-    assert_eq!(job(&ow, elsewhere.id).await.state, JobState::Ready);
+    assert_eq!(job(ow, soon.id).await.state, JobState::Succeeded);
+    assert_eq!(job(ow, late.id).await.state, JobState::Scheduled);
+    assert_eq!(job(ow, elsewhere.id).await.state, JobState::Ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_route_jobs_to_workers_that_offer_one() {
-    let ow = client().await;
+    tags_route_jobs(&client().await).await;
+}
+
+pub(crate) async fn tags_route_jobs(ow: &Onceward) {
     let plain = ow.enqueue(Number(1)).await.unwrap();
     let gpu = ow.enqueue(Number(2)).tag("gpu").tag("eu").await.unwrap();
     ow.worker().job(async |_: Number| ()).tags(["us"]).run_until_empty(NOW).await.unwrap();
-    assert_eq!(job(&ow, plain.id).await.state, JobState::Succeeded);
-    assert_eq!(job(&ow, gpu.id).await.state, JobState::Ready);
+    assert_eq!(job(ow, plain.id).await.state, JobState::Succeeded);
+    assert_eq!(job(ow, gpu.id).await.state, JobState::Ready);
     ow.worker().job(async |_: Number| ()).tags(["gpu"]).run_until_empty(NOW).await.unwrap();
-    assert_eq!(job(&ow, gpu.id).await.state, JobState::Succeeded);
+    assert_eq!(job(ow, gpu.id).await.state, JobState::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_share_by_their_weights() {
-    let ow = client().await;
+    queues_share(&client().await).await;
+}
+
+pub(crate) async fn queues_share(ow: &Onceward) {
     let of = |queue: &'static str| (0..2_000).map(move |n| (queue, n));
     let jobs = of("a").chain(of("b")).map(|(queue, n)| ow.enqueue(Number(n)).queue(queue));
     ow.enqueue_many(jobs.collect::<Vec<_>>()).await.unwrap();
@@ -312,7 +337,10 @@ async fn queues_share_by_their_weights() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_higher_priority_goes_first() {
-    let ow = client().await;
+    priorities_hold(&client().await).await;
+}
+
+pub(crate) async fn priorities_hold(ow: &Onceward) {
     for n in [1, 2, 3] {
         ow.enqueue(Number(n)).priority(i16::try_from(n).unwrap()).await.unwrap();
     }
@@ -341,7 +369,10 @@ async fn a_dedupe_key_keeps_others_away() {
 /// A dedupe key until the start is free while its job runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dedupe_key_until_started_is_free_in_the_handler() {
-    let ow = client().await;
+    a_start_frees_the_dedupe_key(&client().await).await;
+}
+
+pub(crate) async fn a_start_frees_the_dedupe_key(ow: &Onceward) {
     let enqueue = |n| ow.enqueue(Number(n)).dedupe("k", DedupeScope::UntilStarted);
     let first = enqueue(0).await.unwrap();
     assert!(!enqueue(9).await.unwrap().created);
@@ -353,7 +384,7 @@ async fn a_dedupe_key_until_started_is_free_in_the_handler() {
         Ok::<_, onceward::Error>(())
     };
     ow.worker().job(handler).run_until_empty(NOW).await.unwrap();
-    assert_eq!(job(&ow, first.id).await.state, JobState::Succeeded);
+    assert_eq!(job(ow, first.id).await.state, JobState::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,7 +399,10 @@ async fn a_worker_says_what_is_wrong_before_it_starts() {
     assert_eq!(error.code(), Code::StateMissing);
     assert!(error.message().contains("alloc::string::String"), "{error}");
     assert_eq!(code(ow.worker().job(one).queues([""])).await, Code::QueueInvalid);
-    assert_eq!(code(ow.worker().job(one).concurrency(0)).await, Code::LimitInvalid);
+    for jobs in [0, 100_001, usize::MAX] {
+        assert_eq!(code(ow.worker().job(one).concurrency(jobs)).await, Code::LimitInvalid, "{jobs}");
+    }
+    assert_eq!(code(ow.worker().job(one).queue("mail", 0)).await, Code::LimitInvalid);
     assert_eq!(code(ow.worker().job(one).session_ttl(NOW)).await, Code::TtlInvalid);
 }
 
@@ -383,6 +417,12 @@ async fn what_no_store_shall_see_is_refused_at_the_edge() {
     assert_eq!(code(ow.enqueue(Number(1)).tag("")).await, Code::TagsInvalid);
     assert_eq!(code(ow.enqueue(Number(1)).delay(Duration::MAX)).await, Code::DelayInvalid);
     assert_eq!(code(ow.enqueue(Number(1)).key_ttl(NOW)).await, Code::KeyInvalid);
+    let from_now = |seconds| std::time::SystemTime::now() + Duration::from_secs(seconds);
+    let (past, soon) = (std::time::SystemTime::now() - Duration::from_secs(1), from_now(60));
+    assert_eq!(code(ow.enqueue(Number(1)).deadline(past)).await, Code::DelayInvalid);
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(code(ow.enqueue(Number(1)).delay(hour).deadline(soon)).await, Code::DelayInvalid);
+    assert!(ow.enqueue(Number(1)).delay(hour).deadline(from_now(3_700)).await.is_ok());
     assert_eq!(code(ow.enqueue_raw("", "x", "y")).await, Code::KindInvalid);
     assert_eq!(code(ow.enqueue_raw("k", vec![0; 2 << 20], "y")).await, Code::PayloadTooLarge);
 }
@@ -408,7 +448,10 @@ async fn an_idle_worker_is_woken() {
 /// J13: receivers recognise a job and its replays by the same key, and a request is replayed once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_is_recognised_by_its_root() {
-    let ow = client().await;
+    replays_are_recognised(&client().await).await;
+}
+
+pub(crate) async fn replays_are_recognised(ow: &Onceward) {
     let key = async |_: Number, context: JobContext| Ok::<_, String>(context.idempotency_key());
     let first = ow.enqueue(Number(1)).await.unwrap();
     ow.worker().job(key).run_until_empty(NOW).await.unwrap();
@@ -417,17 +460,20 @@ async fn a_replay_is_recognised_by_its_root() {
     assert_eq!(ow.admin().replay_job(first.id, &how).await.unwrap().id, copy.id);
     ow.worker().job(key).run_until_empty(NOW).await.unwrap();
     let (first, copy) =
-        (job(&ow, first.id).await, until_that(&ow, copy.id, "run", |row| row.attempt == 1).await);
+        (job(ow, first.id).await, until_that(ow, copy.id, "run", |row| row.attempt == 1).await);
     assert_eq!((copy.replay_of, copy.root), (Some(first.id), first.id));
     assert_eq!(copy.result, first.result);
     let again = ow.admin().replay_job(first.id, &how).await.unwrap();
-    assert_eq!((again.id, job(&ow, copy.id).await.attempt), (copy.id, 1), "one request makes one job (J13)");
+    assert_eq!((again.id, job(ow, copy.id).await.attempt), (copy.id, 1), "one request makes one job (J13)");
 }
 
 /// J13: also where neither the job nor its replay is to be kept, a request that is sent again finds what it has made.
 #[tokio::test(flavor = "multi_thread")]
 async fn j13_a_request_finds_its_replay_although_that_was_not_to_be_kept() {
-    let ow = client().await;
+    requests_find_their_replays(&client().await).await;
+}
+
+pub(crate) async fn requests_find_their_replays(ow: &Onceward) {
     let dead = ow.enqueue(Number(1)).retain(Duration::ZERO).await.unwrap().id;
     ow.worker().job(async |_: Number| Outcome::dead("no")).run_until_empty(NOW).await.unwrap();
     let how = Replay { force: false, request: Some("r-1".to_owned()) };
@@ -441,13 +487,16 @@ async fn j13_a_request_finds_its_replay_although_that_was_not_to_be_kept() {
         ow.worker().job(handler).state(Arc::clone(&runs)).run_until_empty(NOW).await.unwrap();
     }
     assert_eq!((made[0], runs.load(Ordering::SeqCst)), (made[1], 1));
-    assert_eq!(job(&ow, made[0]).await.state, JobState::Succeeded);
+    assert_eq!(job(ow, made[0]).await.state, JobState::Succeeded);
 }
 
 /// J13: a bulk replay that is repeated under its request's name makes no second copies, nor copies of what it has made.
 #[tokio::test(flavor = "multi_thread")]
 async fn j13_a_bulk_replay_asked_for_twice_makes_one_copy_of_each() {
-    let ow = client().await;
+    bulk_replays_make_one_copy(&client().await).await;
+}
+
+pub(crate) async fn bulk_replays_make_one_copy(ow: &Onceward) {
     let dies = async |_: Number| Outcome::dead("no");
     ow.enqueue_many((0..5).map(Number)).await.unwrap();
     ow.worker().job(dies).run_until_empty(NOW).await.unwrap();

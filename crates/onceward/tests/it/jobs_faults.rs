@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::jobs_kit::{AtMostOnce, NOW, Number, faulty, job, until, until_that};
+use crate::jobs_kit::{AtMostOnce, NOW, Number, before, faulty, job, until, until_that};
 use onceward::Onceward;
 use onceward::jobs::State as JobState;
 use onceward::store::Store;
-use onceward::store::clock::ManualClock;
 use onceward::store::faulty::{Fault, Verb};
 use onceward::store::memory::MemoryStore;
 use onceward::worker::{JobContext, State, Stop};
@@ -140,11 +139,11 @@ async fn j3_several_workers_share_ten_thousand_jobs() {
 /// J5, J7: a worker that could not renew stops what it runs and records nothing of it; the job runs again, elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
-    let clock = ManualClock::default();
-    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
-    let store = onceward::store::faulty::Faulty::new(inner);
-    let options = Onceward::options().short_ttls_for_tests().clock(Arc::new(clock.clone()));
-    let ow = options.build(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    lost_sessions_stop_their_jobs(&crate::jobs_kit::client().await).await;
+}
+
+pub(crate) async fn lost_sessions_stop_their_jobs(ow: &Onceward) {
+    let (ow, store) = before(ow);
     let enqueued = ow.enqueue(Number(1)).await.unwrap();
     let stops = Arc::new(Mutex::new(Vec::<Stop>::new()));
     let runs = Arc::new(AtomicU32::new(0));
@@ -161,13 +160,17 @@ async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
         Ok(())
     };
     let worker = ow.worker().job(handler).state(Arc::clone(&stops)).state(Arc::clone(&runs));
-    let worker = worker.start().await.unwrap();
+    let worker = worker.session_ttl(Duration::from_millis(1_200)).start().await.unwrap();
     let first = worker.session().unwrap();
     while runs.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // The machine was suspended for a minute.
-    clock.advance(Duration::from_secs(60));
+    // It is cut off for as long as its session lasts.
+    store.times(10_000, Verb::SessionRenew, Fault::Away);
+    while stops.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.heal();
     let row = until(&ow, enqueued.id, JobState::Succeeded).await;
     assert_eq!(*stops.lock().unwrap(), [Stop::SessionLost]);
     assert_eq!((row.attempt, row.lost), (2, 1));
@@ -179,9 +182,12 @@ async fn j5_a_lost_session_stops_its_jobs_and_settles_nothing() {
 /// J5: endings of attempts whose jobs others have taken over are refused, change nothing, and are counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn j5_endings_that_come_too_late_are_refused_and_counted() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let client = || Onceward::options().short_ttls_for_tests().build(Arc::clone(&store)).unwrap();
-    let (ow, other) = (client(), client());
+    late_endings_are_refused(&crate::jobs_kit::client().await).await;
+}
+
+pub(crate) async fn late_endings_are_refused(ow: &Onceward) {
+    let (other, _) = before(ow);
+    let store = ow.store();
     let (starts, go) = (Arc::new(AtomicU32::new(0)), Arc::new(tokio::sync::Notify::new()));
     let handler = async |_: Number,
                          starts: State<Arc<AtomicU32>>,
@@ -200,7 +206,7 @@ async fn j5_endings_that_come_too_late_are_refused_and_counted() {
             .state(Arc::clone(&go))
             .session_ttl(Duration::from_secs(60))
     };
-    let late = worker(&ow).start().await.unwrap();
+    let late = worker(ow).start().await.unwrap();
     let kept = ow.enqueue(Number(1)).await.unwrap().id;
     let deleted = ow.enqueue(Number(2)).retain(Duration::ZERO).await.unwrap().id;
     while starts.load(Ordering::SeqCst) < 2 {
@@ -218,7 +224,7 @@ async fn j5_endings_that_come_too_late_are_refused_and_counted() {
         assert!(began.elapsed() < Duration::from_secs(10), "{} were refused", late.stale_endings());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let row = job(&ow, kept).await;
+    let row = job(ow, kept).await;
     assert_eq!(
         (row.state, row.attempt, row.result.unwrap().bytes.unwrap()),
         (JobState::Succeeded, 2, b"2".to_vec())
@@ -228,42 +234,52 @@ async fn j5_endings_that_come_too_late_are_refused_and_counted() {
 }
 
 /// N55: one job kills its process, again and again. The others are charged one attempt at most, and all get done.
-#[test]
-fn n55_a_job_that_kills_its_process_harms_no_other() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let options = || Onceward::options().short_ttls_for_tests();
-    let seen = tokio::runtime::Runtime::new().unwrap();
-    let ow = options().build(Arc::clone(&store)).unwrap();
-    let jobs = seen.block_on(ow.enqueue_many((0..20).map(Number))).unwrap();
-    let is_over = || {
-        let rows = seen.block_on(ow.admin().jobs(&onceward::JobFilter::default(), None, 100)).unwrap().rows;
+#[tokio::test(flavor = "multi_thread")]
+async fn n55_a_job_that_kills_its_process_harms_no_other() {
+    a_killer_harms_no_other(&crate::jobs_kit::client().await).await;
+}
+
+pub(crate) async fn a_killer_harms_no_other(ow: &Onceward) {
+    let jobs = ow.enqueue_many((0..20).map(Number)).await.unwrap();
+    let is_over = async || {
+        let rows = ow.admin().jobs(&onceward::JobFilter::default(), None, 100).await.unwrap().rows;
         rows.iter().all(|row| row.state.is_final())
     };
     let began = Instant::now();
-    while !is_over() {
+    let mut died = Vec::new();
+    while !is_over().await {
         assert!(began.elapsed() < Duration::from_secs(60));
-        // A process: it dies by taking its runtime and its renewer away.
-        let process = tokio::runtime::Runtime::new().unwrap();
-        let ow = options().build(Arc::clone(&store)).unwrap();
-        let (kill, killed) = std::sync::mpsc::channel();
+        // A process: nothing that it does reaches the store any more once it has died.
+        let (process, store) = before(ow);
+        let kill = Arc::new(tokio::sync::Notify::new());
+        let killed = Arc::clone(&kill);
         let handler = move |job: Number| {
-            let kill = kill.clone();
+            let (kill, store) = (Arc::clone(&kill), Arc::clone(&store));
             async move {
                 if job.0 == 7 {
-                    kill.send(()).unwrap();
+                    for verb in [Verb::SessionRenew, Verb::JobSettle, Verb::JobClaim, Verb::JobChores] {
+                        store.next(verb, Fault::DiesBefore);
+                    }
+                    kill.notify_one();
                     std::future::pending::<()>().await;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let worker = ow.worker().job(handler).session_ttl(Duration::from_millis(100)).concurrency(4);
-        let worker = process.block_on(worker.start()).unwrap();
-        while killed.recv_timeout(Duration::from_millis(50)).is_err() && !is_over() {}
-        process.shutdown_background();
-        drop((worker, ow));
+        let worker = process.worker().job(handler).session_ttl(Duration::from_millis(400)).concurrency(4);
+        let worker = worker.start().await.unwrap();
+        let over = async {
+            while !is_over().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = killed.notified() => died.push(worker),
+            () = over => worker.shutdown().await,
+        }
     }
     for (n, enqueued) in jobs.iter().enumerate() {
-        let row = seen.block_on(job(&ow, enqueued.id));
+        let row = job(ow, enqueued.id).await;
         if n == 7 {
             assert_eq!((row.state, row.lost), (JobState::Dead, 5));
         } else {
@@ -317,7 +333,15 @@ async fn an_idle_worker_is_quiet() {
     let worker = ow.worker().job(async |_: Number| ()).start().await.unwrap();
     // After the first seconds, in which it looks often.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let verbs = [Verb::JobClaim, Verb::JobPromote, Verb::JobRescue, Verb::JobLanes, Verb::JobSettle];
+    let verbs = [
+        Verb::JobClaim,
+        Verb::JobChores,
+        Verb::JobPromote,
+        Verb::JobRescue,
+        Verb::JobLanes,
+        Verb::JobSettle,
+        Verb::QueueTunings,
+    ];
     let calls = || verbs.iter().map(|verb| store.calls(*verb)).sum::<u64>();
     let before = calls();
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -124,6 +124,85 @@ async fn an_end_in_the_handlers_transaction_is_there_if_the_transaction_is() {
     ow.shutdown().await;
 }
 
+/// W53: a handler has recorded its end in a transaction that stays open. Nobody else's end waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn w53_an_open_transaction_of_a_handler_holds_up_no_other_end() {
+    let Shop { ow, schema } = shop().await;
+    let (hand, mut handed) = tokio::sync::mpsc::unbounded_channel();
+    let go = Arc::new(tokio::sync::Notify::new());
+    let end = Arc::clone(&go);
+    let handler = move |job: Number, context: JobContext| {
+        let (hand, end) = (hand.clone(), Arc::clone(&end));
+        async move {
+            if job.0 == 0 {
+                hand.send(context).unwrap();
+                end.notified().await;
+            }
+        }
+    };
+    let worker = ow.worker().job(handler).session_ttl(Duration::from_secs(60)).start().await.unwrap();
+    let held = ow.enqueue(Number(0)).await.unwrap().id;
+    let context = handed.recv().await.unwrap();
+    let mut client = schema.client().await;
+    let mut tx = client.transaction().await.unwrap();
+    context.settle_in(&mut tx, Outcome::Done(None)).await.unwrap();
+    go.notify_one();
+    let others = ow.enqueue_many((1..=100).map(Number)).await.unwrap();
+    for other in &others {
+        until(&ow, other.id, JobState::Succeeded).await;
+    }
+    // Their slots are free as well.
+    let began = Instant::now();
+    while worker.held() > 1 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} are held", worker.held());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let fails = ow.enqueue_many((101..=110).map(Number)).await.unwrap();
+    for other in &fails {
+        until(&ow, other.id, JobState::Succeeded).await;
+    }
+    tx.commit().await.unwrap();
+    until(&ow, held, JobState::Succeeded).await;
+    while worker.held() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} are held", worker.held());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((job(&ow, held).await.attempt, worker.stale_endings()), (1, 0));
+    worker.shutdown().await;
+    ow.shutdown().await;
+}
+
+/// A worker that has nothing to do asks less than once a second, with everything that it does: also one with tags.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_asks_less_than_once_a_second() {
+    let schema = crate::pg::Schema::migrated().await;
+    let mut workers = Vec::new();
+    for tags in [&[][..], &["gpu", "eu"]] {
+        let ow = Onceward::connect(schema.url()).await.unwrap();
+        let worker = ow.worker().job(async |_: Number| ()).tags(tags).start().await.unwrap();
+        workers.push((tags, ow, worker));
+    }
+    // After the first seconds, in which they look often.
+    tokio::time::sleep(IDLE).await;
+    let count = |ow: &Onceward| ow.store().counters().statements;
+    let before: Vec<u64> = workers.iter().map(|(_, ow, _)| count(ow)).collect();
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    for ((tags, ow, _), before) in workers.iter().zip(before) {
+        let asked = count(ow) - before;
+        println!("an idle worker with {} tags: {:.2} statements/s", tags.len(), asked as f64 / 25.0);
+        assert!(asked < 25, "{asked} statements in 25 s, with {} tags", tags.len());
+    }
+    // One with a tag that was not seen before is found at once all the same, from another process.
+    let (began, (_, plain, _)) = (Instant::now(), &workers[0]);
+    let tagged = plain.enqueue(Number(1)).tag("eu").await.unwrap().id;
+    until(plain, tagged, JobState::Succeeded).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    for (_, ow, worker) in workers {
+        worker.shutdown().await;
+        ow.shutdown().await;
+    }
+}
+
 /// The lives of many, with everything that was said about them; also through a pooler.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_jobs_end_as_they_should() {

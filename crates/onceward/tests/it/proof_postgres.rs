@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use onceward::jobs::{JobId, State as JobState};
 use onceward::{Code, Onceward, Outcome, Verdict};
+use tokio_postgres::IsolationLevel;
 
 fn long() -> bool {
     std::env::var("ONCEWARD_PROVE").is_ok_and(|value| value == "long")
@@ -337,4 +338,56 @@ async fn until_succeeded(ow: &Onceward, id: JobId) {
     while ow.admin().job(id).await.unwrap().state != JobState::Succeeded {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// How many jobs a round of churn takes.
+const ROUND: u32 = 4_000;
+
+/// Jobs that are enqueued and run while somebody's transaction keeps every dead row from being cleared away: ten
+/// minutes of it in the long version, behind which a drain has at least half the rate it had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_a_drain_keeps_its_rate_behind_a_held_snapshot() {
+    let seconds = Duration::from_secs;
+    // In the short one others disturb it: there it has to come to its end, and is not to be slower by an order.
+    let (free, held, part) =
+        if long() { (seconds(20), seconds(600), 0.5) } else { (seconds(1), seconds(4), 0.1) };
+    let schema = crate::pg::Schema::migrated().await;
+    let ow = Onceward::connect(schema.url()).await.unwrap();
+    let before = churn(&ow, free).await;
+    let mut client = schema.client().await;
+    client.batch_execute("SET idle_in_transaction_session_timeout = 0").await.unwrap();
+    let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await;
+    let snapshot = snapshot.unwrap();
+    snapshot.execute("SELECT count(*) FROM pg_class", &[]).await.unwrap();
+    let mut behind = churn(&ow, held).await;
+    // What counts is how it ends.
+    let rounds = before.len().min(behind.len());
+    let last = behind.split_off(behind.len() - rounds);
+    let (before, last) = (median(before), median(last));
+    println!("jobs per second: {before:.0}, and {last:.0} at the end of {held:?} behind a snapshot");
+    assert!(last >= before * part, "{last:.0} of {before:.0} jobs per second");
+    snapshot.rollback().await.unwrap();
+    ow.shutdown().await;
+}
+
+/// Fills a queue and runs it empty until the time is over; how many jobs a second were run in each round.
+async fn churn(ow: &Onceward, time: Duration) -> Vec<f64> {
+    let (began, mut rates) = (Instant::now(), Vec::new());
+    while began.elapsed() < time || rates.len() < 3 {
+        ow.enqueue_many((0..ROUND).map(crate::jobs_kit::Number)).await.unwrap();
+        let at = Instant::now();
+        let worker = ow.worker().concurrency(500).job(async |_: crate::jobs_kit::Number| ());
+        worker.run_until_empty(Duration::ZERO).await.unwrap();
+        rates.push(f64::from(ROUND) / at.elapsed().as_secs_f64());
+        if long() {
+            // Some 600,000 jobs in ten minutes: all of their rows stay.
+            tokio::time::sleep(Duration::from_secs(4).saturating_sub(at.elapsed())).await;
+        }
+    }
+    rates
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }

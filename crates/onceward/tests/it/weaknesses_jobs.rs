@@ -6,18 +6,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::jobs_kit::{Number, faulty, job, until, until_that};
+use crate::jobs_kit::{Number, before, faulty, job, until, until_that};
 use onceward::Onceward;
 use onceward::jobs::{JobId, Queue, State as JobState};
-use onceward::store::Store;
 use onceward::store::faulty::{Fault, Faulty, Verb};
-use onceward::store::memory::MemoryStore;
 use onceward::worker::{JobContext, State};
 
 /// W54: renewals that fail while a handler runs cost it nothing, as long as the session lasts.
 #[tokio::test(flavor = "multi_thread")]
 async fn w54_failed_renewals_discard_no_finished_work() {
-    let (ow, store) = faulty();
+    failed_renewals_discard_nothing(&faulty().0).await;
+}
+
+pub(crate) async fn failed_renewals_discard_nothing(ow: &Onceward) {
+    let (ow, store) = before(ow);
     let handler = async |_: Number, store: State<Arc<Faulty>>| {
         store.times(3, Verb::SessionRenew, Fault::Away);
         let asked = store.calls(Verb::SessionRenew);
@@ -38,12 +40,15 @@ async fn w54_failed_renewals_discard_no_finished_work() {
 /// leave no row.
 #[tokio::test(flavor = "multi_thread")]
 async fn w64_a_drain_waits_for_what_runs_and_not_for_the_future() {
-    let (ow, _) = faulty();
+    a_drain_ignores_the_future(&faulty().0).await;
+}
+
+pub(crate) async fn a_drain_ignores_the_future(ow: &Onceward) {
     let go = Arc::new(tokio::sync::Notify::new());
     let handler = async |_: Number, go: State<Arc<tokio::sync::Notify>>| go.notified().await;
     let worker = ow.worker().job(handler).state(Arc::clone(&go)).start().await.unwrap();
     let running = ow.enqueue(Number(1)).await.unwrap();
-    until(&ow, running.id, JobState::Running).await;
+    until(ow, running.id, JobState::Running).await;
     let later = ow.enqueue(Number(2)).delay(Duration::from_secs(3_600)).await.unwrap();
     let (queue, admin) = (Queue::default(), ow.admin());
     let early = admin.drain_queue(&queue, None, Duration::from_millis(50)).await;
@@ -51,8 +56,8 @@ async fn w64_a_drain_waits_for_what_runs_and_not_for_the_future() {
     let after = ow.enqueue(Number(3)).await.unwrap();
     go.notify_one();
     admin.drain_queue(&queue, None, Duration::from_secs(10)).await.unwrap();
-    assert_eq!(job(&ow, running.id).await.state_now(), JobState::Succeeded);
-    let states = [job(&ow, later.id).await.state_now(), job(&ow, after.id).await.state_now()];
+    assert_eq!(job(ow, running.id).await.state_now(), JobState::Succeeded);
+    let states = [job(ow, later.id).await.state_now(), job(ow, after.id).await.state_now()];
     assert_eq!(states, [JobState::Scheduled, JobState::Ready], "nothing of it is started any more");
     worker.shutdown().await;
     assert!(admin.workers().await.unwrap().rows.is_empty());
@@ -86,13 +91,14 @@ async fn w64_a_drain_sees_what_was_claimed_as_it_began() {
 /// W65: a worker whose slots are all taken goes on renewing its session, and rescues what others have lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn w65_a_busy_worker_is_alive_and_rescues_others() {
-    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let lame = Faulty::new(Arc::clone(&inner));
-    let options = || Onceward::options().short_ttls_for_tests();
-    let (ow, other) = (options().build(inner).unwrap(), options().build(lame.clone()).unwrap());
+    a_busy_worker_rescues_others(&faulty().0).await;
+}
+
+pub(crate) async fn a_busy_worker_rescues_others(ow: &Onceward) {
+    let (other, lame) = before(ow);
     let lost = other.enqueue(Number(2)).queue("lame").await.unwrap();
     let hangs = async |_: Number| core::future::pending::<()>().await;
-    let ttl = Duration::from_millis(300);
+    let ttl = Duration::from_millis(1_200);
     let lamed = other
         .worker()
         .job(hangs)
@@ -102,7 +108,7 @@ async fn w65_a_busy_worker_is_alive_and_rescues_others() {
         .start()
         .await
         .unwrap();
-    until(&ow, lost.id, JobState::Running).await;
+    until(ow, lost.id, JobState::Running).await;
     let watches = async |_: Number, lost: State<JobId>, context: JobContext| {
         let ow = context.client();
         until_that(ow, *lost, "rescued", |row| row.lost > 0).await;
@@ -113,10 +119,10 @@ async fn w65_a_busy_worker_is_alive_and_rescues_others() {
     let busy = ow.worker().job(watches).state(lost.id).concurrency(1).session_ttl(ttl);
     let busy = busy.start().await.unwrap();
     let taken = ow.enqueue(Number(1)).await.unwrap();
-    until(&ow, taken.id, JobState::Running).await;
+    until(ow, taken.id, JobState::Running).await;
     lame.times(10_000, Verb::SessionRenew, Fault::Away);
     let began = Instant::now();
-    let row = until(&ow, taken.id, JobState::Succeeded).await;
+    let row = until(ow, taken.id, JobState::Succeeded).await;
     assert_eq!(row.attempt, 1, "after {:?}", began.elapsed());
     busy.shutdown().await;
     lame.heal();
@@ -126,17 +132,20 @@ async fn w65_a_busy_worker_is_alive_and_rescues_others() {
 /// W61: a kind that nobody knows is no dead letter, however long it waits beside others.
 #[tokio::test(flavor = "multi_thread")]
 async fn w61_a_kind_that_no_worker_knows_waits() {
-    let (ow, _) = faulty();
+    unknown_kinds_wait(&faulty().0).await;
+}
+
+pub(crate) async fn unknown_kinds_wait(ow: &Onceward) {
     let unknown = ow.enqueue_raw("of.tomorrow", "1", "application/json").await.unwrap();
     let known = ow.enqueue(Number(1)).await.unwrap();
     ow.worker().job(async |_: Number| ()).run_until_empty(Duration::ZERO).await.unwrap();
-    let row = job(&ow, unknown.id).await;
+    let row = job(ow, unknown.id).await;
     assert_eq!((row.state_now(), row.attempt), (JobState::Ready, 0));
-    assert_eq!(job(&ow, known.id).await.state_now(), JobState::Succeeded);
+    assert_eq!(job(ow, known.id).await.state_now(), JobState::Succeeded);
     // What can't be read by a handler that knows the kind is one, with its reason.
     let bad = ow.enqueue_raw("test.number", "\"x\"", "application/json").await.unwrap();
     ow.worker().job(async |_: Number| ()).run_until_empty(Duration::ZERO).await.unwrap();
-    let row = job(&ow, bad.id).await;
+    let row = job(ow, bad.id).await;
     assert!(
         row.state_now() == JobState::Dead && row.error.as_deref().unwrap().contains("payload"),
         "{row:?}"

@@ -31,6 +31,16 @@ pub(super) enum JobWorkload {
     Pickup,
     /// From the commit of the caller's own transaction to the start of the handler.
     PickupTx,
+    /// Statements of a worker that has nothing to do.
+    Idle,
+}
+
+/// What was made ready for a workload.
+#[derive(Default)]
+pub(super) struct Prepared {
+    queue: String,
+    /// What holds a snapshot.
+    holder: Option<Beside>,
 }
 
 pub(super) const ALL: &[JobWorkload] = &[
@@ -46,16 +56,21 @@ pub(super) const ALL: &[JobWorkload] = &[
     JobWorkload::PickupTx,
     JobWorkload::DrainHeldSnapshot,
     JobWorkload::DrainBehindMillion,
+    JobWorkload::Idle,
 ];
 
 /// How many jobs a drain is about.
 const BACKLOG: u64 = 50_000;
 /// How many wait beside them where many wait.
 const MILLION: u64 = 1_000_000;
+const MANY: &str = "million";
 /// How many jobs come and go behind a held snapshot before anything is measured.
 const CHURN: u64 = 300_000;
 /// How many pick-ups are measured.
 const PICKUPS: usize = 200;
+/// How long a worker is left until it is idle, in what is said for a workload, and how long its statements are counted.
+const IDLE_AFTER: u32 = 3;
+const IDLE_FOR: u32 = 5;
 const KIND: &str = "bench.noop";
 /// 100 bytes.
 const PAYLOAD: &[u8] =
@@ -73,18 +88,45 @@ impl JobWorkload {
             Self::EndToEnd => "end_to_end".to_owned(),
             Self::Pickup => "pickup_idle".to_owned(),
             Self::PickupTx => "pickup_idle_tx".to_owned(),
+            Self::Idle => "idle".to_owned(),
         }
     }
 
-    pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Sample, Error> {
+    /// Fills what is to be drained: that is not measured with it.
+    pub(super) async fn prepare(self, ow: &Onceward, url: &str) -> Result<Prepared, Error> {
         let queue = format!("{}-{}", self.name(), uuid::Uuid::new_v4().simple());
+        let mut prepared = Prepared { queue, holder: None };
+        match self {
+            Self::DrainHistory => fill(ow, &prepared.queue, BACKLOG, Keep::History).await?,
+            Self::DrainDelete => fill(ow, &prepared.queue, BACKLOG, Keep::Nothing).await?,
+            Self::DrainHeldSnapshot => prepared.holder = Some(churn(ow, url, &prepared.queue).await?),
+            Self::DrainBehindMillion => fill_million(ow).await?,
+            _ => {}
+        }
+        Ok(prepared)
+    }
+
+    pub(super) async fn run(
+        self,
+        ow: &Onceward,
+        url: &str,
+        time: Duration,
+        prepared: Prepared,
+    ) -> Result<Sample, Error> {
+        let Prepared { queue, holder } = prepared;
         match self {
             Self::Enqueue(callers) => enqueue(ow, &queue, callers, time).await,
             Self::EnqueueMany(size) => enqueue_many(ow, &queue, size, time).await,
-            Self::DrainHistory => drain(ow, &queue, Keep::History).await,
-            Self::DrainDelete => drain(ow, &queue, Keep::Nothing).await,
+            Self::DrainHistory | Self::DrainDelete => timed_drain(ow, &queue).await,
             Self::DrainBehindMillion => behind_million(ow).await,
-            Self::DrainHeldSnapshot => held_snapshot(ow, url, &queue).await,
+            Self::DrainHeldSnapshot => {
+                let sample = timed_drain(ow, &queue).await;
+                if let Some(mut holder) = holder {
+                    holder.let_go().await?;
+                }
+                sample
+            }
+            Self::Idle => idle(url, &queue, time).await,
             Self::EndToEnd => end_to_end(ow, &queue, time).await,
             Self::Pickup => pickup(ow, url, &queue, None).await,
             Self::PickupTx => match ow.store().capabilities().kind {
@@ -167,28 +209,27 @@ fn together(jobs: u64, elapsed: Duration) -> Sample {
 }
 
 /// From the start of the worker until every job is durably done.
-async fn drain(ow: &Onceward, queue: &str, keep: Keep) -> Result<Sample, Error> {
-    fill(ow, queue, BACKLOG, keep).await?;
-    timed_drain(ow, queue).await
-}
-
 async fn timed_drain(ow: &Onceward, queue: &str) -> Result<Sample, Error> {
     let began = Instant::now();
     worker(ow, queue).run_until_empty(Duration::ZERO).await?;
     Ok(together(BACKLOG, began.elapsed()))
 }
 
-/// Takes a backlog's worth out of a queue that a million wait in. It is filled once, and used by every round.
-async fn behind_million(ow: &Onceward) -> Result<Sample, Error> {
-    let queue = "million";
-    let waiting = ow.admin().queues().await?.into_iter().find(|view| view.queue.queue.as_str() == queue);
-    if waiting.is_none() {
-        fill(ow, queue, MILLION, Keep::History).await?;
+/// Fills the queue that a million wait in: once, for every round.
+async fn fill_million(ow: &Onceward) -> Result<(), Error> {
+    let waiting = ow.admin().queues().await?.into_iter().find(|view| view.queue.queue.as_str() == MANY);
+    match waiting {
+        Some(_) => Ok(()),
+        None => fill(ow, MANY, MILLION, Keep::History).await,
     }
+}
+
+/// Takes a backlog's worth out of a queue that a million wait in.
+async fn behind_million(ow: &Onceward) -> Result<Sample, Error> {
     let (done, counted) = (Arc::new(AtomicU64::new(0)), Arc::new(tokio::sync::Notify::new()));
     let (count, tell) = (Arc::clone(&done), Arc::clone(&counted));
     let began = Instant::now();
-    let handle = ow.worker().queues([queue]).concurrency(500).raw(KIND, move |_: JobContext| {
+    let handle = ow.worker().queues([MANY]).concurrency(500).raw(KIND, move |_: JobContext| {
         if count.fetch_add(1, Ordering::Relaxed) + 1 == BACKLOG {
             tell.notify_one();
         }
@@ -201,7 +242,8 @@ async fn behind_million(ow: &Onceward) -> Result<Sample, Error> {
     Ok(together(done.load(Ordering::Relaxed), began.elapsed()))
 }
 
-async fn held_snapshot(ow: &Onceward, url: &str, queue: &str) -> Result<Sample, Error> {
+/// Lets jobs come and go behind a snapshot that is held, and fills what is to be drained behind it.
+async fn churn(ow: &Onceward, url: &str, queue: &str) -> Result<Beside, Error> {
     let mut beside = Beside::connect(url).await?;
     beside.hold().await?;
     for round in 0..CHURN / BACKLOG {
@@ -210,9 +252,22 @@ async fn held_snapshot(ow: &Onceward, url: &str, queue: &str) -> Result<Sample, 
         worker(ow, &queue).run_until_empty(Duration::ZERO).await?;
     }
     fill(ow, queue, BACKLOG, Keep::History).await?;
-    let sample = timed_drain(ow, queue).await;
-    beside.let_go().await?;
-    sample
+    Ok(beside)
+}
+
+/// What a worker asks the store while nothing happens, with its renewals.
+async fn idle(url: &str, queue: &str, time: Duration) -> Result<Sample, Error> {
+    let ow = Onceward::options().application_name("onceward-bench").connect(url).await?;
+    let running = worker(&ow, queue).start().await?;
+    tokio::time::sleep(time * IDLE_AFTER).await;
+    let (began, before) = (Instant::now(), ow.store().counters().statements);
+    tokio::time::sleep(time * IDLE_FOR).await;
+    let asked = ow.store().counters().statements - before;
+    let sample =
+        Sample { micros: vec![0; usize::try_from(asked).unwrap_or(usize::MAX)], elapsed: began.elapsed() };
+    running.shutdown().await;
+    ow.shutdown().await;
+    Ok(sample)
 }
 
 async fn end_to_end(ow: &Onceward, queue: &str, time: Duration) -> Result<Sample, Error> {

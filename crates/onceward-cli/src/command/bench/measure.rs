@@ -43,6 +43,9 @@ pub(super) struct WorkloadRow {
     /// Statements (SQLite: transactions) in all rounds together.
     pub(super) statements: u64,
     pub(super) wal_bytes: Option<u64>,
+    /// How many of those were images of whole pages, which PostgreSQL writes once per page after each checkpoint; only
+    /// where its extension `pg_walinspect` is there.
+    pub(super) wal_page_image_bytes: Option<u64>,
     /// The most memory of the process of the worker, in millions of bytes, where that is measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) worker_peak_mb: Option<f64>,
@@ -59,6 +62,7 @@ struct Round {
     store_cpu_s: Option<f64>,
     statements: u64,
     wal_bytes: Option<u64>,
+    wal_page_image_bytes: Option<u64>,
     worker_peak_mb: Option<f64>,
 }
 
@@ -133,20 +137,24 @@ async fn one(
     yardstick: f64,
 ) -> Result<Round, Error> {
     let ow = if workload == Workload::OnceReplayCached { clients.cached } else { clients.stored };
+    // What a drain is about is no part of it.
+    let prepared = workload.prepare(ow, clients.url).await?;
     let (before, sent, cpu) = (reference.usage().await, ow.store().counters(), own_cpu_s());
-    let Measured { mut sample, worker_peak_mb } = workload.run(ow, clients.url, time).await?;
+    let Measured { mut sample, worker_peak_mb } = workload.run(ow, clients.url, time, prepared).await?;
     let (after, cpu_after) = (reference.usage().await, own_cpu_s());
+    let images = reference.page_images(&before, &after).await;
     let (per_s, used) = (sample.per_second(), used(before, after));
     Ok(Round {
         n: sample.micros.len(),
         per_s,
-        ratio: if yardstick > 0.0 { per_s / yardstick } else { f64::NAN },
+        ratio: if yardstick > 0.0 && workload.is_compared() { per_s / yardstick } else { f64::NAN },
         p50_ms: sample.percentile_ms(0.5),
         p99_ms: sample.percentile_ms(0.99),
         client_cpu_s: cpu_after - cpu,
         store_cpu_s: used.cpu_s,
         statements: ow.store().counters().statements - sent.statements,
         wal_bytes: used.wal_bytes,
+        wal_page_image_bytes: images,
         worker_peak_mb,
     })
 }
@@ -171,6 +179,7 @@ fn row(workload: Workload, rounds: &[Round]) -> WorkloadRow {
         store_cpu_s: rounds.iter().map(|round| round.store_cpu_s).sum(),
         statements: rounds.iter().map(|round| round.statements).sum(),
         wal_bytes: rounds.iter().map(|round| round.wal_bytes).sum(),
+        wal_page_image_bytes: rounds.iter().map(|round| round.wal_page_image_bytes).sum(),
         worker_peak_mb: rounds.iter().filter_map(|round| round.worker_peak_mb).max_by(f64::total_cmp),
     }
 }

@@ -9,7 +9,7 @@ use onceward::{Error, Onceward};
 
 use super::durable::{self, DurableWorkload};
 use super::http::{self, HttpWorkload};
-use super::jobs::{self, JobWorkload};
+use super::jobs::{self, JobWorkload, Prepared};
 use super::measure::Measured;
 
 /// One workload.
@@ -78,10 +78,29 @@ impl Workload {
         }
     }
 
-    /// Runs for `time`, and returns how long each operation took.
-    pub(super) async fn run(self, ow: &Onceward, url: &str, time: Duration) -> Result<Measured, Error> {
+    /// Whether what it counts can be held against commits.
+    pub(super) fn is_compared(self) -> bool {
+        self != Self::Jobs(JobWorkload::Idle)
+    }
+
+    /// Makes ready what is not measured.
+    pub(super) async fn prepare(self, ow: &Onceward, url: &str) -> Result<Prepared, Error> {
         match self {
-            Self::Jobs(jobs) => jobs.run(ow, url, time).await.map(Measured::from),
+            Self::Jobs(jobs) => jobs.prepare(ow, url).await,
+            _ => Ok(Prepared::default()),
+        }
+    }
+
+    /// Runs for `time`, and returns how long each operation took.
+    pub(super) async fn run(
+        self,
+        ow: &Onceward,
+        url: &str,
+        time: Duration,
+        prepared: Prepared,
+    ) -> Result<Measured, Error> {
+        match self {
+            Self::Jobs(jobs) => jobs.run(ow, url, time, prepared).await.map(Measured::from),
             Self::Durable(durable) => durable.run(ow, time).await,
             Self::Http(http) => http.run(ow, url, time).await,
             _ => self.call(ow, time).await.map(Measured::from),

@@ -99,6 +99,14 @@ impl Act {
     pub(super) fn replay(args: &ReplayArgs) -> Self {
         Self::Replay(Replay { force: args.force, request: args.request.clone() })
     }
+
+    fn in_bulk(&self) -> BulkAction {
+        match self {
+            Self::Cancel => BulkAction::Cancel,
+            Self::Retry => BulkAction::Retry,
+            Self::Replay(how) => BulkAction::Replay(how.clone()),
+        }
+    }
 }
 
 pub(crate) async fn run(args: &Args, act: Act, globals: &Globals) -> Result<ExitCode> {
@@ -144,11 +152,7 @@ async fn do_it(wish: &Wish, act: &Act, globals: &Globals) -> Result<ExitCode> {
 }
 
 async fn many(wish: &Wish, act: &Act, admin: &Admin, globals: &Globals) -> Result<()> {
-    let action = match act {
-        Act::Cancel => BulkAction::Cancel,
-        Act::Retry => BulkAction::Retry,
-        Act::Replay(how) => BulkAction::Replay(how.clone()),
-    };
+    let action = act.in_bulk();
     let How { most, dry_run, reason, .. } = &wish.how;
     let bulk = admin.each_job(&wish.filter, &action, reason.as_deref(), *most, *dry_run).await?;
     print(&bulk, *dry_run, globals)
@@ -167,14 +171,22 @@ fn print(bulk: &BulkJobs, dry_run: bool, globals: &Globals) -> Result<()> {
 
 /// One after the other. The first that can't be done ends it, with its own exit code; those before it are done.
 async fn each(wish: &Wish, act: &Act, admin: &Admin, globals: &Globals) -> Result<()> {
-    if wish.how.dry_run {
-        return Err(Error::new(Code::UsageInvalid, "--dry-run goes with filters, not with ids"));
-    }
     let reason = wish.how.reason.as_deref();
     let mut table = Table::new(&["JOB", "NOW"]);
     let mut values = Vec::new();
     for id in &wish.ids {
         let seen = if wish.dead { Some(dead(*id, admin).await?) } else { None };
+        if wish.how.dry_run {
+            admin.try_job(*id, &act.in_bulk(), reason).await?;
+            let would = match act {
+                Act::Cancel => "would be cancelled",
+                Act::Retry => "would be ready",
+                Act::Replay(_) => "would be replayed",
+            };
+            values.push(json!({ "id": id, "dry_run": true, "now": would }));
+            table.row([id as &dyn core::fmt::Display, &would]);
+            continue;
+        }
         let now = match act {
             Act::Cancel if admin.cancel_job(*id, seen, reason).await? => "cancelled".to_owned(),
             Act::Cancel => "its worker will be told".to_owned(),

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use onceward::{JobId, JobResolution, Result};
+use onceward_core::job::State;
 use onceward_core::once::Body;
+use serde_json::json;
 
 use super::filter;
 use crate::args::Globals;
 use crate::command::interventions;
-use crate::{exit, report, store};
+use crate::{exit, output, report, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -49,8 +51,16 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     };
     let client = store::connect(globals).await?;
     let admin = args.by.admin(&client)?;
+    let state = match how {
+        JobResolution::Done(_) => State::Succeeded,
+        JobResolution::Dead => State::Dead,
+        JobResolution::RunAgain => State::Ready,
+    };
     admin.resolve_job(args.id, args.by.token, how, &args.by.reason).await?;
     store::close(globals, &client).await;
     report::note("the job is resolved");
+    if globals.output.is_json() {
+        output::json(&json!({ "id": args.id, "state": state.as_str() }))?;
+    }
     Ok(ExitCode::from(exit::DONE))
 }

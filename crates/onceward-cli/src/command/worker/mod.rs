@@ -130,6 +130,8 @@ fn builder(args: &Args, client: &Onceward, allowed: Option<Allowed>) -> WorkerBu
         .tags(&args.tags)
         .concurrency(args.concurrency.unwrap_or(usual))
         .grace(args.grace)
+        // A command that was told to stop has that long, and is waited for.
+        .leave(args.kill_after.saturating_add(Duration::from_secs(1)))
         .session_ttl(args.session_ttl);
     let kill_after = args.kill_after;
     allowed.map(|allowed| allowed.0).into_iter().flatten().fold(worker, |worker, (kind, line)| {

@@ -6,6 +6,10 @@
 --   of those that are ready now, once each (NULL: none).
 -- next: one row: when the next one is due (NULL: none waits), and whether anything waits to be let through.
 --   $1 run_at to begin with
+-- chores: whether there is anything to do, asked by those who wait.
+--   $1 run_at to begin with
+--   One row: when the next one is due, whether anything waits to be let through, whether sessions have run out or have
+--   left claims or permits behind, now. Sessions, claims and permits are few.
 -- admit: lets the first waiting job of each ordering key through that has changed and has none let through; where a
 --   queue of the namespace allows more than one, as many as job::keys::may_pass says. Whoever has the turn does it, and
 --   nobody waits for it.
@@ -65,6 +69,16 @@ LEFT JOIN (SELECT DISTINCT g.namespace, g.queue FROM gone g WHERE g.free) q ON t
 -- step: next
 SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestamptz ORDER BY l.run_at, l.id LIMIT 1),
        EXISTS (SELECT FROM {schema}.job_arrived)
+
+-- step: chores
+SELECT (SELECT l.run_at FROM {schema}.job_later l WHERE l.run_at >= $1::timestamptz ORDER BY l.run_at, l.id LIMIT 1),
+       EXISTS (SELECT FROM {schema}.job_arrived),
+       EXISTS (SELECT FROM {schema}.session s WHERE s.expires_at <= {clock})
+           OR EXISTS (SELECT FROM {schema}.job_claim c
+                      WHERE NOT EXISTS (SELECT FROM {schema}.session s WHERE s.id = c.session))
+           OR EXISTS (SELECT FROM {schema}.job_permit p
+                      WHERE NOT EXISTS (SELECT FROM {schema}.session s WHERE s.id = p.session)),
+       {clock}
 
 -- step: admit
 {bound}WITH turn AS MATERIALIZED (

@@ -9,7 +9,7 @@ use onceward_core::job::tuning::Tuning;
 use onceward_core::{JobId, Key, Kind, Namespace, Owner, Queue, Timestamp};
 
 use super::{Jobs, Name};
-use crate::store::{LimitKeys, PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, TuneQueue, Want};
+use crate::store::{Chores, LimitKeys, PauseQueue, Promoted, QUEUE_COUNT_MAX, QueueRecord, TuneQueue, Want};
 
 /// The row of a job that is ready, in the order in which a lane is claimed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,6 +185,12 @@ impl Jobs {
     pub(super) fn standing(&self, lane: &Lane, now: Timestamp) -> (i64, Timestamp, JobId) {
         let tuning = self.tuning(&lane.namespace, &lane.queue);
         (tuning.rank(lane.rank.into(), lane.run_at, now), lane.run_at, lane.id)
+    }
+
+    pub(super) fn chores(&self, now: Timestamp) -> Chores {
+        let lost = self.sessions.values().any(|row| row.is_lost(now))
+            || self.claims.values().any(|claim| self.is_lost(claim.session, now));
+        Chores { next_due: self.later.first().map(|due| due.0), arrived: false, lost, now }
     }
 
     pub(super) fn promote(&mut self, limit: usize, now: Timestamp) -> Promoted {

@@ -28,10 +28,10 @@ use super::MemoryStore;
 use super::runs::Runs;
 use super::triggers::Ears;
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
-    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, TuneQueue, Wake, Want,
+    AskPermits, BeginJob, Chores, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver,
+    JobProgress, JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue,
+    Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs,
+    SettledJob, Snapshot, TuneQueue, Wake, Want,
 };
 
 /// Which job.
@@ -190,6 +190,10 @@ impl JobStore for MemoryStore {
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
         Ok(self.jobs(|jobs, now| jobs.settle_all(ask, now)))
+    }
+
+    async fn job_chores(&self) -> Result<Chores> {
+        Ok(self.jobs(|jobs, now| jobs.chores(now)))
     }
 
     async fn job_promote(&self, limit: usize) -> Result<Promoted> {

@@ -38,10 +38,10 @@ use self::edges::Edges;
 use self::sent::Sent;
 use super::{Inner, PostgresStore};
 use crate::store::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
-    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, TuneQueue, Want,
+    AskPermits, BeginJob, Chores, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver,
+    JobProgress, JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue,
+    Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs,
+    SettledJob, Snapshot, TuneQueue, Want,
 };
 
 /// What a store remembers of jobs: hints, all of them.
@@ -125,6 +125,10 @@ impl JobStore for PostgresStore {
 
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
         self.inner.job_settle(ask).await
+    }
+
+    async fn job_chores(&self) -> Result<Chores> {
+        self.inner.job_chores().await
     }
 
     async fn job_promote(&self, limit: usize) -> Result<Promoted> {

@@ -10,7 +10,7 @@ use super::super::link::{Call, Link};
 use super::super::live::Param;
 use super::super::row::{Columns, Instant};
 use super::edges::{Edge, Lane};
-use crate::store::{JobRef, Promoted, Want};
+use crate::store::{Chores, JobRef, Promoted, Want};
 
 const VERB: &str = "job.promote";
 
@@ -19,6 +19,18 @@ const ADMITTED: i64 = 1_000;
 const ROUNDS: usize = 20;
 
 impl Inner {
+    pub(super) async fn job_chores(&self) -> Result<Chores> {
+        let params: &[Param<'_>] = &[&Instant(self.jobs.edges().of(&due_lane()).run_at)];
+        let call = Call { verb: "job.chores", statement: &self.sql.promote_chores, params, rows: 1 };
+        let mut chores = Chores::default();
+        if let Some(row) = Link::idlest(&self.take).read(&call).await?.first() {
+            let mut columns = Columns::of(row);
+            (chores.next_due, chores.arrived) = (columns.maybe_time()?, columns.get()?);
+            (chores.lost, chores.now) = (columns.get()?, columns.time()?);
+        }
+        Ok(chores)
+    }
+
     pub(super) async fn job_promote(&self, limit: usize) -> Result<Promoted> {
         let lane = due_lane();
         let from = self.jobs.edges().of(&lane);

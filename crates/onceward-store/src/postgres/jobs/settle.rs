@@ -3,13 +3,13 @@
 use core::time::Duration;
 
 use onceward_core::job::{State, past_to_text};
-use onceward_core::{Namespace, Queue, Result, Token};
+use onceward_core::{Code, Error, Namespace, Queue, Result, Token};
 use tokio::time::sleep;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::super::Inner;
-use super::super::lease::{ROUNDS, in_the_way};
+use super::super::lease::ROUNDS;
 use super::super::link::Call;
 use super::super::live::Param;
 use super::super::row::{Columns, Instant, Tid, micros};
@@ -174,7 +174,8 @@ impl Inner {
                 return Ok(());
             }
         }
-        Err(in_the_way(VERB))
+        // Whoever sent them can send all but these once more: a transaction may stay open for long.
+        Err(Error::new(Code::KeyLocked, "a transaction that has not ended holds the row").at(VERB))
     }
 
     /// Records endings of every kind, as far as they apply and nobody has locked the row.

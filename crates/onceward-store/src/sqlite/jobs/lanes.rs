@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Result, params};
 use super::super::statements::SQL;
 use super::Jobs;
 use super::rows::{self, job as job_id, rank};
-use crate::{Promoted, Want};
+use crate::{Chores, Promoted, Want};
 
 /// A job that is to wait somewhere, whatever was read of it.
 pub(super) struct Waiting<'a> {
@@ -179,6 +179,12 @@ impl Jobs<'_> {
         let (next_due, now) = (self.next_due()?, self.now.wall);
         let none = Promoted { next_due, now, ..Promoted::default() };
         Ok(Some(none).filter(|none| none.next_due.is_none_or(|due| due > now)))
+    }
+
+    /// Whether there is anything to promote or to rescue. Whoever leaves a line lets the next one in at once.
+    pub(super) fn chores(&self) -> Result<Chores> {
+        let (next_due, lost) = (self.next_due()?, self.is_anything_lost()?);
+        Ok(Chores { next_due, arrived: false, lost, now: self.now.wall })
     }
 
     fn next_due(&self) -> Result<Option<Timestamp>> {

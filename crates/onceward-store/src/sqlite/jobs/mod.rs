@@ -33,10 +33,10 @@ use super::SqliteStore;
 use super::clocks::Now;
 use super::queue::Line;
 use crate::{
-    AskPermits, BeginJob, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver, JobProgress,
-    JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue, Permits, Promoted,
-    PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs, SettledJob,
-    Snapshot, TuneQueue, Wake, Want,
+    AskPermits, BeginJob, Chores, ClaimJobs, ClaimedJobs, CommitOutcome, Enqueued, HandOver, HandedOver,
+    JobProgress, JobRef, JobStore, LimitKeys, LimitQueue, ListJobs, MoveJob, Outstanding, PauseQueue,
+    Permits, Promoted, PruneJobs, PrunedJobs, QueueRecord, Rescued, SessionRef, SessionRenewed, SettleJobs,
+    SettledJob, Snapshot, TuneQueue, Wake, Want,
 };
 
 pub(crate) use settle::slots;
@@ -163,6 +163,10 @@ impl JobStore for SqliteStore {
     async fn job_settle(&self, ask: &SettleJobs) -> Result<Vec<SettledJob>> {
         let ask = ask.clone();
         self.jobs("job.settle", ask.jobs.len(), move |jobs| jobs.settle_all(&ask)).await
+    }
+
+    async fn job_chores(&self) -> Result<Chores> {
+        self.look("job.chores", |jobs| jobs.chores()).await
     }
 
     async fn job_promote(&self, limit: usize) -> Result<Promoted> {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::steps::Verdict;
 
 /// What must have happened in some history, or the proof proves nothing.
-pub(crate) const WANTED: [&str; 23] = [
+pub(crate) const WANTED: [&str; 24] = [
     "created",
     "existing",
     "mismatch",
@@ -26,6 +26,7 @@ pub(crate) const WANTED: [&str; 23] = [
     "rescued",
     "rescued uncertain",
     "promoted",
+    "aged",
     "run again",
     "called off",
     "told of a cancel",

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use onceward_core::job::tuning::Tuning;
 use onceward_core::job::{
     self, Claimed, Dedupe, DedupeScope, Ended, Ending, IdempotencyKey, Move, New, OnConflict, Payload,
     Policy, State,
@@ -17,7 +18,7 @@ use onceward_core::{ClaimId, JobId, Key, Kind, Namespace, Owner, Queue, SessionI
 use onceward_store::clock::ManualClock;
 use onceward_store::{
     BeginJob, ClaimJobs, Enqueued, HandOver, JobProgress, JobRef, LimitKeys, ListJobs, MoveJob, Outstanding,
-    PauseQueue, PruneJobs, SessionRef, SettleJob, SettleJobs, Store, Want,
+    PauseQueue, PruneJobs, SessionRef, SettleJob, SettleJobs, Store, TuneQueue, Want,
 };
 use proptest::prelude::*;
 
@@ -63,6 +64,8 @@ pub(crate) enum Step {
     Pause { paused: bool },
     /// Sets how many jobs of one ordering key a queue lets in.
     LimitKeys { strict: bool, most: u32 },
+    /// Says how much waiting counts as one priority, or that it does not.
+    Age { secs: Option<u64> },
     /// Lets time pass.
     Advance { ms: u64 },
     /// Forgets dead jobs that are this old.
@@ -156,6 +159,7 @@ impl Step {
             1 => prop_oneof![1 => Just(true), 2 => Just(false)].prop_map(|paused| Self::Pause { paused }),
             1 => (0_u64..9).prop_map(|secs| Self::Prune { secs }),
             2 => (any::<bool>(), 1..4_u32).prop_map(|(strict, most)| Self::LimitKeys { strict, most }),
+            1 => prop::option::weighted(0.7, 1_u64..4).prop_map(|secs| Self::Age { secs }),
         ]
     }
 }
@@ -619,6 +623,15 @@ impl World {
                 let ask = LimitKeys { namespace, queue: queue.clone(), most, actor };
                 agree(&self.stores, async |store| store.queue_limit_keys(&ask).await).await?;
                 self.watch.allowed(queue, most);
+            }
+            Step::Age { secs } => {
+                let (namespace, queue) = (Namespace::default(), Queue::default());
+                let tuning = Tuning { ageing: secs.map(Duration::from_secs), ..Tuning::default() };
+                let ask = TuneQueue { namespace, queue, tuning, actor: Owner::new("ops").unwrap() };
+                agree(&self.stores, async |store| store.queue_tune(&ask).await).await?;
+                if secs.is_some() {
+                    self.watch.count("aged");
+                }
             }
             Step::Prune { secs } => {
                 let ask = PruneJobs::all(Duration::from_secs(secs), 10_000);

@@ -139,6 +139,10 @@ struct Handed {
 
 /// A worker that hands its attempts over: transactions of some drivers can't go where handlers run.
 async fn hands_over(ow: &Onceward) -> (WorkerHandle, mpsc::UnboundedReceiver<Handed>) {
+    hands_over_for(ow, Duration::from_secs(60)).await
+}
+
+async fn hands_over_for(ow: &Onceward, ttl: Duration) -> (WorkerHandle, mpsc::UnboundedReceiver<Handed>) {
     let (hand, handed) = mpsc::unbounded_channel();
     let handler = move |_: Number, context: JobContext| {
         let hand = hand.clone();
@@ -148,7 +152,7 @@ async fn hands_over(ow: &Onceward) -> (WorkerHandle, mpsc::UnboundedReceiver<Han
             ended.await.map_err(|_| "nobody has said how it ended".to_owned())?
         }
     };
-    let worker = ow.worker().job(handler).session_ttl(Duration::from_secs(60)).start().await.unwrap();
+    let worker = ow.worker().job(handler).session_ttl(ttl).start().await.unwrap();
     (worker, handed)
 }
 
@@ -211,6 +215,32 @@ pub(crate) async fn an_end_in_a_transaction_is_not_taken_for_a_late_one<D: Drive
     }
     let row = ow.admin().job(id).await.unwrap();
     assert_eq!((row.state, row.attempt, worker.stale_endings()), (JobState::Succeeded, 2, 0));
+    worker.shutdown().await;
+}
+
+/// J6: what a handler has committed as uncertain stays so, whatever the worker makes of the attempt: in the last one,
+/// and where the job was called off meanwhile.
+pub(crate) async fn j6_an_uncertain_end_in_a_transaction_stays<D: Driver>(ow: &Onceward, mut mine: D) {
+    let (worker, mut handed) = hands_over_for(ow, Duration::from_secs(2)).await;
+    for called_off in [false, true] {
+        let id = ow.enqueue(Number(1)).max_attempts(if called_off { 5 } else { 1 }).await.unwrap().id;
+        let Handed { context, end } = handed.recv().await.unwrap();
+        if called_off {
+            assert!(!ow.admin().cancel_job(id, None, None).await.unwrap());
+            context.cancelled().await;
+        }
+        let mut tx = mine.begin().await;
+        context.settle_in(&mut tx, Outcome::uncertain("no answer from the bank")).await.unwrap();
+        D::commit(tx).await.unwrap();
+        end.send(Ok(())).unwrap();
+        while worker.held() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let row = ow.admin().job(id).await.unwrap();
+        assert_eq!(row.state, JobState::Uncertain, "called off: {called_off}; {:?}", row.error);
+        assert_eq!(row.error.as_deref(), Some("no answer from the bank"));
+    }
+    assert_eq!(worker.stale_endings(), 0);
     worker.shutdown().await;
 }
 

@@ -14,8 +14,8 @@ pub(crate) use jobs::{
     a_savepoint_takes_back_what_came_after_it, an_end_commits_with_the_transaction,
     an_end_in_a_transaction_is_not_taken_for_a_late_one, e1_a_swallowed_error_is_not_hidden,
     e1_an_end_that_was_not_committed_is_none, j1_a_job_is_there_if_its_transaction_is,
-    j5_a_stale_attempt_ends_nothing, j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction,
-    plain_sql_joins_as_well,
+    j5_a_stale_attempt_ends_nothing, j6_an_uncertain_end_in_a_transaction_stays,
+    j9_a_key_is_one_job_and_a_mismatch_ends_no_transaction, plain_sql_joins_as_well,
 };
 
 /// A connection of the user's, over one driver. Its table `effect (id bigint)` is the user's own.
@@ -151,6 +151,7 @@ macro_rules! enlist_suite {
                 an_end_in_a_transaction_is_not_taken_for_a_late_one
                 e1_an_end_that_was_not_committed_is_none
                 j5_a_stale_attempt_ends_nothing
+                j6_an_uncertain_end_in_a_transaction_stays
                 plain_sql_joins_as_well
             );
         }

@@ -32,6 +32,13 @@ pub(crate) fn faulty() -> (Onceward, Arc<Faulty>) {
     (options.build(Arc::clone(&store) as Arc<dyn Store>).unwrap(), store)
 }
 
+/// Another client of the store of a client, before which things go wrong when told to: another process.
+pub(crate) fn before(ow: &Onceward) -> (Onceward, Arc<Faulty>) {
+    let store = Faulty::new(Arc::clone(ow.store()));
+    let options = Onceward::options().short_ttls_for_tests();
+    (options.build(Arc::clone(&store) as Arc<dyn Store>).unwrap(), store)
+}
+
 pub(crate) async fn job(ow: &Onceward, id: JobId) -> Record {
     ow.admin().job(id).await.unwrap()
 }
