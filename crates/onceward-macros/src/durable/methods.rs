@@ -8,7 +8,7 @@ use syn::{
     Attribute, Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Meta, Receiver, Result, ReturnType, Type,
 };
 
-use super::{Argument, Function, Said, argument, check};
+use super::{Argument, Function, Said, argument, bodies, check};
 
 pub(crate) fn expand(attribute: &TokenStream, block: &ItemImpl) -> Result<TokenStream> {
     let owner = owner(attribute, block)?;
@@ -72,6 +72,7 @@ fn expand_method(method: &ImplItemFn, owner: &syn::Ident, ty: &Type) -> Result<(
     };
     let (said, signature, name) = (Said::read(words)?, &method.sig, &method.sig.ident);
     check(signature)?;
+    bodies::check(&method.block)?;
     let mut inputs: Vec<&FnArg> = signature.inputs.iter().collect();
     let has_self = matches!(inputs.first(), Some(FnArg::Receiver(_)));
     if has_self && let FnArg::Receiver(receiver) = inputs.remove(0) {

@@ -1,5 +1,6 @@
 //! `#[durable]`: an `async fn` becomes a function that makes a call, with its body beside it.
 
+mod bodies;
 mod methods;
 
 use onceward_core::job::limit::CONCURRENCY_MAX;
@@ -48,6 +49,7 @@ struct Argument {
 pub(crate) fn expand(attribute: TokenStream, function: &ItemFn) -> Result<TokenStream> {
     let said = Said::read(attribute)?;
     check(&function.sig)?;
+    bodies::check(&function.block)?;
     let arguments = function.sig.inputs.iter().map(argument).collect::<Result<Vec<_>>>()?;
     let ReturnType::Type(_, output) = &function.sig.output else {
         return Err(Error::new(function.sig.ident.span(), NOTHING_RETURNED));

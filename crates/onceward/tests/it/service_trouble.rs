@@ -95,7 +95,7 @@ async fn w76_a_term_that_gets_long_is_told_of_while_it_runs() {
     let writer = told.clone();
     let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(lines);
-    let ow = client(&(Arc::new(MemoryStore::new()) as Arc<dyn Store>));
+    let ow = client(&(Arc::new(MemoryStore::new(Arc::new(SystemClock))) as Arc<dyn Store>));
     let (open, gate) = tokio::sync::watch::channel(false);
     let work = move |_: Term| {
         let mut gate = gate.clone();
