@@ -100,7 +100,8 @@ pub struct Policy {
     pub timeout: Duration,
     /// After this it is not started any more.
     pub deadline: Option<Timestamp>,
-    /// The same from when it is enqueued on, by the clock of the store: a row has it as its [`deadline`](Self::deadline).
+    /// The same from when it is enqueued on, by the clock of the store: a row has it as its
+    /// [`deadline`](Self::deadline).
     #[serde(skip)]
     pub expiry: Option<Duration>,
     /// How long after it was enqueued the run of a durable function begins, for its code; at once, if nothing is said.

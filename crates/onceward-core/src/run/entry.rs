@@ -291,8 +291,8 @@ impl Standing {
     }
 }
 
-/// Whether it was found that this program does not go on with its journal: its code is not the code that wrote it, or it
-/// holds what only a newer program can read.
+/// Whether it was found that this program does not go on with its journal: its code is not the code that wrote it, or
+/// it holds what only a newer program can read.
 pub fn is_stuck(row: &Record) -> bool {
     let codes = [Code::RunStuck, Code::JournalUnreadable];
     let says_so = |error: &str| codes.iter().any(|code| error.starts_with(code.as_str()));

@@ -8,13 +8,14 @@ use syn::{Block, Error, Expr, ExprCall, ExprPath, Macro, Path, Result};
 /// Names that mean a durable call wherever they stand.
 const ALWAYS: [&str; 2] = ["step", "step_in"];
 /// Names that others have as well, such as `tokio::time::sleep`: only where the path says whose they are.
-const QUALIFIED: [&str; 11] = [
+const QUALIFIED: [&str; 12] = [
     "sleep",
     "sleep_until",
     "signal",
     "join_all",
     "try_join_all",
     "map",
+    "try_map",
     "race",
     "join",
     "try_join",
@@ -43,8 +44,8 @@ impl Looking {
         }
         let Some(name) = durable_name(path) else { return };
         let why = format!(
-            "`{name}` is a durable call, and stands in the body of a step: the body is written down as a whole, by what \
-             it returns, and has no place for it; await it before the step and pass the value in, or after it"
+            "`{name}` is a durable call, and stands in the body of a step: the body is written down as a whole, by \
+             what it returns, and has no place for it; await it before the step and pass the value in, or after it"
         );
         self.found = Some(Error::new(path.span(), why));
     }

@@ -24,8 +24,8 @@ pub enum Doubt<T> {
     Retry,
     /// It finds out by itself: see [`probe`](Self::probe).
     Probe(Probe<T>),
-    /// Somebody says how it was, by a signal `uncertain/POSITION`: the value that the step has returned, or `null` where
-    /// it has not happened, and its body is to run again. The run waits for that, as long as it takes.
+    /// Somebody says how it was, by a signal `uncertain/POSITION`: the value that the step has returned, or `null`
+    /// where it has not happened, and its body is to run again. The run waits for that, as long as it takes.
     Ask,
 }
 

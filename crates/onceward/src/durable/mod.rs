@@ -200,8 +200,8 @@ pub fn run_id() -> Result<JobId> {
     ambient::peek().map(|(run, _)| run.job.id)
 }
 
-/// The trace that the run belongs to, a `traceparent`, as it was said at its start; its children have the same. For what
-/// a step calls or enqueues.
+/// The trace that the run belongs to, a `traceparent`, as it was said at its start; its children have the same. For
+/// what a step calls or enqueues.
 ///
 /// ```
 /// use onceward::durable::{AnyError, durable, step, trace};

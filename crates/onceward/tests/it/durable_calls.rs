@@ -153,8 +153,8 @@ async fn twice() -> Result<u32, AnyError> {
     Ok(total(prices()).await? + total(prices()).await?)
 }
 
-/// D2, D12: arguments are the same in whatever order their maps are: of a child when its run comes by again, and of runs
-/// that are started under one id, by the function or by its name.
+/// D2, D12: arguments are the same in whatever order their maps are: of a child when its run comes by again, and of
+/// runs that are started under one id, by the function or by its name.
 #[tokio::test(flavor = "multi_thread")]
 async fn d2_d12_the_order_of_a_map_makes_no_difference() {
     each(async |Place { ow, .. }| {

@@ -283,8 +283,8 @@ async fn busy(ledger: State<Ledger>, then: String, crash: bool) -> Result<u32, A
     heard
 }
 
-/// D9: a run that is called off in the middle of a step hears of it at what it asks for next, and only there; also where
-/// its process dies when that is written down.
+/// D9: a run that is called off in the middle of a step hears of it at what it asks for next, and only there; also
+/// where its process dies when that is written down.
 #[tokio::test(flavor = "multi_thread")]
 async fn d9_a_run_hears_after_its_step_that_it_is_called_off() {
     each(async |place| {

@@ -35,8 +35,8 @@ async fn ship(ledger: State<Ledger>, how: String) -> Result<u32, AnyError> {
     }
 }
 
-/// D3, D4: it runs again only where that is wanted or it is known that it has not happened; what is found out is written
-/// down, and not asked for again.
+/// D3, D4: it runs again only where that is wanted or it is known that it has not happened; what is found out is
+/// written down, and not asked for again.
 #[tokio::test(flavor = "multi_thread")]
 async fn d3_d4_a_step_in_doubt_does_what_it_was_told() {
     each(async |place| {

@@ -263,8 +263,8 @@ async fn many_runs_are_paused_told_and_resumed_at_once() {
     .await;
 }
 
-/// A journal that says what only a newer program knows is no reason to give up: the run is stuck until somebody can read
-/// it, and `check` says so.
+/// A journal that says what only a newer program knows is no reason to give up: the run is stuck until somebody can
+/// read it, and `check` says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_newer_program_can_read_waits_for_it() {
     let (folder, schema) = (tempfile::tempdir().unwrap(), crate::pg::Schema::migrated().await);

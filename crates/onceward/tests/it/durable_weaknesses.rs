@@ -193,8 +193,8 @@ async fn w38_no_signal_is_lost_taken_twice_or_sent_to_nobody() {
     .await;
 }
 
-/// W38, D6: the same at any moment, while the run begins to wait, is parked, and is taken up again. The long version has
-/// 10,000 moments in memory, and 200 in each database.
+/// W38, D6: the same at any moment, while the run begins to wait, is parked, and is taken up again. The long version
+/// has 10,000 moments in memory, and 200 in each database.
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_w38_d6_signals_are_taken_once_at_whatever_moment_they_come() {
     let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
