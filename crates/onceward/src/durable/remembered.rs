@@ -138,8 +138,6 @@ pub(super) async fn keep<D: Durable>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn canonical(text: &str) -> String {
         String::from_utf8(super::canonical(text.as_bytes())).unwrap()
     }
