@@ -269,7 +269,7 @@ async fn busy(ledger: State<Ledger>, then: String, crash: bool) -> Result<u32, A
         }
         "child" => refund("never".to_owned()).await.map_err(Into::into),
         _ => {
-            let sleeps = join_all((0..40).map(|_| sleep(month))).await;
+            let sleeps = join_all((0..40).map(|_| async move { sleep(month).await })).await;
             assert!(sleeps.iter().all(|slept| *slept == Err(Failure::Cancelled)), "{sleeps:?}");
             Err(AnyError::new("all of them"))
         }
