@@ -12,8 +12,11 @@ use onceward::Onceward;
 use onceward::durable::{AnyError, Failure, Saga, durable, step};
 use serde::{Deserialize, Serialize};
 
+/// How long a booking takes.
+const WORK: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 300 });
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum TripError {
+pub(crate) enum TripError {
     /// There is no car left, and everything else was undone.
     NoCar,
     Other(String),
@@ -37,19 +40,19 @@ impl<E: fmt::Display> From<Failure<E>> for TripError {
 }
 
 async fn book(what: &str, traveller: &str) -> Result<String, AnyError> {
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(WORK).await;
     println!("{what} booked for {traveller}");
     Ok(format!("{what}-1"))
 }
 
 async fn undo(booking: String) -> Result<(), AnyError> {
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(WORK).await;
     println!("{booking} given back");
     Ok(())
 }
 
 #[durable]
-async fn trip(traveller: String, cars: u32) -> Result<Vec<String>, TripError> {
+pub(crate) async fn trip(traveller: String, cars: u32) -> Result<Vec<String>, TripError> {
     let mut saga = Saga::<AnyError>::new();
     let mut booked = Vec::new();
     for what in ["flight", "hotel"] {

@@ -4,6 +4,7 @@
 
 mod edges;
 mod errors;
+mod index;
 mod invariants;
 mod links;
 mod markers;
@@ -45,8 +46,16 @@ impl fmt::Display for Finding {
 
 type Check = fn(&Tree) -> Vec<Finding>;
 
-const CHECKS: &[Check] =
-    &[rust::check, sql::check, markers::check, names::check, errors::check, invariants::check, links::check];
+const CHECKS: &[Check] = &[
+    rust::check,
+    sql::check,
+    markers::check,
+    names::check,
+    errors::check,
+    index::check,
+    invariants::check,
+    links::check,
+];
 
 /// Checks the whole workspace.
 ///

@@ -137,11 +137,16 @@ async fn list(args: &List, globals: &Globals) -> Result<()> {
 async fn history(args: &History, globals: &Globals) -> Result<()> {
     let client = store::connect(globals).await?;
     let journal = client.admin().journal(args.id, args.from, args.limit).await?;
-    if journal.is_empty() {
+    let next = journal.last().map_or(args.from, |entry| entry.seq.saturating_add(1));
+    let more = match journal.len() {
         // One that has done nothing is told apart from one that is not there.
-        client.admin().job(args.id).await?;
-    }
+        0 => client.admin().job(args.id).await.map(|_| false)?,
+        read => read >= args.limit && !client.admin().journal(args.id, next, 1).await?.is_empty(),
+    };
     store::close(globals, &client).await;
+    if more {
+        report::note(&format!("there is more: --from {next}"));
+    }
     if globals.output.is_json() {
         return output::json(&journal.iter().map(value).collect::<Vec<_>>());
     }

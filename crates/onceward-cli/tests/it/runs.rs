@@ -184,7 +184,7 @@ fn it_moves_to_another_store(place: &Place, id: &str) {
         entries.map(|entry| (entry["position"].clone(), entry["value"].clone())).collect::<Vec<_>>()
     };
     assert_eq!(history(place, &other), history(place, &[]));
-    fs::write(place.path("bad.jsonl"), exported.replace("\"format\":1", "\"format\":9")).unwrap();
+    fs::write(place.path("bad.jsonl"), exported.replace("\"format\":2", "\"format\":9")).unwrap();
     place.run(&[&["runs", "import", "bad.jsonl"][..], &other].concat()).refused(2, "OW0852");
     place.run(&["runs", "export", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");
     place.run(&["runs", "tree", "01980000-0000-7000-8000-000000000000"]).refused(2, "OW0907");

@@ -100,6 +100,13 @@ pub struct Policy {
     pub timeout: Duration,
     /// After this it is not started any more.
     pub deadline: Option<Timestamp>,
+    /// The same from when it is enqueued on, by the clock of the store: a row has it as its
+    /// [`deadline`](Self::deadline).
+    #[serde(skip)]
+    pub expiry: Option<Duration>,
+    /// How long after it was enqueued the run of a durable function begins, for its code; at once, if nothing is said.
+    #[serde(skip)]
+    pub begins_after: Option<Duration>,
     /// How long to wait between attempts.
     pub retry: Retry,
     /// Whether an attempt that nobody knows the end of makes it uncertain, instead of being followed by another.
@@ -127,6 +134,14 @@ pub struct Origin {
 }
 
 impl Policy {
+    /// How a job is run that was enqueued at this time.
+    #[must_use]
+    pub fn enqueued(mut self, enqueued_at: Timestamp) -> Self {
+        let expires = self.expiry.take().map(|expiry| enqueued_at.after(expiry));
+        self.deadline = [self.deadline, expires].into_iter().flatten().min();
+        self
+    }
+
     /// How long the row of a job is kept once it is over. Where the answer to its enqueue got lost, that is sent again
     /// under the same id: as long as there is a row it is found, and work that runs at most once must be.
     pub fn kept_for(&self) -> Duration {
@@ -147,6 +162,8 @@ impl Default for Policy {
             max_attempts: limits::ATTEMPTS_DEFAULT,
             timeout: limits::TIMEOUT_DEFAULT,
             deadline: None,
+            expiry: None,
+            begins_after: None,
             retry: Retry::default(),
             at_most_once: false,
             retain: limits::JOB_RETAIN_DEFAULT,
@@ -240,6 +257,9 @@ pub struct Record {
     /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
     #[serde(skip)]
     pub depth: u32,
+    /// The ordering keys of the runs that wait for it, directly or not.
+    #[serde(skip)]
+    pub lines: Vec<Key>,
     /// Whether its dedupe key is free for others once its handler starts, which is written down therefore.
     #[serde(skip)]
     pub until_started: bool,
@@ -289,7 +309,7 @@ impl Record {
             token: Token::from_row(0),
             attempt: 0,
             lost: 0,
-            policy: new.policy.clone(),
+            policy: new.spec().policy.enqueued(now),
             enqueued_at: now,
             run_at,
             payload: new.payload.clone(),
@@ -301,6 +321,7 @@ impl Record {
             root: new.root,
             parent: new.parent,
             depth: new.depth,
+            lines: new.lines.clone(),
             until_started: new.is_until_started(),
             dedupe_key: new.lasting_key().cloned(),
             begun: None,
@@ -320,7 +341,7 @@ impl Record {
     /// Fills in what its [`Spec`] says.
     #[must_use]
     pub fn with_spec(mut self, spec: Spec) -> Self {
-        self.policy = spec.policy;
+        self.policy = spec.policy.enqueued(self.enqueued_at);
         self.ordering_key = spec.ordering_key;
         self.tags = spec.tags;
         self.metadata = spec.metadata;
@@ -329,6 +350,7 @@ impl Record {
         self.root = spec.root.unwrap_or(self.id);
         self.parent = spec.parent;
         self.depth = spec.depth;
+        self.lines = spec.lines;
         self.until_started = spec.until_started;
         self.dedupe_key = spec.dedupe_key;
         self
@@ -418,6 +440,7 @@ impl Record {
             dedupe_key: self.dedupe_key.clone(),
             parent: self.parent,
             depth: self.depth,
+            lines: self.lines.clone(),
         }
     }
 

@@ -102,6 +102,8 @@ pub struct New {
     pub parent: Option<JobId>,
     /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
     pub depth: u32,
+    /// The ordering keys of the runs that wait for it, directly or not.
+    pub lines: Vec<Key>,
 }
 
 impl New {
@@ -127,13 +129,15 @@ impl New {
             root: id,
             parent: None,
             depth: 0,
+            lines: Vec::new(),
         }
     }
 
     /// What its row keeps beside the columns.
     pub fn spec(&self) -> Spec {
+        let begins_after = self.delay.filter(|_| self.policy.durable);
         Spec {
-            policy: self.policy.clone(),
+            policy: Policy { begins_after, ..self.policy.clone() },
             ordering_key: self.ordering_key.clone(),
             tags: self.tags.clone(),
             metadata: self.metadata.clone(),
@@ -144,6 +148,7 @@ impl New {
             dedupe_key: self.lasting_key().cloned(),
             parent: self.parent,
             depth: self.depth,
+            lines: self.lines.clone(),
         }
     }
 
@@ -173,6 +178,7 @@ impl New {
             trace: self.trace.clone(),
             replay_of: self.replay_of,
             depth: self.depth,
+            lines: self.lines.clone(),
             ..row.clone()
         }
     }
@@ -258,14 +264,17 @@ impl New {
     }
 
     fn check_times(&self) -> Result<()> {
-        let ttl = self.key.as_ref().map(|key| key.ttl);
+        let (expiry, ttl) = (self.policy.expiry, self.key.as_ref().map(|key| key.ttl));
         let window = self.dedupe.as_ref().and_then(|dedupe| match dedupe.scope {
             DedupeScope::Window(window) => Some(window),
             DedupeScope::UntilStarted | DedupeScope::UntilDone => None,
         });
-        for (what, span) in
-            [("a delay", self.delay), ("the life of an idempotency key", ttl), ("a window", window)]
-        {
+        for (what, span) in [
+            ("a delay", self.delay),
+            ("an expiry", expiry),
+            ("the life of an idempotency key", ttl),
+            ("a window", window),
+        ] {
             if let Some(span) = span.filter(|span| *span > limits::DELAY_MAX) {
                 let (max, is) = (duration::format(limits::DELAY_MAX), duration::format(span));
                 return Err(Error::new(

@@ -35,6 +35,8 @@ pub struct Spec {
     pub parent: Option<JobId>,
     /// How many jobs that triggers have enqueued, each because of the one before, have led to it.
     pub depth: u32,
+    /// The ordering keys of the runs that wait for it, directly or not.
+    pub lines: Vec<Key>,
 }
 
 /// As it is kept: only what differs from the default.
@@ -47,6 +49,10 @@ struct Kept {
     timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline_us: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begins_after_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry: Option<String>,
     #[serde(skip_serializing_if = "core::ops::Not::not")]
@@ -75,6 +81,8 @@ struct Kept {
     parent: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "is_zero")]
     depth: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<uuid::Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,10 +102,13 @@ impl Spec {
         }
         let (policy, usual) = (&self.policy, Policy::default());
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let kept = Kept {
             max_attempts: (policy.max_attempts != usual.max_attempts).then_some(policy.max_attempts),
             timeout_ms: (policy.timeout != usual.timeout).then(|| millis(policy.timeout)),
             deadline_us: policy.deadline.map(Timestamp::as_micros),
+            expiry_us: policy.expiry.map(micros),
+            begins_after_us: policy.begins_after.map(micros),
             retry: (policy.retry != usual.retry).then(|| policy.retry.to_string()),
             at_most_once: policy.at_most_once,
             retain_ms: (policy.retain != usual.retain).then(|| millis(policy.retain)),
@@ -112,6 +123,7 @@ impl Spec {
             durable: policy.durable,
             parent: self.parent.map(JobId::as_uuid),
             depth: self.depth,
+            lines: self.lines.iter().map(|key| key.as_str().to_owned()).collect(),
             seed: policy.origin.map(|origin| origin.seed),
             began_us: policy.origin.and_then(|origin| origin.began).map(Timestamp::as_micros),
         };
@@ -124,10 +136,13 @@ impl Spec {
         let kept: Kept = serde_json::from_str(text).unwrap_or_default();
         let usual = Policy::default();
         let span = |millis: Option<u64>, usual| millis.map_or(usual, Duration::from_millis);
+        let micros = |span| Duration::from_micros(span).min(limits::DELAY_MAX);
         let policy = Policy {
             max_attempts: kept.max_attempts.unwrap_or(usual.max_attempts).clamp(1, limits::ATTEMPTS_MAX),
             timeout: span(kept.timeout_ms, usual.timeout).clamp(limits::TIMEOUT_MIN, limits::TIMEOUT_MAX),
             deadline: kept.deadline_us.map(Timestamp::from_micros),
+            expiry: kept.expiry_us.map(micros),
+            begins_after: kept.begins_after_us.map(micros),
             retry: kept.retry.and_then(|text| text.parse::<Retry>().ok()).unwrap_or(usual.retry),
             at_most_once: kept.at_most_once,
             retain: span(kept.retain_ms, usual.retain).min(limits::RETAIN_MAX),
@@ -146,6 +161,7 @@ impl Spec {
             dedupe_key: kept.dedupe_key.map(Key::from_row),
             parent: kept.parent.map(JobId::from_uuid),
             depth: kept.depth,
+            lines: kept.lines.into_iter().map(Key::from_row).collect(),
         }
     }
 }
@@ -177,6 +193,8 @@ mod tests {
                 max_attempts: 3,
                 timeout: Duration::from_secs(5),
                 deadline: Some(Timestamp::from_micros(17)),
+                expiry: Some(Duration::from_micros(7)),
+                begins_after: Some(Duration::from_secs(60)),
                 retry: "fixed 3s".parse().unwrap(),
                 at_most_once: true,
                 retain: Duration::ZERO,
@@ -193,6 +211,7 @@ mod tests {
             dedupe_key: Some(Key::from_row("d")),
             parent: Some(id),
             depth: 3,
+            lines: vec![Key::from_row("l")],
         };
         assert_eq!(Spec::from_text(spec.to_text().as_deref()), spec);
     }

@@ -387,3 +387,21 @@ fn d9_a_run_that_has_begun_is_asked_to_end() {
         assert_eq!(cancel(&ended), Moved::Applied { from: state });
     }
 }
+
+/// An expiry counts from the enqueue, by the clock of the store (J15, G1); what was said for sure stays the bound.
+#[test]
+fn j15_an_expiry_counts_from_the_enqueue() {
+    let of = |deadline, expiry: Option<u64>| {
+        let expiry = expiry.map(Duration::from_micros);
+        let job = New { policy: Policy { deadline, expiry, ..Policy::default() }, ..new() };
+        let row = Record::of_new(&job, at(1_000));
+        // What a row keeps is read the same.
+        let read = Record::of_new(&new(), at(1_000));
+        assert_eq!(read.with_spec(Spec::from_text(job.spec().to_text().as_deref())).policy, row.policy);
+        (row.policy.deadline, row.policy.expiry)
+    };
+    assert_eq!(of(None, Some(50)), (Some(at(1_050)), None));
+    assert_eq!(of(Some(at(1_020)), Some(50)), (Some(at(1_020)), None));
+    assert_eq!(of(Some(at(2_000)), Some(50)), (Some(at(1_050)), None));
+    assert_eq!(of(Some(at(2_000)), None), (Some(at(2_000)), None));
+}

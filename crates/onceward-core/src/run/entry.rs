@@ -291,9 +291,11 @@ impl Standing {
     }
 }
 
-/// Whether its code was found not to be the code that wrote its journal.
+/// Whether it was found that this program does not go on with its journal: its code is not the code that wrote it, or
+/// it holds what only a newer program can read.
 pub fn is_stuck(row: &Record) -> bool {
-    let says_so = |error: &str| error.starts_with(Code::RunStuck.as_str());
+    let codes = [Code::RunStuck, Code::JournalUnreadable];
+    let says_so = |error: &str| codes.iter().any(|code| error.starts_with(code.as_str()));
     row.is_parked() && row.error.as_deref().is_some_and(says_so)
 }
 

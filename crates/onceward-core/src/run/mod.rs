@@ -20,10 +20,12 @@ pub mod generation;
 mod packed;
 mod position;
 mod replay;
+mod unheard;
 
 pub use entry::{Arrival, Arrived, Entry, Op, Outcome, PARK_MAX, Phase, Standing, Start, is_stuck};
 pub use position::{Position, Scope};
 pub use replay::{Delivery, Diverged, Issued, Replay, Wanted};
+pub use unheard::Unheard;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,13 @@
 //! Places in the code of a run: counted in the order in which the code comes by, apart for each concurrent branch.
 
+use core::cmp::Ordering;
 use core::fmt;
 
 use serde::{Serialize, Serializer};
 
 /// One place: `3` is the fourth thing the function asked for, `5.1.0` the first thing that the second branch asked for
 /// which was opened at 5.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Position(Box<str>);
 
 impl Position {
@@ -41,9 +42,45 @@ impl Position {
         false
     }
 
+    /// The line of code that it stands in, from the outermost one: the places at which branches were opened, and the
+    /// numbers of those branches. `5.1.3.0.2` stands in branch 1 of what was opened at `5`, and there in branch 0 of
+    /// what was opened at `5.1.3`.
+    pub fn lines(&self) -> Vec<(&str, &str)> {
+        let ends: Vec<usize> = self.0.match_indices('.').map(|(at, _)| at).collect();
+        let line = |pair: &[usize]| match pair {
+            [place, branch] => Some((self.0.get(..*place)?, self.0.get(place + 1..*branch)?)),
+            _ => None,
+        };
+        ends.chunks(2).filter_map(line).collect()
+    }
+
+    /// The line of code that it stands in: everything before its own number.
+    pub fn line(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(line, _)| line)
+    }
+
     /// The position as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// In the order of the code: the tenth after the ninth.
+impl Ord for Position {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let numbers =
+            |at: &str| -> Vec<u32> { at.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+        let by_text = || self.0.cmp(&other.0);
+        match (self.is_whole(), other.is_whole()) {
+            (false, false) => numbers(&self.0).cmp(&numbers(&other.0)).then_with(by_text),
+            _ => by_text(),
+        }
+    }
+}
+
+impl PartialOrd for Position {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -106,5 +143,23 @@ mod tests {
         assert!(after("3", "2") && after("10", "9") && after("6", "5.1.0") && after("5.1.2", "5.1.0"));
         assert!(!after("2", "3") && !after("2", "2") && !after("5.1.0", "5.0.2") && !after("5.1.0", "5"));
         assert!(!after("5", "5.1.0") && !after("4", "5.1.0") && !after("", "0") && !after("0", ""));
+    }
+
+    #[test]
+    fn places_stand_in_the_order_of_the_code() {
+        let mut places = ["10", "9", "", "5.10.0", "5.9.11", "5", "5.9.2"].map(Position::from_row);
+        places.sort();
+        assert_eq!(
+            places.map(|at| at.as_str().to_owned()),
+            ["", "5", "5.9.2", "5.9.11", "5.10.0", "9", "10"]
+        );
+    }
+
+    #[test]
+    fn a_place_knows_its_lines() {
+        let at = |text: &str| Position::from_row(text);
+        assert_eq!(at("5.1.3.0.2").lines(), [("5", "1"), ("5.1.3", "0")]);
+        assert_eq!((at("5.1.3.0.2").line(), at("5.1.3.0.2").lines().len()), ("5.1.3.0", 2));
+        assert_eq!((at("7").line(), at("7").lines()), ("", Vec::new()));
     }
 }

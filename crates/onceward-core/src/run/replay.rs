@@ -48,8 +48,8 @@ pub struct Wanted<'a> {
     pub op: Op,
     /// What it is called.
     pub name: &'a str,
-    /// Of a child, a hash of its arguments.
-    pub input: Option<u64>,
+    /// Of a child, a hash of its arguments, and what earlier programs have written for it.
+    pub input: Option<[u64; 2]>,
 }
 
 /// What the journal knows of it.
@@ -59,6 +59,8 @@ pub struct Issued {
     pub start: Option<Start>,
     /// Whether it has ended: that will be given to the code in its turn.
     pub ended: bool,
+    /// Whether neither the journal nor the code before this knows the place.
+    pub is_new: bool,
 }
 
 /// What is given to the code.
@@ -149,10 +151,10 @@ impl Replay {
             let name = wanted.name.to_owned();
             let known = Known { op: wanted.op, name, start: None, end: None, issued: true };
             self.known.insert(position.clone(), known);
-            return Ok(Issued::default());
+            return Ok(Issued { is_new: true, ..Issued::default() });
         };
         let other_input = match (&known.start, wanted.input) {
-            (Some(Start::Child { input, .. }), Some(wanted)) => *input != wanted,
+            (Some(Start::Child { input, .. }), Some(wanted)) => !wanted.contains(input),
             _ => false,
         };
         if known.op != wanted.op || known.name != wanted.name || other_input {
@@ -165,7 +167,7 @@ impl Replay {
         if !core::mem::replace(&mut known.issued, true) {
             self.unmet = self.unmet.saturating_sub(1);
         }
-        Ok(Issued { start: known.start.clone(), ended: known.end.is_some() })
+        Ok(Issued { start: known.start.clone(), ended: known.end.is_some(), is_new: false })
     }
 
     /// What the journal has at a position that the code has not come by.

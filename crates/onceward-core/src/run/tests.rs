@@ -38,14 +38,14 @@ fn d2_d3_the_same_code_is_given_what_it_was_given_before() {
         let position = scope.take();
         assert!(!replay.is_live());
         let issued = replay.issue(&position, wanted(name)).unwrap();
-        assert_eq!(issued, Issued { start: None, ended: true });
+        assert_eq!(issued, Issued { start: None, ended: true, is_new: false });
         let outcome = Outcome::Value(name.as_bytes().to_vec());
         assert_eq!(replay.pending(&position), Some((seq, &outcome)));
         assert_eq!(replay.deliver(2), Some(Delivery::End(position, outcome, seq)));
     }
     assert!(replay.is_live() && replay.stuck().is_none());
     assert_eq!(replay.now(), Timestamp::from_micros(2_001));
-    assert_eq!(replay.issue(&scope.take(), wanted("c")).unwrap(), Issued::default());
+    assert!(replay.issue(&scope.take(), wanted("c")).unwrap().is_new);
 }
 
 /// D2: other code is told where it differs, and how.
@@ -71,7 +71,7 @@ fn d2_other_arguments_are_a_difference() {
     let (position, op) = (Position::from_row("0"), Op::Child);
     let entry = replay.record((&position, op, "pick"), Phase::Started(start.clone()), NOW, token());
     let mut replay = Replay::of(vec![entry], NOW).unwrap();
-    let ask = |input| Wanted { op, name: "pick", input: Some(input) };
+    let ask = |input| Wanted { op, name: "pick", input: Some([input, input]) };
     assert!(replay.issue(&position, ask(2)).unwrap_err().to_string().contains("other arguments"));
     assert_eq!(replay.issue(&position, ask(1)).unwrap().start, Some(start));
     assert!(replay.is_live());

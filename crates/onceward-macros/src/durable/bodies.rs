@@ -8,13 +8,14 @@ use syn::{Block, Error, Expr, ExprCall, ExprPath, Macro, Path, Result};
 /// Names that mean a durable call wherever they stand.
 const ALWAYS: [&str; 2] = ["step", "step_in"];
 /// Names that others have as well, such as `tokio::time::sleep`: only where the path says whose they are.
-const QUALIFIED: [&str; 11] = [
+const QUALIFIED: [&str; 12] = [
     "sleep",
     "sleep_until",
     "signal",
     "join_all",
     "try_join_all",
     "map",
+    "try_map",
     "race",
     "join",
     "try_join",

@@ -21,6 +21,9 @@ const WORDS: &str = "name, version, queue, tags, priority, max_attempts, max_con
 const NOTHING_RETURNED: &str = "a durable function returns `Result<T, E>`: `E` is how it fails, \
                                 `onceward::durable::AnyError` if nobody needs to tell its errors apart";
 
+/// How many arguments a function has at most that are written down: as many as `DurableFn` knows.
+const ARGUMENTS_MAX: usize = 8;
+
 /// What was said.
 #[derive(Default)]
 struct Said {
@@ -205,7 +208,19 @@ fn check(signature: &syn::Signature) -> Result<()> {
     if let Some(variadic) = &signature.variadic {
         return refuse(variadic.span(), "a durable function has a fixed number of arguments");
     }
+    let is_own = |input: &&FnArg| matches!(input, FnArg::Typed(typed) if !is_given(&typed.ty));
+    if let Some(ninth) = signature.inputs.iter().filter(is_own).nth(ARGUMENTS_MAX) {
+        let why = "a durable function has at most eight arguments, besides those that the worker gives: put some of \
+                   them into a struct";
+        return refuse(ninth.span(), why);
+    }
     Ok(())
+}
+
+/// Whether the worker gives an argument of this type.
+fn is_given(ty: &Type) -> bool {
+    let is_state = |path: &syn::TypePath| path.path.segments.last().is_some_and(|last| last.ident == "State");
+    matches!(ty, Type::Path(path) if is_state(path))
 }
 
 fn argument(argument: &FnArg) -> Result<Argument> {
@@ -228,9 +243,7 @@ fn argument(argument: &FnArg) -> Result<Argument> {
                    value, a `String` for a `&str`";
         return Err(Error::new(reference.span(), why));
     }
-    let is_state = |path: &syn::TypePath| path.path.segments.last().is_some_and(|last| last.ident == "State");
-    let given = matches!(&**ty, Type::Path(path) if is_state(path));
-    Ok(Argument { name: name.ident.clone(), ty: (**ty).clone(), given })
+    Ok(Argument { name: name.ident.clone(), ty: (**ty).clone(), given: is_given(ty) })
 }
 
 fn docs(function: &ItemFn) -> Vec<&syn::Attribute> {

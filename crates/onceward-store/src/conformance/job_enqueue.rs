@@ -54,6 +54,9 @@ pub async fn everything_said_about_a_job_comes_back(harness: &dyn Harness) {
         max_attempts: 3,
         timeout: Duration::from_millis(1_234),
         deadline: Some(Timestamp::from_micros(seen.after(secs(86_400)).as_micros())),
+        // What comes first counts.
+        expiry: Some(secs(90_000)),
+        begins_after: None,
         retry: "linear 3s max 1m jitter 0.1".parse().unwrap(),
         at_most_once: true,
         retain: secs(17),
@@ -76,6 +79,7 @@ pub async fn everything_said_about_a_job_comes_back(harness: &dyn Harness) {
             on_conflict: OnConflict::Existing,
         }),
         ordering_key: Some(key("customer:\"1\"")),
+        lines: vec![key("the one \"before\"")],
         tags: vec![tag("gpu"), tag("eu")],
         metadata: Some("{\"a\":\"\\u0000\",\"a\":2}".to_owned()),
         trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),

@@ -463,7 +463,8 @@ pub trait JobStore: Send + Sync + 'static {
     async fn job_promote(&self, limit: usize) -> Result<Promoted>;
     /// Takes up to about `limit` jobs from sessions that have run out (J7), and clears away what is finished.
     async fn job_rescue(&self, limit: usize) -> Result<Rescued>;
-    /// Up to `limit` jobs that have not ended, that nobody runs, and whose deadline has passed, the longest passed first.
+    /// Up to `limit` jobs that have not ended, that nobody runs, and whose deadline has passed, those first for which
+    /// that is longest ago.
     async fn job_overdue(&self, namespace: &Namespace, limit: usize) -> Result<Vec<JobRef>>;
     /// The lanes in which jobs are ready, except paused queues' and those of jobs that are claimed alone. Each is named
     /// once, with limit 0, however many wait.

@@ -138,7 +138,7 @@ impl Admin {
             _ => Vec::new(),
         };
         let part = fork::again(&entries).map_err(|refused| refuse(id, &refused))?;
-        let expired = row.policy.deadline.is_some_and(|at| self.client.clock().wall() >= at);
+        let expired = row.policy.deadline.is_some() && row.is_overdue(self.store_now(id).await?);
         if state != State::Cancelled && part.without.is_empty() && !expired {
             self.move_run(id, Some(row.token), Move::RunNow, reason, dry_run).await?;
             return Ok(RetriedRun { id, retry_of: id });
@@ -225,6 +225,12 @@ impl Admin {
             self.announce_queue(queue).await;
         }
         Ok(())
+    }
+
+    /// What time it is for the store, which alone says whether time is over (G1).
+    async fn store_now(&self, run: JobId) -> Result<Timestamp> {
+        let job = JobRef { namespace: self.client.namespace.clone(), id: run };
+        self.client.store().job_lookup(&[job]).await.map(|seen| seen.now)
     }
 
     async fn run_row(&self, id: JobId) -> Result<Record> {

@@ -4,7 +4,7 @@ use core::pin::pin;
 use core::task::Poll;
 
 use futures_util::future::{self, Either};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 
 use super::ambient::{Branch, Fork};
 
@@ -59,6 +59,45 @@ where
         fork.branch(number, future.into_future())
     });
     stream::iter(started).buffered(concurrency.max(1)).collect().await
+}
+
+/// The same where each may fail: the first failure ends it, the others are dropped, and children among them called off.
+/// No more items are begun then.
+///
+/// ```
+/// use onceward::durable::{AnyError, step, try_map};
+///
+/// #[onceward::durable]
+/// async fn resize(pictures: Vec<u32>) -> Result<Vec<u32>, AnyError> {
+///     let resized = try_map(pictures, 8, |picture| async move {
+///         step("resize", || async move { Ok::<u32, AnyError>(picture) }).await
+///     });
+///     Ok(resized.await?)
+/// }
+/// ```
+///
+/// # Errors
+/// The first failure.
+pub async fn try_map<I, F, Fut, T, E>(items: I, concurrency: usize, mut run: F) -> Result<Vec<T>, E>
+where
+    I: IntoIterator,
+    F: FnMut(I::Item) -> Fut,
+    Fut: IntoFuture<Output = Result<T, E>>,
+{
+    let fork = Fork::new();
+    let mut started = items.into_iter().enumerate().map(|(number, item)| {
+        let future = fork.branch(number, run(item).into_future());
+        async move { (number, future.await) }
+    });
+    // Not in their order: a failure is heard of when it happens.
+    let (mut under_way, mut done) = (FuturesUnordered::new(), Vec::new());
+    under_way.extend(started.by_ref().take(concurrency.max(1)));
+    while let Some((number, result)) = under_way.next().await {
+        done.push((number, result?));
+        under_way.extend(started.next());
+    }
+    done.sort_unstable_by_key(|(number, _)| *number);
+    Ok(done.into_iter().map(|(_, value)| value).collect())
 }
 
 /// Waits for both.
@@ -143,47 +182,114 @@ macro_rules! durable_select {
     };
 }
 
-/// Waits for all of them: `let (a, b) = join!(charge(order), pack(order));`
+/// Waits for all of them, two to eight: `let (a, b) = join!(charge(order), pack(order));`
+///
+/// In crates of every edition:
+///
+/// ```edition2021
+/// use onceward::durable::{AnyError, durable, join, sleep, step, try_join};
+/// use std::time::Duration;
+///
+/// #[durable]
+/// async fn pack(parcel: u32) -> Result<u32, AnyError> {
+///     Ok(parcel)
+/// }
+///
+/// #[durable]
+/// async fn all() -> Result<u32, AnyError> {
+///     let (packed, slept) = join!(pack(1), sleep(Duration::from_millis(1)));
+///     slept?;
+///     let (a, b, c) = try_join!(pack(2), pack(3), pack(4))?;
+///     Ok(packed? + a + b + c)
+/// }
+/// ```
 #[macro_export]
 #[doc(hidden)]
 macro_rules! durable_join {
     ($a:expr, $b:expr $(,)?) => {{
         let fork = $crate::durable::Fork::new();
-        let (a, b) = ($a.into_future(), $b.into_future());
+        let (a, b) =
+            (::core::future::IntoFuture::into_future($a), ::core::future::IntoFuture::into_future($b));
         $crate::durable::join_two(fork.branch(0, a), fork.branch(1, b)).await
     }};
     ($a:expr, $b:expr, $c:expr $(,)?) => {{
-        let ((a, b), c) = $crate::durable::join!(
-            ::core::future::IntoFuture::into_future(async { $crate::durable::join!($a, $b) }),
-            $c
-        );
+        let ((a, b), c) = $crate::durable::join!(async { $crate::durable::join!($a, $b) }, $c);
         (a, b, c)
     }};
     ($a:expr, $b:expr, $c:expr, $d:expr $(,)?) => {{
-        let ((a, b), (c, d)) = $crate::durable::join!(
-            ::core::future::IntoFuture::into_future(async { $crate::durable::join!($a, $b) }),
-            ::core::future::IntoFuture::into_future(async { $crate::durable::join!($c, $d) })
-        );
+        let ((a, b), (c, d)) = $crate::durable::join!(async { $crate::durable::join!($a, $b) }, async {
+            $crate::durable::join!($c, $d)
+        });
         (a, b, c, d)
+    }};
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr $(,)?) => {{
+        let ((a, b, c, d), e) = $crate::durable::join!(async { $crate::durable::join!($a, $b, $c, $d) }, $e);
+        (a, b, c, d, e)
+    }};
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr $(,)?) => {{
+        let ((a, b, c, d), (e, f)) =
+            $crate::durable::join!(async { $crate::durable::join!($a, $b, $c, $d) }, async {
+                $crate::durable::join!($e, $f)
+            });
+        (a, b, c, d, e, f)
+    }};
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr, $g:expr $(,)?) => {{
+        let ((a, b, c, d), (e, f, g)) =
+            $crate::durable::join!(async { $crate::durable::join!($a, $b, $c, $d) }, async {
+                $crate::durable::join!($e, $f, $g)
+            });
+        (a, b, c, d, e, f, g)
+    }};
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr, $g:expr, $h:expr $(,)?) => {{
+        let ((a, b, c, d), (e, f, g, h)) =
+            $crate::durable::join!(async { $crate::durable::join!($a, $b, $c, $d) }, async {
+                $crate::durable::join!($e, $f, $g, $h)
+            });
+        (a, b, c, d, e, f, g, h)
     }};
 }
 
-/// Waits for all of them, or for the first that fails; what is left then is given up, and children are called off.
+/// Waits for all of them, two to eight, or for the first that fails; what is left then is given up, and children are
+/// called off.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! durable_try_join {
     ($a:expr, $b:expr $(,)?) => {{
         let fork = $crate::durable::Fork::new();
-        let (a, b) = ($a.into_future(), $b.into_future());
+        let (a, b) =
+            (::core::future::IntoFuture::into_future($a), ::core::future::IntoFuture::into_future($b));
         $crate::durable::try_join_two(fork.branch(0, a), fork.branch(1, b)).await
     }};
-    ($a:expr, $b:expr, $c:expr $(,)?) => {{
-        let both = ::core::future::IntoFuture::into_future(async { $crate::durable::try_join!($a, $b) });
-        $crate::durable::try_join!(both, $c).map(|((a, b), c)| (a, b, c))
-    }};
-    ($a:expr, $b:expr, $c:expr, $d:expr $(,)?) => {{
-        let first = ::core::future::IntoFuture::into_future(async { $crate::durable::try_join!($a, $b) });
-        let second = ::core::future::IntoFuture::into_future(async { $crate::durable::try_join!($c, $d) });
-        $crate::durable::try_join!(first, second).map(|((a, b), (c, d))| (a, b, c, d))
-    }};
+    ($a:expr, $b:expr, $c:expr $(,)?) => {
+        $crate::durable::try_join!(async { $crate::durable::try_join!($a, $b) }, $c)
+            .map(|((a, b), c)| (a, b, c))
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr $(,)?) => {
+        $crate::durable::try_join!(async { $crate::durable::try_join!($a, $b) }, async {
+            $crate::durable::try_join!($c, $d)
+        })
+        .map(|((a, b), (c, d))| (a, b, c, d))
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr $(,)?) => {
+        $crate::durable::try_join!(async { $crate::durable::try_join!($a, $b, $c, $d) }, $e)
+            .map(|((a, b, c, d), e)| (a, b, c, d, e))
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr $(,)?) => {
+        $crate::durable::try_join!(async { $crate::durable::try_join!($a, $b, $c, $d) }, async {
+            $crate::durable::try_join!($e, $f)
+        })
+        .map(|((a, b, c, d), (e, f))| (a, b, c, d, e, f))
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr, $g:expr $(,)?) => {
+        $crate::durable::try_join!(async { $crate::durable::try_join!($a, $b, $c, $d) }, async {
+            $crate::durable::try_join!($e, $f, $g)
+        })
+        .map(|((a, b, c, d), (e, f, g))| (a, b, c, d, e, f, g))
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr, $g:expr, $h:expr $(,)?) => {
+        $crate::durable::try_join!(async { $crate::durable::try_join!($a, $b, $c, $d) }, async {
+            $crate::durable::try_join!($e, $f, $g, $h)
+        })
+        .map(|((a, b, c, d), (e, f, g, h))| (a, b, c, d, e, f, g, h))
+    };
 }

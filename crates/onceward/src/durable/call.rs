@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use onceward_core::job::{New, Payload, Retry};
 use onceward_core::run::{Op, Position, Start, Wanted};
-use onceward_core::{Code, Error, JobId, Kind, Queue, Result, Tag, limits};
+use onceward_core::{Code, Error, JobId, Key, Kind, Queue, Result, Tag, limits};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use super::ambient::claim;
 use super::continuing::Continue;
 use super::failure::Failure;
 use super::function::Durable;
-use super::remembered;
+use super::remembered::{self, canonical};
 use super::run::{Asked, Run};
 use super::step::{engine, read};
 use crate::client::Onceward;
@@ -33,7 +33,6 @@ use crate::jobs::{Enqueue, IntoEnqueue, JSON};
 pub struct Call<D: Durable> {
     pub(super) new: Result<New>,
     place: Result<(Arc<Run>, Position)>,
-    expiry: Option<Duration>,
     /// Whether something was said about it.
     said: bool,
     function: PhantomData<fn() -> D>,
@@ -72,12 +71,13 @@ impl<D: Durable> Call<D> {
             if let Ok((run, _)) = &place {
                 new.parent = Some(run.job.id);
                 new.depth = run.depth;
+                new.lines.clone_from(&run.lines);
                 new.trace.clone_from(&run.trace);
             }
             Ok(new)
         };
         let new = new();
-        Self { new, place, expiry: None, said: false, function: PhantomData }
+        Self { new, place, said: false, function: PhantomData }
     }
 
     fn with(mut self, change: impl FnOnce(&mut New) -> Result<()>) -> Self {
@@ -140,10 +140,38 @@ impl<D: Durable> Call<D> {
         })
     }
 
-    /// How long it may take in all, from now on; after that it is not taken up any more.
-    pub fn expiry(mut self, expiry: Duration) -> Self {
-        (self.expiry, self.said) = (Some(expiry), true);
-        self
+    /// How long it may take in all, from when it is started on, by the store's clock; after that it is not taken up any
+    /// more.
+    pub fn expiry(self, expiry: Duration) -> Self {
+        self.with(|new| {
+            new.policy.expiry = Some(expiry.min(limits::DELAY_MAX));
+            Ok(())
+        })
+    }
+
+    /// Runs of one ordering key go one after the other, or as many at a time as their queue says (`onceward queues set
+    /// QUEUE --per-key 2`): one for each customer, for example. A run has its turn until it has ended, also while it is
+    /// parked.
+    ///
+    /// Refused ([`RunCallRefused`](Code::RunCallRefused)) of a function that is `idempotent` or `cached`: what its runs
+    /// have in common is their arguments.
+    pub fn ordering_key(self, key: impl AsRef<str>) -> Self {
+        self.with(|new| {
+            if D::REMEMBERS.is_some() {
+                let why = "what is kept for later calls has an ordering key already, made of its arguments";
+                return Err(Error::new(Code::RunCallRefused, why));
+            }
+            new.ordering_key = Some(Key::new(key)?);
+            Ok(())
+        })
+    }
+
+    /// The trace it belongs to: a `traceparent`. A child has that of its run if nothing is said.
+    pub fn trace(self, context: impl Into<String>) -> Self {
+        self.with(|new| {
+            new.trace = Some(context.into());
+            Ok(())
+        })
     }
 
     /// An attempt that nobody knows the end of makes it uncertain.
@@ -174,6 +202,7 @@ impl<D: Durable> Call<D> {
     pub fn spawn(mut self) -> Spawn<D> {
         if let Ok(new) = &mut self.new {
             new.parent = None;
+            new.lines.clear();
         }
         Spawn(self.into_future())
     }
@@ -204,14 +233,11 @@ impl<D: Durable> Call<D> {
     }
 
     /// What is enqueued, checked.
-    pub(super) fn finish(self, client: &Onceward) -> Result<New> {
-        let mut new = self.new?;
+    pub(super) fn finish(self) -> Result<New> {
+        let new = self.new?;
         if D::REMEMBERS.is_some() && new.policy.at_most_once {
             let why = "what is kept for later calls can't run at most once: that belongs into a step of it";
             return Err(Error::new(Code::RunCallRefused, why));
-        }
-        if let Some(expiry) = self.expiry {
-            new.policy.deadline = Some(client.clock().wall().after(expiry.min(limits::DELAY_MAX)));
         }
         new.check()?;
         Ok(new)
@@ -221,16 +247,7 @@ impl<D: Durable> Call<D> {
 /// For schedules and triggers, which start it; not as a child of the run that declares them.
 impl<D: Durable> IntoEnqueue for Call<D> {
     fn into_enqueue(self, client: &Onceward) -> Enqueue {
-        let Self { new, expiry, .. } = self;
-        let new = new.and_then(|new| match expiry {
-            None => Ok(new),
-            Some(_) => {
-                let why =
-                    "an expiry counts from a start: it can't be said of what is started again and again";
-                Err(Error::new(Code::DelayInvalid, why))
-            }
-        });
-        Enqueue::described(client.clone(), new)
+        Enqueue::described(client.clone(), self.new)
     }
 }
 
@@ -242,16 +259,17 @@ impl<D: Durable> IntoFuture for Call<D> {
     type IntoFuture = Child<D>;
 
     fn into_future(self) -> Child<D> {
-        let Self { new, place, expiry, .. } = self;
+        let Self { new, place, .. } = self;
         let place = place.and_then(|(run, position)| {
-            let call = Self { new, place: Err(nowhere()), expiry, said: false, function: PhantomData };
-            let mut new = call.finish(&run.client)?;
+            let call = Self { new, place: Err(nowhere()), said: false, function: PhantomData };
+            let mut new = call.finish()?;
             if new.parent.is_some() {
                 // Nobody waits for it any longer than that.
                 new.policy.deadline = [new.policy.deadline, run.deadline].into_iter().flatten().min();
             }
-            if new.parent.is_some() && new.ordering_key.is_some() && new.ordering_key == run.line {
-                let why = "a run of the function with the same arguments would wait for itself";
+            let waits_for_itself = new.ordering_key.as_ref().is_some_and(|key| run.lines.contains(key));
+            if new.parent.is_some() && waits_for_itself {
+                let why = "it would wait for a run that waits for it: both have one ordering key";
                 return Err(Error::new(Code::RunCallRefused, why));
             }
             Ok((run, position, input(&new.payload), Some(Box::new(new))))
@@ -305,15 +323,18 @@ fn nowhere() -> Error {
     Error::new(Code::RunAbsent, "this is asked for outside of a durable function")
 }
 
-/// What stands for arguments in the journal.
-fn input(payload: &Payload) -> u64 {
-    let digest: [u8; 32] = Sha256::digest(&payload.bytes).into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+/// What stands for arguments in the journal: the same for maps in whatever order, and what it was before that.
+fn input(payload: &Payload) -> [u64; 2] {
+    let short = |bytes: &[u8]| {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    };
+    [short(&canonical(&payload.bytes)), short(&payload.bytes)]
 }
 
 /// Where a child stands, what stands for its arguments, and the child itself until it was started.
-type Place = (Arc<Run>, Position, u64, Option<Box<New>>);
+type Place = (Arc<Run>, Position, [u64; 2], Option<Box<New>>);
 
 /// A child that is waited for.
 #[must_use = "it is started when it is awaited"]
@@ -351,7 +372,7 @@ impl<D: Durable> Future for Child<D> {
             Asked::Fresh(Some(Start::Child { id, .. })) => run.wait_for_child(position, id),
             Asked::Fresh(_) => {
                 if let Some(new) = new.take() {
-                    run.start_child(position, D::KIND, *input, *new);
+                    run.start_child(position, D::KIND, input[0], *new);
                 }
             }
         }
@@ -364,6 +385,7 @@ impl<D: Durable> Drop for Child<D> {
     fn drop(&mut self) {
         if let (Ok((run, position, ..)), false) = (&self.place, self.over) {
             let _ = run.abandon(position);
+            run.leave(position);
         }
     }
 }
@@ -391,7 +413,7 @@ impl<D: Durable> Future for Spawn<D> {
             Asked::Waits => {}
             Asked::Fresh(_) => {
                 if let Some(new) = new.take() {
-                    run.spawn(position, D::KIND, *input, *new);
+                    run.spawn(position, D::KIND, input[0], *new);
                 }
             }
         }

@@ -18,6 +18,7 @@ use onceward_core::{Code, Error, JobId, Result};
 use onceward_store::{JobRef, NoteArrivals, TellRun};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::ambient::{Ambient, within};
@@ -27,6 +28,7 @@ use super::failure::{Failure, Never};
 use super::function::Durable;
 use super::hot::News;
 use super::remembered::{keep, recall};
+use super::rest::{Came, Rounds, Woken};
 use super::run::{Broken, Run, failed};
 use super::step::written;
 use crate::jobs::JSON;
@@ -63,8 +65,14 @@ enum Event<T> {
     Unread,
 }
 
-/// Runs a durable function as the handler of its job.
+/// Runs a durable function as the handler of its job. What it logs says of which run.
 pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
+    let (id, attempt, trace) = (context.id(), context.attempt(), context.job().trace.clone());
+    let span = tracing::info_span!("run", %id, function = D::KIND, attempt, trace);
+    attend::<D>(context).instrument(span).await
+}
+
+async fn attend<D: Durable>(context: JobContext) -> Outcome {
     let (id, token) = (context.id(), context.token());
     let hot = Leave(context.clone());
     let mail = context.client().inner.hot.enter(id, token);
@@ -84,6 +92,8 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
                     lent: None,
                     since: Instant::now(),
                     awaits: Awaits::new(),
+                    rounds: Rounds::default(),
+                    left: false,
                     warned: false,
                     told: false,
                 }
@@ -91,6 +101,7 @@ pub(crate) async fn run<D: Durable>(context: JobContext) -> Outcome {
             )
             .await
         }
+        Ok(Begun::Unreadable(error)) => stuck_at(&context, &error).await,
         Ok(Begun::Stale) => {
             context.note_refused();
             Outcome::Snooze(STORE_AWAY)
@@ -125,6 +136,24 @@ enum Begun<D: Durable> {
     Known(D::Value),
     /// The run is not this attempt's any more.
     Stale,
+    /// Its journal, or what has arrived for it, says what this program does not know.
+    Unreadable(Error),
+}
+
+/// Another program may know what this one can't read: the run waits for that, and looks again.
+async fn stuck_at(context: &JobContext, error: &Error) -> Outcome {
+    let words =
+        format!("{}: this program can't read the journal of the run: {error}", Code::JournalUnreadable);
+    tracing::error!(run = %context.id(), "{words}");
+    context.is_stuck(words);
+    let (run, store) =
+        (JobRef { namespace: context.job().namespace.clone(), id: context.id() }, context.client().store());
+    // It is not woken again for what is there.
+    if let Ok(arrived) = store.run_arrived(core::slice::from_ref(&run)).await {
+        let ids = arrived.into_iter().flatten().map(|arrival| arrival.id).collect();
+        let _ = store.run_note(&[NoteArrivals { run, ids }]).await;
+    }
+    Outcome::Snooze(STUCK)
 }
 
 /// How a run has ended that has come to this.
@@ -143,7 +172,11 @@ async fn begin<D: Durable>(context: &JobContext) -> Result<Begun<D>> {
     let job = JobRef { namespace: record.namespace.clone(), id: record.id };
     // One of which no attempt has ended has done nothing.
     let fresh = record.token.get() == 0;
-    let found = if fresh { Some(Found::default()) } else { open(context, &job).await? };
+    let found = if fresh { Ok(Some(Found::default())) } else { open(context, &job).await };
+    let found = match found {
+        Err(error) if error.code() == Code::RowUnreadable => return Ok(Begun::Unreadable(error)),
+        found => found?,
+    };
     let Some(Found { entries, args }) = found else { return Ok(Begun::Stale) };
     let args = args.as_deref().map_or_else(|| context.decode(), |args| context.decode_bytes(args))?;
     let client = context.client().in_namespace(record.namespace.as_str())?;
@@ -159,8 +192,8 @@ async fn begin<D: Durable>(context: &JobContext) -> Result<Begun<D>> {
     {
         return Ok(Begun::Known(value));
     }
-    if !fresh {
-        run.read_arrived().await?;
+    if !fresh && let Err(error) = run.read_arrived().await {
+        return if error.code() == Code::RowUnreadable { Ok(Begun::Unreadable(error)) } else { Err(error) };
     }
     let scope = Arc::new(Mutex::new(Scope::root()));
     let ambient = Ambient::In(Arc::clone(&run), scope);
@@ -187,6 +220,10 @@ struct Driver {
     since: Instant,
     /// Who wakes the code.
     awaits: Awaits,
+    /// How often it has woken itself.
+    rounds: Rounds,
+    /// Whether it was left in the middle of what it does, for others to have the thread.
+    left: bool,
     /// Whether it was told that it awaits what is not written down.
     warned: bool,
     /// Whether it has heard that it is to stop.
@@ -204,12 +241,11 @@ impl Driver {
             match self.next::<D>(&mut code, timer).await {
                 Event::Ended(_) if self.run.has_ended_early() => {}
                 Event::Ended(ended) => break self.finish::<D>(ended).await,
-                Event::Appended(Ok(true)) => self.run.appended(self.appending),
-                Event::Appended(Ok(false)) => {
-                    self.context.note_refused();
-                    break Outcome::Snooze(STORE_AWAY);
+                Event::Appended(answer) => {
+                    if let Err(later) = self.note_append(answer) {
+                        break later;
+                    }
                 }
-                Event::Appended(Err(error)) => break self.unwritten(&error),
                 Event::Unread => self.read_what_was_there().await,
                 Event::Heard(News::Arrived(arrivals)) => self.run.arrive(arrivals),
                 Event::Heard(News::Child(child)) => self.run.child_ended(*child),
@@ -241,7 +277,10 @@ impl Driver {
         let mut time = pin!(sleep_until(until));
         poll_fn(|cx| {
             self.mind_what_it_awaits();
-            if let Poll::Ready(ended) = self.awaits.poll(cx, |cx| poll_code::<D>(&run, code, cx)) {
+            let rounds = &mut self.rounds;
+            let came = self.awaits.poll(cx, |cx| poll_code::<D>(&run, code, rounds, cx));
+            self.left = matches!(came, Came::Restless);
+            if let Came::Ended(ended) = came {
                 return Poll::Ready(Event::Ended(ended));
             }
             if run.broken().is_some() {
@@ -277,7 +316,9 @@ impl Driver {
 
     /// Says so where the code was woken by something that is not written down.
     fn mind_what_it_awaits(&mut self) {
-        if !self.awaits.take_strange() || core::mem::replace(&mut self.warned, true) {
+        // A function that makes no durable call has nothing that could come out otherwise: it is done as a whole.
+        let minds = cfg!(debug_assertions) && self.run.makes_calls();
+        if !minds || !self.awaits.take_strange() || core::mem::replace(&mut self.warned, true) {
             return;
         }
         let (run, waits) = (&self.run, self.run.waits_for());
@@ -360,7 +401,7 @@ impl Driver {
 
     /// Whether the code only waits, and nothing is being written down.
     fn only_waits(&self) -> bool {
-        let rests = self.append.is_none() && self.report.is_none() && self.calling.is_none();
+        let rests = !self.left && self.append.is_none() && self.report.is_none() && self.calling.is_none();
         rests && self.run.is_waiting() && !self.run.has_news() && !self.run.calls_off()
     }
 
@@ -476,16 +517,34 @@ impl Driver {
             .await
             {
                 None => break,
-                Some(Ok(true)) => self.run.appended(self.appending),
-                Some(Ok(false)) => {
-                    self.context.note_refused();
-                    return Err(Outcome::Snooze(STORE_AWAY));
-                }
-                Some(Err(error)) => return Err(self.unwritten(&error)),
+                Some(answer) => self.note_append(answer)?,
             }
         }
         // Whoever takes the run up again comes by there, and calls them off.
         if poll_fn(|cx| self.poll_calling(cx)).await { Ok(()) } else { Err(Outcome::Snooze(STORE_AWAY)) }
+    }
+
+    /// Waits for what is being written down.
+    ///
+    /// # Errors
+    /// Where that does not go: what becomes of the attempt.
+    async fn end_append(&mut self) -> core::result::Result<(), Outcome> {
+        let Some(append) = self.append.take() else { return Ok(()) };
+        let answer = append.await;
+        self.note_append(answer)
+    }
+
+    /// Takes note of what was written down; what becomes of the attempt where it was not.
+    fn note_append(&self, answer: Result<bool>) -> core::result::Result<(), Outcome> {
+        match answer {
+            Ok(true) => self.run.appended(self.appending),
+            Ok(false) => {
+                self.context.note_refused();
+                return Err(Outcome::Snooze(STORE_AWAY));
+            }
+            Err(error) => return Err(self.unwritten(&error)),
+        }
+        Ok(())
     }
 
     /// Writes down what is left, and says how the run has ended.
@@ -542,7 +601,12 @@ impl Driver {
                 Outcome::Snooze(STUCK)
             }
             Broken::TooLong => {
+                if let Err(later) = self.end_append().await {
+                    return later;
+                }
                 self.run.abandon_all();
+                // What does not fit is not written down any more, and the children of it never were.
+                self.run.forget_unstarted();
                 if !poll_fn(|cx| self.poll_calling(cx)).await {
                     return Outcome::Snooze(STORE_AWAY);
                 }
@@ -564,19 +628,23 @@ async fn show(context: &JobContext, report: &serde_json::Value) {
 }
 
 /// Polls the code until it has nothing more to do but wait, giving it one thing that has ended after the other.
-fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>) -> Poll<Ended<D>> {
+fn poll_code<D: Durable>(
+    run: &Run,
+    code: &mut Running<D>,
+    rounds: &mut Rounds,
+    cx: &mut Context<'_>,
+) -> Came<Ended<D>> {
+    let woken = Woken::of(cx);
     let mut live = run.is_live();
     let mut delivered = 0;
     loop {
-        if let Poll::Ready(ended) = code.as_mut().poll(cx) {
-            return Poll::Ready(ended);
+        let came = rounds.poll(&woken, |cx| code.as_mut().poll(cx));
+        if matches!(came, Came::Ended(_)) || run.broken().is_some() {
+            return came;
         }
-        if run.broken().is_some() {
-            return Poll::Pending;
-        }
-        if delivered == DELIVERIES {
+        if matches!(came, Came::Restless) || delivered == DELIVERIES {
             cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return Came::Restless;
         }
         if run.deliver() {
             delivered += 1;
@@ -590,7 +658,7 @@ fn poll_code<D: Durable>(run: &Run, code: &mut Running<D>, cx: &mut Context<'_>)
             run.wake_all();
             continue;
         }
-        return Poll::Pending;
+        return Came::Rests;
     }
 }
 

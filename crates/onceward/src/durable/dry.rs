@@ -2,16 +2,16 @@
 
 use core::fmt;
 use core::panic::AssertUnwindSafe;
-use core::task::Context;
+use core::task::{Context, Poll, Waker};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
-use futures_util::task::noop_waker;
 use onceward_core::run::{Diverged, Entry, Phase, Scope};
 use onceward_core::{JobId, Kind};
 
 use super::ambient::{Ambient, within};
 use super::function::Durable;
+use super::rest::{Came, Rounds, Woken};
 use super::run::{Broken, Run};
 use crate::worker::JobContext;
 
@@ -39,7 +39,9 @@ pub struct Checked {
     pub function: Kind,
     /// What came of it.
     pub verdict: Verdict,
-    /// Its journal.
+    /// How many entries its journal has.
+    pub entries: usize,
+    /// Its journal, unless the run goes on, or waits for others: there may be many of those.
     pub journal: Vec<Entry>,
 }
 
@@ -53,7 +55,7 @@ impl Checked {
 /// In several lines where they differ: the journal around the place, and what the code asks for there.
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (run, function, entries) = (self.run, self.function.as_str(), self.journal.len());
+        let (run, function, entries) = (self.run, self.function.as_str(), self.entries);
         match &self.verdict {
             Verdict::Replays => write!(f, "run {run} of {function} replays its {entries} entries"),
             Verdict::Unknown => {
@@ -106,11 +108,7 @@ pub(crate) fn dry_run<D: Durable>(context: &JobContext, entries: Vec<Entry>) -> 
     let followed = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let called = within(ambient.clone(), || D::call(args, context));
         called.map(|mut code| {
-            let verdict = follow(&run, || {
-                within(ambient.clone(), || {
-                    code.poll_unpin(&mut Context::from_waker(&noop_waker())).is_ready()
-                })
-            });
+            let verdict = follow(&run, |cx| within(ambient.clone(), || code.poll_unpin(cx).map(drop)));
             // What it waits for is not given up.
             run.close();
             verdict
@@ -124,20 +122,23 @@ pub(crate) fn dry_run<D: Durable>(context: &JobContext, entries: Vec<Entry>) -> 
 }
 
 /// Polls the code until it is at the end of its journal, or will never be.
-fn follow(run: &Run, mut ends: impl FnMut() -> bool) -> Verdict {
+fn follow(run: &Run, mut code: impl FnMut(&mut Context<'_>) -> Poll<()>) -> Verdict {
+    let (woken, mut rounds) = (Woken::of(&Context::from_waker(Waker::noop())), Rounds::default());
     loop {
-        let ended = ends();
+        let came = rounds.poll(&woken, &mut code);
         if let Some(broken) = run.broken() {
             return verdict(&broken);
         }
-        if ended {
-            run.has_ended_early();
-            return run.broken().map_or(Verdict::Replays, |broken| verdict(&broken));
+        match came {
+            Came::Ended(()) => {
+                run.has_ended_early();
+                return run.broken().map_or(Verdict::Replays, |broken| verdict(&broken));
+            }
+            Came::Rests if !run.deliver() => {
+                return run.go_live().map_or(Verdict::Replays, |broken| verdict(&broken));
+            }
+            Came::Rests | Came::Restless => {}
         }
-        if run.deliver() {
-            continue;
-        }
-        return run.go_live().map_or(Verdict::Replays, |broken| verdict(&broken));
     }
 }
 

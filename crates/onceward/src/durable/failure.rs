@@ -22,6 +22,9 @@ impl core::error::Error for Never {}
 /// `?` lifts it into an error of one's own that is `From<Failure<E>>` ([`thiserror`'s `#[from]`][from] writes that), or
 /// into an [`AnyError`].
 ///
+/// Shown, an error of the function itself is that error's words. It is not the [`source`](core::error::Error::source)
+/// of this one, so that nothing is said twice: [`app`](Self::app) gives it.
+///
 /// [from]: https://docs.rs/thiserror
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

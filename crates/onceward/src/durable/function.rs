@@ -62,7 +62,14 @@ pub(crate) fn queue_of(kind: &str) -> &str {
     kind.split_once('@').map_or(kind, |(name, _)| name)
 }
 
-/// What a durable function may return.
+/// What a durable function may return: a `Result`.
+///
+/// ```compile_fail,E0277
+/// #[onceward::durable]
+/// async fn counts() -> u32 {
+///     7
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a durable function can't return `{Self}`",
     note = "return `Result<T, E>`: both are written down as JSON, and `E` can be shown; \
@@ -88,6 +95,16 @@ impl<T, E> DurableResult for Result<T, E> {
 }
 
 /// A function that `#[durable]` stands on, by its name: `worker.durable(checkout)`.
+///
+/// ```compile_fail,E0277
+/// async fn checkout(order: u64) -> Result<u64, String> {
+///     Ok(order)
+/// }
+///
+/// # async fn example(ow: onceward::Onceward) {
+/// ow.worker().durable(checkout);
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this is not a durable function",
     note = "put `#[onceward::durable]` on an `async fn`, and name it here"

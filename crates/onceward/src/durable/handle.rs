@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use onceward_core::job::{IdempotencyKey, Move, Moved, Record};
-use onceward_core::once::Fingerprint;
 use onceward_core::run::{Arrived, Standing};
 use onceward_core::{Code, Error, JobId, Key, Result, limits};
 use onceward_store::enlist::{self, Enlist};
 use onceward_store::{JobRef, TellRun, Told};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -22,6 +20,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::function::Durable;
 use super::hot::{End, Watched};
+use super::remembered::fingerprint;
 use super::step::{check_name, json, read};
 use crate::RunFork;
 use crate::bells::News;
@@ -36,7 +35,7 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 impl Onceward {
     /// Starts a durable function: see [`StartRun`].
     pub fn start<D: Durable>(&self, call: Call<D>) -> StartRun<D> {
-        StartRun { client: self.clone(), call, id: None }
+        StartRun { client: self.clone(), call, id: None, parent: None }
     }
 
     /// A run that was started before, by the id that [`RunHandle::id`] has said.
@@ -175,6 +174,7 @@ pub struct StartRun<D: Durable> {
     client: Onceward,
     call: Call<D>,
     id: Option<Result<Key>>,
+    parent: Option<JobId>,
 }
 
 impl<D: Durable> StartRun<D> {
@@ -191,7 +191,7 @@ impl<D: Durable> StartRun<D> {
         self
     }
 
-    /// How long it may take in all; after that it is not taken up any more.
+    /// How long it may take in all, by the store's clock; after that it is not taken up any more.
     pub fn expiry(mut self, expiry: Duration) -> Self {
         self.call = self.call.expiry(expiry);
         self
@@ -209,18 +209,34 @@ impl<D: Durable> StartRun<D> {
         self
     }
 
+    /// Runs of one ordering key go one after the other: see [`Call::ordering_key`].
+    pub fn ordering_key(mut self, key: impl AsRef<str>) -> Self {
+        self.call = self.call.ordering_key(key);
+        self
+    }
+
+    /// The trace it belongs to, which its children and [`trace`](fn@super::trace) have as well: a `traceparent`.
+    pub fn trace(mut self, context: impl Into<String>) -> Self {
+        self.call = self.call.trace(context);
+        self
+    }
+
+    /// The run on whose behalf it is started, by code that is not in it: a handler, or a step of it. Whoever looks at
+    /// the new run sees where it comes from; it is not called off with that one, which does not wait for it.
+    pub fn parent(mut self, run: JobId) -> Self {
+        self.parent = Some(run);
+        self
+    }
+
     fn finish(self) -> Result<(Onceward, onceward_core::job::New)> {
-        let Self { client, call, id } = self;
-        let mut new = call.finish(&client)?;
+        let Self { client, call, id, parent } = self;
+        let mut new = call.finish()?;
         new.namespace = client.namespace.clone();
-        new.parent = None;
+        new.parent = parent;
+        new.lines.clear();
         worker::inherit(&mut new);
         if let Some(key) = id.transpose()? {
-            let print = Sha256::new()
-                .chain_update(new.kind.as_str())
-                .chain_update([0])
-                .chain_update(&new.payload.bytes);
-            let fingerprint = Fingerprint(print.finalize().into());
+            let fingerprint = fingerprint(&new.kind, &new.payload.bytes);
             new.key = Some(IdempotencyKey { key, fingerprint, ttl: limits::JOB_KEY_TTL_DEFAULT });
         }
         client.check_open()?;

@@ -59,6 +59,7 @@ mod awaits;
 mod branches;
 mod call;
 mod continuing;
+mod doubt;
 mod drive;
 mod dry;
 mod failure;
@@ -70,6 +71,7 @@ mod onlooker;
 mod recorded;
 mod remembered;
 mod report;
+mod rest;
 mod run;
 mod saga;
 mod step;
@@ -89,9 +91,10 @@ pub use crate::durable_join as join;
 pub use crate::durable_select as select;
 pub use crate::durable_try_join as try_join;
 pub use ambient::{Branch, Fork};
-pub use branches::{join_all, join_two, map, race, try_join_all, try_join_two};
+pub use branches::{join_all, join_two, map, race, try_join_all, try_join_two, try_map};
 pub use call::{Call, Child, Spawn};
 pub use continuing::{Continue, generation};
+pub use doubt::{Doubt, Probe};
 pub use dry::{Checked, Verdict};
 pub use failure::{AnyError, Failure, Never};
 pub use function::{Durable, DurableFn, DurableResult};
@@ -183,9 +186,10 @@ pub(crate) fn own_seed(namespace: &Namespace, id: JobId) -> Uuid {
     uuid_of(own.finalize().into())
 }
 
-/// When a run began, for its code.
+/// When a run began, for its code: when it was enqueued, or after the delay that it was given then.
 pub(crate) fn began(row: &Record) -> Timestamp {
-    row.policy.origin.and_then(|origin| origin.began).unwrap_or(row.enqueued_at)
+    let began = || row.enqueued_at.after(row.policy.begins_after.unwrap_or_default());
+    row.policy.origin.and_then(|origin| origin.began).unwrap_or_else(began)
 }
 
 /// Which run this is.
@@ -194,6 +198,27 @@ pub(crate) fn began(row: &Record) -> Timestamp {
 /// As [`now`].
 pub fn run_id() -> Result<JobId> {
     ambient::peek().map(|(run, _)| run.job.id)
+}
+
+/// The trace that the run belongs to, a `traceparent`, as it was said at its start; its children have the same. For
+/// what a step calls or enqueues.
+///
+/// ```
+/// use onceward::durable::{AnyError, durable, step, trace};
+///
+/// # async fn charge(_: u64, _: Option<&str>) -> Result<(), AnyError> { Ok(()) }
+/// #[durable]
+/// async fn checkout(order: u64) -> Result<(), AnyError> {
+///     let trace = trace()?;
+///     step("charge", || charge(order, trace.as_deref())).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+/// As [`now`].
+pub fn trace() -> Result<Option<String>> {
+    ambient::peek().map(|(run, _)| run.trace.clone())
 }
 
 /// The fencing token of this attempt of the run: larger than that of every earlier one. It is another one each time the

@@ -5,13 +5,12 @@ use core::time::Duration;
 
 use futures_util::future::BoxFuture;
 use onceward_core::job::{IdempotencyKey, New, Payload};
-use onceward_core::once::Fingerprint;
 use onceward_core::{Code, Error, JobId, Key, Kind, Queue, Result, Tag, limits};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::call::ATTEMPTS_DEFAULT;
+use super::remembered::fingerprint;
 use crate::client::Onceward;
 use crate::jobs::{self, Enqueue, IntoEnqueue, JSON};
 use crate::worker;
@@ -81,11 +80,7 @@ impl StartNamed {
     /// refused.
     pub fn id(self, id: impl AsRef<str>) -> Self {
         self.with(|new| {
-            let print = Sha256::new()
-                .chain_update(new.kind.as_str())
-                .chain_update([0])
-                .chain_update(&new.payload.bytes);
-            let fingerprint = Fingerprint(print.finalize().into());
+            let fingerprint = fingerprint(&new.kind, &new.payload.bytes);
             new.key =
                 Some(IdempotencyKey { key: Key::new(id)?, fingerprint, ttl: limits::JOB_KEY_TTL_DEFAULT });
             Ok(())
@@ -100,11 +95,29 @@ impl StartNamed {
         })
     }
 
-    /// How long it may take in all; after that it is not taken up any more.
+    /// How long it may take in all, from when it is started on, by the store's clock; after that it is not taken up any
+    /// more.
     pub fn expiry(self, expiry: Duration) -> Self {
-        let now = self.client.clock().wall();
         self.with(|new| {
-            new.policy.deadline = Some(now.after(expiry.min(limits::DELAY_MAX)));
+            new.policy.expiry = Some(expiry.min(limits::DELAY_MAX));
+            Ok(())
+        })
+    }
+
+    /// Runs of one ordering key go one after the other, or as many at a time as their queue says. Of a function that is
+    /// `idempotent` or `cached` this is not known here: it has its own where it is called, and none where it is started
+    /// by name.
+    pub fn ordering_key(self, key: impl AsRef<str>) -> Self {
+        self.with(|new| {
+            new.ordering_key = Some(Key::new(key)?);
+            Ok(())
+        })
+    }
+
+    /// The trace it belongs to, which its children have as well: a `traceparent`.
+    pub fn trace(self, context: impl Into<String>) -> Self {
+        self.with(|new| {
+            new.trace = Some(context.into());
             Ok(())
         })
     }

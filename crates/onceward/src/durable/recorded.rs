@@ -1,13 +1,13 @@
 //! A run with its journal, outside of a store: lines of JSON that a test replays, and that another store takes in.
 //!
 //! ```text
-//! {"onceward":"run","format":1,"id":"0197…","kind":"checkout","args":{"value":{"order":789}},…}
+//! {"onceward":"run","format":2,"id":"0197…","kind":"checkout","args":{"value":{"order":789}},…}
 //! {"seq":0,"position":"0","op":"step","name":"reserve","phase":"value","data":{"value":"r-17"},"at":"…","token":…}
 //! ```
 //!
 //! Bytes are kept exactly. They stand there as a value where writing it as JSON gives the same bytes again.
 
-use onceward_core::job::{New, Origin, Payload, Record, State};
+use onceward_core::job::{New, Origin, Payload, Policy, Record, Spec, State};
 use onceward_core::run::{Entry, Op, Phase, Position, Start};
 use onceward_core::{Code, Error, JobId, Kind, Namespace, Queue, Result, Tag, Timestamp, Token, limits};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{began, own_seed, seed};
 
 /// The format that this program writes. It reads all up to this one.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A run with its journal, as it was when it was taken out of its store: see
 /// [`Admin::export_runs`](crate::Admin::export_runs).
@@ -37,6 +37,8 @@ pub struct RecordedRun {
     pub(crate) origin: Option<Origin>,
     /// When its time is over.
     pub(crate) deadline: Option<Timestamp>,
+    /// What else was said about it; of files of format 1 nothing is known.
+    pub(crate) spec: Option<Spec>,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -67,6 +69,9 @@ struct Head {
     began: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<String>,
+    /// As a row keeps it; since format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spec: Option<Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,6 +147,7 @@ impl RecordedRun {
             enqueued_at: row.enqueued_at,
             origin: Some(Origin { seed: seed(row), began: Some(began(row)) }),
             deadline: row.policy.deadline,
+            spec: Some(row.spec()),
             entries,
         }
     }
@@ -175,6 +181,11 @@ impl RecordedRun {
         let mut new = New::of_kind(namespace, self.id, self.kind.clone(), self.args.clone());
         (new.queue, new.priority, new.tags) = (self.queue.clone(), self.priority, self.tags.clone());
         new.policy.timeout = limits::TIMEOUT_MAX;
+        if let Some(spec) = &self.spec {
+            new.policy = Policy { begins_after: None, ..spec.policy.clone() };
+            (new.ordering_key, new.metadata) = (spec.ordering_key.clone(), spec.metadata.clone());
+            (new.trace, new.depth, new.lines) = (spec.trace.clone(), spec.depth, spec.lines.clone());
+        }
         new.policy.durable = true;
         let origin = self.origin.unwrap_or(Origin { seed, began: None });
         let began = origin.began.unwrap_or(self.enqueued_at);
@@ -207,6 +218,11 @@ impl RecordedRun {
             seed: self.origin.map(|origin| origin.seed),
             began: self.origin.and_then(|origin| origin.began).map(|began| began.to_string()),
             deadline: self.deadline.map(|deadline| deadline.to_string()),
+            spec: self
+                .spec
+                .as_ref()
+                .and_then(Spec::to_text)
+                .and_then(|text| serde_json::from_str(&text).ok()),
         };
         let mut lines = vec![serde_json::to_string(&head)];
         lines.extend(self.entries.iter().map(|entry| serde_json::to_string(&Line::of(entry))));
@@ -276,6 +292,7 @@ impl Head {
             enqueued_at: self.enqueued_at.parse()?,
             origin,
             deadline: self.deadline.map(|deadline| deadline.parse()).transpose()?,
+            spec: self.spec.map(|spec| Spec::from_text(Some(&spec.to_string()))),
             entries: Vec::new(),
         })
     }

@@ -7,8 +7,8 @@
 use core::time::Duration;
 
 use onceward_core::job::Record;
-use onceward_core::once::Body;
-use onceward_core::{Code, Error, Key, Result, limits};
+use onceward_core::once::{Body, Fingerprint};
+use onceward_core::{Code, Error, Key, Kind, Result, limits};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -49,6 +49,20 @@ fn read<T: DeserializeOwned>(args: &[u8]) -> Result<T> {
     serde_json::from_slice(args).map_err(|error| {
         Error::new(Code::PayloadUnreadable, "the arguments can't be read").with_source(error)
     })
+}
+
+/// Arguments in the one way there is to write them; as they are where they are no JSON.
+pub(super) fn canonical(args: &[u8]) -> Vec<u8> {
+    let Ok(value) = read(args) else { return args.to_vec() };
+    let mut canonical = Vec::new();
+    write(&value, &mut canonical);
+    canonical
+}
+
+/// What stands for a function and its arguments where a start is recognised.
+pub(super) fn fingerprint(kind: &Kind, args: &[u8]) -> Fingerprint {
+    let print = Sha256::new().chain_update(kind.as_str()).chain_update([0]).chain_update(canonical(args));
+    Fingerprint(print.finalize().into())
 }
 
 /// Writes a value in the one way there is: the entries of maps in the order of their names.
@@ -124,12 +138,8 @@ pub(super) async fn keep<D: Durable>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn canonical(text: &str) -> String {
-        let mut bytes = Vec::new();
-        write(&serde_json::from_str(text).unwrap(), &mut bytes);
-        String::from_utf8(bytes).unwrap()
+        String::from_utf8(super::canonical(text.as_bytes())).unwrap()
     }
 
     #[test]

@@ -16,7 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use onceward_core::job::{Record, State as JobState};
 use onceward_core::run::generation::{generation, signals};
 use onceward_core::run::{
-    Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start, Wanted,
+    Arrival, Arrived, Delivery, Diverged, Entry, Issued, Op, Outcome, Phase, Position, Replay, Start,
+    Unheard, Wanted,
 };
 use onceward_core::{Code, Error, JobId, Key, Kind, SessionId, Timestamp, Token, limits};
 use onceward_store::{Child, JobRef, LoadRun};
@@ -46,6 +47,8 @@ pub(super) struct Run {
     pub(super) trace: Option<String>,
     /// The same: by how many triggers it has come to be.
     pub(super) depth: u32,
+    /// The same: the lines of those who wait for them, which is all whom they must not wait for.
+    pub(super) lines: Vec<Key>,
     /// The same: when its time is over, and so is theirs.
     pub(super) deadline: Option<Timestamp>,
     /// Of which function.
@@ -54,8 +57,6 @@ pub(super) struct Run {
     pub(super) seed: Uuid,
     /// How often it has gone on as new.
     pub(super) generation: u32,
-    /// The runs that go one after the other with it.
-    pub(super) line: Option<Key>,
     /// With how many entries its journal began then.
     began: u32,
     /// The store's clock when this attempt was claimed, and the same by this process's clock.
@@ -73,6 +74,8 @@ impl core::fmt::Debug for Run {
 
 struct State {
     replay: Replay,
+    /// Whether its code has made a durable call.
+    asks: bool,
     slots: HashMap<Position, Slot>,
     /// What is to be appended.
     entries: VecDeque<Entry>,
@@ -110,6 +113,8 @@ struct State {
     /// Whether its code was told that it is called off, and whether that is written down and on its way to it.
     cancelled: bool,
     cancelling: bool,
+    /// Which lines of its code hear of that later, because they were in the middle of a step.
+    unheard: Unheard,
     cancel_asked: Option<(Uuid, String)>,
     /// How many bodies of steps are running.
     bodies: usize,
@@ -179,6 +184,7 @@ impl Run {
             bytes,
             entries_max: Self::entries_max(&client),
             replay,
+            asks: false,
             slots: HashMap::new(),
             entries: VecDeque::new(),
             children: VecDeque::new(),
@@ -197,6 +203,7 @@ impl Run {
             broken: None,
             cancelled: false,
             cancelling: false,
+            unheard: Unheard::default(),
             cancel_asked: None,
             bodies: 0,
             started: HashMap::new(),
@@ -216,10 +223,10 @@ impl Run {
             session,
             trace,
             depth,
+            lines: record.lines.iter().chain(&record.ordering_key).cloned().collect(),
             kind: record.kind.clone(),
             seed: super::seed(record),
             generation,
-            line: record.ordering_key.clone(),
             deadline: record.policy.deadline,
             began,
             clock,
@@ -253,8 +260,32 @@ impl Run {
 
     /// Asks for something at a position; whoever asks is woken when there is news.
     pub(super) fn ask(&self, position: &Position, wanted: Wanted<'_>, waker: &Waker) -> Asked {
+        self.ask_or_hear(position, wanted, waker, true)
+    }
+
+    /// Whether its code has made a durable call.
+    pub(super) fn makes_calls(&self) -> bool {
+        self.lock().asks
+    }
+
+    /// The same for what may not hear just there that the run is called off: it undoes what was done.
+    pub(super) fn ask_or_hear(
+        &self,
+        position: &Position,
+        wanted: Wanted<'_>,
+        waker: &Waker,
+        hears: bool,
+    ) -> Asked {
         let mut state = self.lock();
-        let Some(Issued { start, ended }) = state.issue(position, wanted) else { return Asked::Waits };
+        state.asks = true;
+        let issued = state.issue(position, wanted);
+        let Some(Issued { start, ended, is_new }) = issued else { return Asked::Waits };
+        if wanted.op == Op::Continue {
+            // It is refused, so that the code knows.
+            state.unheard.clear();
+        } else if hears && is_new && state.unheard.hears(position) {
+            return Asked::Ended(cancelled());
+        }
         let (live, pausing, is_over) = (state.replay.is_live(), state.pausing, state.over.is_some());
         let slot = state.slots.entry(position.clone()).or_default();
         if let Some(outcome) = slot.outcome.take() {
@@ -292,6 +323,14 @@ impl Run {
         takes
     }
 
+    /// The code waits at this position no more.
+    pub(super) fn leave(&self, position: &Position) {
+        let mut state = self.lock();
+        if !state.closing {
+            state.slots.remove(position);
+        }
+    }
+
     /// The code is dropped from here on.
     pub(super) fn close(&self) {
         self.lock().closing = true;
@@ -300,6 +339,11 @@ impl Run {
     /// Whether what was asked for at a position has ended.
     pub(super) fn has_ended(&self, position: &Position) -> bool {
         self.lock().replay.has_ended(position)
+    }
+
+    /// Whether the journal has something at a position that the code has not come by.
+    pub(super) fn is_recorded(&self, position: &Position) -> bool {
+        self.lock().replay.recorded_at(position).is_some()
     }
 
     /// Whether the step at a position has committed its value.
@@ -448,7 +492,8 @@ impl Run {
         }
         if let Some((id, reason)) = state.cancel_asked.take() {
             state.take(id);
-            if !state.cancelled {
+            // Those who are told twice hear it once.
+            if !state.cancelled && !state.cancelling {
                 let reason = serde_json::to_vec(&reason).unwrap_or_default();
                 let phase = Phase::Ended(Outcome::Value(reason));
                 state.record(&Position::whole(), Op::Cancel, "", phase, now, self.token);
@@ -620,12 +665,13 @@ impl State {
     /// Whatever the code waits for fails, and what it asks for from now on goes its usual way (D9).
     fn cancel(&mut self) {
         (self.cancelled, self.cancelling) = (true, false);
-        // A step goes on: what it has begun is written down, and its code hears of it at its next wait.
-        let waits = |(at, slot): &(&Position, &Slot)| {
-            slot.waker.is_some() && self.replay.asked_at(at).is_some_and(|(op, _)| op != Op::Step)
-        };
-        let mut waiting: Vec<Position> = self.slots.iter().filter(waits).map(|(at, _)| at.clone()).collect();
-        waiting.sort_unstable();
+        let open = self.slots.iter().filter(|(_, slot)| slot.outcome.is_none()).map(|(at, _)| at);
+        let mut open: Vec<Position> = open.cloned().collect();
+        open.sort_unstable();
+        // A step goes on: what it has begun is written down, and its code hears of it at what it asks for next.
+        let is_step = |at: &Position| self.replay.asked_at(at).is_some_and(|(op, _)| op == Op::Step);
+        let (steps, waiting): (Vec<Position>, Vec<Position>) = open.into_iter().partition(is_step);
+        self.unheard = Unheard::of(waiting.clone(), steps);
         for position in waiting {
             // Those that are started from now on are there to undo what was done.
             self.abandoned.extend(self.replay.child_at(&position));

@@ -62,7 +62,7 @@ impl<E: Serialize + DeserializeOwned + Send + 'static> Saga<E> {
     pub async fn compensate(&mut self) -> Result<(), Failure<E>> {
         let mut first = Ok(());
         while let Some((name, undo)) = self.steps.pop() {
-            let undone = step(name, undo).max_attempts(5).await;
+            let undone = step(name, undo).max_attempts(5).undoes().await;
             first = first.and(undone);
         }
         first

@@ -5,17 +5,21 @@ use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use onceward_core::job::Retry;
 use onceward_core::run::{Op, Outcome, Phase, Position, Start, Wanted};
 use onceward_core::{Code, Error, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::{Sleep, sleep};
 
 use super::ambient::{Ambient, claim, within};
 use super::awaits::freely;
+use super::doubt::{Doubt, InDoubt, answer};
 use super::failure::{Failure, Never};
 use super::run::{Asked, Run, failed};
+use super::wait::Signal;
 
 /// Runs ordinary code once: its outcome is written into the journal, and given to the code each time it comes by again.
 ///
@@ -53,6 +57,8 @@ where
         timeout: None,
         rule: None,
         once: None,
+        doubt: InDoubt::Fail,
+        undoes: false,
     }
 }
 
@@ -84,6 +90,10 @@ pin_project_lite::pin_project! {
         timeout: Option<Duration>,
         rule: Option<Rule<Fut::Output>>,
         once: Option<Once>,
+        // What becomes of it where nobody knows whether it happened.
+        doubt: InDoubt,
+        // Whether it is there to undo something.
+        undoes: bool,
     }
 
     impl<F, Fut> PinnedDrop for Step<F, Fut>
@@ -92,9 +102,15 @@ pin_project_lite::pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let runs = matches!(this.work.project(), WorkProjected::Body { .. } | WorkProjected::Pause { .. });
-            if let (Ok((run, _)), true) = (&*this.place, runs) {
-                run.body(false);
+            let runs = matches!(
+                this.work.project(),
+                WorkProjected::Body { .. } | WorkProjected::Pause { .. } | WorkProjected::Probe { .. }
+            );
+            if let Ok((run, position)) = &*this.place {
+                if runs {
+                    run.body(false);
+                }
+                run.leave(position);
             }
         }
     }
@@ -103,6 +119,8 @@ pin_project_lite::pin_project! {
 /// What is known of a step that must not run twice.
 enum Once {
     Asked,
+    /// It is known that it has not happened, or it may run again.
+    Again,
     /// Its intent is written down under this number.
     Intent(u32),
 }
@@ -113,6 +131,8 @@ pin_project_lite::pin_project! {
         Idle,
         Body { #[pin] future: Fut, #[pin] limit: Option<Sleep> },
         Pause { #[pin] pause: Sleep },
+        Probe { #[pin] probe: BoxFuture<'static, Option<Outcome>> },
+        Asking { #[pin] said: Signal<Option<Value>> },
         Over,
     }
 }
@@ -145,6 +165,12 @@ impl<F, Fut: Future> Step<F, Fut> {
         self
     }
 
+    /// It undoes what was done: that the run is called off is heard after it.
+    pub(super) fn undoes(mut self) -> Self {
+        self.undoes = true;
+        self
+    }
+
     /// Writes down that the body begins before it begins. Where nobody can know whether it did its work, the step fails
     /// as [`Uncertain`](Failure::Uncertain) instead of running again. It costs one more write.
     pub fn at_most_once(mut self) -> Self {
@@ -157,6 +183,28 @@ impl<F, Fut, T, E> Step<F, Fut>
 where
     Fut: Future<Output = Result<T, E>>,
 {
+    /// What becomes of a step that must not run [twice](Self::at_most_once) where nobody knows whether it did its work:
+    /// it fails, if nothing else is said. A body that has taken too [long](Self::timeout) fails in any case.
+    ///
+    /// ```
+    /// use onceward::durable::{AnyError, Doubt, durable, step};
+    ///
+    /// # async fn send(_: u64) -> Result<u64, AnyError> { Ok(1) }
+    /// #[durable]
+    /// async fn transfer(order: u64) -> Result<u64, AnyError> {
+    ///     // onceward runs signal ID uncertain/0 --json 'null'     it was not sent: send it
+    ///     // onceward runs signal ID uncertain/0 --json '17'       it was, and this is its number
+    ///     Ok(step("send", || send(order)).at_most_once().when_uncertain(Doubt::Ask).await?)
+    /// }
+    /// ```
+    pub fn when_uncertain(mut self, doubt: Doubt<T>) -> Self
+    where
+        T: Serialize + Send + 'static,
+    {
+        self.doubt = InDoubt::of(doubt, self.place.as_ref().ok().map(|(_, position)| position));
+        self
+    }
+
     /// Whether another attempt may help after this error; after each of them by default. What is permanent counts at
     /// once.
     ///
@@ -210,29 +258,16 @@ where
         loop {
             match this.work.as_mut().project() {
                 WorkProjected::Idle => {
-                    match run.ask(position, wanted, cx.waker()) {
-                        Asked::Ended(outcome) => return Poll::Ready(read(outcome)),
-                        Asked::Waits => return Poll::Pending,
-                        Asked::Fresh(start) => match (&this.once, start) {
-                            (Some(Once::Intent(seq)), _) if run.is_durable(*seq) => {}
-                            (Some(Once::Intent(_)), _) => return Poll::Pending,
-                            (_, Some(Start::Intent)) => {
-                                let lost = Failure::<Never>::Uncertain(STARTED.to_owned());
-                                run.record(position, Op::Step, this.name, Phase::Ended(failed(&lost)));
-                                this.work.set(Work::Over);
-                                continue;
-                            }
-                            (Some(Once::Asked), _) => {
-                                let intent = Phase::Started(Start::Intent);
-                                let seq = run.record(position, Op::Step, this.name, intent);
-                                *this.once = Some(Once::Intent(seq));
-                                return Poll::Pending;
-                            }
-                            (None, _) => {}
-                        },
+                    let asked = run.ask_or_hear(position, wanted, cx.waker(), !*this.undoes);
+                    match next((run, position, this.name), asked, this.once, this.doubt) {
+                        Next::Ended(outcome) => return Poll::Ready(read(outcome)),
+                        Next::Waits => return Poll::Pending,
+                        Next::Goes(work) => this.work.set(work),
+                        Next::Begins => {
+                            run.body_begins(position, this.name);
+                            this.work.set(begun(this.body, *this.timeout));
+                        }
                     }
-                    run.body_begins(position, this.name);
-                    this.work.set(begun(this.body, *this.timeout));
                 }
                 WorkProjected::Body { future, limit } => {
                     let mut more = *this.attempt + 1 < *this.attempts && this.once.is_none();
@@ -261,6 +296,15 @@ where
                     ready!(freely(cx, |cx| pause.poll(cx)));
                     this.work.set(begun(this.body, *this.timeout));
                 }
+                WorkProjected::Probe { probe } => {
+                    let found = ready!(freely(cx, |cx| within(Ambient::Step, || probe.poll(cx))));
+                    run.body(false);
+                    this.work.set(known((run, position, this.name), this.once, found));
+                }
+                WorkProjected::Asking { said } => {
+                    let said = ready!(answer(said, cx, STARTED));
+                    this.work.set(known((run, position, this.name), this.once, said));
+                }
                 WorkProjected::Over => {
                     return match run.ask(position, wanted, cx.waker()) {
                         Asked::Ended(outcome) => Poll::Ready(read(outcome)),
@@ -268,6 +312,84 @@ where
                     };
                 }
             }
+        }
+    }
+}
+
+/// What becomes of a step whose body does not run yet.
+enum Next<Fut> {
+    Ended(Outcome),
+    Waits,
+    Begins,
+    Goes(Work<Fut>),
+}
+
+/// Where a step stands, and what it is called.
+type Place<'a> = (&'a Run, &'a Position, &'a str);
+
+fn next<Fut>(place: Place<'_>, asked: Asked, once: &mut Option<Once>, doubt: &mut InDoubt) -> Next<Fut> {
+    let (run, position, name) = place;
+    let start = match asked {
+        Asked::Ended(outcome) => return Next::Ended(outcome),
+        // Where somebody was asked how it was, the journal says so further on.
+        Asked::Waits => match doubt {
+            InDoubt::Ask(said, at) if run.is_recorded(at) => return asks(said),
+            _ => return Next::Waits,
+        },
+        Asked::Fresh(start) => start,
+    };
+    match (&*once, start) {
+        (None | Some(Once::Asked), Some(Start::Intent)) => in_doubt(place, once, doubt),
+        (None | Some(Once::Again), _) => Next::Begins,
+        (Some(Once::Intent(seq)), _) if run.is_durable(*seq) => Next::Begins,
+        (Some(Once::Intent(_)), _) => Next::Waits,
+        (Some(Once::Asked), _) => {
+            let seq = run.record(position, Op::Step, name, Phase::Started(Start::Intent));
+            *once = Some(Once::Intent(seq));
+            Next::Waits
+        }
+    }
+}
+
+/// What is done where nobody knows whether it happened.
+fn in_doubt<Fut>(place: Place<'_>, once: &mut Option<Once>, doubt: &mut InDoubt) -> Next<Fut> {
+    let (run, position, name) = place;
+    match doubt {
+        InDoubt::Fail => {
+            let lost = Failure::<Never>::Uncertain(STARTED.to_owned());
+            run.record(position, Op::Step, name, Phase::Ended(failed(&lost)));
+            Next::Goes(Work::Over)
+        }
+        InDoubt::Retry => {
+            *once = Some(Once::Again);
+            Next::Begins
+        }
+        InDoubt::Probe(probe) => {
+            run.body(true);
+            Next::Goes(Work::Probe { probe: within(Ambient::Step, probe) })
+        }
+        InDoubt::Ask(said, _) => asks(said),
+    }
+}
+
+fn asks<Fut>(said: &mut Option<Signal<Option<Value>>>) -> Next<Fut> {
+    said.take().map_or(Next::Waits, |said| Next::Goes(Work::Asking { said }))
+}
+
+/// It is known how it was: what it has come to, or nothing where its body is to run.
+fn known<Fut>(place: Place<'_>, once: &mut Option<Once>, found: Option<Outcome>) -> Work<Fut> {
+    let (run, position, name) = place;
+    match found {
+        Some(outcome) => {
+            // Where it was said before, its end may stand in the journal as well.
+            if !run.has_ended(position) {
+                run.record(position, Op::Step, name, Phase::Ended(outcome));
+            }
+            Work::Over
+        }
+        None => {
+            *once = Some(Once::Again);
+            Work::Idle
         }
     }
 }

@@ -202,6 +202,12 @@ struct Place {
     name: &'static str,
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.run.leave(&self.position);
+    }
+}
+
 impl Place {
     /// Waits for what the journal says of it; `None` where nothing was done about it.
     async fn asked(&self) -> Option<onceward_core::run::Outcome> {

@@ -76,6 +76,14 @@ impl Future for Sleep {
     }
 }
 
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Ok((run, position)) = &self.place {
+            run.leave(position);
+        }
+    }
+}
+
 /// Writes down when something is due, the first time, and has it come then.
 fn tick(run: &Run, position: &Position, (op, name): (Op, &str), start: Option<&Start>, due: Due) {
     let due = match start {
@@ -143,6 +151,13 @@ impl<T> Signal<T> {
     }
 }
 
+impl<T> Signal<T> {
+    /// Where it is waited for.
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.place.as_ref().ok().map(|(_, position)| position)
+    }
+}
+
 impl<T: DeserializeOwned> Future for Signal<T> {
     type Output = Result<T, Failure>;
 
@@ -174,6 +189,7 @@ impl<T> Drop for Signal<T> {
     fn drop(&mut self) {
         if let (Ok((run, position)), false) = (&self.place, self.taken) {
             run.give_up_signal(position, &self.name);
+            run.leave(position);
         }
     }
 }

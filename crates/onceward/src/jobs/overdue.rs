@@ -1,5 +1,5 @@
-//! Jobs whose deadline has passed and that nobody takes, as no worker knows their kind, or none is left: whoever has the
-//! scheduler ends them (W47). Where workers take them, these end them sooner.
+//! Jobs whose deadline has passed and that nobody takes, as no worker knows their kind, or none is left: whoever has
+//! the scheduler ends them (W47). Where workers take them, these end them sooner.
 
 use core::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) async fn lead(client: &Onceward, term: &Term) {
             Ok(ended) if ended == LIMIT => Duration::ZERO,
             Ok(_) => every,
             Err(error) => {
-                tracing::warn!(%error, "jobs whose deadline has passed could not be ended and will be looked for again");
+                tracing::warn!(%error, "overdue jobs could not be ended and will be looked for again");
                 every
             }
         };

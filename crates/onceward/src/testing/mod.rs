@@ -13,7 +13,7 @@ mod crash;
 
 use onceward_core::{Code, Error, Result};
 
-pub use bed::TestBed;
+pub use bed::{TestBed, short_journals};
 pub use crash::{CrashTest, Survived};
 
 use crate::client::Onceward;

@@ -2,10 +2,11 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 use core::time::Duration;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use onceward_core::job::{Claimed, Record, State};
-use onceward_core::{ClaimId, JobId, Result, Token, limits};
+use onceward_core::{ClaimId, Code, Result, Token, limits};
 use onceward_store::memory::MemoryStore;
 use onceward_store::{JobRef, ListJobs};
 
@@ -16,6 +17,11 @@ use super::session::Session;
 use crate::client::{Onceward, new_session};
 use crate::durable::{Checked, RecordedRun, Verdict};
 use crate::hold::Hold;
+
+/// In which states a run has not ended: what has ended is mostly most of what there is. In the order in which runs go
+/// from one to the next, and on: one that moves meanwhile is seen once more, not missed.
+const OPEN: [State; 6] =
+    [State::Scheduled, State::Ready, State::Retrying, State::Running, State::Scheduled, State::Ready];
 
 impl WorkerBuilder {
     /// Holds the journal of every run of the namespace that has not ended against the functions of this worker: which
@@ -48,29 +54,42 @@ impl WorkerBuilder {
     pub async fn check(mut self) -> Result<Vec<Checked>> {
         self.check_functions()?;
         let client = self.client().clone();
-        let mut ask = ListJobs {
-            namespace: Some(client.namespace.clone()),
-            limit: limits::PAGE_ROWS_MAX,
-            ..ListJobs::default()
-        };
-        let mut checked = Vec::new();
-        loop {
-            let page = client.store().job_list(&ask).await?.rows;
-            ask.after = page.last().map(|row| row.id);
-            let last = page.len() < ask.limit;
-            let open = page.iter().filter(|row| row.policy.durable && !row.state.is_final());
-            for id in open.map(|row| row.id).collect::<Vec<JobId>>() {
-                let run = match client.admin().export_run(id).await {
-                    Ok(run) if !run.state.is_final() => run,
-                    // It has ended meanwhile, or was forgotten.
-                    Ok(_) => continue,
-                    Err(error) if error.is_retryable() => return Err(error),
-                    Err(_) => continue,
-                };
-                checked.push(self.check_one(run).await?);
+        let (mut checked, mut seen) = (Vec::new(), HashSet::new());
+        for state in OPEN {
+            let mut ask = ListJobs {
+                namespace: Some(client.namespace.clone()),
+                state: Some(state),
+                limit: limits::PAGE_ROWS_MAX,
+                ..ListJobs::default()
+            };
+            loop {
+                let page = client.store().job_list(&ask).await?.rows;
+                ask.after = page.last().map(|row| row.id);
+                let last = page.len() < ask.limit;
+                for row in page.into_iter().filter(|row| row.policy.durable && seen.insert(row.id)) {
+                    checked.extend(self.check_open(&client, row).await?);
+                }
+                if last {
+                    break;
+                }
             }
-            if last {
-                return Ok(checked);
+        }
+        Ok(checked)
+    }
+
+    /// Holds one run of the store against the functions; nothing where it has ended.
+    async fn check_open(&self, client: &Onceward, row: Record) -> Result<Option<Checked>> {
+        let (run, function) = (row.id, row.kind);
+        match client.admin().export_run(run).await {
+            Ok(run) if !run.state.is_final() => self.check_one(run).await.map(Some),
+            // It has ended meanwhile, or was forgotten.
+            Ok(_) => Ok(None),
+            Err(error) if error.code() == Code::RunUnknown => Ok(None),
+            Err(error) if error.is_retryable() => Err(error),
+            // A newer program has written it, or it is damaged.
+            Err(error) => {
+                let verdict = Verdict::Fails(error.to_string());
+                Ok(Some(Checked { run, function, verdict, entries: 0, journal: Vec::new() }))
             }
         }
     }
@@ -90,7 +109,8 @@ impl WorkerBuilder {
     }
 
     async fn check_one(&self, run: RecordedRun) -> Result<Checked> {
-        let (id, function, journal) = (run.id, run.kind.clone(), run.entries.clone());
+        let (id, function, entries) = (run.id, run.kind.clone(), run.entries.len());
+        let mut journal = run.entries.clone();
         let verdict = match self.checks().get(&function) {
             None => Verdict::Unknown,
             Some(check) => {
@@ -100,7 +120,11 @@ impl WorkerBuilder {
                 check(&context, run.entries)
             }
         };
-        Ok(Checked { run: id, function, verdict, journal })
+        if matches!(verdict, Verdict::Replays | Verdict::Unknown) {
+            // There may be many runs, and nobody looks at these.
+            journal = Vec::new();
+        }
+        Ok(Checked { run: id, function, verdict, entries, journal })
     }
 }
 

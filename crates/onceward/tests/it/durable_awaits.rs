@@ -25,6 +25,13 @@ async fn child(number: u64) -> Result<u64, AnyError> {
     Ok(step("work", || a_while(number)).await?)
 }
 
+/// It is done as a whole: there is nothing in it that could come out otherwise.
+#[durable]
+async fn leaf(number: u64) -> Result<u64, AnyError> {
+    a_while(2).await?;
+    Ok(number)
+}
+
 /// Everything that there is to wait with.
 #[durable]
 async fn orderly(ledger: State<Ledger>) -> Result<u64, AnyError> {
@@ -45,7 +52,7 @@ async fn orderly(ledger: State<Ledger>) -> Result<u64, AnyError> {
     let raced = race(signal::<u64>("never"), sleep(Duration::from_millis(3))).await;
     assert!(matches!(raced, Either::Right(_)));
     let said: u64 = signal("go").await?;
-    try_join!(step("c", || a_while(1)), child(1))?;
+    try_join!(step("c", || a_while(1)), child(1), leaf(1))?;
     Ok(a? + b? + once + said + foreign + u64::try_from(children.len() + mapped.len()).unwrap_or(0))
 }
 
@@ -65,7 +72,7 @@ async fn hasty(bell: State<Arc<Notify>>) -> Result<u64, AnyError> {
 async fn what_may_wait_is_not_taken_for_strange() {
     let (bed, ledger) = (TestBed::new(), Ledger::default());
     let worker = bed.worker().park_after(Duration::from_secs(5)).state(ledger.clone());
-    let worker = worker.durable(orderly).durable(child).start().await.unwrap();
+    let worker = worker.durable(orderly).durable(child).durable(leaf).start().await.unwrap();
     let run = bed.client().start(orderly()).await.unwrap();
     run.signal("go", &5).await.unwrap();
     let ended = bed.result(&run).await.unwrap();

@@ -1,5 +1,6 @@
 //! Calling durable functions: methods, runs that nobody waits for, the first of several, and what a run shows.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use onceward::durable::{
@@ -132,6 +133,48 @@ async fn a_run_shows_how_far_it_is_while_it_is_parked() {
             ow.run::<import>(JobId::from_uuid(uuid::Uuid::nil())).report().await.unwrap_err().code(),
             Code::RunUnknown
         );
+    })
+    .await;
+}
+
+/// Maps come in another order each time.
+fn prices() -> HashMap<String, u32> {
+    (0..10).map(|number| (format!("item {number}"), number)).collect()
+}
+
+#[durable]
+async fn total(prices: HashMap<String, u32>) -> Result<u32, Failure> {
+    sleep(Duration::from_millis(5)).await?;
+    Ok(prices.values().sum())
+}
+
+#[durable]
+async fn twice() -> Result<u32, AnyError> {
+    Ok(total(prices()).await? + total(prices()).await?)
+}
+
+/// D2, D12: arguments are the same in whatever order their maps are: of a child when its run comes by again, and of
+/// runs that are started under one id, by the function or by its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_d12_the_order_of_a_map_makes_no_difference() {
+    each(async |Place { ow, .. }| {
+        let base = || ow.worker().durable(total).durable(twice).park_after(Duration::ZERO);
+        let worker = base().start().await.unwrap();
+        let run = ow.start(twice()).await.unwrap();
+        assert_eq!(run.result().await.unwrap(), 90, "on {}", ow.store().url());
+        let first = ow.start(total(prices())).id("prices").await.unwrap();
+        for _ in 0..3 {
+            let again = ow.start(total(prices())).id("prices").await.unwrap();
+            assert_eq!((again.id(), again.is_created()), (first.id(), false));
+        }
+        let args = serde_json::json!({ "prices": prices() });
+        let named = ow.start_named("total", &args).id("prices").await.unwrap();
+        assert_eq!((named.id, named.created), (first.id(), false));
+        let mut other = prices();
+        other.insert("item 3".to_owned(), 4);
+        let refused = ow.start(total(other)).id("prices").await.unwrap_err();
+        assert_eq!(refused.code(), Code::JobKeyMismatch, "{refused}");
+        worker.shutdown().await;
     })
     .await;
 }

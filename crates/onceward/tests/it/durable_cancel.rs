@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::durable_kit::{Ledger, Place, each};
 use onceward::durable::{
-    AnyError, Failure, Standing, durable, join_all, signal, sleep, step, try_join, uuid,
+    AnyError, Failure, Saga, Standing, durable, join_all, race, signal, sleep, step, try_join, uuid,
 };
 use onceward::worker::{State, WorkerBuilder};
 use onceward::{BulkAction, Code, JobFilter, JobId};
-use onceward_core::run::{Phase, Start};
+use onceward_core::run::{Op, Phase, Start};
 
 /// It pays back, in its own time.
 #[durable]
@@ -246,6 +246,158 @@ async fn only_runs_that_live_can_be_called_off() {
         let run = place.ow.start(refund("ended".to_owned())).await.unwrap();
         assert_eq!(run.result().await, Ok(1));
         assert_eq!(run.cancel("late").await.unwrap_err().code(), Code::RunEnded);
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// It is in the middle of a step when it is called off, and has something to undo.
+#[durable(max_attempts = 3, retry = "fixed 5ms")]
+async fn busy(ledger: State<Ledger>, then: String, crash: bool) -> Result<u32, AnyError> {
+    let mut saga = Saga::<AnyError>::new();
+    step("book", || async { Ok::<u32, AnyError>(ledger.note(&format!("book {then}"))) }).await?;
+    for what in ["one", "two"] {
+        let (ledger, undone) = (ledger.clone(), format!("undo {what} {then}"));
+        saga.undo(what, move || {
+            ledger.note(&undone);
+            std::future::ready(Ok(()))
+        });
+    }
+    let work = || async {
+        let times = ledger.note(&format!("work {then}"));
+        while ledger.count(&format!("go {then}")) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(!crash || times > 1, "as told");
+        Ok::<u32, AnyError>(1)
+    };
+    step("work", work).await?;
+    let month = Duration::from_secs(30 * 86_400);
+    let heard: Result<u32, AnyError> = match then.as_str() {
+        "sleep" => sleep(month).await.map(|()| 0).map_err(Into::into),
+        "step" => {
+            let more = step("more", || async { Ok::<u32, AnyError>(ledger.note("more")) });
+            more.await.map_err(Into::into)
+        }
+        "child" => refund("never".to_owned()).await.map_err(Into::into),
+        _ => {
+            let sleeps = join_all((0..40).map(|_| async move { sleep(month).await })).await;
+            assert!(sleeps.iter().all(|slept| *slept == Err(Failure::Cancelled)), "{sleeps:?}");
+            Err(AnyError::new("all of them"))
+        }
+    };
+    if heard.is_err() {
+        saga.compensate().await?;
+        // It has heard: what comes now is there to undo things, and may take its time.
+        sleep(Duration::from_millis(1)).await?;
+        refund(then).await?;
+    }
+    heard
+}
+
+/// D9: a run that is called off in the middle of a step hears of it at what it asks for next, and only there; also
+/// where its process dies when that is written down.
+#[tokio::test(flavor = "multi_thread")]
+async fn d9_a_run_hears_after_its_step_that_it_is_called_off() {
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(busy).durable(refund);
+        let worker = base.park_after(Duration::ZERO).start().await.unwrap();
+        for (then, crash) in [("sleep", false), ("step", false), ("child", true), ("all", true)] {
+            let run = place.ow.start(busy(then.to_owned(), crash)).await.unwrap();
+            place.until(async || place.ledger.count(&format!("work {then}")) > 0).await;
+            run.cancel("no longer wanted").await.unwrap();
+            let is_written = async || {
+                let journal = place.ow.admin().journal(run.id(), 0, 100).await.unwrap();
+                journal.iter().any(|entry| entry.op == Op::Cancel)
+            };
+            place.until(is_written).await;
+            place.ledger.note(&format!("go {then}"));
+            let ended = run.result().await;
+            let (url, count) = (place.ow.store().url().to_owned(), |what: &str| place.ledger.count(what));
+            assert!(ended.is_err(), "{then} on {url}: {ended:?}");
+            assert_eq!(run.standing().await.unwrap(), Standing::Cancelled, "{then} on {url}");
+            let undone = ["one", "two"].map(|what| count(&format!("undo {what} {then}")));
+            assert_eq!((count(&format!("book {then}")), undone), (1, [1, 1]), "{then} on {url}");
+            assert_eq!(count(&format!("refund {then}")), 1, "{then} on {url}");
+            assert_eq!(count(&format!("work {then}")), 1 + usize::from(crash));
+        }
+        assert_eq!((place.ledger.count("more"), place.ledger.count("refund never")), (0, 0));
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// What undoes things is not kept from it by a run's being called off meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn d9_undoing_is_not_called_off() {
+    #[durable]
+    async fn undoes(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let mut saga = Saga::<AnyError>::new();
+        for what in ["second", "first"] {
+            let ledger = ledger.clone();
+            saga.undo(what, move || {
+                let ledger = ledger.clone();
+                async move {
+                    ledger.note(what);
+                    while ledger.count("go") == 0 {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                    Ok(())
+                }
+            });
+        }
+        saga.compensate().await?;
+        Err(AnyError::new("it was undone"))
+    }
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(undoes);
+        let worker = base.start().await.unwrap();
+        let run = place.ow.start(undoes()).await.unwrap();
+        place.until(async || place.ledger.count("first") == 1).await;
+        run.cancel("too late").await.unwrap();
+        let is_written = async || !place.ow.admin().journal(run.id(), 0, 100).await.unwrap().is_empty();
+        place.until(is_written).await;
+        place.ledger.note("go");
+        assert!(run.result().await.is_err());
+        assert_eq!(place.ledger.count("second"), 1, "on {}", place.ow.store().url());
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// Waits that the code has given up are nobody who hears.
+#[tokio::test(flavor = "multi_thread")]
+async fn d9_nobody_hears_at_a_wait_that_was_given_up() {
+    #[durable]
+    async fn gave_up(ledger: State<Ledger>) -> Result<u32, AnyError> {
+        let month = Duration::from_secs(30 * 86_400);
+        let quick = step("quick", || async { Ok::<u32, AnyError>(1) });
+        let _ = race(race(sleep(month), refund("given up".to_owned()).delay(month)), quick).await;
+        let work = || async {
+            ledger.note("work");
+            while ledger.count("go") == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Ok::<u32, AnyError>(1)
+        };
+        step("work", work).await?;
+        sleep(month).await?;
+        Ok(1)
+    }
+    each(async |place| {
+        let base = place.ow.worker().state(place.ledger.clone()).durable(gave_up).durable(refund);
+        let worker = base.start().await.unwrap();
+        let run = place.ow.start(gave_up()).await.unwrap();
+        place.until(async || place.ledger.count("work") == 1).await;
+        run.cancel("no longer wanted").await.unwrap();
+        let is_written = async || {
+            let journal = place.ow.admin().journal(run.id(), 0, 100).await.unwrap();
+            journal.iter().any(|entry| entry.op == Op::Cancel)
+        };
+        place.until(is_written).await;
+        place.ledger.note("go");
+        assert!(run.result().await.is_err(), "on {}", place.ow.store().url());
+        assert_eq!(run.standing().await.unwrap(), Standing::Cancelled);
         worker.shutdown().await;
     })
     .await;

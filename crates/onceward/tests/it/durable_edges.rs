@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::durable_kit::{Ledger, each};
-use onceward::durable::{AnyError, Failure, Standing, durable, map, signal, sleep, step};
+use onceward::durable::{AnyError, Failure, Standing, durable, join_all, map, signal, sleep, step};
 use onceward::testing::TestBed;
 use onceward::worker::State;
 use onceward::{Code, Queue};
@@ -47,6 +47,47 @@ async fn d11_a_full_journal_is_a_failure_with_a_code() {
     worker.shutdown().await;
 }
 
+/// It asks for more children than its journal has room for, one after the other or all at once.
+#[durable]
+async fn many_children(children: u32, at_once: bool) -> Result<u32, AnyError> {
+    if at_once {
+        let done = join_all((0..children).map(|_| small())).await;
+        return Ok(done.into_iter().sum::<Result<u32, _>>()?);
+    }
+    let mut sum = 0;
+    for _ in 0..children {
+        sum += small().await?;
+    }
+    Ok(sum)
+}
+
+#[durable]
+async fn small() -> Result<u32, AnyError> {
+    Ok(1)
+}
+
+/// D11: the same where what does not fit is a child, on every store: those that never began keep nobody waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_a_journal_that_children_have_filled_is_a_failure_with_a_code() {
+    each(async |place| {
+        let store = place.ow.store().clone();
+        let ow = onceward::Onceward::options().short_ttls_for_tests().build(store).unwrap();
+        onceward::testing::short_journals(&ow, 40);
+        for park_after in [Duration::ZERO, Duration::from_secs(10)] {
+            let base = ow.worker().durable(many_children).durable(small);
+            let worker = base.park_after(park_after).start().await.unwrap();
+            for at_once in [false, true] {
+                let run = ow.start(many_children(60, at_once)).await.unwrap();
+                let failure = run.result().await.unwrap_err();
+                assert!(failure.to_string().contains(Code::JournalFull.as_str()), "{failure}");
+                assert_eq!(run.standing().await.unwrap(), Standing::Failed);
+            }
+            worker.shutdown().await;
+        }
+    })
+    .await;
+}
+
 /// How many are held at once.
 #[derive(Default)]
 struct Meter {
@@ -70,20 +111,44 @@ async fn wide(meter: State<Arc<Meter>>, items: u32) -> Result<u64, AnyError> {
     Ok(done.into_iter().map(|item| item.map(u64::from)).sum::<Result<u64, _>>()?)
 }
 
-/// Many items go through a few hands, and none of them is held longer than it takes. The long version has 300,000.
+/// How much memory this process has had at most since that was asked for last, in bytes; nothing where nobody says so.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let peak = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    Some(peak)
+}
+
+/// Many items go through a few hands, and none of them is held longer than it takes. The long version has 300,000, on
+/// each store, and says how much memory an item of a map takes: a run keeps what it knows of each of its places.
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_many_items_are_not_held_at_once() {
+    const ITEM_BYTES_MAX: u64 = 2_048;
     let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
     let items: u32 = if long { 300_000 } else { 6_000 };
-    let ow = onceward::Onceward::connect("memory:").await.unwrap();
-    let meter = Arc::new(Meter::default());
-    let worker = ow.worker().state(Arc::clone(&meter)).durable(wide).start().await.unwrap();
-    let run = ow.start(wide(items)).await.unwrap();
-    let sum = u64::from(items) * u64::from(items - 1) / 2;
-    assert_eq!(run.result().await, Ok(sum));
-    let most = meter.most.load(Ordering::SeqCst);
-    assert!(most <= 501, "{most}");
-    worker.shutdown().await;
+    let (folder, schema) = (tempfile::tempdir().unwrap(), crate::pg::Schema::migrated().await);
+    let file = format!("sqlite://{}", folder.path().join("runs.db").display());
+    let urls = ["memory:", file.as_str(), schema.url()];
+    for url in urls.into_iter().take(if long { 3 } else { 1 }) {
+        let ow = onceward::Onceward::connect(url).await.unwrap();
+        let meter = Arc::new(Meter::default());
+        let worker = ow.worker().state(Arc::clone(&meter)).durable(wide).start().await.unwrap();
+        peak();
+        let before = peak();
+        let run = ow.start(wide(items)).await.unwrap();
+        let sum = u64::from(items) * u64::from(items - 1) / 2;
+        assert_eq!(run.result().await, Ok(sum));
+        let most = meter.most.load(Ordering::SeqCst);
+        assert!(most <= 501, "{most}");
+        if let (true, Some(before), Some(after)) = (long, before, peak()) {
+            let each = after.saturating_sub(before) / u64::from(items);
+            println!("{items} items on {url}: {after} bytes at most, {each} more for each");
+            assert!(url == "memory:" || each < ITEM_BYTES_MAX, "{each} bytes an item on {url}");
+        }
+        worker.shutdown().await;
+        ow.shutdown().await;
+    }
 }
 
 /// Nothing to do is done at once.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use onceward::durable::{AnyError, durable, join_all, step};
-use onceward::{Onceward, Queue};
+use onceward::durable::{AnyError, RunHandle, Standing, durable, join_all, signal, step};
+use onceward::{Code, Onceward, Queue};
 
-use crate::durable_kit::{Place, each};
+use crate::durable_kit::{Ledger, Place, each};
 use onceward::worker::{State, WorkerHandle};
 use std::sync::Arc;
 
@@ -83,6 +83,63 @@ async fn a_rate_that_somebody_has_set_stays() {
         worker(&place.ow, &Arc::default()).await.shutdown().await;
         let limits = admin.queue_limits(&queue).await.unwrap();
         assert_eq!((limits.concurrency, limits.rate), (Some(2), Some(rate)));
+    })
+    .await;
+}
+
+#[durable]
+async fn ship(ledger: State<Ledger>, name: String) -> Result<u32, AnyError> {
+    step("pack", || async { Ok::<u32, AnyError>(ledger.note(&name)) }).await?;
+    Ok(signal::<u32>("sent").await?)
+}
+
+#[durable(idempotent)]
+async fn charge(order: u32) -> Result<u32, AnyError> {
+    Ok(order)
+}
+
+#[durable(max_attempts = 1)]
+async fn waits_for_itself(again: bool) -> Result<u32, AnyError> {
+    if again { Ok(waits_for_itself(false).ordering_key("mine").await?) } else { Ok(0) }
+}
+
+/// Runs of one ordering key have their turn until they have ended, also while they are parked; as many at a time as the
+/// queue says.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_ordering_key_wait_for_their_turn() {
+    each(async |place| {
+        let queue = Queue::new("default").unwrap();
+        place.ow.admin().limit_keys(&queue, 2).await.unwrap();
+        let base = place.ow.worker().state(place.ledger.clone()).durable(ship).durable(waits_for_itself);
+        let worker = base.durable(charge).park_after(Duration::ZERO).start().await.unwrap();
+        let mut runs = Vec::new();
+        for name in ["a1", "a2", "a3"] {
+            let started = place.ow.start(ship(name.to_owned())).ordering_key("a");
+            runs.push(started.await.unwrap());
+        }
+        let args = serde_json::json!({ "name": "a4" });
+        let named = place.ow.start_named("ship", &args).ordering_key("a").await.unwrap();
+        let other = place.ow.start(ship("b1".to_owned())).ordering_key("b").await.unwrap();
+        let stands = async |run: &RunHandle<ship>, standing| run.standing().await.unwrap() == standing;
+        for run in [&runs[0], &runs[1], &other] {
+            place.until(async || stands(run, Standing::Parked).await).await;
+        }
+        assert_eq!((place.ledger.count("a3"), place.ledger.count("a4")), (0, 0));
+        assert!(stands(&runs[2], Standing::Pending).await);
+        runs[0].signal("sent", &1_u32).await.unwrap();
+        assert_eq!(runs[0].result().await, Ok(1));
+        place.until(async || stands(&runs[2], Standing::Parked).await).await;
+        assert_eq!(place.ledger.count("a4"), 0, "on {}", place.ow.store().url());
+        runs[1].signal("sent", &2_u32).await.unwrap();
+        place.until(async || place.ledger.count("a4") == 1).await;
+        place.ow.signal_run(named.id, "sent", &4_u32).await.unwrap();
+        // What has a line of its own, and who would wait for himself, is refused.
+        let refused = place.ow.start(charge(1)).ordering_key("a").await.unwrap_err();
+        assert_eq!(refused.code(), Code::RunCallRefused);
+        let itself = place.ow.start(waits_for_itself(true)).ordering_key("mine").await.unwrap();
+        let failure = itself.result().await.unwrap_err().to_string();
+        assert!(failure.contains(Code::RunCallRefused.as_str()), "{failure}");
+        worker.shutdown().await;
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::durable_kit::{Ledger, Place, each};
 use onceward::durable::{
-    AnyError, Durable, Failure, RunHandle, Saga, Standing, durable, signal, sleep, step,
+    AnyError, Durable, Failure, RunHandle, Saga, Standing, Verdict, durable, signal, sleep, step,
 };
 use onceward::worker::State;
 use onceward::{Code, Onceward, RunAction, RunFilter};
@@ -259,6 +259,88 @@ async fn many_runs_are_paused_told_and_resumed_at_once() {
         let refused = admin.each_run(&parked, &refused, None, 1, true).await.unwrap_err();
         assert_eq!(refused.code(), Code::StepNameInvalid);
         worker.shutdown().await;
+    })
+    .await;
+}
+
+/// A journal that says what only a newer program knows is no reason to give up: the run is stuck until somebody can
+/// read it, and `check` says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_newer_program_can_read_waits_for_it() {
+    let (folder, schema) = (tempfile::tempdir().unwrap(), crate::pg::Schema::migrated().await);
+    let file = format!("sqlite://{}", folder.path().join("runs.db").display());
+    let postgres = schema.client().await;
+    for url in [file.as_str(), schema.url()] {
+        let ow = Onceward::options().short_ttls_for_tests().connect(url).await.unwrap();
+        let place = Place { ow: ow.clone(), ledger: Ledger::default() };
+        let base = || ow.worker().state(place.ledger.clone()).durable(waiting).park_after(Duration::ZERO);
+        let worker = base().start().await.unwrap();
+        let run = ow.start(waiting("newer".to_owned())).await.unwrap();
+        place.stands(&run, Standing::Parked).await;
+        let say = async |phase: &str| {
+            if url == file {
+                let database = sqlx::SqlitePool::connect(&file).await.unwrap();
+                let change = format!("UPDATE onceward_run_journal SET phase = '{phase}'");
+                sqlx::query(sqlx::AssertSqlSafe(change)).execute(&database).await.unwrap();
+                database.close().await;
+            } else {
+                let change = format!("UPDATE {}.run_journal SET phase = '{phase}'", schema.name());
+                assert_eq!(postgres.execute(&change, &[]).await.unwrap(), 1);
+            }
+        };
+        say("later").await;
+        run.signal("go", &5_u32).await.unwrap();
+        place.stands(&run, Standing::Stuck).await;
+        let row = ow.admin().job(run.id()).await.unwrap();
+        let error = row.error.clone().unwrap_or_default();
+        assert!(error.starts_with(Code::JournalUnreadable.as_str()), "{error}");
+        assert!(row.attempt < row.policy.max_attempts && row.lost == 0, "{row:?}");
+        let checked = base().check().await.unwrap();
+        assert!(matches!(&checked[..], [one] if matches!(one.verdict, Verdict::Fails(_))), "{checked:?}");
+        say("intent").await;
+        ow.admin().retry_run(run.id(), None).await.unwrap();
+        assert_eq!(run.result().await, Ok(5), "on {url}");
+        worker.shutdown().await;
+        ow.shutdown().await;
+    }
+}
+
+#[durable(name = "shop", version = "1")]
+async fn shop_before() -> Result<u32, Failure> {
+    signal::<u32>("go").await
+}
+
+#[durable(name = "shop", version = "2")]
+async fn shop() -> Result<u32, Failure> {
+    signal::<u32>("go").await.map(|said| said * 2)
+}
+
+/// D10: a run of a version that no worker has waits for one that has it, and is seen to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn d10_a_run_waits_for_a_worker_that_has_its_version() {
+    each(async |place| {
+        let base = || place.ow.worker().park_after(Duration::ZERO);
+        let before = base().durable(shop_before).start().await.unwrap();
+        let run = place.ow.start(shop_before()).await.unwrap();
+        place.stands(&run, Standing::Parked).await;
+        before.shutdown().await;
+        let newer = base().durable(shop).start().await.unwrap();
+        run.signal("go", &4_u32).await.unwrap();
+        let waits = async || {
+            let queues = place.ow.admin().queues().await.unwrap();
+            queues.iter().any(|view| view.unknown.iter().any(|kind| kind.as_str() == "shop@1"))
+        };
+        place.until(waits).await;
+        // Those of its own version go on meanwhile.
+        let other = place.ow.start(shop()).await.unwrap();
+        other.signal("go", &4_u32).await.unwrap();
+        assert_eq!(other.result().await, Ok(8));
+        assert_eq!(run.standing().await.unwrap(), Standing::Pending, "on {}", place.ow.store().url());
+        assert!(waits().await);
+        let both = base().durable(shop_before).start().await.unwrap();
+        assert_eq!(run.result().await, Ok(4));
+        newer.shutdown().await;
+        both.shutdown().await;
     })
     .await;
 }

@@ -153,13 +153,43 @@ async fn circle(round: u32) -> Result<String, AnyError> {
     Ok(next.unwrap_or_else(|failure| failure.to_string()))
 }
 
+/// Two functions that call each other, by way of a third one.
+#[durable(idempotent, max_attempts = 1)]
+async fn to() -> Result<String, AnyError> {
+    Ok(by_way_of().await?)
+}
+
+#[durable]
+async fn by_way_of() -> Result<String, AnyError> {
+    Ok(fro().await?)
+}
+
+#[durable(idempotent, max_attempts = 1)]
+async fn fro() -> Result<String, AnyError> {
+    Ok(to().await.unwrap_or_else(|failure| failure.to_string()))
+}
+
+/// Nobody waits for ever because others wait for him, on any store.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_would_wait_for_each_other_say_so() {
+    each(async |place| {
+        let base = place.ow.worker().durable(to).durable(by_way_of).durable(fro);
+        let worker = base.park_after(Duration::ZERO).start().await.unwrap();
+        let run = place.ow.start(to()).await.unwrap();
+        let said = run.result().await.unwrap();
+        assert!(said.starts_with("OW0912"), "{said} on {}", place.ow.store().url());
+        worker.shutdown().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_would_wait_for_itself_says_so() {
     let bed = TestBed::new();
     let worker = bed.worker().durable(circle).state(Ledger::default()).durable(charge).start().await.unwrap();
     let run = bed.client().start(circle(0)).await.unwrap();
     let said = bed.result(&run).await.unwrap();
-    assert!(said.starts_with("OW0912: a run of the function with the same arguments"), "{said}");
+    assert!(said.starts_with("OW0912: it would wait for a run that waits for it"), "{said}");
     assert_eq!(run.standing().await.unwrap(), Standing::Succeeded);
     let refused = bed.client().start(charge(1, 1).at_most_once()).await.unwrap_err();
     assert_eq!(refused.code(), Code::RunCallRefused);

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, StreamExt};
+
 use crate::durable_kit::{Ledger, Place, each};
 use onceward::durable::{
     AnyError, Failure, Standing, durable, join_all, patched, race, report, signal, sleep, step,
@@ -186,6 +188,34 @@ async fn w38_no_signal_is_lost_taken_twice_or_sent_to_nobody() {
         let nobody = JobId::from_uuid(uuid::Uuid::new_v4());
         assert_eq!(place.ow.signal_run(nobody, "word", &1).await.unwrap_err().code(), Code::RunUnknown);
         assert_eq!(early.signal("word", &3).await.unwrap_err().code(), Code::RunEnded);
+        worker.shutdown().await;
+    })
+    .await;
+}
+
+/// W38, D6: the same at any moment, while the run begins to wait, is parked, and is taken up again. The long version
+/// has 10,000 moments in memory, and 200 in each database.
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_w38_d6_signals_are_taken_once_at_whatever_moment_they_come() {
+    let long = std::env::var("ONCEWARD_PROVE").is_ok_and(|how| how == "long");
+    each(async |place| {
+        let moments: u64 = match (place.ow.store().url().starts_with("memory"), long) {
+            (true, true) => 10_000,
+            (true, false) => 200,
+            (false, true) => 200,
+            (false, false) => 20,
+        };
+        let worker = worker(&place).durable(two_words).start().await.unwrap();
+        let moment = async |round: u64| {
+            let pause = |of: u64| tokio::time::sleep(Duration::from_micros(round * of % 4_999));
+            let run = place.ow.start(two_words()).await.unwrap();
+            pause(37).await;
+            run.signal("word", &1).await.unwrap();
+            pause(101).await;
+            run.signal("word", &2).await.unwrap();
+            assert_eq!(run.result().await, Ok(vec![1, 2]), "moment {round} on {}", place.ow.store().url());
+        };
+        stream::iter(0..moments).map(moment).buffer_unordered(16).collect::<Vec<()>>().await;
         worker.shutdown().await;
     })
     .await;

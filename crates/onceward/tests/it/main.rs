@@ -18,11 +18,15 @@ mod durable_again;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_awaits;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_branches;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_calls;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_cancel;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_continue;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_doubt;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_edges;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
@@ -33,6 +37,8 @@ mod durable_limits;
 mod durable_outside;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_remembered;
+#[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
+mod durable_starts;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod durable_sweep;
 #[cfg(all(feature = "sqlite", feature = "postgres", feature = "testing"))]

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::crash_loop::{Did, Fleet, Ledger, checkout, payment};
 use onceward::durable::RunHandle;
@@ -49,12 +51,12 @@ async fn proof_d3_d5_a_crash_loop_on_sqlite_runs_everything_to_its_end() {
 
 async fn crash_loop(url: &str, folder: &Path) {
     let (plan, ow, ledger) = (Plan::of_this_run(), crate::crash_loop::client(url).await, Ledger::at(folder));
+    let at_once = plan.at_once;
     let fleet = Fleet::start(3, url, folder, plan.ttl);
-    let length = plan.length;
-    let trouble = tokio::spawn(make_trouble(fleet, plan.ttl, plan.pause_every, length));
-    let began = Instant::now();
-    let lines = (0..plan.at_once).map(|line| {
-        let ow = ow.clone();
+    let over = Arc::new(AtomicBool::new(false));
+    let trouble = tokio::spawn(make_trouble(fleet, plan, Ledger::at(folder), Arc::clone(&over)));
+    let lines = (0..at_once).map(|line| {
+        let (ow, over) = (ow.clone(), Arc::clone(&over));
         tokio::spawn(async move {
             let mut done = Vec::new();
             for round in 0.. {
@@ -65,7 +67,7 @@ async fn crash_loop(url: &str, folder: &Path) {
                 let result = result.unwrap_or_else(|_| panic!("run {} does not end", run.id()));
                 assert_eq!(result, Ok(order * 103 + 3), "run {}", run.id());
                 done.push((order, run));
-                if began.elapsed() > length {
+                if over.load(Ordering::SeqCst) {
                     break;
                 }
             }
@@ -90,18 +92,17 @@ async fn crash_loop(url: &str, folder: &Path) {
         done.len(),
         ledger.stale()
     );
+    assert!(pauses > 0 && ledger.stale() > 0, "nobody came too late: nothing was proved");
     ow.shutdown().await;
 }
 
 /// What is under way in the end is finished by those that are left.
-async fn make_trouble(
-    mut fleet: Fleet,
-    ttl: Duration,
-    pause_every: Duration,
-    length: Duration,
-) -> (u32, u32) {
-    let troubles = fleet.make_trouble(pause_every, |since| since < length).await;
-    sleep(ttl * 3 + Duration::from_secs(3)).await;
+async fn make_trouble(mut fleet: Fleet, plan: Plan, ledger: Ledger, over: Arc<AtomicBool>) -> (u32, u32) {
+    // Goes on until a write of a stale worker was refused, so that the proof has something to show.
+    let goes_on = |since| since < plan.length || (ledger.stale() == 0 && since < plan.length * 5);
+    let troubles = fleet.make_trouble(plan.pause_every, goes_on).await;
+    over.store(true, Ordering::SeqCst);
+    sleep(plan.ttl * 3 + Duration::from_secs(3)).await;
     fleet.end();
     troubles
 }

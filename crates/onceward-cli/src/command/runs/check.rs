@@ -56,7 +56,7 @@ fn value(run: &Checked) -> Value {
         Verdict::Unknown => ("unknown", None),
         _ => ("fails", Some(run.to_string())),
     };
-    json!({ "id": run.run, "function": run.function, "verdict": verdict, "why": why, "entries": run.journal.len() })
+    json!({ "id": run.run, "function": run.function, "verdict": verdict, "why": why, "entries": run.entries })
 }
 
 /// Runs of functions that this program does not know are no fault of it: another one takes them.

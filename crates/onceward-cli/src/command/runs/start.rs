@@ -10,7 +10,7 @@ use crate::{output, report, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The function, as #[durable] has it: its name, and #VERSION if it has one
+    /// The function, as #[durable] has it: its name, and @VERSION if it has one
     #[arg(value_name = "NAME")]
     function: String,
     /// Its arguments by their names: {"order": 789}
@@ -28,6 +28,12 @@ pub(super) struct Args {
     /// What a worker must offer one of; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// Runs under this key go one after the other
+    #[arg(long, value_name = "KEY")]
+    ordering_key: Option<String>,
+    /// The trace it belongs to: a W3C traceparent
+    #[arg(long, value_name = "TRACEPARENT")]
+    trace: Option<String>,
     /// How long from now it begins
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
@@ -49,6 +55,12 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<()> {
     }
     if let Some(priority) = args.priority {
         start = start.priority(priority);
+    }
+    if let Some(key) = &args.ordering_key {
+        start = start.ordering_key(key);
+    }
+    if let Some(trace) = &args.trace {
+        start = start.trace(trace);
     }
     if let Some(delay) = args.delay {
         start = start.delay(delay);

@@ -1,7 +1,7 @@
 //! `onceward runs tree`: a run, what it has asked for, and the runs it has started, as a tree.
 
 use core::fmt::Write as _;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::future::BoxFuture;
 use onceward::store::JobRef;
@@ -17,6 +17,8 @@ use crate::{output, store};
 
 /// How many entries are read at once.
 const PAGE: usize = 500;
+/// How many entries of a journal `show` reads at most.
+const SHOWN: usize = 50_000;
 /// From so many children of one function on, they are shown as one line.
 const MANY: usize = 8;
 /// How wide such a line's bar is.
@@ -56,6 +58,9 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// Something that a run waits for, and the run that this is, if it is one.
+pub(super) type Waits = (Asked, Option<JobId>);
+
 /// Something that a run has asked for.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Asked {
@@ -72,7 +77,7 @@ pub(super) struct Asked {
 
 pub(super) async fn run(args: &Args, globals: &Globals) -> Result<()> {
     let client = store::connect(globals).await?;
-    let tree = load(&client, args.id, args.depth).await;
+    let tree = load(&client, args.id, args.depth, &mut Known::default()).await;
     store::close(globals, &client).await;
     let tree = tree?;
     if globals.output.is_json() {
@@ -82,11 +87,43 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<()> {
     output::text("\n")
 }
 
+/// Journals that were read before: only what has been added is read again.
+#[derive(Default)]
+pub(super) struct Known {
+    entries: HashMap<JobId, Vec<Entry>>,
+    /// Those of runs that had ended when they were read.
+    whole: HashSet<JobId>,
+}
+
+impl Known {
+    /// What is known of the journal of a run by now.
+    async fn of(&mut self, client: &Onceward, row: &Record) -> Result<&[Entry]> {
+        let entries = self.entries.entry(row.id).or_default();
+        let is_over = row.state.is_final();
+        if !(is_over && self.whole.contains(&row.id)) {
+            // Where it has begun anew, its last entry is another one.
+            let last = entries.pop();
+            let from = entries.len();
+            read(client, row.id, entries, usize::MAX).await?;
+            if last.is_some() && entries.get(from) != last.as_ref() {
+                entries.clear();
+                read(client, row.id, entries, usize::MAX).await?;
+            }
+            if is_over {
+                self.whole.insert(row.id)
+            } else {
+                self.whole.remove(&row.id)
+            };
+        }
+        Ok(entries)
+    }
+}
+
 /// Reads a run and those below it.
-pub(super) async fn load(client: &Onceward, id: JobId, depth: u32) -> Result<Node> {
+pub(super) async fn load(client: &Onceward, id: JobId, depth: u32, known: &mut Known) -> Result<Node> {
     let row = rows(client, &[id]).await?.remove(&id).filter(|row| row.policy.durable);
     let row = row.ok_or_else(|| Error::new(Code::RunUnknown, format!("there is no run {id}")))?;
-    node(client, row, depth).await
+    node(client, row, depth, known).await
 }
 
 /// Whether a run has come to its end.
@@ -106,15 +143,20 @@ async fn rows(client: &Onceward, ids: &[JobId]) -> Result<HashMap<JobId, Record>
     Ok(found)
 }
 
-fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node>> {
+fn node<'a>(
+    client: &'a Onceward,
+    row: Record,
+    depth: u32,
+    known: &'a mut Known,
+) -> BoxFuture<'a, Result<Node>> {
     Box::pin(async move {
-        let journal = journal(client, row.id).await?;
-        let mut asked = asked(&journal);
+        let journal = known.of(client, &row).await?;
+        let (mut asked, generation) = (asked(journal), generation(journal));
         let children: Vec<JobId> = asked.iter().filter_map(|(_, child)| *child).collect();
         let mut found = if depth == 0 { HashMap::new() } else { rows(client, &children).await? };
         for (asked, child) in &mut asked {
             if let Some(row) = child.and_then(|id| found.remove(&id)) {
-                asked.run = Some(Box::new(node(client, row, depth - 1).await?));
+                asked.run = Some(Box::new(node(client, row, depth - 1, known).await?));
             }
         }
         let said = row.progress.as_ref().and_then(|said| said.bytes.as_deref());
@@ -122,7 +164,7 @@ fn node(client: &Onceward, row: Record, depth: u32) -> BoxFuture<'_, Result<Node
             id: row.id,
             function: row.kind.as_str().to_owned(),
             state: standing(&row).to_owned(),
-            generation: generation(&journal),
+            generation,
             error: row.error.clone().filter(|_| row.state != State::Succeeded),
             progress: said.and_then(|said| serde_json::from_slice(said).ok()),
             asked: asked.into_iter().map(|(asked, _)| asked).collect(),
@@ -147,23 +189,27 @@ pub(super) async fn generation_of(client: &Onceward, id: JobId) -> Result<u32> {
 }
 
 /// What a run has asked for and what has not ended, as far as that is written down: children, times, signals, and steps
-/// that were announced.
-pub(super) async fn waits(client: &Onceward, id: JobId) -> Result<Vec<(Asked, Option<JobId>)>> {
-    let asked = asked(&journal(client, id).await?);
-    Ok(asked.into_iter().filter(|(asked, _)| asked.state == "waits").collect())
+/// that were announced. Of a very long journal only the first part is read; how many entries, if there are more.
+pub(super) async fn waits(client: &Onceward, id: JobId) -> Result<(Vec<Waits>, Option<usize>)> {
+    let mut journal = Vec::new();
+    let cut = read(client, id, &mut journal, SHOWN).await?.then_some(SHOWN);
+    let waits = asked(&journal).into_iter().filter(|(asked, _)| asked.state == "waits").collect();
+    Ok((waits, cut))
 }
 
-async fn journal(client: &Onceward, id: JobId) -> Result<Vec<Entry>> {
-    let mut entries: Vec<Entry> = Vec::new();
-    loop {
+/// Reads what a journal has after these entries, so many in all at most; whether there are more.
+async fn read(client: &Onceward, id: JobId, entries: &mut Vec<Entry>, most: usize) -> Result<bool> {
+    while entries.len() < most {
         let from = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let page = client.admin().journal(id, from, PAGE).await?;
+        let page = client.admin().journal(id, from, PAGE.min(most - entries.len())).await?;
         let last = page.len() < PAGE;
         entries.extend(page);
-        if last {
-            return Ok(entries);
+        if last && entries.len() < most {
+            return Ok(false);
         }
     }
+    let next = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    Ok(!client.admin().journal(id, next, 1).await?.is_empty())
 }
 
 /// What was asked for, in the order of the places in the code.
@@ -186,12 +232,7 @@ fn asked(journal: &[Entry]) -> Vec<(Asked, Option<JobId>)> {
             Phase::Ended(_) => asked.state = "done",
         }
     }
-    let mut asked: Vec<_> = places.into_values().collect();
-    // The tenth place comes after the second one.
-    asked.sort_by_cached_key(|(asked, _)| {
-        asked.position.split('.').map(|part| part.parse::<u32>().unwrap_or_default()).collect::<Vec<_>>()
-    });
-    asked
+    places.into_values().collect()
 }
 
 /// The tree as lines of text, in which nothing is left that a terminal obeys.

@@ -10,7 +10,7 @@ use onceward::{JobId, Result};
 use onceward_core::job::State;
 use serde_json::json;
 
-use super::tree::{self, Node};
+use super::tree::{self, Known, Node};
 use crate::args::{Globals, duration};
 use crate::command::jobs::filter;
 use crate::{exit, output, store};
@@ -38,8 +38,9 @@ pub(super) async fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         (false, true) => Box::new(Screen { height: 0 }),
         (false, false) => Box::new(Lines { seen: BTreeMap::new(), json: false }),
     };
+    let mut known = Known::default();
     let state = loop {
-        match tree::load(&client, args.id, DEPTH).await {
+        match tree::load(&client, args.id, DEPTH, &mut known).await {
             Ok(tree) => {
                 view.show(&tree)?;
                 if tree::is_over(&tree.state) {

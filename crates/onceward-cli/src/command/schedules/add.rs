@@ -15,7 +15,7 @@ use crate::command::jobs::PayloadArgs;
 pub(super) struct Args {
     /// What the schedule is called
     name: String,
-    /// What the job is: the handler of this name runs it; or, with --durable, the function: its name, and #VERSION if
+    /// What the job is: the handler of this name runs it; or, with --durable, the function: its name, and @VERSION if
     /// it has one
     kind: String,
     /// When: "MINUTE HOUR DAY MONTH WEEKDAY", with seconds before them if need be; "every 5m"; "at

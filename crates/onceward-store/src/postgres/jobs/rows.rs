@@ -75,6 +75,7 @@ impl Columns<'_> {
             replay_of: None,
             parent: None,
             depth: 0,
+            lines: Vec::new(),
             root: id,
             until_started: false,
             dedupe_key: None,

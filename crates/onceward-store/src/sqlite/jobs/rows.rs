@@ -68,6 +68,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record> {
         replay_of: None,
         parent: None,
         depth: 0,
+        lines: Vec::new(),
         root: id,
         until_started: false,
         dedupe_key: None,

@@ -99,6 +99,13 @@ impl Run {
         !self.lock().abandoned.is_empty()
     }
 
+    /// Children that were to be started with what is not durable never will be.
+    pub(in crate::durable) fn forget_unstarted(&self) {
+        let mut state = self.lock();
+        let State { abandoned, started, durable, .. } = &mut *state;
+        abandoned.retain(|id| started.get(id).is_none_or(|seq| *seq < *durable));
+    }
+
     /// Nobody waits for any child any more.
     pub(in crate::durable) fn abandon_all(&self) {
         let mut state = self.lock();

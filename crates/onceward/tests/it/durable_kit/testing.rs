@@ -176,7 +176,7 @@ fn damaged_recordings_are_refused_with_their_line() {
     let rest = r#""state":"ready","content_type":"application/json","args":{"value":{}},"enqueued_at":"#;
     let head = format!(r#"{head}{rest}"2026-01-01T00:00:00Z"}}"#);
     assert_eq!(RecordedRun::read(&head).unwrap()[0].function(), "f");
-    let newer = head.replace("\"format\":1", "\"format\":2");
+    let newer = head.replace("\"format\":1", "\"format\":3");
     let entry = |seq: u32, op: &str| {
         let rest = r#""position":"0","phase":"value","at":"2026-01-01T00:00:00Z","token":1}"#;
         format!("{head}\n{{\"seq\":{seq},\"op\":\"{op}\",{rest}")
@@ -186,7 +186,7 @@ fn damaged_recordings_are_refused_with_their_line() {
         ("", "line 1"),
         ("{", "line 1"),
         ("{\"seq\":0}", "line 1"),
-        (&newer, "format 2"),
+        (&newer, "format 3"),
         (&gap, "line 2"),
         (&odd, "line 2"),
     ] {
