@@ -215,14 +215,13 @@ impl Run {
             over: None,
         };
         let job = JobRef { namespace: record.namespace.clone(), id: record.id };
-        let (trace, depth) = (record.trace.clone(), record.depth);
         Some(Self {
             client,
             job,
             token,
             session,
-            trace,
-            depth,
+            trace: record.trace.clone(),
+            depth: record.depth,
             lines: record.lines.iter().chain(&record.ordering_key).cloned().collect(),
             kind: record.kind.clone(),
             seed: super::seed(record),
