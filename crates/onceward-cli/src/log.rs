@@ -14,7 +14,10 @@ pub(crate) fn filter(text: &str) -> Result<Targets> {
         Error::new(Code::UsageInvalid, said)
     };
     // A word alone would be the name of a module, and of it everything: who writes one means a level.
-    let is_level = |part: &&str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let is_level = |part: &&str| {
+        let part = part.trim();
+        part.contains('=') || (!part.is_empty() && part.parse::<LevelFilter>().is_ok())
+    };
     if let Some(wrong) = text.split(',').find(|part| !is_level(part)) {
         return Err(refused(wrong));
     }

@@ -65,7 +65,7 @@ fn a_schema_comes_by_command_and_nobody_works_without_it() {
     place.once("k", &[], "echo x >> ledger").refused(69, "OW0006");
     let doctor = place.run(&["doctor"]);
     assert!(doctor.code == 1 && doctor.text().contains("onceward explain OW0006"), "{doctor:?}");
-    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 12);
+    assert_eq!(place.json(&["migrate", "status"])["pending"].as_array().unwrap().len(), 13);
     place.run(&["migrate", "up"]).printed(
         0,
         "applied 1\napplied 2\napplied 3\napplied 4\napplied 5\napplied 6\napplied 7\napplied 8\napplied 9\n\

@@ -65,7 +65,9 @@ pub async fn j15_a_job_whose_deadline_has_passed_is_found_and_ended(harness: &dy
     let runs = hand.create(&New { policy: within(3), ..work("mail") }).await;
     let claimed = worker.take_one("mail").await;
     let dead = ended_within(&worker, within(3)).await;
-    let later = hand.create(&New { policy: within(4), ..work("mail") }).await;
+    // As long as that, from its enqueue on.
+    let lasts = Policy { expiry: Some(secs(4)), ..Policy::default() };
+    let later = hand.create(&New { policy: lasts, ..work("mail") }).await;
     let delayed = New { delay: Some(secs(2)), policy: within(3), ..work("mail") };
     let sooner = hand.create(&delayed).await;
     let far = hand.create(&New { policy: within(600), ..work("mail") }).await;
@@ -80,7 +82,7 @@ pub async fn j15_a_job_whose_deadline_has_passed_is_found_and_ended(harness: &dy
     assert_eq!(hand.moved(sooner, Move::Expire(None)).await, State::Scheduled);
     assert_eq!(hand.moved(later, Move::Expire(Some(how.clone()))).await, State::Ready);
     let row = hand.job(later).await;
-    assert_eq!((row.state, row.result), (State::Dead, Some(how)));
+    assert_eq!((row.state, row.said()), (State::Dead, Some(&how)));
     assert!(row.error.is_some_and(|error| error.starts_with("its deadline had passed")), "and why");
     assert_eq!(overdue(ALL).await, []);
     assert_eq!(hand.job(far).await.state, State::Ready);

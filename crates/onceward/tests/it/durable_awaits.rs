@@ -105,7 +105,8 @@ async fn what_is_not_written_down_is_named_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_changes_by_being_watched() {
     each(async |place: Place| {
-        let worker = place.ow.worker().state(place.ledger.clone()).durable(orderly).durable(child);
+        let worker =
+            place.ow.worker().state(place.ledger.clone()).durable(orderly).durable(child).durable(leaf);
         let worker = worker.start().await.unwrap();
         let run = place.ow.start(orderly()).await.unwrap();
         run.signal("go", &5).await.unwrap();

@@ -359,14 +359,15 @@ async fn n57_a_connection_that_is_reset_after_the_request_is_no_proof_of_anythin
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             // What was not read when it is closed makes the kernel reset the connection.
-            stream.readable().await.unwrap();
+            stream.peek(&mut [0; 1]).await.unwrap();
             counted.fetch_add(1, Ordering::SeqCst);
         }
     });
     let _worker = worker(&ow).await;
     let usual = send(&ow, hook(format!("http://{address}/")), 2).await.unwrap().id;
     let row = until(&ow, usual, State::Dead).await;
-    assert!(row.error.unwrap().contains("sent, and not answered"));
+    let error = row.error.unwrap();
+    assert!(error.contains("sent, and not answered"), "{error}");
     assert_eq!(count.load(Ordering::SeqCst), 2, "once for each attempt");
     let once = at_most_once(&ow, format!("http://{address}/")).await;
     until(&ow, once, State::Uncertain).await;

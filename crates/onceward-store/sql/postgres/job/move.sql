@@ -73,7 +73,10 @@ WITH seen AS MATERIALIZED (
 ), stays AS (
     UPDATE {schema}.job j
     SET state = $5::text, token = $4::bigint, run_at = $8::timestamptz, finished_at = $7::timestamptz, error = $6::text,
-        past = $9::text, spec = $10::text, called_off = NULL, paused_at = $17::timestamptz, paused_by = $18::text,
+        past = $9::text, spec = $10::text, called_off = NULL,
+        -- How a run has failed; of others it is nothing, and what they have said on their way stays.
+        result = coalesce($11::bytea, j.result), result_type = coalesce($12::text, j.result_type),
+        result_size = coalesce($13::bigint, j.result_size), paused_at = $17::timestamptz, paused_by = $18::text,
         pause_reason = $19::text
     FROM held h
     WHERE j.ctid = h.place AND $5::text NOT IN ('succeeded', 'cancelled')

@@ -1,6 +1,6 @@
 //! What somebody does to a job from outside: decided by core on the row as it was seen, written if it still is so.
 
-use onceward_core::job::{self, Move, Moved, past_to_text};
+use onceward_core::job::{self, Move, Moved, State, past_to_text};
 use onceward_core::once::cut;
 use onceward_core::{JobId, Key, Queue, Result, Timestamp, limits};
 
@@ -56,7 +56,8 @@ impl Inner {
     /// Writes the row as core wants it, which takes its dedupe key with it; `false` if it has moved on, or somebody has
     /// got the key.
     async fn moved(&self, row: &job::Record, next: &job::Record, key: Option<&Key>) -> Result<bool> {
-        let (result, result_type, result_size) = result_columns(next.result.as_ref());
+        let failed = next.progress.as_ref().filter(|_| next.state == State::Dead);
+        let (result, result_type, result_size) = result_columns(next.result.as_ref().or(failed));
         let call = Call {
             verb: VERB,
             statement: &self.sql.job_moved,
