@@ -146,15 +146,17 @@ impl TestBed {
 
     /// Runs that were woken by a timer, a channel or I/O that their code awaits outside of a step, and what they waited
     /// for besides: what comes from there is not written down, and comes out otherwise the next time. Each run once for
-    /// each time it was taken up. It is found in debug builds only; workers of any store warn of it there.
+    /// each time it was taken up. It is found in debug builds only; workers of any store warn of it there. A function
+    /// that makes no durable call may wait for what it likes: it is done as a whole.
     ///
     /// ```
-    /// use onceward::durable::{AnyError, durable};
+    /// use onceward::durable::{AnyError, durable, step};
     /// use onceward::testing::TestBed;
     /// use std::time::Duration;
     ///
     /// #[durable]
     /// async fn hasty() -> Result<(), AnyError> {
+    ///     step("reserve", async || Ok::<_, AnyError>(())).await?;
     ///     // This would be `onceward::durable::sleep`.
     ///     tokio::time::sleep(Duration::from_millis(5)).await;
     ///     Ok(())
