@@ -27,7 +27,7 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 7] = [
+const PARTS: [(&str, &str, &str); 8] = [
     // These have parts of their own.
     ("{starts}", postgres_sql!("run/append"), "starts"),
     ("{ends}", postgres_sql!("run/append"), "ends"),
@@ -35,6 +35,7 @@ const PARTS: [(&str, &str, &str); 7] = [
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
     ("{held}", postgres_sql!("run/append"), "held"),
     ("{journal}", postgres_sql!("run/append"), "journal"),
+    ("{woken}", postgres_sql!("run/wake"), "woken"),
     ("{overheard}", postgres_sql!("trigger/overhear"), "overheard"),
 ];
 
@@ -259,7 +260,7 @@ statements! {
     run_arrived = prepared "run/arrived" (TEXT_ARRAY, UUID_ARRAY);
     run_tell = prepared "run/tell" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
     run_note = prepared "run/note" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY);
-    run_wake = prepared "run/wake" ();
+    run_wake = prepared "run/wake" "wake" ();
     run_fork = planned "run/fork" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT4_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY,
         BYTEA_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY,
         BYTEA_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,

@@ -35,24 +35,7 @@ WITH seen AS MATERIALIZED (
     -- One that was never taken up waits for its time, and for nothing else.
     WHERE j.state = 'scheduled' AND j.attempted_at IS NOT NULL AND j.paused_at IS NULL
     FOR UPDATE OF l, j SKIP LOCKED
-), gone AS (
-    DELETE FROM {schema}.job_later l
-    USING parked p
-    WHERE l.ctid = p.at
-), woken AS (
-    UPDATE {schema}.job j
-    SET state = 'ready', run_at = p.now
-    FROM parked p
-    WHERE j.ctid = p.place
-    RETURNING j.namespace, j.queue, j.kind, coalesce(j.route, '') AS route, j.priority, j.run_at, j.id, j.token,
-              j.ctid AS place
-), ready AS (
-    INSERT INTO {schema}.job_ready (lane, namespace, queue, kind, route, alone, rank, run_at, id, token, place)
-    SELECT hashtextextended(w.route, hashtextextended(w.kind, hashtextextended(w.queue,
-               hashtextextended(w.namespace, 0)))),
-           w.namespace, w.queue, w.kind, w.route, false, - w.priority, w.run_at, w.id, w.token, w.place
-    FROM woken w
-)
+), {woken}
 SELECT s.n, s.state, s.queue, s.paused,
        EXISTS (SELECT FROM woken w WHERE w.namespace = s.namespace AND w.id = s.run) AS woken
 FROM seen s

@@ -4,8 +4,10 @@
 -- Rows: the namespace and the queue of those that are ready now, once each; and the namespace and the id of those that
 -- are not parked.
 -- Somebody else's rows are passed over: he does the same.
+-- woken: no statement, but a part of it and of run.tell: makes the jobs of `parked` ready, as of its `now`.
 -- Indexes: run_inbox_new, job_pkey, job_later_due (run_at, id).
 
+-- step: wake
 WITH asked AS MATERIALIZED (
     SELECT DISTINCT i.namespace, i.run FROM {schema}.run_inbox i WHERE NOT i.noted
 ), new AS MATERIALIZED (
@@ -39,7 +41,15 @@ WITH asked AS MATERIALIZED (
     -- One that was never taken up waits for its time, and for nothing else.
     WHERE j.state = 'scheduled' AND j.attempted_at IS NOT NULL
     FOR UPDATE OF l, j SKIP LOCKED
-), gone AS (
+), {woken}
+SELECT DISTINCT w.namespace, w.queue, NULL::uuid AS run FROM woken w
+UNION ALL
+SELECT i.namespace, NULL, i.run
+FROM new i
+WHERE NOT EXISTS (SELECT FROM parked p WHERE p.namespace = i.namespace AND p.id = i.run)
+
+-- step: woken
+gone AS (
     DELETE FROM {schema}.job_later l
     USING parked p
     WHERE l.ctid = p.at
@@ -57,8 +67,3 @@ WITH asked AS MATERIALIZED (
            w.namespace, w.queue, w.kind, w.route, false, - w.priority, w.run_at, w.id, w.token, w.place
     FROM woken w
 )
-SELECT DISTINCT w.namespace, w.queue, NULL::uuid AS run FROM woken w
-UNION ALL
-SELECT i.namespace, NULL, i.run
-FROM new i
-WHERE NOT EXISTS (SELECT FROM parked p WHERE p.namespace = i.namespace AND p.id = i.run)
