@@ -129,7 +129,7 @@ impl PostgresStore {
             apart: keyed(),
             suspects: Suspects::default(),
             take: [Link::new(&dial, Purpose::Ordered), Link::new(&dial, Purpose::Ordered)],
-            jobs: jobs::Known::since(options.clock.wall()),
+            jobs: jobs::Known::since(options.clock.wall(), options.test_clock),
             renew: Link::with_deadline(&dial, Purpose::Keyed, options.deadline.min(RENEW_DEADLINE)),
             read: keyed(),
             admin: Link::new(&dial, Purpose::Plain),

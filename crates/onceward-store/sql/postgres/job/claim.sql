@@ -8,8 +8,8 @@
 --   $1 namespace  $2 session  $3 claim  $4 queue[]  $5 kind[]  $6 route[]  $7 limit[]  $8 alone  $9 limit in all
 --   $10 rank[]  $11 run_at[]  $12 id[]; as above
 -- permitted: as many; limited queues give what the permits of the session allow, which it locks
--- aged: as permitted, where waiting counts as priority; the other steps take nothing from such queues, and say which ones
---   they are. No hints: each rank in a lane has a beginning of its own.
+-- aged: as permitted, where waiting counts as priority; the other steps take nothing where such a queue is among those
+--   asked for, and say which ones they are. No hints: each rank in a lane has a beginning of its own.
 --   $1 to $9 as in permitted  $10 whether it comes with permits; without, limited queues give nothing
 -- Rows: whether there is such a claim already, which takes nothing more; the queues that gave nothing because of
 --   their limits (NULL: none); those where waiting counts, and how much as one priority, in microseconds (NULL: none was
@@ -111,7 +111,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     FROM time,
          unnest($4::text[], $5::text[], $6::text[], $7::bigint[], $10::smallint[], $11::timestamptz[], $12::uuid[])
              WITH ORDINALITY AS w (queue, kind, route, most, rank, run_at, id, n)
-    WHERE NOT time.known AND NOT EXISTS (SELECT FROM shut q WHERE q.queue = w.queue)
+    WHERE NOT time.known AND NOT EXISTS (SELECT FROM shut q WHERE q.queue = w.queue OR q.ageing_us IS NOT NULL)
 ), best AS MATERIALIZED (
     -- How many of each lane are among the best of all. Nothing is locked yet: what is not taken is in nobody's way.
     SELECT b.n, count(*) AS some
@@ -226,7 +226,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
 ), allowed AS MATERIALIZED (
     -- As job::permit::Permit::allows.
     SELECT q.queue,
-           CASE WHEN q.paused_at IS NOT NULL OR q.ageing_us IS NOT NULL THEN 0
+           CASE WHEN q.paused_at IS NOT NULL THEN 0
                 WHEN q.limits_at IS NULL THEN $9::bigint
                 WHEN p.queue IS NULL THEN 0
                 ELSE least($9::bigint,
@@ -247,6 +247,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
              WITH ORDINALITY AS w (queue, kind, route, most, rank, run_at, id, n)
     LEFT JOIN allowed a ON a.queue = w.queue
     WHERE NOT time.known AND coalesce(a.most, 1) > 0
+      AND NOT EXISTS (SELECT FROM terms q WHERE q.ageing_us IS NOT NULL)
 ), best AS MATERIALIZED (
     -- How many of each lane are among the best of all. Nothing is locked yet: what is not taken is in nobody's way.
     SELECT b.n, count(*) AS some

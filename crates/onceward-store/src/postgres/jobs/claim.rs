@@ -81,7 +81,7 @@ impl Inner {
             && wants.iter().any(|want| aged.contains(&(ask.namespace.clone(), want.queue.clone())))
     }
 
-    /// Remembers in which of these queues waiting counts. A step that does not go by it meets some of them only.
+    /// Remembers in which of these queues waiting counts.
     fn note_aged(&self, ask: &ClaimJobs, wants: &[&Want], taken: &Taken, ages: bool) {
         if !ages && taken.aged.is_empty() {
             return;

@@ -53,9 +53,10 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// For a store that is opened now.
-    pub(super) fn since(now: Timestamp) -> Self {
-        Self { sent: Mutex::new(Sent::since(now)), edges: Mutex::default(), aged: Mutex::default() }
+    /// For a store that is opened now, whose clock may be a test's.
+    pub(super) fn since(now: Timestamp, test_clock: bool) -> Self {
+        let edges = if test_clock { Edges::never() } else { Edges::default() };
+        Self { sent: Mutex::new(Sent::since(now)), edges: Mutex::new(edges), aged: Mutex::default() }
     }
 
     fn aged(&self) -> MutexGuard<'_, BTreeSet<(Namespace, Queue)>> {
