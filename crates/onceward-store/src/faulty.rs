@@ -23,7 +23,7 @@
 //! # }
 //! ```
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -250,6 +250,8 @@ pub struct Faulty {
     script: Mutex<Script>,
     dead: watch::Sender<bool>,
     takeovers: AtomicU64,
+    /// How many calls make a second batch of jobs, if not 0.
+    beside: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -290,6 +292,7 @@ impl Faulty {
             script: Mutex::default(),
             dead: watch::Sender::new(false),
             takeovers: AtomicU64::new(0),
+            beside: AtomicUsize::new(0),
         })
     }
 
@@ -341,6 +344,12 @@ impl Faulty {
         let mut script = self.script();
         let calls = core::mem::take(&mut script.calls);
         *script = Script { calls, ..Script::default() };
+    }
+
+    /// From now on jobs are enqueued in one batch at a time, and beside it in another one where so many calls wait: as on
+    /// a server that works on both.
+    pub fn enqueue_beside(&self, calls: usize) {
+        self.beside.store(calls, Ordering::SeqCst);
     }
 
     /// How often `verb` was called.
@@ -507,7 +516,11 @@ macro_rules! renew {
 #[async_trait]
 impl Store for Faulty {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let can = self.inner.capabilities();
+        match self.beside.load(Ordering::SeqCst) {
+            0 => can,
+            calls => Capabilities { batches_in_flight: 1, enqueue_beside: Some(calls), ..can },
+        }
     }
 
     fn url(&self) -> &str {

@@ -46,6 +46,8 @@ struct Shared<V: Verb> {
     store: Arc<dyn Store>,
     work: Work,
     batches_max: usize,
+    /// How many rows must wait for a batch to go beside another one.
+    beside_from: usize,
     hasher: RandomState,
     state: Mutex<State<V>>,
 }
@@ -83,8 +85,10 @@ impl<V: Verb> Lane<V> {
             quarantine: HashMap::new(),
             orphans: Vec::new(),
         };
+        let (batches_max, beside_from) = V::in_flight(&store.capabilities());
         let shared = Shared {
-            batches_max: store.capabilities().batches_in_flight.clamp(1, 4),
+            batches_max,
+            beside_from,
             store: Arc::clone(store),
             work: work.clone(),
             hasher: RandomState::new(),
@@ -162,7 +166,8 @@ impl<V: Verb> Shared<V> {
     /// the rows that have to be looked after.
     fn open(&self) -> (usize, usize, Vec<V::Item>) {
         let mut state = self.lock();
-        let batches = usize::from(state.batches < self.batches_max && state.is_ready());
+        let enough = state.batches == 0 || state.waiting.len() >= self.beside_from;
+        let batches = usize::from(state.batches < self.batches_max && enough && state.is_ready());
         let wanted = if state.is_solo_ready() { state.solo.len().min(SOLO_IN_FLIGHT_MAX) } else { 0 };
         let solos = wanted.saturating_sub(state.solos);
         state.batches += batches;
@@ -176,7 +181,7 @@ impl<V: Verb> Shared<V> {
         loop {
             // Whoever is ready to call gets to do so first: that is what fills the batch, without a timer.
             self.gather().await;
-            let batch = self.lock().take_batch();
+            let batch = self.take_batch();
             if batch.is_empty() {
                 drop(place);
                 return;
@@ -185,6 +190,13 @@ impl<V: Verb> Shared<V> {
             self.pump();
             self.send(Batch::new(&self, batch)).await;
         }
+    }
+
+    /// What goes out next; nothing where another sender is about to take it along with more.
+    fn take_batch(&self) -> Vec<Entry<V>> {
+        let mut state = self.lock();
+        let enough = state.batches <= 1 || state.waiting.len() >= self.beside_from;
+        if enough { state.take_batch() } else { Vec::new() }
     }
 
     /// Lets others go first for as long as calls keep coming.

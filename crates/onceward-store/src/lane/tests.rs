@@ -85,6 +85,41 @@ async fn calls_gather_while_a_batch_is_in_flight() {
     assert!(store.calls(Verb::LeaseAcquire) < 30, "{} statements", store.calls(Verb::LeaseAcquire));
 }
 
+/// A second batch of jobs goes beside the first one as soon as enough calls wait for it, and with fewer none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_batch_of_jobs_goes_when_enough_wait() {
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    store.enqueue_beside(16);
+    let lanes = Lanes::new(Arc::clone(&store) as Arc<dyn Store>, DEADLINE);
+    store.times(4, Verb::JobEnqueue, Fault::Slow(Duration::from_millis(400)));
+    let enqueue = |count: usize| -> Vec<_> {
+        let call = |_| {
+            let lanes = lanes.clone();
+            tokio::spawn(async move { lanes.enqueue(new_job(None)).await })
+        };
+        (0..count).map(call).collect()
+    };
+    let sent = async |statements: u64| {
+        while store.calls(Verb::JobEnqueue) < statements {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let began = Instant::now();
+    let mut calls = enqueue(1);
+    sent(1).await;
+    calls.extend(enqueue(15));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(store.calls(Verb::JobEnqueue) == 1 || began.elapsed() > Duration::from_millis(400));
+    calls.extend(enqueue(1));
+    sent(2).await;
+    // They are under way: what comes now waits for one of them, and goes as one batch.
+    calls.extend(enqueue(3));
+    for call in calls {
+        assert!(matches!(call.await.unwrap().unwrap(), Enqueued::Created(_)));
+    }
+    assert!((3..=4).contains(&store.calls(Verb::JobEnqueue)), "{}", store.calls(Verb::JobEnqueue));
+}
+
 /// Law 1 and 2: a locked row delays and fails nobody else in its batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_key_harms_no_other() {

@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use onceward_core::once::{Ending, Settle};
 use onceward_core::{Result, job, lease, once};
 
-use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, KeyRef, ReleaseLease, SettleOnce, Store};
+use crate::{
+    Acquired, BeginJob, Capabilities, Claimed, Enqueued, JobProgress, KeyRef, ReleaseLease, SettleOnce, Store,
+};
 
 /// What a row is about, each as a hash: rows that have one in common are never out at the same time.
 pub(super) type Marks = [Option<u64>; 3];
@@ -21,6 +23,11 @@ pub(super) trait Verb: Send + Sync + 'static {
     type Answer: Send + Sync + 'static;
     /// Whether a row that somebody's transaction holds is asked for again until the deadline, instead of saying so.
     const INSISTS: bool;
+
+    /// How many batches may be in flight, and how many calls must wait for another one beside the first.
+    fn in_flight(can: &Capabilities) -> (usize, usize) {
+        (can.batches_in_flight.clamp(1, 4), 1)
+    }
 
     fn marks(item: &Self::Item, hasher: &RandomState) -> Marks;
     /// Roughly how many bytes the row adds to a statement.
@@ -200,6 +207,10 @@ impl Verb for EnqueueJobs {
     type Item = job::New;
     type Answer = Enqueued;
     const INSISTS: bool = true;
+
+    fn in_flight(can: &Capabilities) -> (usize, usize) {
+        can.enqueue_beside.map_or((can.batches_in_flight.clamp(1, 4), 1), |beside| (2, beside))
+    }
 
     fn marks(item: &job::New, hasher: &RandomState) -> Marks {
         enqueue_marks(item, hasher)

@@ -342,7 +342,13 @@ impl Tables {
 impl Store for MemoryStore {
     fn capabilities(&self) -> Capabilities {
         let poll_interval = Duration::from_secs(1);
-        Capabilities { kind: StoreKind::Memory, poll_interval, is_heard: true, batches_in_flight: 2 }
+        Capabilities {
+            kind: StoreKind::Memory,
+            poll_interval,
+            is_heard: true,
+            batches_in_flight: 2,
+            enqueue_beside: None,
+        }
     }
 
     fn url(&self) -> &str {

@@ -21,9 +21,12 @@ macro_rules! named {
 }
 named!(lease::Ask, once::Ask, ReleaseLease, SettleOnce);
 
-/// Which of two statements a batch is sent with.
+/// Which of its statements a batch is sent with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
+    /// The one for what has been so with all rows lately: keys without a row, leases that were given back, or that lie
+    /// where they were written.
+    Short,
     /// The one for what nearly always happens: keys nobody has, outcomes nobody doubts.
     New,
     /// The one for whatever may have happened.

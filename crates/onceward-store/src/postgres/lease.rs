@@ -10,6 +10,7 @@ use super::Inner;
 use super::batch::{Place, Way, column, find, in_order, sorted};
 use super::link::{Call, Link};
 use super::live::Param;
+use super::once::place_slot;
 use super::row::{Columns, Tid, millis};
 use crate::store::{
     Acquired, BreakLease, Broken, KeyRef, LeaveLease, ListLeases, ReleaseLease, Snapshot, WaitLease,
@@ -117,17 +118,18 @@ impl Inner {
         let (mut open, counted): (Vec<_>, Vec<_>) =
             sorted(batch).into_iter().partition(|place| place.ask.capacity == 1);
         let mut answers = Vec::with_capacity(batch.len());
-        for round in 0..=ROUNDS {
+        for (way, round) in self.given_back.ways() {
             if open.is_empty() {
                 break;
             }
-            let way = if round == 0 { Way::New } else { Way::Any };
             let met = self.acquire_round(&open, way).await?;
+            let granted = met.iter().filter(|met| matches!(met, Met::Granted(_))).count();
+            self.given_back.note(way, met.len(), granted);
             let mut again = Vec::new();
             for (place, met) in open.into_iter().zip(met) {
                 match met.answer(place.ask, 0) {
                     Some(answer) => answers.push((place.at, answer)),
-                    None if round < met.rounds() => again.push(place),
+                    None if way == Way::Short || round < met.rounds() => again.push(place),
                     None => answers.push((place.at, met.last_answer()?)),
                 }
             }
@@ -157,6 +159,7 @@ impl Inner {
             &column(places, |ask| ask.watched.map(|watched| watched.heartbeats)),
         ];
         let (statement, params) = match way {
+            Way::Short => (&self.sql.acquire_given_back, params.get(..8).unwrap_or_default()),
             Way::New => (&self.sql.acquire_free, params.get(..8).unwrap_or_default()),
             Way::Any => (&self.sql.acquire, params),
         };
@@ -181,29 +184,55 @@ impl Inner {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let places = sorted(batch);
+        let (mut open, mut released) = (sorted(batch), Vec::new());
+        for (way, _) in self.near.ways() {
+            let given = self.release_round(&open, way, &mut released).await?;
+            self.near.note(way, open.len(), given.iter().filter(|given| **given).count());
+            if way != Way::Short {
+                break;
+            }
+            let mut given = given.into_iter();
+            open.retain(|_| given.next() != Some(true));
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok(in_order(batch.len(), released, || false))
+    }
+
+    /// Gives back what can be given back that way, and says of which of them it was so.
+    async fn release_round(
+        &self,
+        places: &[Place<'_, ReleaseLease>],
+        way: Way,
+        released: &mut Vec<(usize, bool)>,
+    ) -> Result<Vec<bool>> {
         let call = Call {
             verb: "lease.release",
-            statement: &self.sql.release,
+            statement: if way == Way::Short { &self.sql.release_near } else { &self.sql.release },
             params: &[
-                &column(&places, |ask| ask.namespace.as_str()),
-                &column(&places, |ask| ask.key.as_str()),
-                &column(&places, |ask| ask.token.get()),
-                &column(&places, |ask| ask.reason.as_deref()),
-                &column(&places, |ask| ask.place.0.map(Tid)),
+                &column(places, |ask| ask.namespace.as_str()),
+                &column(places, |ask| ask.key.as_str()),
+                &column(places, |ask| ask.token.get()),
+                &column(places, |ask| ask.reason.as_deref()),
+                &column(places, |ask| ask.place.0.map(Tid)),
             ],
             rows: places.len(),
         };
-        let mut released = Vec::new();
+        let mut given = vec![false; places.len()];
         for row in self.end_link().write(&call).await? {
             let mut columns = Columns::of(&row);
-            let Some(place) = place_of(&places, columns.get()?) else { continue };
+            let n: i64 = columns.get()?;
+            let (Some(place), Some(slot)) = (place_of(places, n), place_slot(&mut given, n)) else {
+                continue;
+            };
+            *slot = true;
             if columns.get()? {
                 self.wakes.tell(&place.ask.namespace, &place.ask.key);
             }
             released.push((place.at, true));
         }
-        Ok(in_order(batch.len(), released, || false))
+        Ok(given)
     }
 
     pub(super) async fn lease_wait(&self, wait: &WaitLease) -> Result<Ticket> {

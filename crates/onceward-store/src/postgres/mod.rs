@@ -27,6 +27,7 @@ mod once;
 mod renew;
 mod row;
 mod statements;
+mod streak;
 mod tls;
 mod upkeep;
 mod wake;
@@ -47,6 +48,7 @@ use self::batch::{Named, Place};
 use self::dial::{Dial, Purpose};
 use self::link::Link;
 use self::statements::Statements;
+use self::streak::Streak;
 use self::wake::Wakes;
 use crate::enlist::EnlistSql;
 use crate::store::{
@@ -80,6 +82,10 @@ pub struct PostgresStore {
     inner: Inner,
 }
 
+/// How many jobs make a batch worth it beside another one. Two batches of a few are slower than one of them all; of many,
+/// the server works on both at the same time (decision 25).
+const ENQUEUE_BESIDE: usize = 16;
+
 /// The store's parts, where the verbs are written.
 struct Inner {
     url: String,
@@ -94,6 +100,10 @@ struct Inner {
     /// Single rows of keys that were met locked a moment ago: nobody waits behind them.
     apart: Link,
     suspects: Suspects,
+    /// Of keys that were new ones, of leases that had been given back, and of leases that lay where they were written.
+    fresh: Streak,
+    given_back: Streak,
+    near: Streak,
     /// Takes from lanes, in their order.
     take: [Link; 2],
     jobs: jobs::Known,
@@ -128,6 +138,9 @@ impl PostgresStore {
             end: [keyed(), keyed()],
             apart: keyed(),
             suspects: Suspects::default(),
+            fresh: Streak::default(),
+            given_back: Streak::default(),
+            near: Streak::default(),
             take: [Link::new(&dial, Purpose::Ordered), Link::new(&dial, Purpose::Ordered)],
             jobs: jobs::Known::since(options.clock.wall(), options.test_clock),
             renew: Link::with_deadline(&dial, Purpose::Keyed, options.deadline.min(RENEW_DEADLINE)),
@@ -176,7 +189,13 @@ impl Store for PostgresStore {
     fn capabilities(&self) -> Capabilities {
         let poll_interval = if self.inner.dial.pooled { POLL_POOLED } else { POLL_LISTENING };
         let is_heard = !self.inner.dial.pooled || self.inner.wakes.has_carrier();
-        Capabilities { kind: StoreKind::Postgres, poll_interval, is_heard, batches_in_flight: 1 }
+        Capabilities {
+            kind: StoreKind::Postgres,
+            poll_interval,
+            is_heard,
+            batches_in_flight: 1,
+            enqueue_beside: Some(ENQUEUE_BESIDE),
+        }
     }
 
     fn url(&self) -> &str {

@@ -61,12 +61,20 @@ impl Inner {
     pub(super) async fn once_claim(&self, batch: &[Ask]) -> Result<Vec<Claimed>> {
         let mut open = sorted(batch);
         let mut answers = Vec::with_capacity(batch.len());
-        for round in 0..=ROUNDS {
+        for (way, round) in self.fresh.ways() {
             if open.is_empty() {
                 break;
             }
-            let way = if round == 0 { Way::New } else { Way::Any };
-            let (met, clock) = self.claim_round(&open, way).await?;
+            let (met, clock) = match self.claim_round(&open, way).await {
+                // Somebody changes the row of a key that is no new one, or makes it: whoever looks first is told.
+                Err(error) if way == Way::Short && error.code() == Code::KeyLocked => {
+                    self.fresh.note(way, 1, 0);
+                    continue;
+                }
+                answer => answer.inspect_err(|error| self.suspects.note(&open, error))?,
+            };
+            let granted = met.iter().filter(|met| matches!(met, Met::Granted(_))).count();
+            self.fresh.note(way, met.len(), granted);
             let mut again = Vec::new();
             for (place, met) in open.into_iter().zip(met) {
                 match met.answer(place.ask, way, clock) {
@@ -100,14 +108,14 @@ impl Inner {
             &once::EXPIRED,
         ];
         let (statement, params) = match way {
+            Way::Short => (&self.sql.claim_fresh, params.get(..8).unwrap_or_default()),
             Way::New => (&self.sql.claim_new, params.get(..8).unwrap_or_default()),
             Way::Any => (&self.sql.claim, params),
         };
         let call = Call { verb: "once.claim", statement, params, rows: places.len() };
         let (mut all, mut clock): (Vec<Met>, _) =
             (places.iter().map(|_| Met::Nothing).collect(), WallClock::Trusted);
-        let rows = self.begin_link(places).write(&call).await;
-        for row in rows.inspect_err(|error| self.suspects.note(places, error))? {
+        for row in self.begin_link(places).write(&call).await? {
             let mut columns = Columns::of(&row);
             let granted_now: bool = columns.get()?;
             let found = find(places, columns.get()?, columns.get()?);
@@ -180,7 +188,9 @@ impl Inner {
             return Ok(Vec::new());
         }
         let (statement, last): (_, Box<dyn ToSql + Send + Sync>) = match way {
-            Way::New => (&self.sql.settle_outcome, Box::new(column(places, |ask| ask.place.0.map(Tid)))),
+            Way::Short | Way::New => {
+                (&self.sql.settle_outcome, Box::new(column(places, |ask| ask.place.0.map(Tid))))
+            }
             Way::Any => (&self.sql.settle_doubt, Box::new(column(places, |ask| ask.ending.event().as_str()))),
         };
         let params: &[Param<'_>] = &[
@@ -326,7 +336,7 @@ impl Inner {
 }
 
 /// The mark of the ask in the place `n` of the arrays, counted from 1.
-fn place_slot(marks: &mut [bool], n: i64) -> Option<&mut bool> {
+pub(super) fn place_slot(marks: &mut [bool], n: i64) -> Option<&mut bool> {
     marks.get_mut(usize::try_from(n).ok()?.checked_sub(1)?)
 }
 

@@ -27,10 +27,12 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 8] = [
+const PARTS: [(&str, &str, &str); 10] = [
     // These have parts of their own.
     ("{starts}", postgres_sql!("run/append"), "starts"),
     ("{ends}", postgres_sql!("run/append"), "ends"),
+    ("{taking}", postgres_sql!("lease/acquire"), "taking"),
+    ("{giving_back}", postgres_sql!("lease/release"), "giving_back"),
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
     ("{held}", postgres_sql!("run/append"), "held"),
@@ -128,6 +130,8 @@ macro_rules! statements {
 }
 
 statements! {
+    acquire_given_back = prepared "lease/acquire" "given_back" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY,
+        INT8_ARRAY, INT8_ARRAY, INT8_ARRAY, TEXT_ARRAY);
     acquire_free = prepared "lease/acquire" "free" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY,
         INT8_ARRAY, INT8_ARRAY, TEXT_ARRAY);
     acquire = prepared "lease/acquire" "batch" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
@@ -136,6 +140,7 @@ statements! {
         INT8);
     lease_renew = prepared "lease/renew" "renew" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
     lease_renew_seen = prepared "lease/renew" "seen" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, INT8_ARRAY, UUID_ARRAY);
+    release_near = prepared "lease/release" "near" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
     release = prepared "lease/release" "release" (TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY, TEXT_ARRAY, TID_ARRAY);
     notify = prepared "lease/release" "notify" (TEXT, TEXT);
     wait = prepared "lease/wait" (TEXT, TEXT, UUID, BOOL, INT8);
@@ -143,6 +148,8 @@ statements! {
     break_lease = planned "lease/break" (TEXT, TEXT, INT8, TEXT, TEXT);
     lease_lookup = prepared "lease/lookup" (TEXT, TEXT);
     lease_list = planned "lease/list" (TEXT, TEXT, TEXT, TEXT, TEXT, INT8, INT8);
+    claim_fresh = prepared "once/claim" "fresh" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        INT8_ARRAY, BYTEA_ARRAY);
     claim_new = prepared "once/claim" "new" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         INT8_ARRAY, BYTEA_ARRAY);
     claim = prepared "once/claim" "claim" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, INT8_ARRAY, INT8_ARRAY,
@@ -174,6 +181,7 @@ statements! {
     session_close = prepared "session/close" (UUID, INT8);
     session_list = planned "session/list" ();
     session_drain = prepared "session/drain" (UUID, BOOL);
+    enqueue_now = prepared "job/enqueue" "now" ();
     enqueue_new = prepared "job/enqueue" "new" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
         INT4_ARRAY, UUID_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY);
     enqueue_handed = prepared "job/enqueue" "handed" (TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY,
@@ -239,6 +247,8 @@ statements! {
     permits_grant = prepared "queue/permits" "grant" (TEXT, TEXT, INT8, INT8, TIMESTAMPTZ, INT4, BOOL, UUID, INT8, INT4,
         INT4, INT4, INT4, TIMESTAMPTZ, TIMESTAMPTZ);
     queue_list = planned "queue/list" (TEXT, INT8);
+    run_append_entry = prepared "run/append" "entry" (TEXT, UUID, UUID, INT8, INT4, TIMESTAMPTZ, TEXT, TEXT, TEXT, TEXT,
+        BYTEA);
     run_append_entries = prepared "run/append" "entries" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY,
         INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
     run_append = prepared "run/append" "any" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY,

@@ -52,7 +52,13 @@ impl Store for SqliteStore {
         // Commits of other processes are noticed within milliseconds by whoever subscribes; this is the
         // safety net.
         let poll_interval = Duration::from_millis(if self.has_readers() { 250 } else { 1_000 });
-        Capabilities { kind: StoreKind::Sqlite, poll_interval, is_heard: true, batches_in_flight: 2 }
+        Capabilities {
+            kind: StoreKind::Sqlite,
+            poll_interval,
+            is_heard: true,
+            batches_in_flight: 2,
+            enqueue_beside: None,
+        }
     }
 
     fn url(&self) -> &str {

@@ -11,6 +11,7 @@
 --   $1 to $11 as above  $12 session  $13 claim  $14 namespace
 --   Rows: the token and the time of the claim, id and place; one of each job that was claimed. A claim that is there
 --   already fails it with 23505 as well.
+-- now: what time it is, for jobs that are due at once and are written by more than one statement. Rows: one.
 -- any: what has keys, and what goes with it. A job is written if it has all its keys afterwards.
 --   $1 namespace[]  $2 kind[]  $3 queue[]  $4 priority[]  $5 content_type[]  $6 route[]  $7 id[]  $8 payload[]
 --   $9 spec[]  $10 due[]  $11 ordering_key[]  $12 idempotency key[]  $13 fingerprint[]  $14 its ttl_ms[]
@@ -46,6 +47,9 @@
     RETURNING namespace, id, kind, queue, priority, state, run_at, coalesce(route, '') AS route, ctid AS place
 ), {lanes}
 SELECT true
+
+-- step: now
+SELECT {clock} AS now
 
 -- step: handed
 {bound}WITH made AS (

@@ -1,8 +1,11 @@
 -- lease.acquire: takes leases. A refusal reads, and neither writes nor locks (decision 14).
 --
+-- given_back: asks of capacity 1, as batch, of leases that were given back, as long as nobody waits for any lease of their
+--   namespaces; what remains is something else. The parameters $1 to $8. Rows as those of free, of what was granted.
 -- free: asks of capacity 1, as batch, of leases that were given back or never taken, as long as nobody waits for any
 --   lease of their namespaces: what most asks need, and every further step of a statement costs time whether or not it
 --   has rows to work on. The parameters $1 to $8. Rows as batch, and where a grant was written.
+-- taking: what both of them have in common
 -- batch: asks of capacity 1, one key each, sorted by (namespace, key)
 --   $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 lock_delay_ms[]
 --   $8 metadata[]   $9 watched token[]    $10 watched heartbeats[]
@@ -15,8 +18,8 @@
 --   that becomes free first. A last column counts the places that are taken.
 -- Indexes: lease_pkey (namespace, key, slot); lease_waiter_pkey.
 
--- step: free
-{bound}WITH ask AS MATERIALIZED (
+-- step: taking
+ask AS MATERIALIZED (
     -- The place is a column although it is always 0: a constant would tempt the planner to read every row of place 0.
     SELECT a.*, 0 AS ask_slot
     FROM {bounded}unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -46,7 +49,18 @@
     FROM (SELECT free.*, {clock} AS now FROM free) f
     WHERE l.ctid = f.place
     RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at, l.ctid AS place
-), made AS (
+)
+
+-- step: given_back
+{bound}WITH {taking}
+SELECT true AS granted, t.namespace, t.key, t.granted_at AS now, false AS ahead, 0 AS slot, t.token, NULL AS owner,
+       NULL::uuid AS session, t.granted_at, t.expires_at, t.hard_expires_at, NULL::bigint AS ttl_ms,
+       NULL::bigint AS lock_delay_ms, NULL::bigint AS heartbeats, NULL::timestamptz AS released_at, NULL AS metadata,
+       t.place
+FROM taken t
+
+-- step: free
+{bound}WITH {taking}, made AS (
     INSERT INTO {schema}.lease (namespace, key, slot, token, owner, session, granted_at, expires_at,
                                 hard_expires_at, ttl_ms, lock_delay_ms, heartbeats, metadata)
     SELECT f.namespace, f.key, 0, greatest(f.last + 1, (extract(epoch FROM f.now) * 1000000)::bigint),

@@ -1,8 +1,10 @@
 -- once.claim: claims keys, durably (O9). A finished key costs a read: no write, no lock.
 --
+-- fresh: claims what has no row, and looks at nothing: what remains was there. It waits, as long as a lock may be waited
+--      for, for whoever is writing a row of such a key. The parameters $1 to $8.
 -- new: claims what has no row, and reads what has: first calls and replays need no more, and every further step of a
---      statement costs time whether or not it has rows to work on. The parameters $1 to $8; the last column says
---      where a grant was written.
+--      statement costs time whether or not it has rows to work on. The parameters $1 to $8. The last column, of both,
+--      says where a grant was written.
 -- claim: claims what can be claimed, and writes down what ran out.
 --
 -- $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 retain_ms[]  $8 fingerprint[]
@@ -11,6 +13,22 @@
 -- (token, attempts and times); the others are as they were read, with their bodies if settled.
 -- A key without a row was being written by somebody else: ask again in a new statement.
 -- Index: once_pkey (namespace, key).
+
+-- step: fresh
+{bound}INSERT INTO {schema}.once (namespace, key, state, token, owner, session, attempts, fingerprint, claimed_at, expires_at,
+                           hard_expires_at, ttl_ms, retain_ms, late)
+SELECT a.namespace, a.key, 'running', (extract(epoch FROM t.now) * 1000000)::bigint, a.owner, a.session, 1, a.fingerprint,
+       t.now, least(t.now + a.ttl_ms * interval '1 millisecond', t.now + a.hard_ttl_ms * interval '1 millisecond'),
+       t.now + a.hard_ttl_ms * interval '1 millisecond', a.ttl_ms, a.retain_ms, false
+FROM {bounded}(SELECT {clock} AS now OFFSET 0) t,
+     unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[])
+         AS a (namespace, key, owner, session, ttl_ms, hard_ttl_ms, retain_ms, fingerprint)
+ON CONFLICT (namespace, key) DO NOTHING
+RETURNING true AS granted, namespace, key, claimed_at AS now, NULL AS state, token, NULL AS owner, NULL::uuid AS session,
+          attempts, NULL::bytea AS fingerprint, claimed_at, expires_at, hard_expires_at, NULL::bigint AS ttl_ms,
+          NULL::bigint AS retain_ms, NULL::timestamptz AS uncertain_at, NULL::timestamptz AS finished_at,
+          NULL::timestamptz AS retain_until, NULL::boolean AS late, NULL::bytea AS body, NULL AS content_type,
+          NULL::bigint AS body_size, NULL AS reason, ctid AS place
 
 -- step: new
 {bound}WITH ask AS MATERIALIZED (

@@ -1,6 +1,9 @@
 -- run.append: adds to journals, for the session that has the runs and as long as it lasts; with the same commit children
 -- are enqueued, what stands in the journal now waits no more, and children whose end stands in it are over.
 --
+-- entry: one entry of one run that starts nothing and has taken nothing, as of a step of which nobody else has one now
+--   $1 namespace  $2 run  $3 session  $4 token  $5 seq  $6 at  $7 position  $8 op  $9 phase  $10 name  $11 data
+--   Rows: one, if the run is this session's
 -- entries: where nothing is started and nothing was taken, as of most steps
 --   $1 namespace[]  $2 run[]  $3 session[]  $4 token[]  $5 to $12 as below
 -- any
@@ -43,6 +46,26 @@ added AS (
     WHERE a.mine[e.of]
     ON CONFLICT (namespace, run, seq) DO NOTHING
 )
+
+-- step: entry
+{bound}WITH alive AS MATERIALIZED (
+    SELECT s.expires_at
+    FROM {bounded}{schema}.session s
+    WHERE s.id = $3::uuid
+    FOR KEY SHARE OF s
+), mine AS MATERIALIZED (
+    SELECT 1::bigint AS n
+    FROM alive h, {schema}.job j
+    WHERE h.expires_at > {clock} AND j.namespace = $1::text AND j.id = $2::uuid AND j.token < $4::bigint
+      AND j.state NOT IN ('dead', 'uncertain')
+), added AS (
+    INSERT INTO {schema}.run_journal (namespace, run, seq, at, token, position, op, phase, name, data)
+    SELECT $1::text, $2::uuid, $5::integer, $6::timestamptz, $4::bigint, $7::text, $8::text, $9::text, $10::text,
+           $11::bytea
+    FROM mine
+    ON CONFLICT (namespace, run, seq) DO NOTHING
+)
+SELECT m.n FROM mine m
 
 -- step: entries
 {bound}WITH {held}, asked AS MATERIALIZED (

@@ -71,6 +71,32 @@ impl<'a> Parts<'a> {
         self.runs.iter().map(|(_, ask)| value(ask)).collect()
     }
 
+    /// One entry of one run, if that is all.
+    fn only(&self) -> Option<Vec<Owned<'a>>> {
+        let ([(_, ask)], [(_, entry)]) = (self.runs.as_slice(), self.entries.as_slice()) else { return None };
+        self.is_short().then(|| -> Vec<Owned<'a>> {
+            vec![
+                Box::new(ask.run.namespace.as_str()),
+                Box::new(ask.run.id.as_uuid()),
+                Box::new(ask.session.as_uuid()),
+                Box::new(ask.token.get()),
+                Box::new(int(entry.seq)),
+                Box::new(Instant(entry.at)),
+                Box::new(entry.position.as_str()),
+                Box::new(entry.op.as_str()),
+                Box::new(entry.phase.word()),
+                Box::new(entry.name.as_str()),
+                Box::new(entry.phase.row_data()),
+            ]
+        })
+    }
+
+    /// All of it, for a statement that takes it.
+    fn all(&self, ask: &'a AppendRuns) -> Vec<Owned<'a>> {
+        let parts = [self.params(), self.starts(), self.ends(), self.claims(ask)];
+        parts.into_iter().flatten().collect()
+    }
+
     /// The runs, and what is added to them.
     fn params(&self) -> Vec<Owned<'a>> {
         let entries = &self.entries;
@@ -166,13 +192,11 @@ fn numbers<T>(items: &[Of<'_, T>]) -> Vec<i32> {
 impl Inner {
     pub(super) async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
         let parts = Parts::of(ask);
-        let (statement, mut params) = (&self.sql.run_append_entries, parts.params());
-        let statement = match parts.is_short() {
-            true => statement,
-            false => {
-                params.extend(parts.starts().into_iter().chain(parts.ends()).chain(parts.claims(ask)));
-                if parts.is_ordered() { &self.sql.run_append_ordered } else { &self.sql.run_append }
-            }
+        let (statement, params) = match parts.only() {
+            Some(params) => (&self.sql.run_append_entry, params),
+            None if parts.is_short() => (&self.sql.run_append_entries, parts.params()),
+            None if parts.is_ordered() => (&self.sql.run_append_ordered, parts.all(ask)),
+            None => (&self.sql.run_append, parts.all(ask)),
         };
         let params: Vec<Param<'_>> = params.iter().map(|param| &**param as Param<'_>).collect();
         let call = Call { verb: VERB, statement, params: &params, rows: ask.runs.len() };

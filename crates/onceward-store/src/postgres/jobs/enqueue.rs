@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::join;
 use onceward_core::job::{self, DedupeScope, New, OnConflict};
-use onceward_core::{Code, Error, JobId, Namespace, Queue, Result};
+use onceward_core::{Code, Error, JobId, Namespace, Queue, Result, Timestamp};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -22,11 +23,22 @@ use crate::store::{Enqueued, JobRef};
 
 const VERB: &str = "job.enqueue";
 
+/// How many jobs are worth two statements at the same time.
+const HALVES_FROM: usize = 256;
+
 /// One job of a batch, and where its answer belongs.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub(super) at: usize,
     pub(super) new: &'a New,
+}
+
+/// How jobs of which nobody has heard are sent.
+pub(super) struct Sending<'a> {
+    pub(super) statement: &'a Statement,
+    pub(super) link: &'a Link,
+    /// When those are due that are due at once, where that is not for the statement to say.
+    pub(super) now: Option<Timestamp>,
 }
 
 impl Inner {
@@ -96,14 +108,46 @@ impl Inner {
     /// hint that did not ride.
     async fn enqueue_new(&self, entries: &[Entry<'_>], ride: Option<Ride>) -> Result<(bool, Option<Ride>)> {
         let mut ride = ride;
-        let written = self.write_new(&self.sql.enqueue_new, entries, &[], &mut ride).await?;
+        if entries.len() >= HALVES_FROM {
+            return Ok((self.enqueue_halves(entries, &mut ride).await?, ride));
+        }
+        let sent = Sending { statement: &self.sql.enqueue_new, link: Link::idlest(&self.begin), now: None };
+        let written = self.write_new(&sent, entries, &[], &mut ride).await?;
         Ok((written.is_some(), ride))
+    }
+
+    /// Writes many jobs by two statements at the same time, so that the server works on both halves; `false` if somebody
+    /// has heard of some. All of them are due at the same moment, and so stay in the order of their ids.
+    async fn enqueue_halves(&self, entries: &[Entry<'_>], ride: &mut Option<Ride>) -> Result<bool> {
+        let now = self.time_of_jobs().await?;
+        let [a, b] = &self.begin;
+        let sent = |link| Sending { statement: &self.sql.enqueue_new, link, now: Some(now) };
+        let (a, b) = (sent(a), sent(b));
+        let (first, second) = entries.split_at(entries.len() / 2);
+        let mut none = None;
+        let written =
+            join(self.write_new(&a, first, &[], &mut none), self.write_new(&b, second, &[], ride)).await;
+        match written {
+            (Ok(first), Ok(second)) => Ok(first.is_some() && second.is_some()),
+            // Half of them may be there: whoever sends them again finds those.
+            (Err(error), Ok(Some(_))) | (Ok(Some(_)), Err(error)) => Err(error.uncertain()),
+            (Err(first), Err(second)) if second.is_uncertain() => Err(first.uncertain()),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// What time it is for jobs that are due at once.
+    async fn time_of_jobs(&self) -> Result<Timestamp> {
+        let call = Call { verb: VERB, statement: &self.sql.enqueue_now, params: &[], rows: 1 };
+        let rows = self.read.read(&call).await?;
+        let row = rows.first().ok_or_else(|| Error::new(Code::RowUnreadable, "no time was told").at(VERB))?;
+        Columns::of(row).time()
     }
 
     /// Sends a statement that writes jobs of which nobody has heard; `None` if somebody has, and nothing was written.
     pub(super) async fn write_new(
         &self,
-        statement: &Statement,
+        sent: &Sending<'_>,
         entries: &[Entry<'_>],
         more: &[Param<'_>],
         ride: &mut Option<Ride>,
@@ -121,11 +165,11 @@ impl Inner {
             &column(entries, |new| new.id.as_uuid()),
             &column(entries, |new| new.payload.bytes.as_slice()),
             &specs,
-            &column(entries, due),
+            &column(entries, |new| due(new).or(sent.now.map(|now| now.as_micros()))),
         ];
         let params = &[params, more].concat();
-        let call = Call { verb: VERB, statement, params, rows: entries.len() };
-        Link::idlest(&self.begin).write_unless_taken_with(&call, ride).await
+        let call = Call { verb: VERB, statement: sent.statement, params, rows: entries.len() };
+        sent.link.write_unless_taken_with(&call, ride).await
     }
 
     async fn enqueue_any(&self, entries: Vec<Entry<'_>>, answers: &mut [Enqueued]) -> Result<()> {

@@ -8,10 +8,11 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::super::Inner;
+use super::super::link::Link;
 use super::super::live::Param;
 use super::super::row::Columns;
 use super::claim::edge_of;
-use super::enqueue::Entry;
+use super::enqueue::{Entry, Sending};
 use crate::store::{ClaimedJobs, Enqueued, HandOver, HandedOver};
 
 impl Inner {
@@ -24,7 +25,9 @@ impl Inner {
         if heard.is_empty() {
             first.sort_by_key(|entry| entry.new.id);
             let more: &[Param<'_>] = &[&ask.session.as_uuid(), &ask.claim.as_uuid(), &ask.namespace.as_str()];
-            if let Some(rows) = self.write_new(&self.sql.enqueue_handed, &first, more, &mut None).await? {
+            let link = Link::idlest(&self.begin);
+            let sending = Sending { statement: &self.sql.enqueue_handed, link, now: None };
+            if let Some(rows) = self.write_new(&sending, &first, more, &mut None).await? {
                 return self.handed(ask, &rows);
             }
         }

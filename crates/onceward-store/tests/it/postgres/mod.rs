@@ -4,6 +4,7 @@ mod disk;
 mod faults;
 mod jobs;
 mod locks;
+mod often;
 mod plans;
 mod scale;
 mod schema;
