@@ -346,8 +346,8 @@ impl Faulty {
         *script = Script { calls, ..Script::default() };
     }
 
-    /// From now on jobs are enqueued in one batch at a time, and beside it in another one where so many calls wait: as on
-    /// a server that works on both.
+    /// From now on jobs are enqueued in one batch at a time, and beside it in another one where so many calls wait: as
+    /// on a server that works on both.
     pub fn enqueue_beside(&self, calls: usize) {
         self.beside.store(calls, Ordering::SeqCst);
     }

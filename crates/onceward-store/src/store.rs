@@ -66,8 +66,8 @@ pub struct Capabilities {
     pub is_heard: bool,
     /// Batches in flight per verb that make sense: connections for PostgreSQL, one writer for SQLite.
     pub batches_in_flight: usize,
-    /// How many calls must wait for a batch of jobs to be enqueued beside another one, where otherwise one batch of a verb
-    /// makes sense; `None`: jobs are as everything else.
+    /// How many calls must wait for a batch of jobs to be enqueued beside another one, where otherwise one batch of a
+    /// verb makes sense; `None`: jobs are as everything else.
     pub enqueue_beside: Option<usize>,
 }
 

@@ -82,8 +82,8 @@ pub struct PostgresStore {
     inner: Inner,
 }
 
-/// How many jobs make a batch worth it beside another one. Two batches of a few are slower than one of them all; of many,
-/// the server works on both at the same time (decision 25).
+/// How many jobs make a batch worth it beside another one. Two batches of a few are slower than one of them all; of
+/// many, the server works on both at the same time (decision 25).
 const ENQUEUE_BESIDE: usize = 16;
 
 /// The store's parts, where the verbs are written.

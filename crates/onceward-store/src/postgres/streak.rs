@@ -3,8 +3,8 @@
 //! A first call needs an insert and nothing else, and looking for a row that is not there costs as much again. So once
 //! enough keys in a row were new ones, the next batch is sent without looking; whatever that leaves open is looked at
 //! after all. A batch that does not look waits for whoever is changing the row of one of its keys, as every insert of a
-//! key does that somebody else is inserting: for the lock timeout, and then it is sent as a batch that looks. In the same
-//! way leases are taken of which all lately had been given back, and given back that all lay where they were written.
+//! key does that somebody else is inserting: for the lock timeout, and then it is sent as a batch that looks. In the
+//! same way leases are taken where all lately had been given back, and given back where all lay as they were written.
 
 use core::iter::{once, repeat_n};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -37,8 +37,8 @@ impl Streak {
         long.then_some((Way::Short, 0)).into_iter().chain(looking)
     }
 
-    /// Notes of how many rows of a batch it was so. It is a guess of what comes next: two batches that count at the same
-    /// time may lose one of their counts.
+    /// Notes of how many rows of a batch it was so. It is a guess of what comes next: two batches that count at the
+    /// same time may lose one of their counts.
     pub(super) fn note(&self, way: Way, rows: usize, so: usize) {
         let wanted = self.wanted.load(Ordering::Relaxed);
         match (way, so < rows) {

@@ -116,8 +116,8 @@ impl Inner {
         Ok((written.is_some(), ride))
     }
 
-    /// Writes many jobs by two statements at the same time, so that the server works on both halves; `false` if somebody
-    /// has heard of some. All of them are due at the same moment, and so stay in the order of their ids.
+    /// Writes many jobs by two statements at the same time, so that the server works on both halves; `false` if
+    /// somebody has heard of some. All of them are due at the same moment, and so stay in the order of their ids.
     async fn enqueue_halves(&self, entries: &[Entry<'_>], ride: &mut Option<Ride>) -> Result<bool> {
         let now = self.time_of_jobs().await?;
         let [a, b] = &self.begin;

@@ -90,8 +90,8 @@ async fn a_batch_that_does_not_look_answers_as_one_that_does() {
     }
 }
 
-/// Law 1: somebody's open transaction changes the row of a finished key, or makes one. The batch that meets it waits for
-/// the lock timeout, its other rows are granted, and what is finished is read whoever changes it.
+/// Law 1: somebody's open transaction changes the row of a finished key, or makes one. The batch that meets it waits
+/// for the lock timeout, its other rows are granted, and what is finished is read whoever changes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_being_written_holds_up_nobody_else() {
     let fresh = Fresh::new().await;
@@ -154,8 +154,8 @@ fn back(row: &lease::Record) -> ReleaseLease {
     ReleaseLease { namespace, key, token: row.token, reason: None, place: row.place }
 }
 
-/// L1, L2, L8: leases that are taken and given back over and over go the short way; those beside them that are held, new,
-/// or have moved since, are answered as ever.
+/// L1, L2, L8: leases that are taken and given back over and over go the short way; those beside them that are held,
+/// new, or have moved since, are answered as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_that_go_round_answer_as_all_others() {
     for fresh in [Fresh::new().await, Fresh::pooled().await] {
