@@ -30,6 +30,9 @@ fn a_schedule_is_declared_looked_at_paused_and_removed() {
     place
         .run(&["schedules", "add", "bad", "report", "--when", "0 2 * * * Europe/Atlantis"])
         .refused(2, "OW1013");
+    place
+        .run(&["schedules", "add", "bad", "report", "--when", "every 5m", "--zone", "Europe/Berlin"])
+        .refused(2, "OW0601");
     place.run(&["schedules", "show", "bad"]).refused(2, "OW1014");
     let shown = place.json(&["schedules", "show", "nightly"]);
     assert_eq!(shown["ahead"].as_array().unwrap().len(), 5);

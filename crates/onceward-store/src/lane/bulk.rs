@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -52,12 +53,19 @@ async fn send(lanes: &Lanes, chunk: Vec<job::New>, away: &OnceLock<()>) -> Vec<R
         let why = "the store could not be reached for the jobs before this one; it was not sent";
         return chunk.iter().map(|_| Err(Error::new(Code::StoreUnavailable, why))).collect();
     }
-    match insist(lanes.deadline, || whole(lanes, &chunk)).await {
+    // Whether some of them may be there since a try that failed: then no later one is sure that they are not.
+    let unsure = AtomicBool::new(false);
+    let told = |error: Error| if unsure.load(Ordering::SeqCst) { error.uncertain() } else { error };
+    match insist(lanes.deadline, || whole(lanes, &chunk, &unsure)).await {
         Ok(Some(answers)) => answers.into_iter().map(Ok).collect(),
         // One of them is locked, or refused: the lane finds out which, and the others go ahead (laws 1 and 2).
-        Ok(None) => join_all(chunk.into_iter().map(|job| lanes.enqueue(job))).await,
+        Ok(None) => {
+            let one = async |job| lanes.enqueue(job).await.map_err(told);
+            join_all(chunk.iter().cloned().map(one)).await
+        }
         Err(error) => {
             away.get_or_init(|| ());
+            let error = told(error);
             chunk.iter().map(|_| Err(error.clone())).collect()
         }
     }
@@ -67,9 +75,12 @@ async fn send(lanes: &Lanes, chunk: Vec<job::New>, away: &OnceLock<()>) -> Vec<R
 fn whole<'a>(
     lanes: &'a Lanes,
     chunk: &'a [job::New],
+    unsure: &'a AtomicBool,
 ) -> futures_util::future::BoxFuture<'a, Result<Option<Vec<Enqueued>>>> {
     Box::pin(async move {
-        match lanes.store.job_enqueue(chunk).await {
+        let answer = lanes.store.job_enqueue(chunk).await;
+        unsure.fetch_or(answer.as_ref().is_err_and(Error::is_uncertain), Ordering::SeqCst);
+        match answer {
             Ok(answers) => Ok(Some(answers)),
             Err(error) if error.is_retryable() && error.code() != Code::KeyLocked => Err(error),
             Err(_) if chunk.len() > 1 => Ok(None),

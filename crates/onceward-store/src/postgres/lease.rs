@@ -122,7 +122,10 @@ impl Inner {
             if open.is_empty() {
                 break;
             }
-            let met = self.acquire_round(&open, way).await?;
+            let met = self.acquire_round(&open, way).await;
+            // What one statement has granted stays so when the next one fails.
+            let has_granted = answers.iter().any(|(_, answer)| matches!(answer, Acquired::Granted(_)));
+            let met = met.map_err(|error| if has_granted { error.uncertain() } else { error })?;
             let granted = met.iter().filter(|met| matches!(met, Met::Granted(_))).count();
             self.given_back.note(way, met.len(), granted);
             let mut again = Vec::new();
@@ -186,7 +189,9 @@ impl Inner {
         }
         let (mut open, mut released) = (sorted(batch), Vec::new());
         for (way, _) in self.near.ways() {
-            let given = self.release_round(&open, way, &mut released).await?;
+            let given = self.release_round(&open, way, &mut released).await;
+            // What one statement has given back stays so when the next one fails.
+            let given = given.map_err(|error| if released.is_empty() { error } else { error.uncertain() })?;
             self.near.note(way, open.len(), given.iter().filter(|given| **given).count());
             if way != Way::Short {
                 break;

@@ -59,8 +59,19 @@ fn doubted(row: &once::Record, now: Timestamp) -> once::Record {
 
 impl Inner {
     pub(super) async fn once_claim(&self, batch: &[Ask]) -> Result<Vec<Claimed>> {
-        let mut open = sorted(batch);
         let mut answers = Vec::with_capacity(batch.len());
+        match self.claim_all(batch, &mut answers).await {
+            Ok(()) => Ok(in_order(batch.len(), answers, || Claimed::Mismatch)),
+            // What one statement has granted stays so when the next one fails.
+            Err(error) if answers.iter().any(|(_, answer)| matches!(answer, Claimed::Granted(_))) => {
+                Err(error.uncertain())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn claim_all(&self, batch: &[Ask], answers: &mut Vec<(usize, Claimed)>) -> Result<()> {
+        let mut open = sorted(batch);
         for (way, round) in self.fresh.ways() {
             if open.is_empty() {
                 break;
@@ -88,10 +99,7 @@ impl Inner {
             }
             open = again;
         }
-        if !open.is_empty() {
-            return Err(in_the_way("once.claim"));
-        }
-        Ok(in_order(batch.len(), answers, || Claimed::Mismatch))
+        if open.is_empty() { Ok(()) } else { Err(in_the_way("once.claim")) }
     }
 
     async fn claim_round(&self, places: &[Place<'_, Ask>], way: Way) -> Result<(Vec<Met>, WallClock)> {

@@ -5,7 +5,7 @@ use core::time::Duration;
 use clap::ValueEnum;
 use onceward::jobs::{Enqueue, IntoEnqueue, Retry};
 use onceward::schedule::{OnMissed, Overlap, Schedule};
-use onceward::{Onceward, Result};
+use onceward::{Code, Error, Onceward, Result};
 use serde_json::{Value, json};
 
 use crate::args::duration;
@@ -110,6 +110,10 @@ pub(super) async fn run(args: &Args, client: &Onceward) -> Result<Schedule> {
         },
     );
     let when = match &args.zone {
+        Some(_) if ["every ", "at "].iter().any(|word| args.when.trim_start().starts_with(word)) => {
+            let why = "--zone is for a pattern: an interval and a moment are the same in every time zone";
+            return Err(Error::new(Code::UsageInvalid, why));
+        }
         Some(zone) => format!("{} {zone}", args.when),
         None => args.when.clone(),
     };

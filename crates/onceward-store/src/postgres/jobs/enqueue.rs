@@ -37,7 +37,7 @@ pub(super) struct Entry<'a> {
 pub(super) struct Sending<'a> {
     pub(super) statement: &'a Statement,
     pub(super) link: &'a Link,
-    /// When those are due that are due at once, where that is not for the statement to say.
+    /// From when on those are due that are due at once or after a while, where that is not for the statement to say.
     pub(super) now: Option<Timestamp>,
 }
 
@@ -56,7 +56,8 @@ impl Inner {
         };
         // All of a batch go the same way, so that all of it has the same time.
         if !open.is_empty() && !open.iter().any(keyed) {
-            let ride = self.wakes.ride(queues_of(batch));
+            // Behind one of two statements it might arrive before the other one has ended.
+            let ride = if open.len() < HALVES_FROM { self.wakes.ride(queues_of(batch)) } else { None };
             let may_ride = ride.is_some();
             let (written, left) = self.enqueue_new(&open, ride).await?;
             if written && may_ride && left.is_none() {
@@ -109,7 +110,7 @@ impl Inner {
     async fn enqueue_new(&self, entries: &[Entry<'_>], ride: Option<Ride>) -> Result<(bool, Option<Ride>)> {
         let mut ride = ride;
         if entries.len() >= HALVES_FROM {
-            return Ok((self.enqueue_halves(entries, &mut ride).await?, ride));
+            return Ok((self.enqueue_halves(entries).await?, ride));
         }
         let sent = Sending { statement: &self.sql.enqueue_new, link: Link::idlest(&self.begin), now: None };
         let written = self.write_new(&sent, entries, &[], &mut ride).await?;
@@ -118,15 +119,15 @@ impl Inner {
 
     /// Writes many jobs by two statements at the same time, so that the server works on both halves; `false` if
     /// somebody has heard of some. All of them are due at the same moment, and so stay in the order of their ids.
-    async fn enqueue_halves(&self, entries: &[Entry<'_>], ride: &mut Option<Ride>) -> Result<bool> {
+    async fn enqueue_halves(&self, entries: &[Entry<'_>]) -> Result<bool> {
         let now = self.time_of_jobs().await?;
         let [a, b] = &self.begin;
         let sent = |link| Sending { statement: &self.sql.enqueue_new, link, now: Some(now) };
         let (a, b) = (sent(a), sent(b));
         let (first, second) = entries.split_at(entries.len() / 2);
-        let mut none = None;
-        let written =
-            join(self.write_new(&a, first, &[], &mut none), self.write_new(&b, second, &[], ride)).await;
+        let (mut no, mut none) = (None, None);
+        let first = self.write_new(&a, first, &[], &mut no);
+        let written = join(first, self.write_new(&b, second, &[], &mut none)).await;
         match written {
             (Ok(first), Ok(second)) => Ok(first.is_some() && second.is_some()),
             // Half of them may be there: whoever sends them again finds those.
@@ -165,7 +166,10 @@ impl Inner {
             &column(entries, |new| new.id.as_uuid()),
             &column(entries, |new| new.payload.bytes.as_slice()),
             &specs,
-            &column(entries, |new| due(new).or(sent.now.map(|now| now.as_micros()))),
+            &column(entries, |new| match (due(new), sent.now) {
+                (Some(span), Some(now)) if span < 0 => Some(now.as_micros().saturating_sub(span)),
+                (due, now) => due.or(now.map(|now| now.as_micros())),
+            }),
         ];
         let params = &[params, more].concat();
         let call = Call { verb: VERB, statement: sent.statement, params, rows: entries.len() };

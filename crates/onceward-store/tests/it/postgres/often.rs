@@ -11,13 +11,13 @@ use onceward_core::job::New;
 use onceward_core::once::{self, Body, Ending, State};
 use onceward_core::{Code, JobId, Namespace, lease};
 use onceward_store::lane::Lanes;
-use onceward_store::{Acquired, Claimed, Enqueued, KeyRef, ReleaseLease, SettleOnce, Store};
+use onceward_store::{Acquired, Claimed, Enqueued, JobRef, KeyRef, ReleaseLease, SettleOnce, Store};
 
 const TTL: Duration = Duration::from_secs(30);
 
-/// Claims so many new keys that the next batch expects some more of them.
+/// Claims so many new keys that the next batch expects some more of them, also if the one before was disappointed.
 async fn warm(store: &Arc<dyn Store>, round: &str) {
-    let asks: Vec<_> = (0..64).map(|n| once_ask(&format!("{round} {n}"), TTL)).collect();
+    let asks: Vec<_> = (0..128).map(|n| once_ask(&format!("{round} {n}"), TTL)).collect();
     let granted = store.once_claim(&asks).await.unwrap();
     assert!(granted.iter().all(|answer| matches!(answer, Claimed::Granted(_))));
 }
@@ -204,6 +204,14 @@ async fn jobs_that_two_statements_write_are_one_batch() {
         assert!(created(store.job_enqueue(&jobs).await.unwrap()), "sent again");
         let more: Vec<New> = (0..300).map(|_| work("mail")).collect();
         assert!(created(store.job_enqueue(&more).await.unwrap()));
+
+        let later: Vec<New> =
+            (0..300).map(|_| New { delay: Some(Duration::from_secs(60)), ..work("mail") }).collect();
+        assert!(created(store.job_enqueue(&later).await.unwrap()));
+        let of = |new: &New| JobRef { namespace: Namespace::default(), id: new.id };
+        let seen = store.job_lookup(&later.iter().map(of).collect::<Vec<_>>()).await.unwrap();
+        let moments: BTreeSet<_> = seen.rows.iter().flatten().map(|row| row.run_at).collect();
+        assert!(moments.len() == 1 && moments.first() > Some(&seen.now), "{moments:?}");
 
         let claimed = worker.take("mail", ALL).await;
         let seen: BTreeSet<JobId> = claimed.iter().map(|claimed| claimed.job.id).collect();
