@@ -135,13 +135,13 @@ async fn n22_a_grant_whose_answer_was_cut_off_is_found_by_the_client() {
     drop(ow.lease("warm").acquire().await.unwrap());
     for round in 0..3 {
         let runs = AtomicU32::new(0);
-        let (key, cut) = (format!("round {round}"), async |asked: &str| {
-            proxy.hold_answers_once_asked(asked);
+        let (key, cut) = (format!("round {round}"), async || {
             sleep(Duration::from_millis(300)).await;
             proxy.cut();
             proxy.hold_answers(false);
         });
-        let (lease, ()) = tokio::join!(ow.lease(&key).acquire(), cut(&key));
+        proxy.hold_answers_once_asked(&key);
+        let (lease, ()) = tokio::join!(ow.lease(&key).acquire(), cut());
         let lease = lease.unwrap().expect("it is ours");
         // A renewal may have been on a connection that was cut: it says so, and is asked for again.
         while let Err(refused) = lease.renew().await {
@@ -152,7 +152,8 @@ async fn n22_a_grant_whose_answer_was_cut_off_is_found_by_the_client() {
             runs.fetch_add(1, Ordering::SeqCst);
             Ok(attempt.number())
         });
-        let (outcome, ()) = tokio::join!(run, cut(&key));
+        proxy.hold_answers_once_asked(&key);
+        let (outcome, ()) = tokio::join!(run, cut());
         assert_eq!(outcome.unwrap().done(), Some(1), "claimed once");
         assert_eq!(runs.load(Ordering::SeqCst), 1);
     }

@@ -66,8 +66,9 @@ impl Proxy {
         self.gates.to_server.store(hold, Ordering::SeqCst);
     }
 
-    /// Holds back what the server answers.
+    /// Holds back what the server answers, or lets it through whatever is asked.
     pub fn hold_answers(&self, hold: bool) {
+        *self.gates.until_asked.lock().unwrap() = None;
         self.gates.to_client.store(hold, Ordering::SeqCst);
     }
 
