@@ -27,12 +27,14 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 10] = [
+const PARTS: [(&str, &str, &str); 12] = [
     // These have parts of their own.
     ("{starts}", postgres_sql!("run/append"), "starts"),
     ("{ends}", postgres_sql!("run/append"), "ends"),
     ("{taking}", postgres_sql!("lease/acquire"), "taking"),
-    ("{giving_back}", postgres_sql!("lease/release"), "giving_back"),
+    ("{backs}", postgres_sql!("lease/release"), "backs"),
+    ("{lying}", postgres_sql!("lease/release"), "lying"),
+    ("{telling}", postgres_sql!("lease/release"), "telling"),
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
     ("{held}", postgres_sql!("run/append"), "held"),

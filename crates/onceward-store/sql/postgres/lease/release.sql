@@ -5,54 +5,31 @@
 --   $1 namespace[]  $2 key[]  $3 token[]  $4 reason[]  $5 place[]; one key each, sorted by (namespace, key)
 --   Rows: n (place in the arrays, from 1), whether anybody waits for the key; only of what was released.
 -- near: the same, and only those that lie where they were written
--- giving_back: what both of them have in common
+-- backs, lying, telling: what both of them have in common
 -- notify: tells other processes, in a transaction of its own
 --   $1 channel  $2 payload
 -- Nobody waits for the disk: a release that a crash of the server undoes leaves a lease that runs out (decision 8).
 -- Index: lease_waiter_pkey. The updates are HOT.
 
--- step: giving_back
+-- step: backs
 setting AS MATERIALIZED (
     SELECT set_config('lock_timeout', '40ms', true), set_config('synchronous_commit', 'off', true)
 ), ask AS MATERIALIZED (
     SELECT a.*
     FROM setting, unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::tid[]) WITH ORDINALITY
         AS a (namespace, key, token, reason, place, n)
-), near AS (
+)
+
+-- step: lying
     UPDATE {schema}.lease l
     SET released_at = a.now
     FROM (SELECT ask.*, {clock} AS now FROM ask) a
     WHERE l.ctid = a.place AND l.namespace = a.namespace AND l.key = a.key AND l.token = a.token
       AND l.released_at IS NULL
     RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
-)
 
--- step: near
-WITH {giving_back}, told AS (
-    INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
-    SELECT 'lease', r.namespace, r.key, 'released', r.token, r.owner, r.released_at, r.reason, r.granted_at
-    FROM near r
-)
-SELECT r.n,
-       -- Mostly nobody waits for anything, and one look tells.
-       CASE WHEN EXISTS (SELECT FROM {schema}.lease_waiter w WHERE w.namespace = ANY ($1::text[])) THEN EXISTS (
-           SELECT FROM {schema}.lease_waiter w
-           WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at)
-       ELSE false END AS waited_for
-FROM near r
-
--- step: release
-WITH {giving_back}, far AS (
-    UPDATE {schema}.lease l
-    SET released_at = a.now
-    FROM (SELECT ask.*, {clock} AS now FROM ask WHERE ask.n NOT IN (SELECT near.n FROM near)) a
-    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
-    RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
-), released AS (
-    SELECT * FROM near
-    UNION ALL
-    SELECT * FROM far
-), told AS (
+-- step: telling
+told AS (
     INSERT INTO {schema}.history (subject, namespace, key, event, token, actor, at, reason, claimed_at)
     SELECT 'lease', r.namespace, r.key, 'released', r.token, r.owner, r.released_at, r.reason, r.granted_at
     FROM released r
@@ -64,6 +41,26 @@ SELECT r.n,
            WHERE w.namespace = r.namespace AND w.key = r.key AND w.expires_at > r.released_at)
        ELSE false END AS waited_for
 FROM released r
+
+-- step: near
+WITH {backs}, released AS (
+{lying}
+), {telling}
+
+-- step: release
+WITH {backs}, near AS (
+{lying}
+), far AS (
+    UPDATE {schema}.lease l
+    SET released_at = a.now
+    FROM (SELECT ask.*, {clock} AS now FROM ask WHERE ask.n NOT IN (SELECT near.n FROM near)) a
+    WHERE l.namespace = a.namespace AND l.key = a.key AND l.token = a.token AND l.released_at IS NULL
+    RETURNING a.n, l.namespace, l.key, l.token, l.owner, l.granted_at, l.released_at, a.reason
+), released AS (
+    SELECT * FROM near
+    UNION ALL
+    SELECT * FROM far
+), {telling}
 
 -- step: notify
 SELECT pg_notify($1::text, $2::text)
