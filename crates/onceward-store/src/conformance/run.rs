@@ -97,8 +97,8 @@ impl Hand {
     }
 
     async fn journal(&self, id: JobId) -> Vec<Entry> {
-        let ask = LoadRun { run: job_ref(id), from: 0, limit: ALL };
-        self.ask(|| self.store.run_load(&ask)).await
+        let ask = [LoadRun { run: job_ref(id), from: 0, limit: ALL }];
+        only(self.ask(|| self.store.run_load(&ask)).await)
     }
 
     async fn arrived(&self, id: JobId) -> Vec<Arrival> {
@@ -134,8 +134,16 @@ pub async fn d1_a_journal_is_what_was_added_to_it(harness: &dyn Harness) {
     entries.extend(more.entries);
     let journal = hand.journal(claimed.job.id).await;
     assert_eq!(journal, entries);
-    let page = LoadRun { run: job_ref(claimed.job.id), from: 1, limit: 2 };
-    assert_eq!(hand.ask(|| hand.store.run_load(&page)).await, entries[1..3]);
+    let part = |id, from, limit| LoadRun { run: job_ref(id), from, limit };
+    let nobodys = JobId::from_uuid(Uuid::new_v4());
+    let parts = [
+        part(claimed.job.id, 1, 2),
+        part(nobodys, 0, 9),
+        part(claimed.job.id, 4, 9),
+        part(claimed.job.id, 0, 1),
+    ];
+    let loaded = hand.ask(|| hand.store.run_load(&parts)).await;
+    assert_eq!(loaded, [&entries[1..3], &[], &entries[4..], &entries[..1]]);
     let picked = worker.take_one("pick").await;
     assert_eq!((picked.job.id, picked.job.parent), (child.job.id, Some(claimed.job.id)));
     assert!(worker.take("pick", ALL).await.is_empty(), "one child, however often it is sent");

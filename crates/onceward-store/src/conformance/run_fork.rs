@@ -56,8 +56,8 @@ impl Hand {
     }
 
     async fn entries(&self, id: JobId) -> Vec<Entry> {
-        let ask = LoadRun { run: job_ref(id), from: 0, limit: 10_000 };
-        self.ask(|| self.store.run_load(&ask)).await
+        let ask = [LoadRun { run: job_ref(id), from: 0, limit: 10_000 }];
+        only(self.ask(|| self.store.run_load(&ask)).await)
     }
 }
 

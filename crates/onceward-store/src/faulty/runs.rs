@@ -19,8 +19,8 @@ impl RunStore for Faulty {
         read!(self, RunContinue, run_continue, batch)
     }
 
-    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
-        read!(self, RunLoad, run_load, ask)
+    async fn run_load(&self, asks: &[LoadRun]) -> Result<Vec<Vec<Entry>>> {
+        read!(self, RunLoad, run_load, asks)
     }
 
     async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {

@@ -26,14 +26,15 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::once::Settle;
+use onceward_core::run::Entry;
 use onceward_core::{Result, job, lease, once};
 
 use self::queue::Lane;
 use self::verbs::{
-    AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, ProgressJobs, ReleaseLeases, SettleOnces,
+    AcquireLease, BeginJobs, ClaimOnce, EnqueueJobs, LoadRuns, ProgressJobs, ReleaseLeases, SettleOnces,
 };
 use self::work::Work;
-use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, ReleaseLease, SettleOnce, Store};
+use crate::{Acquired, BeginJob, Claimed, Enqueued, JobProgress, LoadRun, ReleaseLease, SettleOnce, Store};
 
 /// The hot verbs of one store, one row a call, batched underneath. Clones share the lanes.
 #[derive(Clone)]
@@ -48,6 +49,7 @@ pub struct Lanes {
     enqueue: Lane<EnqueueJobs>,
     begin: Lane<BeginJobs>,
     progress: Lane<ProgressJobs>,
+    load: Lane<LoadRuns>,
 }
 
 impl Lanes {
@@ -63,6 +65,7 @@ impl Lanes {
             enqueue: Lane::new(&store, &work),
             begin: Lane::new(&store, &work),
             progress: Lane::new(&store, &work),
+            load: Lane::new(&store, &work),
             work,
             store,
         }
@@ -158,5 +161,13 @@ impl Lanes {
     /// As [`acquire`](Self::acquire).
     pub async fn progress(&self, ask: JobProgress, within: Duration) -> Result<bool> {
         self.progress.call(ask, within).await
+    }
+
+    /// Reads a part of a journal, in order.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub async fn load(&self, ask: LoadRun) -> Result<Vec<Entry>> {
+        self.load.call(ask, self.deadline).await
     }
 }

@@ -6,10 +6,12 @@ use std::hash::BuildHasher;
 
 use futures_util::future::BoxFuture;
 use onceward_core::once::{Ending, Settle};
+use onceward_core::run::Entry;
 use onceward_core::{Result, job, lease, once};
 
 use crate::{
-    Acquired, BeginJob, Capabilities, Claimed, Enqueued, JobProgress, KeyRef, ReleaseLease, SettleOnce, Store,
+    Acquired, BeginJob, Capabilities, Claimed, Enqueued, JobProgress, KeyRef, LoadRun, ReleaseLease,
+    SettleOnce, Store,
 };
 
 /// What a row is about, each as a hash: rows that have one in common are never out at the same time.
@@ -268,5 +270,28 @@ impl Verb for ProgressJobs {
 
     fn run<'a>(store: &'a dyn Store, items: &'a [JobProgress]) -> BoxFuture<'a, Result<Vec<bool>>> {
         store.job_progress(items)
+    }
+}
+
+pub(super) enum LoadRuns {}
+
+/// Runs that are taken up together are read together.
+impl Verb for LoadRuns {
+    type Item = LoadRun;
+    type Answer = Vec<Entry>;
+    const INSISTS: bool = false;
+
+    /// Reading is in nobody's way.
+    fn marks(_item: &LoadRun, _hasher: &RandomState) -> Marks {
+        [None; 3]
+    }
+
+    /// What the answer adds: most entries are much smaller.
+    fn weight(item: &LoadRun) -> usize {
+        512 * (1 + item.limit)
+    }
+
+    fn run<'a>(store: &'a dyn Store, items: &'a [LoadRun]) -> BoxFuture<'a, Result<Vec<Vec<Entry>>>> {
+        store.run_load(items)
     }
 }

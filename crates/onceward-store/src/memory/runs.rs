@@ -256,12 +256,13 @@ impl RunStore for MemoryStore {
         Ok(self.jobs(|jobs, now| batch.iter().map(|ask| jobs.go_on_as_new(ask, now)).collect()))
     }
 
-    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
-        Ok(self.jobs(|jobs, _| {
-            let journal = jobs.runs.journals.get(&name(&ask.run));
+    async fn run_load(&self, asks: &[LoadRun]) -> Result<Vec<Vec<Entry>>> {
+        let part = |runs: &Runs, ask: &LoadRun| {
+            let journal = runs.journals.get(&name(&ask.run));
             let entries = journal.into_iter().flatten().filter(|entry| entry.seq >= ask.from);
             entries.take(ask.limit).cloned().collect()
-        }))
+        };
+        Ok(self.jobs(|jobs, _| asks.iter().map(|ask| part(&jobs.runs, ask)).collect()))
     }
 
     async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {

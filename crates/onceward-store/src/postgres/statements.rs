@@ -27,10 +27,14 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 12] = [
+const PARTS: [(&str, &str, &str); 16] = [
     // These have parts of their own.
     ("{starts}", postgres_sql!("run/append"), "starts"),
     ("{ends}", postgres_sql!("run/append"), "ends"),
+    ("{kept}", postgres_sql!("run/append"), "kept"),
+    ("{over}", postgres_sql!("run/append"), "over"),
+    ("{children}", postgres_sql!("run/append"), "children"),
+    ("{placed}", postgres_sql!("run/append"), "placed"),
     ("{taking}", postgres_sql!("lease/acquire"), "taking"),
     ("{backs}", postgres_sql!("lease/release"), "backs"),
     ("{lying}", postgres_sql!("lease/release"), "lying"),
@@ -259,6 +263,12 @@ statements! {
         TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, INT8_ARRAY, INT8_ARRAY,
         TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
         UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID, TEXT_ARRAY);
+    run_append_fresh = prepared "run/append" "fresh" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY,
+        TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY, INT4_ARRAY, UUID_ARRAY,
+        INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
+        TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TID_ARRAY, INT8_ARRAY, INT8_ARRAY,
+        TIMESTAMPTZ_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, INT8_ARRAY, BYTEA_ARRAY, TEXT_ARRAY, INT8_ARRAY,
+        UUID_ARRAY, UUID_ARRAY, TEXT, UUID, UUID, TEXT_ARRAY);
     run_append_ordered = prepared "run/append" "ordered" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY,
         INT4_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY,
         INT4_ARRAY, UUID_ARRAY, INT4_ARRAY, INT4_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT2_ARRAY, TEXT_ARRAY,
@@ -268,7 +278,7 @@ statements! {
     run_continue = planned "run/continue" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, INT8_ARRAY, INT4_ARRAY, BYTEA_ARRAY,
         BYTEA_ARRAY, INT4_ARRAY, INT4_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
         BYTEA_ARRAY);
-    run_load = prepared "run/load" (TEXT, UUID, INT4, INT8);
+    run_load = prepared "run/load" (TEXT_ARRAY, UUID_ARRAY, INT4_ARRAY, INT8_ARRAY);
     run_arrived = prepared "run/arrived" (TEXT_ARRAY, UUID_ARRAY);
     run_tell = prepared "run/tell" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BYTEA_ARRAY);
     run_note = prepared "run/note" (TEXT_ARRAY, UUID_ARRAY, UUID_ARRAY);

@@ -172,8 +172,8 @@ pub trait RunStore: Send + Sync + 'static {
     /// changes nothing. What steps have committed for the generation that is over is forgotten; whatever else has
     /// arrived stays.
     async fn run_continue(&self, batch: &[ContinueRun]) -> Result<Vec<bool>>;
-    /// Reads a part of a journal, in order.
-    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>>;
+    /// Reads parts of journals, each in order; in the order asked for.
+    async fn run_load(&self, asks: &[LoadRun]) -> Result<Vec<Vec<Entry>>>;
     /// What has arrived for these runs, in the order in which it came; in the order asked for.
     async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>>;
     /// Tells runs something.

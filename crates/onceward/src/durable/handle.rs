@@ -363,13 +363,17 @@ impl<D: Durable> RunHandle<D> {
                 Err(error) => return Err(Failure::Engine(error.to_string())),
             }
             // One in the memory of this process is heard of: it is looked for in case that it has been lost.
-            looks = true;
-            if self.client.inner.hot.holds(self.id) {
+            let here = || self.client.inner.hot.holds(self.id);
+            if here() {
                 pause = LOOK_MAX;
             }
             tokio::select! {
-                () = ended => {}
-                () = sleep(pause) => pause = (pause * 2).min(LOOK_MAX),
+                () = ended => looks = true,
+                () = sleep(pause) => {
+                    // It may have been taken up here meanwhile.
+                    looks = pause == LOOK_MAX || !here();
+                    pause = (pause * 2).min(LOOK_MAX);
+                }
             }
         }
     }

@@ -29,7 +29,9 @@ use super::report::Report;
 use crate::client::Onceward;
 use crate::worker::EndedChild;
 
-/// How many entries of a journal are read at once.
+/// How many entries of a journal are read at first, together with those of other runs that are taken up, and how many
+/// at once after that.
+const FIRST_PAGE: usize = 100;
 const PAGE: usize = 2_000;
 
 /// About how many bytes a run takes in memory that waits, and each entry of its journal.
@@ -735,13 +737,15 @@ pub(super) fn outcome_of(how: JobState, result: Option<Vec<u8>>, error: Option<&
 /// Reads a whole journal.
 pub(crate) async fn load(client: &Onceward, run: &JobRef) -> Result<Vec<Entry>, Error> {
     let mut entries: Vec<Entry> = Vec::new();
+    let mut limit = FIRST_PAGE;
     loop {
         let from = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let page = client.store().run_load(&LoadRun { run: run.clone(), from, limit: PAGE }).await?;
-        let last = page.len() < PAGE;
+        let page = client.inner.lanes.load(LoadRun { run: run.clone(), from, limit }).await?;
+        let last = page.len() < limit;
         entries.extend(page);
         if last {
             return Ok(entries);
         }
+        limit = PAGE;
     }
 }

@@ -6,7 +6,7 @@
 --   Rows: one, if the run is this session's
 -- entries: where nothing is started and nothing was taken, as of most steps
 --   $1 namespace[]  $2 run[]  $3 session[]  $4 token[]  $5 to $12 as below
--- any
+-- any: what may have been written before, or by somebody else
 -- $1 namespace[]  $2 run[]  $3 session[]  $4 token[]; of one run each, sorted by (namespace, run)
 -- $5 run (its place in the arrays, from 1)[]  $6 seq[]  $7 at[]  $8 position[]  $9 op[]  $10 phase[]  $11 name[]  $12 data[];
 --   of one entry each
@@ -19,7 +19,9 @@
 -- $41 finished claims[]; they go if all of those were there
 -- $42 the children that are claimed at once[]  $43 namespace  $44 session  $45 claim
 -- ordered: the same, where a child has an ordering key
--- held, journal, starts, ends: what they have in common
+-- fresh: as any, of which nothing was written before, and without ordering keys
+-- held, journal, over, kept, children, placed, starts, ends: what they have in common
+-- entry, entries and fresh fail with 23505 where something is there already: then any tells what it is.
 -- Rows of entries: n (the place of a run in the arrays), of those that were added to. Rows of any: the same, and with NULL
 --   for n the token and the time of the claim, id and place of each child that was claimed. An entry that is there
 --   already stays, and the child it starts is not enqueued again.
@@ -44,8 +46,6 @@ added AS (
          unnest($5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[],
                 $12::bytea[]) AS e (of, seq, at, position, op, phase, name, data)
     WHERE a.mine[e.of]
-    ON CONFLICT (namespace, run, seq) DO NOTHING
-)
 
 -- step: entry
 {bound}WITH alive AS MATERIALIZED (
@@ -63,7 +63,6 @@ added AS (
     SELECT $1::text, $2::uuid, $5::integer, $6::timestamptz, $4::bigint, $7::text, $8::text, $9::text, $10::text,
            $11::bytea
     FROM mine
-    ON CONFLICT (namespace, run, seq) DO NOTHING
 )
 SELECT m.n FROM mine m
 
@@ -76,9 +75,10 @@ SELECT m.n FROM mine m
     LEFT JOIN alive h ON h.id = a.session
     LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
 ), {journal}
+)
 SELECT m.n FROM asked a, unnest(a.mine) WITH ORDINALITY AS m (mine, n) WHERE m.mine
 
--- step: starts
+-- step: over
 over AS (
     DELETE FROM {schema}.job j
     USING (
@@ -106,7 +106,10 @@ over AS (
     LEFT JOIN alive h ON h.id = a.session
     LEFT JOIN {schema}.job j ON j.namespace = a.namespace AND j.id = a.run
     LEFT JOIN (SELECT o.of, count(*) FROM over o GROUP BY o.of) o ON o.of = a.n
-), {journal}, kept AS (
+)
+
+-- step: kept
+kept AS (
     INSERT INTO {schema}.job_done (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,
                                    payload, content_type, spec, route, begun, attempted_at, finished_at, worker, result,
                                    result_type, result_size, past, forget_at)
@@ -130,7 +133,10 @@ over AS (
     DELETE FROM {schema}.run_inbox i
     USING asked a, unnest($13::integer[], $14::uuid[]) AS d (of, id)
     WHERE a.mine[d.of] AND i.namespace = ($1::text[])[d.of] AND i.run = ($2::uuid[])[d.of] AND i.id = d.id
-), written AS (
+)
+
+-- step: children
+written AS (
     INSERT INTO {schema}.job (namespace, id, kind, queue, priority, state, token, attempt, lost, enqueued_at, run_at,
                               payload, content_type, spec, route, ordering_key)
     SELECT c.namespace, c.id, c.kind, c.queue, c.priority, CASE WHEN c.run_at > c.now THEN 'scheduled' ELSE 'ready' END,
@@ -146,10 +152,8 @@ over AS (
                  AS c (of, seq, id, kind, queue, priority, content_type, route, payload, spec, due, ordering_key)
         WHERE a.mine[c.of]
     ) c
-    -- As it was before this statement: an entry that was there has started its child before.
-    WHERE NOT EXISTS (SELECT FROM {schema}.run_journal j
-                      WHERE j.namespace = c.namespace AND j.run = c.run AND j.seq = c.seq)
-    ON CONFLICT (namespace, id) DO NOTHING
+
+-- step: placed
     RETURNING namespace, id, kind, queue, priority, state, enqueued_at, run_at, coalesce(route, '') AS route, ordering_key,
               ctid AS place
 ), placed AS MATERIALIZED (
@@ -162,6 +166,16 @@ over AS (
 ), made AS (
     SELECT p.* FROM placed p WHERE NOT p.taken
 )
+
+-- step: starts
+{over}, {journal}
+    ON CONFLICT (namespace, run, seq) DO NOTHING
+), {kept}, {children}
+    -- As it was before this statement: an entry that was there has started its child before.
+    WHERE NOT EXISTS (SELECT FROM {schema}.run_journal j
+                      WHERE j.namespace = c.namespace AND j.run = c.run AND j.seq = c.seq)
+    ON CONFLICT (namespace, id) DO NOTHING
+{placed}
 
 -- step: ends
 claimed AS (
@@ -186,3 +200,8 @@ JOIN placed p ON p.taken
 
 -- step: ordered
 {bound}WITH {held}, {starts}, {ordered_lanes}, {ends}
+
+-- step: fresh
+{bound}WITH {held}, {over}, {journal}
+), {kept}, {children}
+{placed}, {lanes}, {ends}

@@ -192,17 +192,13 @@ fn numbers<T>(items: &[Of<'_, T>]) -> Vec<i32> {
 impl Inner {
     pub(super) async fn run_append(&self, ask: &AppendRuns) -> Result<Appended> {
         let parts = Parts::of(ask);
-        let (statement, params) = match parts.only() {
-            Some(params) => (&self.sql.run_append_entry, params),
-            None if parts.is_short() => (&self.sql.run_append_entries, parts.params()),
-            None if parts.is_ordered() => (&self.sql.run_append_ordered, parts.all(ask)),
-            None => (&self.sql.run_append, parts.all(ask)),
-        };
-        let params: Vec<Param<'_>> = params.iter().map(|param| &**param as Param<'_>).collect();
-        let call = Call { verb: VERB, statement, params: &params, rows: ask.runs.len() };
         // Those that were sent before may have been claimed before.
         let again = self.were_sent(parts.at_once().map(|child| child.job.id));
-        let rows = Link::idlest(&self.begin).write(&call).await?;
+        let fresh = if again || parts.is_ordered() { None } else { self.append_fresh(ask, &parts).await? };
+        let rows = match fresh {
+            Some(rows) => rows,
+            None => self.append_any(ask, &parts).await?,
+        };
         let mut appended = answers(&parts, &rows)?;
         if let (true, Some(hand)) = (again, &ask.hand) {
             appended.claimed = self.claimed_again(hand.claim).await?;
@@ -217,12 +213,36 @@ impl Inner {
         Ok(appended)
     }
 
+    /// Adds what was never added before, as nearly everything is; `None` where some of it was, and nothing is written.
+    async fn append_fresh(&self, ask: &AppendRuns, parts: &Parts<'_>) -> Result<Option<Vec<Row>>> {
+        let (statement, params) = match parts.only() {
+            Some(params) => (&self.sql.run_append_entry, params),
+            None if parts.is_short() => (&self.sql.run_append_entries, parts.params()),
+            None => (&self.sql.run_append_fresh, parts.all(ask)),
+        };
+        let params = borrowed(&params);
+        let call = Call { verb: VERB, statement, params: &params, rows: ask.runs.len() };
+        Link::idlest(&self.begin).write_unless_taken(&call).await
+    }
+
+    async fn append_any(&self, ask: &AppendRuns, parts: &Parts<'_>) -> Result<Vec<Row>> {
+        let statement = if parts.is_ordered() { &self.sql.run_append_ordered } else { &self.sql.run_append };
+        let params = parts.all(ask);
+        let params = borrowed(&params);
+        let call = Call { verb: VERB, statement, params: &params, rows: ask.runs.len() };
+        Link::idlest(&self.begin).write(&call).await
+    }
+
     /// Whether any of these may have been sent before; from now on all of them were.
     fn were_sent(&self, ids: impl Iterator<Item = JobId>) -> bool {
         let now = self.clock.wall();
         let mut sent = self.jobs.sent();
         ids.filter(|id| !sent.is_first(*id, now)).count() > 0
     }
+}
+
+fn borrowed<'a>(params: &'a [Owned<'_>]) -> Vec<Param<'a>> {
+    params.iter().map(|param| &**param as Param<'_>).collect()
 }
 
 /// What the rows say: of the runs, and of the children that were claimed.

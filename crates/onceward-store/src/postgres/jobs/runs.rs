@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use onceward_core::job::State;
 use onceward_core::run::{Arrival, Arrived, Entry, Op, Phase, Position};
 use onceward_core::{Code, Error, JobId, Namespace, Queue, Result};
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::super::link::{Call, Link};
@@ -65,15 +64,22 @@ impl Inner {
         Ok(continued)
     }
 
-    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
+    async fn run_load(&self, asks: &[LoadRun]) -> Result<Vec<Vec<Entry>>> {
         let params: &[Param<'_>] = &[
-            &ask.run.namespace.as_str(),
-            &ask.run.id.as_uuid(),
-            &int(ask.from),
-            &super::super::limit(ask.limit),
+            &asks.iter().map(|ask| ask.run.namespace.as_str()).collect::<Vec<_>>(),
+            &asks.iter().map(|ask| ask.run.id.as_uuid()).collect::<Vec<_>>(),
+            &asks.iter().map(|ask| int(ask.from)).collect::<Vec<_>>(),
+            &asks.iter().map(|ask| super::super::limit(ask.limit)).collect::<Vec<_>>(),
         ];
-        let call = Call { verb: "run.load", statement: &self.sql.run_load, params, rows: ask.limit };
-        self.begin_any().read(&call).await?.iter().map(entry).collect()
+        let call = Call { verb: "run.load", statement: &self.sql.run_load, params, rows: asks.len() };
+        let mut parts = vec![Vec::new(); asks.len()];
+        for row in self.begin_any().read(&call).await? {
+            let mut columns = Columns::of(&row);
+            let n: i64 = columns.get()?;
+            let part = usize::try_from(n).ok().and_then(|n| parts.get_mut(n.checked_sub(1)?));
+            part.ok_or_else(|| unasked("run.load"))?.push(entry(&mut columns)?);
+        }
+        Ok(parts)
     }
 
     async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {
@@ -170,8 +176,7 @@ impl Inner {
     }
 }
 
-fn entry(row: &Row) -> Result<Entry> {
-    let mut columns = Columns::of(row);
+fn entry(columns: &mut Columns<'_>) -> Result<Entry> {
     let seq = u32::try_from(columns.get::<i32>()?).unwrap_or(0);
     let (at, token) = (columns.time()?, columns.token()?);
     let position = Position::from_row(columns.get::<&str>()?);
@@ -203,8 +208,8 @@ impl RunStore for PostgresStore {
         self.inner.run_continue(batch).await
     }
 
-    async fn run_load(&self, ask: &LoadRun) -> Result<Vec<Entry>> {
-        self.inner.run_load(ask).await
+    async fn run_load(&self, asks: &[LoadRun]) -> Result<Vec<Vec<Entry>>> {
+        self.inner.run_load(asks).await
     }
 
     async fn run_arrived(&self, runs: &[JobRef]) -> Result<Vec<Vec<Arrival>>> {

@@ -305,9 +305,9 @@ impl RunStore for SqliteStore {
         self.jobs("run.continue", rows, go_on).await
     }
 
-    async fn run_load(&self, ask: &LoadRun) -> Answer<Vec<Entry>> {
-        let ask = ask.clone();
-        self.look("run.load", move |jobs| jobs.load(&ask)).await
+    async fn run_load(&self, asks: &[LoadRun]) -> Answer<Vec<Vec<Entry>>> {
+        let asks = asks.to_vec();
+        self.look("run.load", move |jobs| asks.iter().map(|ask| jobs.load(ask)).collect()).await
     }
 
     async fn run_arrived(&self, runs: &[JobRef]) -> Answer<Vec<Vec<Arrival>>> {
