@@ -39,7 +39,7 @@ pub(crate) fn test_only(filters: &[&str]) -> Result<()> {
 pub(crate) fn prove(filters: &[&str]) -> Result<()> {
     let mut steps = Steps::of("prove");
     let outcome = installed_on_servers(&mut steps, |steps, servers| {
-        let mut proofs = tests("prove", &["--release"], filters);
+        let mut proofs = tests("prove", &[], filters);
         steps.step("prove", || run_on(servers, proofs.env("ONCEWARD_PROVE", "long")))
     });
     steps.finish(outcome)
@@ -114,15 +114,24 @@ fn tests(profile: &str, options: &[&str], filters: &[&str]) -> Command {
     if !nextest {
         eprintln!("    cargo-nextest is not installed: no time limits, and tests share a process");
         let mut command = process::cargo(&["test", "--lib", "--bins", "--tests", "--examples"]);
+        if profile == "prove" {
+            command.args(["--profile", "prove"]);
+        }
         command.args(WHOLE).args(options).arg("--").args(filters);
         return command;
     }
     let mut command = process::cargo(&["nextest", "run", "--profile", profile]);
     command.args(WHOLE).args(options).args(filters);
-    if profile == "ci" {
-        // Many tests mostly wait. How many of these threads one takes is in .config/nextest.toml.
-        let threads = 3 * available_parallelism().map_or(1, NonZero::get);
-        command.args(["--test-threads", &threads.to_string()]);
+    match profile {
+        "ci" => {
+            // Many tests mostly wait. How many of these threads one takes is in .config/nextest.toml.
+            let threads = 3 * available_parallelism().map_or(1, NonZero::get);
+            command.args(["--test-threads", &threads.to_string()]);
+        }
+        "prove" => {
+            command.args(["--cargo-profile", "prove"]);
+        }
+        _ => {}
     }
     command
 }

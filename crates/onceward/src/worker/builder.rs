@@ -480,6 +480,7 @@ impl WorkerBuilder {
         let service =
             self.layers.into_iter().fold(JobService::new(self.handlers), |inner, layer| layer(inner));
         let namespace = self.client.namespace.clone();
+        let journals = Journals::new(&self.client.store().capabilities());
         Ok(Shared {
             around: Arc::new(Surroundings::new(self.client, self.states)),
             service,
@@ -493,7 +494,7 @@ impl WorkerBuilder {
             settler: Settler::default(),
             bell: Arc::new(Bell::new(namespace, queues)),
             hand: Hand::default(),
-            journals: Journals::default(),
+            journals,
             status: watch::Sender::new(Status { mode: Mode::Working, asked_to_drain: false, session: None }),
             plan: Plan::new(self.queues, kinds.clone(), self.strict),
             kinds,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use onceward_core::run::{Entry, Outcome, Phase};
 use onceward_core::{ClaimId, Code, Error, Result, backoff};
-use onceward_store::{AppendRun, AppendRuns, Appended, Child, HandChildren};
+use onceward_store::{AppendRun, AppendRuns, Appended, Capabilities, Child, HandChildren};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
@@ -26,12 +26,22 @@ use crate::Lost;
 const ROWS_MAX: usize = 500;
 /// How many statements are in flight at once.
 pub(super) const SENDERS: usize = 2;
+/// With how many runs the second one goes, where a batch costs much by itself.
+const BESIDE_FROM: usize = 32;
 
 /// What is to be written down.
-#[derive(Default)]
 pub(super) struct Journals {
-    waiting: Mutex<VecDeque<(AppendRun, Asker)>>,
+    waiting: Mutex<Waiting>,
+    /// How many must wait for a statement to go beside another one.
+    beside_from: usize,
     bell: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: VecDeque<(AppendRun, Asker)>,
+    /// How many statements are in flight.
+    out: usize,
 }
 
 /// Who has asked for it.
@@ -83,27 +93,51 @@ impl JobContext {
         let attempt = Arc::clone(&self.attempt);
         attempt.begin_append();
         let asker = Asker { shared: Arc::clone(&shared), attempt, ended, reply: Some(reply) };
-        shared.journals.lock().push_back((ask, asker));
-        shared.journals.bell.notify_one();
+        shared.journals.push(ask, asker);
         drop(shared);
         answer.await.unwrap_or_else(|_| Err(gone().uncertain()))
     }
 }
 
 impl Journals {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(AppendRun, Asker)>> {
+    /// For a store of which this is known.
+    pub(super) fn new(can: &Capabilities) -> Self {
+        let beside_from = can.enqueue_beside.map_or(1, |_| BESIDE_FROM);
+        Self { waiting: Mutex::default(), beside_from, bell: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Nothing panics while it holds the lock; if it did, the queue would still be a queue.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for more for a moment, and takes what goes into one statement.
+    fn push(&self, ask: AppendRun, asker: Asker) {
+        let mut waiting = self.lock();
+        waiting.rows.push_back((ask, asker));
+        let due = self.is_due(&waiting);
+        drop(waiting);
+        if due {
+            self.bell.notify_one();
+        }
+    }
+
+    /// A statement costs for each of its steps, whatever the number of its rows: a few go with those that follow.
+    fn is_due(&self, waiting: &Waiting) -> bool {
+        waiting.rows.len() >= if waiting.out == 0 { 1 } else { self.beside_from }
+    }
+
+    /// Waits for more for a moment, and takes what goes into one statement, if one is due. It is in flight then.
     async fn next_batch(&self) -> Batch {
-        gather(|| self.lock().len(), ROWS_MAX).await;
+        gather(|| self.lock().rows.len(), ROWS_MAX).await;
         let mut waiting = self.lock();
         // Whoever has left asks for nothing any more.
-        waiting.retain(|(_, asker)| !asker.has_left());
-        let count = fitting(waiting.iter().map(|(ask, _)| weight(ask)), ROWS_MAX);
-        let (asks, askers) = waiting.drain(..count).unzip();
+        waiting.rows.retain(|(_, asker)| !asker.has_left());
+        if !self.is_due(&waiting) {
+            return Batch { asks: Vec::new(), askers: Vec::new() };
+        }
+        waiting.out += 1;
+        let count = fitting(waiting.rows.iter().map(|(ask, _)| weight(ask)), ROWS_MAX);
+        let (asks, askers) = waiting.rows.drain(..count).unzip();
         Batch { asks, askers }
     }
 }
@@ -148,6 +182,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if let Err(error) = tokio::spawn(send(Arc::clone(&shared), batch)).await {
             tracing::error!(%error, "writing journals ended in an unforeseen way");
         }
+        shared.journals.lock().out -= 1;
     }
 }
 

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use crate::durable_kit::{Ledger, each};
 use onceward::durable::{AnyError, Failure, Standing, durable, join_all, map, signal, sleep, step};
+use onceward::store::Store;
+use onceward::store::faulty::{Fault, Faulty, Verb};
+use onceward::store::memory::MemoryStore;
 use onceward::testing::TestBed;
 use onceward::worker::State;
-use onceward::{Code, Queue};
+use onceward::{Code, Onceward, Queue};
+use std::future::IntoFuture;
 use std::sync::Arc;
 
 #[durable]
@@ -71,7 +75,7 @@ async fn small() -> Result<u32, AnyError> {
 async fn d11_a_journal_that_children_have_filled_is_a_failure_with_a_code() {
     each(async |place| {
         let store = place.ow.store().clone();
-        let ow = onceward::Onceward::options().short_ttls_for_tests().build(store).unwrap();
+        let ow = Onceward::options().short_ttls_for_tests().build(store).unwrap();
         onceward::testing::short_journals(&ow, 40);
         for park_after in [Duration::ZERO, Duration::from_secs(10)] {
             let base = ow.worker().durable(many_children).durable(small);
@@ -131,7 +135,7 @@ async fn proof_many_items_are_not_held_at_once() {
     let file = format!("sqlite://{}", folder.path().join("runs.db").display());
     let urls = ["memory:", file.as_str(), schema.url()];
     for url in urls.into_iter().take(if long { 3 } else { 1 }) {
-        let ow = onceward::Onceward::connect(url).await.unwrap();
+        let ow = Onceward::connect(url).await.unwrap();
         let meter = Arc::new(Meter::default());
         let worker = ow.worker().state(Arc::clone(&meter)).durable(wide).start().await.unwrap();
         peak();
@@ -230,4 +234,43 @@ async fn long_values_come_back_or_are_refused() {
         worker.shutdown().await;
     })
     .await;
+}
+
+/// Runs that are taken up together are read together: as many statements as were in flight meanwhile, not one for each;
+/// and a journal that is longer than the first look goes on where that has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_taken_up_together_are_read_together() {
+    #[durable]
+    async fn told(steps: u32) -> Result<u32, AnyError> {
+        let mut sum = 0;
+        for number in 0..steps {
+            sum += step("add", || std::future::ready(Ok::<u32, AnyError>(number))).await?;
+        }
+        Ok(sum + signal::<u32>("go").await?)
+    }
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    let ow = Onceward::options().build(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let at = || ow.worker().durable(told).concurrency(100).park_after(Duration::ZERO).start();
+    let worker = at().await.unwrap();
+    let starts = (0..100).map(|number| ow.start(told(number * 3)).into_future());
+    let runs = futures_util::future::try_join_all(starts).await.unwrap();
+    for run in &runs {
+        while run.standing().await.unwrap() != Standing::Parked {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    worker.shutdown().await;
+    for run in &runs {
+        run.signal("go", &1).await.unwrap();
+    }
+    let before = store.calls(Verb::RunLoad);
+    store.times(1_000, Verb::RunLoad, Fault::Slow(Duration::from_millis(50)));
+    let worker = at().await.unwrap();
+    for (number, run) in (0_u32..).zip(&runs) {
+        assert_eq!(run.result().await.unwrap(), (0..number * 3).sum::<u32>() + 1);
+    }
+    // Two thirds of them are longer than the first look, and what follows is read of four at a time.
+    let reads = store.calls(Verb::RunLoad) - before;
+    assert!((2..60).contains(&reads), "{reads}");
+    worker.shutdown().await;
 }

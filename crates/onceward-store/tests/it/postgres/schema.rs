@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::support::{Fresh, Server, ask, fresh_name, shared};
+use crate::support::{Fresh, Proxy, Server, ask, fresh_name, shared};
 use onceward_core::{Code, Error};
 use onceward_store::migrate::Migrator;
 use onceward_store::postgres::{PostgresMigrator, PostgresStore};
@@ -123,6 +123,25 @@ async fn n42_a_migration_killed_half_way_is_done_anew() {
     let migrator = fresh.migrator().await;
     assert_eq!(migrator.status().await.unwrap().pending.len(), LAST as usize - 1);
     assert_eq!(migrator.up(None).await.unwrap(), (2..=LAST).collect::<Vec<_>>());
+    fresh.store().await;
+}
+
+/// N25: a COMMIT that the server answers by a rollback is no success.
+#[tokio::test(flavor = "multi_thread")]
+async fn n25_a_migration_whose_commit_was_a_rollback_is_not_applied() {
+    let fresh = Fresh::unmigrated(&shared().postgres).await;
+    let proxy = Proxy::before(fresh.port()).await;
+    let migrator = PostgresMigrator::open(&through(&fresh, proxy.url()), options()).await.unwrap();
+    assert_eq!(migrator.up(Some(2)).await.unwrap(), [1, 2]);
+    proxy.ask_instead("COMMIT", "ROLLBACK");
+    let error = migrator.up(None).await.unwrap_err();
+    assert_eq!(error.code(), Code::StoreFailed);
+    assert!(error.message().contains("rolled migration 0003_job back"), "{error}");
+    proxy.ask_instead("COMMIT", "ROLLBACK");
+    let error = migrator.down(1).await.unwrap_err();
+    assert!(error.message().contains("rolled migration 0002_once back"), "{error}");
+    assert_eq!(migrator.status().await.unwrap().applied.len(), 2);
+    assert_eq!(migrator.up(None).await.unwrap(), (3..=LAST).collect::<Vec<_>>());
     fresh.store().await;
 }
 

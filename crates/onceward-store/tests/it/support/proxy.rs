@@ -17,11 +17,16 @@ struct Gates {
     cut: Notify,
     /// From the first question with this in it on, answers are held back.
     until_asked: Mutex<Option<String>>,
+    /// The first question that is just this is sent as another one.
+    instead: Mutex<Option<[Vec<u8>; 2]>>,
 }
 
 impl Gates {
-    /// Looks at a question on its way to the server.
-    fn look_at(&self, question: &[u8]) {
+    /// Looks at a question on its way to the server, which gets another one if that is wanted.
+    fn look_at(&self, question: &mut Vec<u8>) {
+        if let Some([_, other]) = self.instead.lock().unwrap().take_if(|[wanted, _]| wanted == question) {
+            *question = other;
+        }
         let mut wanted = self.until_asked.lock().unwrap();
         let found =
             wanted.as_ref().is_some_and(|text| question.windows(text.len()).any(|it| it == text.as_bytes()));
@@ -77,6 +82,15 @@ impl Proxy {
         *self.gates.until_asked.lock().unwrap() = Some(text.to_owned());
     }
 
+    /// Sends one statement in the place of another one, the first time that one is sent, alone and without parameters.
+    pub fn ask_instead(&self, wanted: &str, other: &str) {
+        let frame = |text: &str| {
+            let length = u32::try_from(text.len() + 5).unwrap().to_be_bytes();
+            [&b"Q"[..], &length, text.as_bytes(), &[0]].concat()
+        };
+        *self.gates.instead.lock().unwrap() = Some([frame(wanted), frame(other)]);
+    }
+
     /// Cuts every connection there is.
     pub fn cut(&self) {
         self.gates.cut.notify_waiters();
@@ -99,15 +113,16 @@ async fn copy(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     held: &AtomicBool,
-    look: impl Fn(&[u8]),
+    look: impl Fn(&mut Vec<u8>),
 ) {
-    let mut bytes = vec![0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        look(&bytes[..count]);
+    let mut room = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut room).await {
+        let mut bytes = room[..count].to_vec();
+        look(&mut bytes);
         while held.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(2)).await;
         }
-        if to.write_all(&bytes[..count]).await.is_err() {
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
     }
