@@ -71,6 +71,13 @@ pub struct Capabilities {
     pub enqueue_beside: Option<usize>,
 }
 
+impl Capabilities {
+    /// Batches in flight per verb, whatever a store says of itself.
+    pub(crate) fn batches_max(&self) -> usize {
+        self.batches_in_flight.clamp(1, 4)
+    }
+}
+
 /// Something happened that a waiter may want to know.
 #[derive(Clone, Debug)]
 pub enum Wake {

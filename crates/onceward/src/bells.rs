@@ -11,6 +11,8 @@ use onceward_store::Enqueued;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use crate::client::Onceward;
+
 /// The bells of the workers of one client.
 #[derive(Default)]
 pub(crate) struct Bells {
@@ -73,6 +75,22 @@ impl News {
     /// The queue it is about.
     pub(crate) fn queue(&self) -> (Namespace, Queue) {
         (self.namespace.clone(), self.queue.clone())
+    }
+}
+
+impl Onceward {
+    /// Tells workers, of this process and of others, that jobs of these queues have become ready. They would find them
+    /// by looking.
+    pub(crate) async fn tell_workers(&self, queues: &[(Namespace, Queue)]) {
+        if queues.is_empty() {
+            return;
+        }
+        for (namespace, queue) in queues {
+            self.inner.bells.ring(namespace, queue);
+        }
+        if let Err(error) = self.store().job_announce(queues).await {
+            tracing::debug!(%error, "other workers could not be told of ready jobs; they find them by looking");
+        }
     }
 }
 

@@ -371,6 +371,7 @@ macro_rules! conformance_suite {
             run {
                 d1_a_journal_is_what_was_added_to_it;
                 d1_a_zombie_adds_nothing;
+                entries_that_are_there_hold_up_no_others;
                 d6_d7_the_end_of_a_child_arrives_once;
                 d7_a_child_that_never_ran_is_heard_of;
                 d6_signals_wait_in_order;

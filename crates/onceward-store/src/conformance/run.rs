@@ -131,6 +131,7 @@ pub async fn d1_a_journal_is_what_was_added_to_it(harness: &dyn Harness) {
     assert!(hand.append(&ask).await, "the answer got lost, and it was sent again");
     let more = adding(&worker, &claimed, vec![done(&claimed, 4, "2")]);
     assert!(hand.append(&more).await);
+    assert!(hand.append(&more).await, "so was one entry");
     entries.extend(more.entries);
     let journal = hand.journal(claimed.job.id).await;
     assert_eq!(journal, entries);
@@ -147,6 +148,30 @@ pub async fn d1_a_journal_is_what_was_added_to_it(harness: &dyn Harness) {
     let picked = worker.take_one("pick").await;
     assert_eq!((picked.job.id, picked.job.parent), (child.job.id, Some(claimed.job.id)));
     assert!(worker.take("pick", ALL).await.is_empty(), "one child, however often it is sent");
+}
+
+/// D1. What was written before, and goes out once more beside what was not, is there once, and so is the rest.
+pub async fn entries_that_are_there_hold_up_no_others(harness: &dyn Harness) {
+    let hand = Hand::of(harness).await;
+    let ((worker, one), (other, two)) = (running(&hand).await, running(&hand).await);
+    let send = async |runs: &[AppendRun]| {
+        let ask = AppendRuns { runs: runs.to_vec(), hand: None, finished: Vec::new() };
+        hand.append_all(&ask).await.added
+    };
+    let first =
+        [adding(&worker, &one, vec![done(&one, 0, "1")]), adding(&other, &two, vec![done(&two, 0, "2")])];
+    assert_eq!(send(&first).await, [true, true]);
+    assert_eq!(send(&first).await, [true, true], "sent again");
+    let mixed = [first[0].clone(), adding(&other, &two, vec![done(&two, 1, "3")])];
+    assert_eq!(send(&mixed).await, [true, true]);
+    let (start, child) = started(&two, 2, &run("pick"));
+    let starting = AppendRun { children: vec![child.clone()], ..adding(&other, &two, vec![start]) };
+    assert_eq!(send(&[first[0].clone(), starting.clone()]).await, [true, true]);
+    assert_eq!(send(&[adding(&worker, &one, vec![done(&one, 1, "4")]), starting]).await, [true, true]);
+    assert_eq!(hand.journal(one.job.id).await, [done(&one, 0, "1"), done(&one, 1, "4")]);
+    assert_eq!(hand.journal(two.job.id).await.len(), 3);
+    assert_eq!(worker.take_one("pick").await.job.id, child.job.id);
+    assert!(worker.take("pick", ALL).await.is_empty());
 }
 
 /// D1. Whoever has lost the run adds nothing: its session has run out, it has ended, or somebody else has it.

@@ -18,7 +18,7 @@ const CHUNK_ROWS_MAX: usize = 1_000;
 
 /// Enqueues each of the jobs. Once the store can't be reached, what was not sent by then is not sent any more.
 pub(super) async fn enqueue(lanes: &Lanes, jobs: Vec<job::New>) -> Vec<Result<Enqueued>> {
-    let at_once = lanes.store.capabilities().batches_in_flight.clamp(1, 4);
+    let at_once = lanes.store.capabilities().batches_max();
     let away = OnceLock::new();
     let sends = chunks(jobs).into_iter().map(|chunk| send(lanes, chunk, &away));
     let answers: Vec<Vec<Result<Enqueued>>> = stream::iter(sends).buffered(at_once).collect().await;

@@ -265,7 +265,7 @@ impl<V: Verb> State<V> {
                 continue;
             }
             let weight = V::weight(&entry.item);
-            if !batch.is_empty() && bytes + weight > limits::BATCH_BYTES_MAX {
+            if !batch.is_empty() && weight.saturating_add(bytes) > limits::BATCH_BYTES_MAX {
                 stay.push_back(entry);
                 break;
             }
@@ -277,7 +277,7 @@ impl<V: Verb> State<V> {
                 }
                 continue;
             }
-            bytes += weight;
+            bytes = weight.saturating_add(bytes);
             batch.push(entry);
             if batch.len() >= limits::BATCH_ROWS_MAX {
                 break;

@@ -28,7 +28,7 @@ pub(super) trait Verb: Send + Sync + 'static {
 
     /// How many batches may be in flight, and how many calls must wait for another one beside the first.
     fn in_flight(can: &Capabilities) -> (usize, usize) {
-        (can.batches_in_flight.clamp(1, 4), 1)
+        (can.batches_max(), 1)
     }
 
     fn marks(item: &Self::Item, hasher: &RandomState) -> Marks;
@@ -211,7 +211,7 @@ impl Verb for EnqueueJobs {
     const INSISTS: bool = true;
 
     fn in_flight(can: &Capabilities) -> (usize, usize) {
-        can.enqueue_beside.map_or((can.batches_in_flight.clamp(1, 4), 1), |beside| (2, beside))
+        can.enqueue_beside.map_or((can.batches_max(), 1), |beside| (2, beside))
     }
 
     fn marks(item: &job::New, hasher: &RandomState) -> Marks {
@@ -281,6 +281,11 @@ impl Verb for LoadRuns {
     type Answer = Vec<Entry>;
     const INSISTS: bool = false;
 
+    /// Others do not wait for a long journal.
+    fn in_flight(_can: &Capabilities) -> (usize, usize) {
+        (4, 1)
+    }
+
     /// Reading is in nobody's way.
     fn marks(_item: &LoadRun, _hasher: &RandomState) -> Marks {
         [None; 3]
@@ -288,7 +293,7 @@ impl Verb for LoadRuns {
 
     /// What the answer adds: most entries are much smaller.
     fn weight(item: &LoadRun) -> usize {
-        512 * (1 + item.limit)
+        item.limit.saturating_add(1).saturating_mul(512)
     }
 
     fn run<'a>(store: &'a dyn Store, items: &'a [LoadRun]) -> BoxFuture<'a, Result<Vec<Vec<Entry>>>> {

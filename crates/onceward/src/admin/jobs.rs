@@ -198,11 +198,7 @@ impl Admin {
     }
 
     pub(super) async fn announce_queue(&self, queue: Queue) {
-        let namespace = self.client.namespace.clone();
-        self.client.inner.bells.ring(&namespace, &queue);
-        if let Err(error) = self.client.store().job_announce(&[(namespace, queue)]).await {
-            tracing::debug!(%error, "workers could not be told of ready jobs; they find them by looking");
-        }
+        self.client.tell_workers(&[(self.client.namespace.clone(), queue)]).await;
     }
 }
 

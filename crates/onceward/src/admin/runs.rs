@@ -63,7 +63,8 @@ impl Admin {
     /// Those of an unreachable store.
     pub async fn journal(&self, run: JobId, from: u32, limit: usize) -> Result<Vec<Entry>> {
         let run = JobRef { namespace: self.client.namespace.clone(), id: run };
-        self.client.inner.lanes.load(LoadRun { run, from, limit }).await
+        let mut parts = self.client.store().run_load(&[LoadRun { run, from, limit }]).await?;
+        Ok(parts.pop().unwrap_or_default())
     }
 
     /// Forgets the journals of runs that are forgotten themselves, all of them; how many.

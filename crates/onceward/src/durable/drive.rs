@@ -108,7 +108,9 @@ async fn attend<D: Durable>(context: JobContext) -> Outcome {
         }
         Err(error) if is_hopeless(&error) => Outcome::dead(error),
         // The store's trouble is not the run's: no attempt is charged.
-        Err(error) if error.is_retryable() => Outcome::Snooze(STORE_AWAY),
+        Err(error) if error.is_retryable() || error.is_uncertain() || error.code() == Code::LaneFull => {
+            Outcome::Snooze(STORE_AWAY)
+        }
         Err(error) => Outcome::not_started(error),
     };
     drop(hot);

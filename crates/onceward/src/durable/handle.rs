@@ -152,10 +152,7 @@ pub(super) async fn tell(client: &Onceward, asks: &[TellRun]) -> Result<Vec<Told
             // After what was told is there: a run that parks meanwhile sees it, or is seen here.
             store.run_wake().await?;
         }
-        for (namespace, queue) in &queues {
-            client.inner.bells.ring(namespace, queue);
-        }
-        store.job_announce(&queues).await?;
+        client.tell_workers(&queues).await;
     }
     // Only by going on can it undo what it has done.
     let called_off = |ask: &TellRun| matches!(ask.what, Arrived::Cancel { .. });

@@ -66,8 +66,7 @@ async fn round(client: &Onceward, term: &Term) -> Result<usize> {
     if told {
         // Runs that wait for them.
         let woken = store.run_wake().await?.queues;
-        woken.iter().for_each(|(namespace, queue)| client.inner.bells.ring(namespace, queue));
-        store.job_announce(&woken).await?;
+        client.tell_workers(&woken).await;
     }
     if ended > 0 {
         tracing::warn!(jobs = ended, "jobs have ended whose deadline had passed and that no worker took");

@@ -11,7 +11,7 @@ use onceward_core::run::{Entry, Outcome, Phase};
 use onceward_core::{ClaimId, Code, Error, Result, backoff};
 use onceward_store::{AppendRun, AppendRuns, Appended, Capabilities, Child, HandChildren};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::attempt::Attempt;
 use super::batch::{fitting, gather};
@@ -26,8 +26,10 @@ use crate::Lost;
 const ROWS_MAX: usize = 500;
 /// How many statements are in flight at once.
 pub(super) const SENDERS: usize = 2;
-/// With how many runs the second one goes, where a batch costs much by itself.
+/// With how many runs the second one goes, where a batch costs much by itself; and with any that have waited this long,
+/// because the first one waits for something.
 const BESIDE_FROM: usize = 32;
+const BESIDE_AFTER: Duration = Duration::from_millis(50);
 
 /// What is to be written down.
 pub(super) struct Journals {
@@ -114,7 +116,7 @@ impl Journals {
     fn push(&self, ask: AppendRun, asker: Asker) {
         let mut waiting = self.lock();
         waiting.rows.push_back((ask, asker));
-        let due = self.is_due(&waiting);
+        let due = self.is_due(&waiting) || waiting.rows.len() == 1;
         drop(waiting);
         if due {
             self.bell.notify_one();
@@ -126,19 +128,45 @@ impl Journals {
         waiting.rows.len() >= if waiting.out == 0 { 1 } else { self.beside_from }
     }
 
+    /// Waits until something is due, or has waited for long: that is then due as well.
+    async fn wait(&self) -> bool {
+        let rung = self.bell.notified();
+        if self.lock().rows.is_empty() {
+            rung.await;
+            return false;
+        }
+        timeout(BESIDE_AFTER, rung).await.is_err()
+    }
+
     /// Waits for more for a moment, and takes what goes into one statement, if one is due. It is in flight then.
-    async fn next_batch(&self) -> Batch {
+    async fn next_batch(&self, overdue: bool) -> Batch {
         gather(|| self.lock().rows.len(), ROWS_MAX).await;
         let mut waiting = self.lock();
         // Whoever has left asks for nothing any more.
         waiting.rows.retain(|(_, asker)| !asker.has_left());
-        if !self.is_due(&waiting) {
+        let due = self.is_due(&waiting) || (overdue && !waiting.rows.is_empty());
+        if !due {
             return Batch { asks: Vec::new(), askers: Vec::new() };
         }
         waiting.out += 1;
         let count = fitting(waiting.rows.iter().map(|(ask, _)| weight(ask)), ROWS_MAX);
         let (asks, askers) = waiting.rows.drain(..count).unzip();
         Batch { asks, askers }
+    }
+}
+
+/// A statement in flight, until it is answered, or is going to be sent again: then others need not wait for it.
+struct Flight(Arc<Shared>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut waiting = self.0.journals.lock();
+        waiting.out -= 1;
+        let due = self.0.journals.is_due(&waiting);
+        drop(waiting);
+        if due {
+            self.0.journals.bell.notify_one();
+        }
     }
 }
 
@@ -160,6 +188,11 @@ impl Batch {
     }
 }
 
+/// Whether it adds nothing but entries.
+fn is_plain(ask: &AppendRun) -> bool {
+    ask.children.is_empty() && ask.taken.is_empty() && ask.ended.is_empty()
+}
+
 fn weight(ask: &AppendRun) -> usize {
     let entry = |entry: &Entry| match &entry.phase {
         Phase::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes)) => 200 + bytes.len(),
@@ -171,23 +204,26 @@ fn weight(ask: &AppendRun) -> usize {
 
 /// Sends batch after batch.
 pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut overdue = false;
     loop {
-        let batch = shared.journals.next_batch().await;
+        let batch = shared.journals.next_batch(overdue).await;
         if batch.asks.is_empty() {
-            shared.journals.bell.notified().await;
+            overdue = shared.journals.wait().await;
             continue;
         }
+        overdue = false;
+        let flight = Flight(Arc::clone(&shared));
         // In a task of its own, which goes on to its end even if this worker is told to stop meanwhile: what nobody
         // knows to be claimed would be held until the session ends.
-        if let Err(error) = tokio::spawn(send(Arc::clone(&shared), batch)).await {
+        if let Err(error) = tokio::spawn(send(Arc::clone(&shared), batch, flight)).await {
             tracing::error!(%error, "writing journals ended in an unforeseen way");
         }
-        shared.journals.lock().out -= 1;
     }
 }
 
 /// Sends a batch, in parts where it can't go as a whole.
-async fn send(shared: Arc<Shared>, batch: Batch) {
+async fn send(shared: Arc<Shared>, batch: Batch, flight: Flight) {
+    let mut flight = Some(flight);
     // Whoever tells the worker to stop waits for this lock afterwards, so that nothing is claimed any more.
     let _under_way = shared.journaling.read().await;
     let mut parts = vec![batch];
@@ -195,7 +231,7 @@ async fn send(shared: Arc<Shared>, batch: Batch) {
         let session = shared.status.borrow().claims_for().cloned();
         let hand = session.filter(|session| hand_children(&shared, &mut part, session));
         let hand = hand.map(|session| (ClaimId::from_uuid(uuid::Uuid::now_v7()), session));
-        match insist(&shared, &mut part, hand.as_ref()).await {
+        match insist(&shared, &mut part, hand.as_ref(), &mut flight).await {
             Ok(appended) => deliver(&shared, part, appended, hand),
             Err(error) if part.asks.len() > 1 && !error.is_uncertain() => parts.extend(part.split()),
             Err(error) => refuse(part, &error),
@@ -230,6 +266,7 @@ async fn insist(
     shared: &Shared,
     part: &mut Batch,
     hand: Option<&(ClaimId, Arc<Session>)>,
+    flight: &mut Option<Flight>,
 ) -> Result<Appended> {
     let to_hand = |(claim, session): &(ClaimId, Arc<Session>)| HandChildren {
         namespace: shared.around.client.namespace.clone(),
@@ -237,7 +274,10 @@ async fn insist(
         claim: *claim,
     };
     let claims = part.askers.iter().flat_map(|asker| asker.ended.iter().map(EndedChild::claim));
-    let finished = finished(claims).into_iter().chain(shared.settler.take_closing()).collect();
+    // Where nothing but entries is added, no claim is removed.
+    let plain = part.asks.iter().all(is_plain);
+    let closing = if plain { Vec::new() } else { shared.settler.take_closing() };
+    let finished = finished(claims).into_iter().chain(closing).collect();
     let ask = AppendRuns { runs: core::mem::take(&mut part.asks), hand: hand.map(to_hand), finished };
     let mut doubt = false;
     let mut attempt = 0_u32;
@@ -246,6 +286,7 @@ async fn insist(
             Ok(appended) => return Ok(appended),
             Err(error) => error,
         };
+        drop(flight.take());
         doubt |= error.is_uncertain() || error.code() == Code::CommitUnknown;
         let alone = ask.runs.len() == 1;
         let goes_on = error.is_retryable() || error.is_uncertain();

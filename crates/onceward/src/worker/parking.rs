@@ -193,7 +193,7 @@ pub(super) async fn wake(shared: Arc<Shared>) {
 async fn look_once(shared: &Shared) -> onceward_core::Result<bool> {
     let client = &shared.around.client;
     let woken = client.store().run_wake().await?;
-    super::upkeep::ring(shared, &woken.queues).await;
+    shared.around.client.tell_workers(&woken.queues).await;
     let here = client.inner.hot.those(woken.unheard);
     if here.is_empty() {
         return Ok(!woken.queues.is_empty());

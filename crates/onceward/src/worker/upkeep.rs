@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use onceward_core::job::State;
-use onceward_core::{Namespace, Queue, Result, Timestamp, backoff};
+use onceward_core::{Result, Timestamp, backoff};
 use onceward_store::Wake;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -76,7 +76,7 @@ async fn look(shared: &Shared) -> Result<Option<Duration>> {
 /// Makes ready what is due; how long it is until more is.
 async fn make_ready(shared: &Shared) -> Result<Option<Duration>> {
     let promoted = shared.store().job_promote(LIMIT).await?;
-    ring(shared, &promoted.queues).await;
+    shared.around.client.tell_workers(&promoted.queues).await;
     if promoted.moved >= LIMIT as u64 {
         return Ok(Some(Duration::ZERO));
     }
@@ -140,21 +140,8 @@ async fn rescue_some(shared: &Shared) -> bool {
     if !queues.is_empty() {
         shared.alone.notify_one();
     }
-    ring(shared, &queues).await;
+    shared.around.client.tell_workers(&queues).await;
     rescued.more
-}
-
-/// Tells this worker, and the others, that jobs have become ready.
-pub(super) async fn ring(shared: &Shared, queues: &[(Namespace, Queue)]) {
-    if queues.is_empty() {
-        return;
-    }
-    for (namespace, queue) in queues {
-        shared.around.client.inner.bells.ring(namespace, queue);
-    }
-    if let Err(error) = shared.store().job_announce(queues).await {
-        tracing::debug!(%error, "other workers could not be told of ready jobs; they find them by looking");
-    }
 }
 
 /// Passes the store's hints on to this worker.

@@ -274,3 +274,35 @@ async fn runs_that_are_taken_up_together_are_read_together() {
     assert!((2..60).contains(&reads), "{reads}");
     worker.shutdown().await;
 }
+
+/// A statement that waits for something holds up no other run, although few of them wait for the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_waits_holds_up_no_other_run() {
+    #[durable]
+    async fn two_steps() -> Result<u32, AnyError> {
+        let one = step("one", || std::future::ready(Ok::<u32, AnyError>(1))).await?;
+        Ok(one + step("two", || std::future::ready(Ok::<u32, AnyError>(2))).await?)
+    }
+    let store = Faulty::new(Arc::new(MemoryStore::default()));
+    store.enqueue_beside(16);
+    let ow = Onceward::options().build(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let worker = ow.worker().durable(two_steps).start().await.unwrap();
+    assert_eq!(ow.start(two_steps()).await.unwrap().result().await.unwrap(), 3);
+    let long = Duration::from_secs(3);
+    for fault in [Fault::Slow(long), Fault::Late(long)] {
+        let before = store.calls(Verb::RunAppend);
+        store.next(Verb::RunAppend, fault);
+        let slow = ow.start(two_steps()).await.unwrap();
+        while store.calls(Verb::RunAppend) == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let began = std::time::Instant::now();
+        let starts = (0..5).map(|_| ow.start(two_steps()).into_future());
+        for run in futures_util::future::try_join_all(starts).await.unwrap() {
+            assert_eq!(run.result().await.unwrap(), 3);
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(slow.result().await.unwrap(), 3);
+    }
+    worker.shutdown().await;
+}

@@ -49,7 +49,7 @@ async fn steps(ctx: durare::DurableContext, count: u32) -> durare::Result<u32> {
 async fn of_durare(url: &str, time: Duration) -> Result<()> {
     let engine = durare::DurableEngine::connect(url).await?.build().await?;
     let run = async |count: u32| {
-        let handle = engine.start(Steps, count).await?;
+        let handle = engine.start_with(Steps, count, durare::WorkflowOptions::default()).await?;
         handle.await?;
         Ok(())
     };

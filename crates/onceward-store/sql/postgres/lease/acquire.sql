@@ -5,7 +5,7 @@
 -- free: asks of capacity 1, as batch, of leases that were given back or never taken, as long as nobody waits for any
 --   lease of their namespaces: what most asks need, and every further step of a statement costs time whether or not it
 --   has rows to work on. The parameters $1 to $8. Rows as batch, and where a grant was written.
--- taking: what both of them have in common
+-- taking, granting: what both of them have in common
 -- batch: asks of capacity 1, one key each, sorted by (namespace, key)
 --   $1 namespace[]  $2 key[]  $3 owner[]  $4 session[]  $5 ttl_ms[]  $6 hard_ttl_ms[]  $7 lock_delay_ms[]
 --   $8 metadata[]   $9 watched token[]    $10 watched heartbeats[]
@@ -51,13 +51,16 @@ ask AS MATERIALIZED (
     RETURNING l.namespace, l.key, l.token, l.granted_at, l.expires_at, l.hard_expires_at, l.ctid AS place
 )
 
--- step: given_back
-{bound}WITH {taking}
+-- step: granting
 SELECT true AS granted, t.namespace, t.key, t.granted_at AS now, false AS ahead, 0 AS slot, t.token, NULL AS owner,
        NULL::uuid AS session, t.granted_at, t.expires_at, t.hard_expires_at, NULL::bigint AS ttl_ms,
        NULL::bigint AS lock_delay_ms, NULL::bigint AS heartbeats, NULL::timestamptz AS released_at, NULL AS metadata,
        t.place
 FROM taken t
+
+-- step: given_back
+{bound}WITH {taking}
+{granting}
 
 -- step: free
 {bound}WITH {taking}, made AS (
@@ -81,11 +84,7 @@ FROM taken t
     ON CONFLICT DO NOTHING
     RETURNING namespace, key, token, granted_at, expires_at, hard_expires_at, ctid AS place
 )
-SELECT true AS granted, t.namespace, t.key, t.granted_at AS now, false AS ahead, 0 AS slot, t.token, NULL AS owner,
-       NULL::uuid AS session, t.granted_at, t.expires_at, t.hard_expires_at, NULL::bigint AS ttl_ms,
-       NULL::bigint AS lock_delay_ms, NULL::bigint AS heartbeats, NULL::timestamptz AS released_at, NULL AS metadata,
-       t.place
-FROM taken t
+{granting}
 UNION ALL
 SELECT true, m.namespace, m.key, m.granted_at, false, 0, m.token, NULL, NULL, m.granted_at, m.expires_at,
        m.hard_expires_at, NULL, NULL, NULL, NULL, NULL, m.place

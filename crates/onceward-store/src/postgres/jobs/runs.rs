@@ -79,6 +79,8 @@ impl Inner {
             let part = usize::try_from(n).ok().and_then(|n| parts.get_mut(n.checked_sub(1)?));
             part.ok_or_else(|| unasked("run.load"))?.push(entry(&mut columns)?);
         }
+        // As they come mostly, but not as anybody has said they would.
+        parts.iter_mut().for_each(|part| part.sort_by_key(|entry| entry.seq));
         Ok(parts)
     }
 
