@@ -67,7 +67,7 @@ pub struct Capabilities {
     /// Batches in flight per verb that make sense: connections for PostgreSQL, one writer for SQLite.
     pub batches_in_flight: usize,
     /// How many calls must wait for a batch of jobs to be enqueued beside another one, where otherwise one batch of a
-    /// verb makes sense; `None`: jobs are as everything else.
+    /// verb makes sense; `None`: jobs are as everything else, and a batch costs next to nothing by itself.
     pub enqueue_beside: Option<usize>,
 }
 

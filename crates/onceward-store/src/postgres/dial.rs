@@ -70,6 +70,9 @@ pub(super) enum Purpose {
     Sweep,
     /// LISTEN.
     Listen,
+    /// What a user would do beside the store, without bounds of ours.
+    #[cfg(feature = "bench")]
+    Beside,
 }
 
 /// A failure to connect, and whether trying again can't help.
@@ -205,6 +208,8 @@ impl Dial {
                 format!("{given} {BOUNDS} -c statement_timeout={}s", upkeep::SWEEP_TIMEOUT.as_secs())
             }
             Purpose::Listen => given,
+            #[cfg(feature = "bench")]
+            Purpose::Beside => given,
         });
         config
     }

@@ -311,7 +311,7 @@ impl Store for PostgresStore {
     }
 }
 
-/// A connection beside the store's own, with its settings: for the yardstick of the benchmarks.
+/// A connection beside the store's own, as a user has it: for the yardstick of the benchmarks.
 #[cfg(feature = "bench")]
 pub struct Beside(live::Live);
 
@@ -319,7 +319,7 @@ pub struct Beside(live::Live);
 impl Beside {
     pub(crate) async fn connect(at: &PostgresAt) -> Result<Self> {
         let dial = Dial::new(at, &OpenOptions::default())?;
-        dial.connect(Purpose::Plain).await.map(Self).map_err(|failed| failed.error)
+        dial.connect(Purpose::Beside).await.map(Self).map_err(|failed| failed.error)
     }
 
     pub(crate) fn client(&self) -> &tokio_postgres::Client {
