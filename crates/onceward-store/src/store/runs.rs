@@ -31,6 +31,13 @@ pub struct AppendRun {
     pub ended: Vec<SettleJob>,
 }
 
+impl AppendRun {
+    /// Whether it adds nothing but entries, as of most steps: nothing is started, and nothing was waited for.
+    pub fn is_plain(&self) -> bool {
+        self.children.is_empty() && self.taken.is_empty() && self.ended.is_empty()
+    }
+}
+
 /// Adds to the journals of runs, no two of which are the same.
 #[derive(Clone, Debug)]
 pub struct AppendRuns {

@@ -188,11 +188,6 @@ impl Batch {
     }
 }
 
-/// Whether it adds nothing but entries.
-fn is_plain(ask: &AppendRun) -> bool {
-    ask.children.is_empty() && ask.taken.is_empty() && ask.ended.is_empty()
-}
-
 fn weight(ask: &AppendRun) -> usize {
     let entry = |entry: &Entry| match &entry.phase {
         Phase::Ended(Outcome::Value(bytes) | Outcome::Failed(bytes)) => 200 + bytes.len(),
@@ -275,7 +270,7 @@ async fn insist(
     };
     let claims = part.askers.iter().flat_map(|asker| asker.ended.iter().map(EndedChild::claim));
     // Where nothing but entries is added, no claim is removed.
-    let plain = part.asks.iter().all(is_plain);
+    let plain = part.asks.iter().all(AppendRun::is_plain);
     let closing = if plain { Vec::new() } else { shared.settler.take_closing() };
     let finished = finished(claims).into_iter().chain(closing).collect();
     let ask = AppendRuns { runs: core::mem::take(&mut part.asks), hand: hand.map(to_hand), finished };

@@ -54,7 +54,7 @@ impl<'a> Parts<'a> {
 
     /// Whether nothing is started and nothing was waited for, as of most steps.
     fn is_short(&self) -> bool {
-        self.taken.is_empty() && self.children.is_empty() && self.ended.is_empty()
+        self.runs.iter().all(|(_, ask)| ask.is_plain())
     }
 
     /// Whether a child waits for its turn.

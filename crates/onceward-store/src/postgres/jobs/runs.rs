@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use onceward_core::job::State;
 use onceward_core::run::{Arrival, Arrived, Entry, Op, Phase, Position};
 use onceward_core::{Code, Error, JobId, Namespace, Queue, Result};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::super::link::{Call, Link};
@@ -72,13 +73,7 @@ impl Inner {
             &asks.iter().map(|ask| super::super::limit(ask.limit)).collect::<Vec<_>>(),
         ];
         let call = Call { verb: "run.load", statement: &self.sql.run_load, params, rows: asks.len() };
-        let mut parts = vec![Vec::new(); asks.len()];
-        for row in self.begin_any().read(&call).await? {
-            let mut columns = Columns::of(&row);
-            let n: i64 = columns.get()?;
-            let part = usize::try_from(n).ok().and_then(|n| parts.get_mut(n.checked_sub(1)?));
-            part.ok_or_else(|| unasked("run.load"))?.push(entry(&mut columns)?);
-        }
+        let mut parts = of_each(&call, &self.begin_any().read(&call).await?, entry)?;
         // As they come mostly, but not as anybody has said they would.
         parts.iter_mut().for_each(|part| part.sort_by_key(|entry| entry.seq));
         Ok(parts)
@@ -90,14 +85,7 @@ impl Inner {
             &runs.iter().map(|run| run.id.as_uuid()).collect::<Vec<_>>(),
         ];
         let call = Call { verb: "run.arrived", statement: &self.sql.run_arrived, params, rows: runs.len() };
-        let mut arrived = vec![Vec::new(); runs.len()];
-        for row in self.begin_any().read(&call).await? {
-            let mut columns = Columns::of(&row);
-            let n: i64 = columns.get()?;
-            let slot = usize::try_from(n).ok().and_then(|n| arrived.get_mut(n.checked_sub(1)?));
-            slot.ok_or_else(|| unasked("run.arrived"))?.push(arrival(&mut columns)?);
-        }
-        Ok(arrived)
+        of_each(&call, &self.begin_any().read(&call).await?, arrival)
     }
 
     async fn run_tell(&self, batch: &[TellRun]) -> Result<Vec<Told>> {
@@ -176,6 +164,22 @@ impl Inner {
     fn begin_any(&self) -> &Link {
         Link::idlest(&self.begin)
     }
+}
+
+/// What the rows say of each row of a call, by its place in the arrays, which comes first.
+fn of_each<T>(
+    call: &Call<'_>,
+    rows: &[Row],
+    read: impl Fn(&mut Columns<'_>) -> Result<T>,
+) -> Result<Vec<Vec<T>>> {
+    let mut each: Vec<Vec<T>> = (0..call.rows).map(|_| Vec::new()).collect();
+    for row in rows {
+        let mut columns = Columns::of(row);
+        let n: i64 = columns.get()?;
+        let one = usize::try_from(n).ok().and_then(|n| each.get_mut(n.checked_sub(1)?));
+        one.ok_or_else(|| unasked(call.verb))?.push(read(&mut columns)?);
+    }
+    Ok(each)
 }
 
 fn entry(columns: &mut Columns<'_>) -> Result<Entry> {
