@@ -27,9 +27,13 @@ fn of(priority: i16, text: &str) -> New {
     New { priority, ..work(text) }
 }
 
-/// What a claim of so many gives, one after the other, in the order in which it is to be started.
+/// What a claim of so many gives, one after the other, in the order in which it is to be started: sent again it is the
+/// same.
 async fn taken(worker: &Worker, wants: &[Want], limit: usize) -> Vec<JobId> {
-    ids(&worker.hand.claim_jobs(&worker.wish(wants, limit)).await.jobs)
+    let wish = worker.wish(wants, limit);
+    let taken = ids(&worker.hand.claim_jobs(&wish).await.jobs);
+    assert_eq!(ids(&worker.hand.claim_jobs(&wish).await.jobs), taken);
+    taken
 }
 
 /// J15: without ageing a lower priority waits for as long as there is a higher one; with it, no longer than it takes to

@@ -27,7 +27,7 @@ const BOUND: &str = "WITH setting AS MATERIALIZED (
 )";
 
 /// What several statements have in common: it is written once, and stands in them by its name.
-const PARTS: [(&str, &str, &str); 17] = [
+const PARTS: [(&str, &str, &str); 18] = [
     // These have parts of their own.
     ("{starts}", postgres_sql!("run/append"), "starts"),
     ("{ends}", postgres_sql!("run/append"), "ends"),
@@ -42,6 +42,7 @@ const PARTS: [(&str, &str, &str); 17] = [
     ("{telling}", postgres_sql!("lease/release"), "telling"),
     ("{lanes}", postgres_sql!("job/enqueue"), "lanes"),
     ("{ordered_lanes}", postgres_sql!("job/enqueue"), "ordered_lanes"),
+    ("{standing}", postgres_sql!("job/claim"), "standing"),
     ("{held}", postgres_sql!("run/append"), "held"),
     ("{journal}", postgres_sql!("run/append"), "journal"),
     ("{woken}", postgres_sql!("run/wake"), "woken"),

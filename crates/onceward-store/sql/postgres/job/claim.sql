@@ -16,7 +16,8 @@
 --   met); the token (NULL: nothing was there) and
 --   the time of the claim, how long finding took in seconds; the id of a job that was not where its lane said, or the
 --   columns of the job. A claim that is just being made fails with 23505.
--- again: what a claim still holds. $1 claim
+-- standing: as Tuning::rank has it
+-- again: what a claim still holds, in the order in which it was claimed. $1 claim
 -- moved: jobs of a claim by their keys. $1 claim  $2 id[]
 -- Rows of both: the token and the time of the claim, then the columns of a job; NULL for one that has ended.
 -- Index: job_ready_lane (lane, alone, rank, run_at, id), in its order, from the hint on; job_pkey; places. A lane is asked
@@ -75,7 +76,9 @@
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
            greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
-    FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    FROM time l,
+         (SELECT max(t.token) AS token, array_agg(t.id ORDER BY t.rank, t.run_at, t.id) AS jobs
+          FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
 SELECT l.known,
@@ -174,7 +177,9 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
            greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
-    FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    FROM time l,
+         (SELECT max(t.token) AS token, array_agg(t.id ORDER BY t.rank, t.run_at, t.id) AS jobs
+          FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
 SELECT l.known, (SELECT array_agg(k.queue) FROM kept k) AS limited,
@@ -321,7 +326,9 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
            greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
-    FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    FROM time l,
+         (SELECT max(t.token) AS token, array_agg(t.id ORDER BY t.rank, t.run_at, t.id) AS jobs
+          FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
 SELECT l.known,
@@ -336,6 +343,11 @@ FROM time l
 LEFT JOIN claimed c ON true
 LEFT JOIN taken t ON true
 LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $1::text
+
+-- step: standing
+CASE WHEN p.ageing_us IS NULL THEN r.rank
+     ELSE greatest(-1000, r.rank - greatest(0, (extract(epoch FROM t.now - r.run_at) * 1000000)::bigint) / p.ageing_us)
+END AS standing
 
 -- step: aged
 {bound}WITH time AS MATERIALIZED (
@@ -422,8 +434,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
         SELECT next.rank FROM next
     ) f
 ), best AS MATERIALIZED (
-    -- How many of each rank are among the best of all, as Tuning::rank has it. Nothing is locked yet: what is not taken is
-    -- in nobody's way.
+    -- How many of each rank are among the best of all. Nothing is locked yet: what is not taken is in nobody's way.
     SELECT b.n, b.rank, count(*) AS some
     FROM (SELECT c.n, c.rank FROM (
         SELECT p.n, p.rank, p.allowed, p.most, f.standing, f.run_at, f.id,
@@ -433,9 +444,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
         CROSS JOIN part p
         CROSS JOIN LATERAL (
             SELECT r.run_at, r.id,
-                   CASE WHEN p.ageing_us IS NULL THEN r.rank
-                        ELSE greatest(-1000, r.rank - greatest(0, (extract(epoch FROM t.now - r.run_at) * 1000000)::bigint)
-                                                      / p.ageing_us) END AS standing
+                   {standing}
             FROM {schema}.job_ready r
             WHERE (r.lane, r.alone, r.rank) >= (p.lane, $8::boolean, p.rank)
               AND (r.lane, r.alone, r.rank) <= (p.lane, $8::boolean, p.rank)
@@ -450,14 +459,15 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     GROUP BY b.n, b.rank
 ), first AS MATERIALIZED (
     SELECT f.*
-    FROM best b
-    JOIN want w ON w.n = b.n
+    FROM time t
+    CROSS JOIN best b
+    JOIN part p ON p.n = b.n AND p.rank = b.rank
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS at, r.queue, r.id, r.token, r.place, r.rank, r.run_at
+        SELECT r.ctid AS at, r.queue, r.id, r.token, r.place, r.run_at, {standing}
         FROM {schema}.job_ready r
-        WHERE (r.lane, r.alone, r.rank) >= (w.lane, $8::boolean, b.rank)
-          AND (r.lane, r.alone, r.rank) <= (w.lane, $8::boolean, b.rank)
-          AND r.namespace = $1::text AND r.queue = w.queue AND r.kind = w.kind AND r.route = w.route
+        WHERE (r.lane, r.alone, r.rank) >= (p.lane, $8::boolean, p.rank)
+          AND (r.lane, r.alone, r.rank) <= (p.lane, $8::boolean, p.rank)
+          AND r.namespace = $1::text AND r.queue = p.queue AND r.kind = p.kind AND r.route = p.route
         ORDER BY r.lane, r.alone, r.rank, r.run_at, r.id
         LIMIT b.some
         FOR UPDATE OF r SKIP LOCKED
@@ -466,7 +476,7 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     DELETE FROM {schema}.job_ready r
     USING first f
     WHERE r.ctid = f.at
-    RETURNING f.queue, f.id, f.token, f.place, f.rank, f.run_at
+    RETURNING f.queue, f.id, f.token, f.place, f.standing, f.run_at
 ), spent AS (
     UPDATE {schema}.job_permit p
     SET starts = p.starts - u.jobs
@@ -497,7 +507,9 @@ LEFT JOIN {schema}.job j ON j.ctid = t.place AND j.id = t.id AND j.namespace = $
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $3::uuid, $1::text, $2::uuid,
            greatest(t.token + 1, (extract(epoch FROM l.now) * 1000000)::bigint), l.now, t.jobs
-    FROM time l, (SELECT max(t.token) AS token, array_agg(t.id) AS jobs FROM taken t HAVING count(*) > 0) t
+    FROM time l,
+         (SELECT max(t.token) AS token, array_agg(t.id ORDER BY t.standing, t.run_at, t.id) AS jobs
+          FROM taken t HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
 SELECT l.known,
@@ -519,10 +531,11 @@ SELECT c.token, c.claimed_at,
        j.namespace, j.id, j.kind, j.queue, j.priority, j.state, j.token, j.attempt, j.lost, j.enqueued_at, j.run_at,
        j.payload, j.content_type, j.spec, j.begun, j.attempted_at, j.finished_at, j.worker, j.error, j.result,
        j.result_type, j.result_size, j.past, j.ctid AS place
-FROM (SELECT c.namespace, c.token, c.claimed_at, unnest(c.jobs) AS job
-      FROM {schema}.job_claim c WHERE c.id = $1::uuid) c
+FROM (SELECT c.namespace, c.token, c.claimed_at, h.job, h.n
+      FROM {schema}.job_claim c, unnest(c.jobs) WITH ORDINALITY AS h (job, n) WHERE c.id = $1::uuid) c
 LEFT JOIN {schema}.job j ON j.namespace = c.namespace AND j.id = c.job AND j.token < c.token
                         AND j.state NOT IN ('dead', 'uncertain')
+ORDER BY c.n
 
 -- step: moved
 SELECT c.token, c.claimed_at,

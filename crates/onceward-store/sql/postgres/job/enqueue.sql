@@ -89,7 +89,8 @@ SELECT {clock} AS now
 ), claimed AS (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $13::uuid, $14::text, $12::uuid, (extract(epoch FROM t.now) * 1000000)::bigint, t.now, t.jobs
-    FROM (SELECT max(p.enqueued_at) AS now, array_agg(p.id) AS jobs FROM placed p WHERE p.taken HAVING count(*) > 0) t
+    FROM (SELECT max(p.enqueued_at) AS now, array_agg(p.id ORDER BY - p.priority, p.run_at, p.id) AS jobs
+          FROM placed p WHERE p.taken HAVING count(*) > 0) t
     RETURNING token, claimed_at
 )
 SELECT c.token, c.claimed_at, p.id, p.place

@@ -181,7 +181,8 @@ written AS (
 claimed AS (
     INSERT INTO {schema}.job_claim (id, namespace, session, token, claimed_at, jobs)
     SELECT $45::uuid, $43::text, $44::uuid, (extract(epoch FROM t.now) * 1000000)::bigint, t.now, t.jobs
-    FROM (SELECT max(p.enqueued_at) AS now, array_agg(p.id) AS jobs FROM placed p WHERE p.taken HAVING count(*) > 0) t
+    FROM (SELECT max(p.enqueued_at) AS now, array_agg(p.id ORDER BY - p.priority, p.run_at, p.id) AS jobs
+          FROM placed p WHERE p.taken HAVING count(*) > 0) t
     RETURNING token, claimed_at
 ), closed AS (
     DELETE FROM {schema}.job_claim c

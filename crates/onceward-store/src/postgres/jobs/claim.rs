@@ -202,13 +202,11 @@ impl Inner {
         Ok(ClaimedJobs { jobs, now, limited })
     }
 
-    /// What a claim that was made before still holds; a time of zero if there is no such claim any more.
+    /// What a claim that was made before still holds, in its order; a time of zero if there is no such claim any more.
     pub(super) async fn claimed_again(&self, claim: ClaimId) -> Result<ClaimedJobs> {
         let params: &[Param<'_>] = &[&claim.as_uuid()];
         let call = Call { verb: VERB, statement: &self.sql.claim_again, params, rows: 1 };
-        let mut again = claimed(&Link::idlest(&self.end).read(&call).await?)?;
-        again.jobs.sort_by_key(|claimed| edge_of(&claimed.job));
-        Ok(again)
+        claimed(&Link::idlest(&self.end).read(&call).await?)
     }
 }
 

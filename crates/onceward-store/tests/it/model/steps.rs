@@ -381,9 +381,17 @@ pub(crate) async fn agree<T: Debug>(
             continue;
         };
         let (model, answer) = (format!("{model:#?}"), format!("{answer:#?}"));
-        prop_assert!(model == answer, "the model says {model},\n{kind:?} says {answer}");
+        prop_assert!(
+            model == answer,
+            "the model (-) and {kind:?} (+) differ:\n{}",
+            difference(&model, &answer)
+        );
     }
     model.ok_or_else(|| TestCaseError::fail("no store"))
+}
+
+fn difference(model: &str, answer: &str) -> String {
+    similar::TextDiff::from_lines(model, answer).unified_diff().context_radius(8).to_string()
 }
 
 fn uuid(number: u128) -> SessionId {
